@@ -1,0 +1,405 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Turn plain data into schema values and back, strictly.
+
+The hooks differ from cattrs' own in what a wire needs: nothing is coerced (5 is no string, "no" is no True), members
+that the schema does not know are kept, a union's tag picks its branch, and an error names the place in wire names.
+Hooks are made when a type is first met, so that one query does not pay for the schema's thousand types.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin, overload
+
+import attrs
+import cattrs
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp.base import (
+    NULL,
+    Command,
+    FreeForm,
+    Member,
+    Null,
+    Struct,
+    Union,
+    free_form_member,
+    members_of,
+    resolve,
+)
+from hvkit.qmp.errors import DataError
+
+T = TypeVar("T")
+
+#: Takes plain data and the type (which it knows already; cattrs passes it), and returns the value.
+Hook = Callable[[Any, Any], Any]
+
+_JSON_NAMES = {dict: "object", list: "array", bool: "bool", int: "int", float: "number", str: "str", type(None): "null"}
+
+
+class Misfit(Exception):
+    """Raised by a hook when data does not fit; gathers the path to the place on its way up."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path: list[str | int] = []
+
+    def within(self, step: str | int) -> Misfit:
+        """Note that the place is inside this member or at this index."""
+        self.path.append(step)
+        return self
+
+
+def _misfit(expected: str, data: Any) -> Misfit:
+    return Misfit(f"expected {expected}, got {_JSON_NAMES.get(type(data), type(data).__name__)}")
+
+
+def _path_text(root: str, path: list[str | int]) -> str:
+    text = root
+    for step in reversed(path):
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+converter = cattrs.BaseConverter(unstruct_strat=cattrs.UnstructureStrategy.AS_DICT)
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def _is_alternate(kind: Any) -> bool:
+    return get_origin(kind) in (typing.Union, types.UnionType)
+
+
+def _is_enumeration(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is list
+
+
+def _hook_for(kind: Any) -> Hook:
+    return converter.get_structure_hook(kind)
+
+
+# ---- scalars: the exact JSON type and nothing else. bool is a subclass of int, which is why types are compared.
+
+
+def _scalar_hook(kind: type) -> Hook:
+    name = _JSON_NAMES[kind]
+
+    def structure_scalar(data: Any, _: Any) -> Any:
+        if type(data) is kind:
+            return data
+        raise _misfit(name, data)
+
+    return structure_scalar
+
+
+def _structure_number(data: Any, _: Any) -> Any:
+    if type(data) is float or type(data) is int:
+        return data
+    raise _misfit("number", data)
+
+
+def _structure_null(data: Any, _: Any) -> Any:
+    if data is None:
+        return NULL
+    raise _misfit("null", data)
+
+
+def _structure_nothing(data: Any, _: Any) -> None:
+    """Take the reply of a command that returns nothing: an empty object, an empty array from some old servers."""
+    return
+
+
+def _structure_any(data: Any, _: Any) -> Any:
+    return data
+
+
+# ---- compounds
+
+
+def _list_hook(kind: Any) -> Hook:
+    (element,) = get_args(kind)
+    hook: Hook | None = None
+
+    def structure_list(data: Any, _: Any) -> Any:
+        nonlocal hook
+        if type(data) is not list:
+            raise _misfit("array", data)
+        if hook is None:
+            hook = _hook_for(element)
+        structured: list[Any] = []
+        try:
+            for item in data:
+                structured.append(hook(item, element))
+        except Misfit as misfit:
+            raise misfit.within(len(structured)) from None
+        return structured
+
+    return structure_list
+
+
+def _json_type(kind: Any) -> type:
+    """Return the Python type that the JSON of a schema type is parsed into."""
+    if _is_struct(kind):
+        return dict
+    if _is_list(kind):
+        return list
+    if _is_enumeration(kind):
+        return str
+    if kind is Null:
+        return type(None)
+    return typing.cast(type, kind)
+
+
+def _alternate_hook(kind: Any) -> Hook:
+    """Make the hook of an alternate: the JSON type alone picks the alternative."""
+    alternatives = {_json_type(each): each for each in get_args(kind)}
+    hooks: dict[type, Hook] = {}
+
+    def structure_alternate(data: Any, _: Any) -> Any:
+        json_type = type(data)
+        alternative = alternatives.get(json_type)
+        if alternative is None:
+            names = sorted(_JSON_NAMES.get(each, each.__name__) for each in alternatives)
+            raise _misfit(" or ".join(names), data)
+        hook = hooks.get(json_type)
+        if hook is None:
+            hook = hooks[json_type] = _hook_for(alternative)
+        return hook(data, alternative)
+
+    return structure_alternate
+
+
+class _Slot:
+    """How the value of one wire member is structured."""
+
+    __slots__ = ("_hook", "_member", "_type", "name", "scalar")
+
+    def __init__(self, member: Member) -> None:
+        self.name = member.name
+        self.scalar: type | None = None
+        self._member = member
+        self._hook: Hook | None = None
+
+    def structure(self, data: Any) -> Any:
+        """Structure the value of this member, which is not of the slot's scalar type or there is none."""
+        if self._hook is None:
+            self._type = _member_type(self._member)
+            self._hook = _hook_for(self._type)
+            if self._type is Any:
+                self._hook = _structure_any_member
+            elif _json_type(self._type) in (str, int, bool):
+                self.scalar = _json_type(self._type)
+        return self._hook(data, self._type)
+
+
+def _structure_any_member(data: Any, _: Any) -> Any:
+    """Take a member of any type: None means absent, so that a null that is there has to be told from it."""
+    return NULL if data is None else data
+
+
+def _member_type(member: Member) -> Any:
+    """Return the type of a member where it is present: without the None that means absence."""
+    kind = member.type
+    if _is_alternate(kind):
+        return typing.Union[tuple(arg for arg in get_args(kind) if arg is not type(None))]
+    return kind
+
+
+_MISSING = object()
+
+
+def _struct_hook(cls: type[Struct]) -> Hook:
+    """Make the hook of a schema class: one pass over the data, no constructor call."""
+    rest_name = free_form_member(cls)
+    members = [member for member in members_of(cls).values() if member.name != rest_name]
+    slots = {member.wire_name: _Slot(member) for member in members}
+    required = frozenset(member.wire_name for member in members if member.default is attrs.NOTHING)
+    template = {m.name: _MISSING if m.default is attrs.NOTHING else m.default for m in members}
+    new = object.__new__
+
+    def structure_struct(data: Any, _: Any) -> Any:
+        if type(data) is not dict:
+            raise _misfit("object", data)
+        made = new(cls)
+        attributes = made.__dict__
+        attributes.update(template)
+        rest = None
+        key = None
+        try:
+            for key, value in data.items():
+                slot = slots.get(key)
+                if slot is None:
+                    if rest is None:
+                        rest = {}
+                    rest[key] = value
+                elif slot.scalar is type(value):
+                    attributes[slot.name] = value
+                else:
+                    attributes[slot.name] = slot.structure(value)
+        except Misfit as misfit:
+            raise misfit.within(str(key)) from None
+        if not required <= data.keys():
+            raise Misfit("member is missing").within(min(required - data.keys()))
+        if rest_name is not None:
+            attributes[rest_name] = rest or {}
+        elif rest is not None:
+            attributes["_unknown"] = rest
+        return made
+
+    return structure_struct
+
+
+def _union_hook(cls: type[Union]) -> Hook:
+    """Make the hook of a union: the tag picks the branch; one that the schema does not have gives the union itself."""
+    hooks: dict[Any, Hook] = {}
+    common = _struct_hook(cls)
+
+    def hook_for_tag(tag: Any) -> Hook:
+        if not isinstance(tag, str) or tag not in cls.branches:
+            return common
+        branch = resolve(cls.branches[tag], cls.__module__)
+        hooks[tag] = hook = _hook_for(branch)
+        return hook
+
+    def structure_union(data: Any, _: Any) -> Any:
+        if type(data) is not dict:
+            raise _misfit("object", data)
+        tag = data.get(cls.tag)
+        hook = (hooks.get(tag) if isinstance(tag, str) else None) or hook_for_tag(tag)
+        return hook(data, cls)
+
+    return structure_union
+
+
+def _class_hook(cls: type[Struct]) -> Hook:
+    if issubclass(cls, Command) and cls.whole_argument:
+        return _whole_argument_hook(cls)
+    if issubclass(cls, Union) and cls.tag:
+        return _union_hook(cls)
+    return _struct_hook(cls)
+
+
+def _whole_argument_hook(cls: type[Command[Any]]) -> Hook:
+    """Make the hook of a command whose arguments are one union."""
+    slot = _Slot(members_of(cls)[cls.whole_argument])
+
+    def structure_command(data: Any, _: Any) -> Any:
+        return cls(**{slot.name: slot.structure(data)})
+
+    return structure_command
+
+
+for _kind in (str, int, bool):
+    converter.register_structure_hook(_kind, _scalar_hook(_kind))
+converter.register_structure_hook(float, _structure_number)
+converter.register_structure_hook(Null, _structure_null)
+converter.register_structure_hook(type(None), _structure_nothing)
+converter.register_structure_hook_func(lambda kind: kind is Any, _structure_any)
+converter.register_structure_hook_func(lambda kind: kind == FreeForm, _scalar_hook(dict))
+converter.register_structure_hook_func(_is_enumeration, _scalar_hook(str))
+converter.register_structure_hook_factory(_is_list, _list_hook)
+converter.register_structure_hook_factory(_is_alternate, _alternate_hook)
+converter.register_structure_hook_factory(_is_struct, _class_hook)
+
+
+@overload
+def structure(data: Any, kind: type[T], *, where: str = "") -> T: ...
+@overload
+def structure(data: Any, kind: Any, *, where: str = "") -> Any: ...
+def structure(data: Any, kind: Any, *, where: str = "") -> Any:
+    """Turn plain data into a value of a schema type.
+
+    Args:
+        data: what `json.loads` gives.
+        kind: a schema class, or a type made of them such as ``list[BlockInfo]``.
+        where: what to call the data in errors.
+
+    Raises:
+        DataError: the data does not have the shape of the type. The error names the place in wire names.
+    """
+    try:
+        return _hook_for(kind)(data, kind)
+    except Misfit as misfit:
+        raise DataError(_path_text(where, misfit.path), misfit.problem) from None
+
+
+# ---- the way back: by what the value is, not by what its member was declared as, so that a branch keeps its members.
+
+_PLAIN = frozenset({str, int, bool, float})
+
+
+def _unstructure_struct(value: Struct) -> Any:
+    cls = type(value)
+    if isinstance(value, Command) and value.whole_argument:
+        return _unstructure(getattr(value, value.whole_argument))
+    rest_name = free_form_member(cls)
+    plain: dict[str, Any] = {}
+    for name, member in members_of(cls).items():
+        member_value = value.__dict__[name]
+        if member_value is None or name == rest_name:
+            continue
+        try:
+            plain[member.wire_name] = member_value if type(member_value) in _PLAIN else _unstructure(member_value)
+        except Misfit as misfit:
+            raise misfit.within(member.wire_name) from None
+    rest = value.unknown if rest_name is None else getattr(value, rest_name)
+    for key, item in rest.items():
+        try:
+            plain[key] = _unstructure(item)
+        except Misfit as misfit:
+            raise misfit.within(key) from None
+    return plain
+
+
+def _unstructure(value: Any) -> Any:
+    if type(value) in _PLAIN or value is None:
+        return value
+    if isinstance(value, Struct):
+        return _unstructure_struct(value)
+    if value is NULL:
+        return None
+    if isinstance(value, Mapping):
+        return {_key(key): _item(item, str(key)) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_item(item, index) for index, item in enumerate(value)]
+    raise Misfit(f"{type(value).__name__} cannot be sent as JSON")
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    raise Misfit(f"a key must be a string, not {type(key).__name__}")
+
+
+def _item(value: Any, step: str | int) -> Any:
+    try:
+        return _unstructure(value)
+    except Misfit as misfit:
+        raise misfit.within(step) from None
+
+
+def unstructure(value: Any) -> Any:
+    """Turn a schema value into plain data; a command into its arguments.
+
+    Members that are None are absent and left out; `NULL` becomes None.
+
+    Raises:
+        ProgrammerError: something in the value is no data. The error names the place in wire names.
+    """
+    try:
+        return _unstructure(value)
+    except Misfit as misfit:
+        root = getattr(type(value), "wire_name", "") or type(value).__name__
+        raise ProgrammerError(f"{_path_text(root, misfit.path)}: {misfit.problem}") from None
+
+
+converter.register_unstructure_hook_func(_is_struct, unstructure)

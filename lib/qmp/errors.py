@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What can go wrong between us and a monitor.
+
+The tree is drawn in `hvkit.errors`. Facts are attributes, and everything given to a constructor is plain data, so that
+an error survives pickling and a trip through somebody's RPC.
+"""
+
+from collections.abc import Sequence
+
+from hvkit.errors import HypervisorError, ProgrammerError
+
+
+class QmpError(HypervisorError):
+    """Raised when a conversation with a monitor fails."""
+
+
+class ConnectError(QmpError):
+    """Raised when a monitor could not be made usable; nothing was executed and nothing is left open.
+
+    Attributes:
+        address: where we tried to connect, as text.
+        reason: what was wrong.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address = address
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.address}: {self.reason}"
+
+
+class ConnectionLost(QmpError):
+    """Raised when an established connection ends while something was expected of it.
+
+    Attributes:
+        address: the monitor's address, as text.
+        reason: how it ended.
+        commands: wire names of the commands that were sent and not answered. QEMU may or may not have executed them.
+    """
+
+    def __init__(self, address: str, reason: str, commands: Sequence[str] = ()) -> None:
+        commands = tuple(commands)
+        super().__init__(address, reason, commands)
+        self.address = address
+        self.reason = reason
+        self.commands = commands
+
+    def __str__(self) -> str:
+        fate = f"; fate unknown: {', '.join(self.commands)}" if self.commands else ""
+        return f"{self.address}: {self.reason}{fate}"
+
+
+class CommandTimeout(QmpError):
+    """Raised when no reply came before the deadline; whether QEMU executes the command is unknown.
+
+    The connection stays usable: the late reply is dropped when it comes.
+
+    Attributes:
+        command: wire name of the command.
+        timeout_s: the deadline that passed, in seconds.
+    """
+
+    def __init__(self, command: str, timeout_s: float) -> None:
+        super().__init__(command, timeout_s)
+        self.command = command
+        self.timeout_s = timeout_s
+
+    def __str__(self) -> str:
+        return f"{self.command}: no reply within {self.timeout_s:g} s; its fate is unknown"
+
+
+class ProtocolError(QmpError):
+    """Raised when the peer breaks the protocol: sound JSON that means nothing here, or a message without end."""
+
+
+class DataError(QmpError, ProgrammerError):
+    """Raised when data is not JSON, or does not have the shape of its type.
+
+    Attributes:
+        path: where the misfit is, in wire names, for example ``query-block[3].inserted.image.virtual-size``; empty
+            where the data is not JSON at all.
+        problem: what is wrong there.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}" if self.path else self.problem
+
+
+class CommandError(QmpError):
+    """Raised when QEMU answers a command with an error.
+
+    Attributes:
+        command: wire name of the command.
+        error_class: the QAPI error class, `GenericError` for most.
+        description: QEMU's own text; empty where it sent none.
+    """
+
+    def __init__(self, command: str, error_class: str, description: str) -> None:
+        super().__init__(command, error_class, description)
+        self.command = command
+        self.error_class = error_class
+        self.description = description
+
+    def __str__(self) -> str:
+        return f"{self.command}: {self.description or self.error_class}"
+
+
+class CommandNotFound(CommandError):
+    """Raised when this QEMU does not have the command, or has it disabled."""
+
+
+class DeviceNotFound(CommandError):
+    """Raised when no device of that name exists."""
+
+
+class DeviceNotActive(CommandError):
+    """Raised when the device exists but is not in a state to do this."""
+
+
+class KvmMissingCapability(CommandError):
+    """Raised when the command needs something that this host's KVM does not have."""
+
+
+#: The error classes that QAPI tells apart; every other one is a plain `CommandError`.
+#: Source: QAPI module `error`, definition `QapiErrorClass`.
+COMMAND_ERRORS: dict[str, type[CommandError]] = {
+    "CommandNotFound": CommandNotFound,
+    "DeviceNotFound": DeviceNotFound,
+    "DeviceNotActive": DeviceNotActive,
+    "KVMMissingCap": KvmMissingCapability,
+}
+
+
+def command_error(command: str, error_class: str, description: str) -> CommandError:
+    """Build the error of the right class for an error reply."""
+    return COMMAND_ERRORS.get(error_class, CommandError)(command, error_class, description)
