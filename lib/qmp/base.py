@@ -352,7 +352,7 @@ def members_of(cls: type[Struct]) -> Mapping[str, Member]:
 
 def _member(cls: type[Struct], field: attrs.Attribute[Any]) -> Member:
     name = field.name
-    owner = next(base for base in cls.__mro__ if name in base.__dict__.get("__annotations__", ()))
+    owner = next(base for base in cls.__mro__ if name in base.__dict__.get("__annotations__", ()))  # noqa: RUF063
     wire_name = field.metadata.get(_WIRE) or name.removesuffix("_").replace("_", "-")
     default: Any = field.default
     if isinstance(default, _FACTORY):

@@ -210,7 +210,7 @@ def _member_type(member: Member) -> Any:
     """Return the type of a member where it is present: without the None that means absence."""
     kind = member.type
     if _is_alternate(kind):
-        return typing.Union[tuple(arg for arg in get_args(kind) if arg is not type(None))]
+        return typing.Union[tuple(arg for arg in get_args(kind) if arg is not type(None))]  # noqa: UP007
     return kind
 
 
