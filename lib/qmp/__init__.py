@@ -1,2 +1,47 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A typed client of the QEMU Machine Protocol."""
+"""A typed client of the QEMU Machine Protocol.
+
+`QmpConnection` is the place to start; the commands, replies and events are in `hvkit.qmp.schema`.
+"""
+
+from hvkit.qmp.base import NULL, Command, Event, GenericEvent
+from hvkit.qmp.connection import QmpConnection
+from hvkit.qmp.errors import (
+    CommandError,
+    CommandNotFound,
+    CommandTimeout,
+    ConnectError,
+    ConnectionLost,
+    DataError,
+    DeviceNotActive,
+    DeviceNotFound,
+    EventTimeout,
+    KvmMissingCapability,
+    ProtocolError,
+    QmpError,
+)
+from hvkit.qmp.events import Subscription
+from hvkit.qmp.message import QemuVersion, QmpMessage
+
+__all__ = [
+    "NULL",
+    "Command",
+    "CommandError",
+    "CommandNotFound",
+    "CommandTimeout",
+    "ConnectError",
+    "ConnectionLost",
+    "DataError",
+    "DeviceNotActive",
+    "DeviceNotFound",
+    "Event",
+    "EventTimeout",
+    "GenericEvent",
+    "KvmMissingCapability",
+    "ProtocolError",
+    "QemuVersion",
+    "QmpConnection",
+    "QmpError",
+    "QmpMessage",
+    "Subscription",
+]

@@ -71,6 +71,24 @@ class CommandTimeout(QmpError):
         return f"{self.command}: no reply within {self.timeout_s:g} s; its fate is unknown"
 
 
+class EventTimeout(QmpError):
+    """Raised when no event that was waited for came in time.
+
+    Attributes:
+        events: wire names of the events waited for; empty where it was any.
+        timeout_s: how long the wait was, in seconds.
+    """
+
+    def __init__(self, events: Sequence[str], timeout_s: float) -> None:
+        events = tuple(events)
+        super().__init__(events, timeout_s)
+        self.events = events
+        self.timeout_s = timeout_s
+
+    def __str__(self) -> str:
+        return f"no event ({', '.join(self.events) or 'of any type'}) within {self.timeout_s:g} s"
+
+
 class ProtocolError(QmpError):
     """Raised when the peer breaks the protocol: sound JSON that means nothing here, or a message without end."""
 

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Subscriptions: events for those who asked before they acted.
+
+A subscription is registered with a connection before anything is sent, so that nothing is missed; it holds a bounded
+number of events and counts what it had to drop. Events stay plain data until somebody takes them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp import schema
+from hvkit.qmp.base import Event, GenericEvent
+from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.errors import EventTimeout
+from hvkit.qmp.message import parse_event
+
+E = TypeVar("E", bound=Event)
+
+#: How many events a subscription holds unless it is told otherwise.
+DEFAULT_MAXSIZE = 10_000
+
+
+class EventSource(Protocol):
+    """What a subscription needs of its connection."""
+
+    def wait_for_event(self, queue: deque[dict[str, Any]], deadline: Deadline) -> bool:
+        """Wait until the queue holds something; False when the deadline passed.
+
+        Raises:
+            ConnectionLost: the connection ended and the queue is empty.
+        """
+
+    def unsubscribe(self, subscription: Subscription[Any]) -> None:
+        """Stop delivering to a subscription."""
+
+
+class Subscription(Generic[E]):
+    """Events of some types, in the order they came, from the moment of subscribing.
+
+    Iterating gives events until the connection ends, which raises ConnectionLost: silence is never mistaken for peace.
+
+    Attributes:
+        dropped: how many events were dropped since nobody took them in time; the oldest go first.
+    """
+
+    def __init__(
+        self,
+        source: EventSource,
+        types: tuple[type[E], ...],
+        *,
+        match: Callable[[E], bool] | None = None,
+        maxsize: int = DEFAULT_MAXSIZE,
+    ) -> None:
+        if maxsize < 1:
+            raise ProgrammerError("a subscription must hold at least one event")
+        self.dropped = 0
+        #: Wire names of the wanted events; None where all are wanted.
+        self.names = frozenset(each.wire_name for each in types) if types else None
+        self._wants_unknown = GenericEvent in types
+        self._source = source
+        self._match = match
+        self._queue: deque[dict[str, Any]] = deque(maxlen=maxsize)
+
+    def offer(self, notice: dict[str, Any]) -> bool:
+        """Take a notice if it is of a wanted type; called by the connection, under its lock."""
+        name = notice["event"]
+        if self.names is not None and name not in self.names and not (self._wants_unknown and not _is_known(name)):
+            return False
+        if len(self._queue) == self._queue.maxlen:
+            self.dropped += 1
+        self._queue.append(notice)
+        return True
+
+    def get(self, timeout: float | None = None) -> E:
+        """Return the next event.
+
+        Args:
+            timeout: seconds to wait; None waits for ever.
+
+        Raises:
+            EventTimeout: none came in time.
+            ConnectionLost: the connection ended, and no event is left.
+            DataError: an event came whose data does not have the shape of its class; it is consumed.
+        """
+        return self._next(lambda event: True, timeout)
+
+    def wait_for(self, predicate: Callable[[E], bool], timeout: float | None = None) -> E:
+        """Return the first event that satisfies a predicate; those before it are dropped.
+
+        Args:
+            predicate: called with each event.
+            timeout: seconds for all of the waiting; None waits for ever.
+
+        Raises:
+            EventTimeout: no such event came in time.
+            ConnectionLost: the connection ended, and no event is left.
+            DataError: an event came whose data does not have the shape of its class; it is consumed.
+        """
+        return self._next(predicate, timeout)
+
+    def _next(self, predicate: Callable[[E], bool], timeout: float | None) -> E:
+        deadline = Deadline(float("inf") if timeout is None else timeout)
+        while self._source.wait_for_event(self._queue, deadline):
+            try:
+                notice = self._queue.popleft()
+            except IndexError:  # another thread of the same subscription took it
+                continue
+            event: Any = to_event(notice)
+            if (self._match is None or self._match(event)) and predicate(event):
+                taken: E = event
+                return taken
+        raise EventTimeout(tuple(sorted(self.names)) if self.names else (), deadline.timeout_s)
+
+    def __iter__(self) -> Iterator[E]:
+        while True:
+            yield self.get()
+
+    def close(self) -> None:
+        """Stop listening; events not taken are dropped. Closing again does nothing."""
+        self._source.unsubscribe(self)
+        self._queue.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_known(name: str) -> bool:
+    return schema.find_event(name) is not None
+
+
+def to_event(notice: dict[str, Any]) -> Event:
+    """Make a notice the typed event it stands for; one that the schema does not know becomes a `GenericEvent`.
+
+    Raises:
+        DataError: the event's data does not have the shape of its class.
+    """
+    return parse_event(notice, schema.find_event(notice["event"]))

@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The client's side of the protocol, without a socket, a clock or a lock.
+
+Bytes go in (`receive_data`, `receive_eof`), bytes come out (`data_to_send`), and what happened can be looked at:
+the state, the answers in their `Exchange`s, the notices of events.
+
+The rules, which hold against any peer:
+
+* A reply with an id answers the exchange of that id, and no other. One with an id that nobody waits for is dropped.
+* A reply without an id comes from a peer that does not echo ids (old servers, test doubles): it answers the oldest
+  exchange in flight, given up or not, since such a peer answers in order. From a peer that does echo ids it can only
+  be a complaint about bytes it could not parse, and says nothing certain about any command.
+* Giving up on an exchange keeps its place: the late reply finds it and is dropped.
+* A line that makes no sense is consumed. It may have been the reply to any exchange in flight, so all of them fail with
+  an unknown fate. Later exchanges are not affected where the peer echoes ids; where it does not, replies could no
+  longer be told apart, and the conversation ends.
+* Events may come at any time, before the greeting too.
+* Besides that, three things end the conversation: the end of the stream, a wrong greeting, a message without end.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp.base import redact
+from hvkit.qmp.errors import DataError, ProtocolError, QmpError, command_error
+from hvkit.qmp.message import Greeting, decode, encode, encode_request, parse_greeting
+
+logger = logging.getLogger("hvkit.qmp")
+
+#: The longest message taken from a peer, in bytes. The largest honest replies are below 100 MB.
+MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
+
+_NO_ID: Final = object()
+
+
+class State(enum.Enum):
+    """Where the conversation is."""
+
+    GREETING = "waiting for the greeting"
+    NEGOTIATING = "waiting for the answer to qmp_capabilities"
+    READY = "ready"
+    ENDED = "ended"
+
+
+class Kind(enum.Enum):
+    """What a message is, by the member that tells."""
+
+    GREETING = "QMP"
+    SUCCESS = "return"
+    FAILURE = "error"
+    EVENT = "event"
+
+
+#: Which messages make sense when. Anything else is a breach: it ends the protocol before the greeting, and costs the
+#: exchanges in flight after it.
+EXPECTED: Final[Mapping[State, frozenset[Kind]]] = {
+    State.GREETING: frozenset({Kind.GREETING, Kind.EVENT}),
+    State.NEGOTIATING: frozenset({Kind.SUCCESS, Kind.FAILURE, Kind.EVENT}),
+    State.READY: frozenset({Kind.SUCCESS, Kind.FAILURE, Kind.EVENT}),
+    State.ENDED: frozenset(),
+}
+
+
+class Exchange:
+    """A command on its way, and what became of it.
+
+    Attributes:
+        command: wire name of the command.
+        request_id: the id that it travels with.
+        reply: the whole reply message; None until it is there.
+        error: why there will be no reply; None while there may be one.
+        is_given_up: nobody waits for it any more.
+    """
+
+    __slots__ = ("command", "error", "is_given_up", "reply", "request_id")
+
+    def __init__(self, command: str, request_id: Any) -> None:
+        self.command = command
+        self.request_id = request_id
+        self.reply: dict[str, Any] | None = None
+        self.error: QmpError | None = None
+        self.is_given_up = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a reply, or there will not be one."""
+        return self.reply is not None or self.error is not None
+
+    def raw_reply(self) -> dict[str, Any]:
+        """Return the whole reply message, an error reply too.
+
+        Raises:
+            QmpError: there will be no reply; the error says why.
+        """
+        if self.reply is not None:
+            return self.reply
+        if self.error is None:
+            raise ProgrammerError(f"{self.command}: asked for the reply of an exchange that is not over")
+        raise self.error
+
+    def result(self) -> Any:
+        """Return what the command returned, as plain data.
+
+        Raises:
+            CommandError: the peer refused it or it failed.
+            QmpError: there will be no reply; the error says why.
+        """
+        reply = self.raw_reply()
+        if "return" in reply:
+            return reply["return"]
+        error = reply["error"]
+        name, description = error.get("class"), error.get("desc")
+        raise command_error(
+            self.command,
+            name if isinstance(name, str) else "GenericError",
+            description if isinstance(description, str) else "",
+        )
+
+
+class Protocol:
+    """One conversation with a monitor, from its first byte to its last.
+
+    Args:
+        expects_greeting: False for a peer that says nothing on its own account, such as the guest agent.
+        max_message_bytes: longest message to take.
+
+    Attributes:
+        state: where the conversation is.
+        greeting: what the peer said first; None until it did.
+        failure: why the conversation ended; None while it goes on.
+        echoes_ids: whether the peer puts our ids on its replies.
+    """
+
+    def __init__(self, *, expects_greeting: bool = True, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self.state = State.GREETING if expects_greeting else State.READY
+        self.greeting: Greeting | None = None
+        self.failure: QmpError | None = None
+        self.echoes_ids = False
+        self._max_message_bytes = max_message_bytes
+        self._partial: list[bytes] = []
+        self._partial_bytes = 0
+        #: By id, in the order they were sent.
+        self._in_flight: dict[Any, Exchange] = {}
+        self._last_id = 0
+        self._outgoing = b""
+        self._notices: list[dict[str, Any]] = []
+
+    # ---- what we send
+
+    def start(self, command: str, arguments: Mapping[str, Any] | None = None, *, out_of_band: bool = False) -> Exchange:
+        """Start an exchange; its bytes are in `data_to_send`.
+
+        Raises:
+            ProgrammerError: the conversation is not ready for commands, or the arguments are no JSON.
+        """
+        exchange, data = self.open_exchange(command, arguments, out_of_band=out_of_band)
+        self._outgoing += data
+        return exchange
+
+    def open_exchange(
+        self, command: str, arguments: Mapping[str, Any] | None = None, *, out_of_band: bool = False
+    ) -> tuple[Exchange, bytes]:
+        """Start an exchange whose bytes the caller sends, before any that are started later.
+
+        Raises:
+            ProgrammerError: the conversation is not ready for commands, or the arguments are no JSON.
+        """
+        if self.state is not State.READY:
+            raise ProgrammerError(f"{command}: the monitor is not ready for commands ({self.state.value})")
+        return self._open(command, arguments, out_of_band)
+
+    def _open(self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool) -> tuple[Exchange, bytes]:
+        request_id = self._free_id()
+        data = encode_request(command, arguments, request_id, out_of_band=out_of_band)
+        exchange = self._in_flight[request_id] = Exchange(command, request_id)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("-> %s %s id=%s", command, redact(arguments or {}), request_id)
+        return exchange, data + b"\n"
+
+    def open_raw_exchange(self, message: Mapping[str, Any]) -> tuple[Exchange, bytes]:
+        """Start an exchange with a message as the caller made it; one without an id is given one.
+
+        Raises:
+            ProgrammerError: the conversation is not ready, the message is no JSON, or its id is in use or no plain
+                string or integer.
+        """
+        command = str(message.get("execute", message.get("exec-oob", "")))
+        if self.state is not State.READY:
+            raise ProgrammerError(f"{command}: the monitor is not ready for commands ({self.state.value})")
+        request_id = message.get("id", _NO_ID)
+        if request_id is _NO_ID:
+            request_id = self._free_id()
+        elif type(request_id) not in (str, int):
+            raise ProgrammerError(f"{command}: an id must be a string or an integer")
+        elif request_id in self._in_flight:
+            raise ProgrammerError(f"{command}: id {request_id!r} is in use")
+        data = encode({**message, "id": request_id})
+        exchange = self._in_flight[request_id] = Exchange(command, request_id)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("-> %s", redact(message))
+        return exchange, data + b"\n"
+
+    def _free_id(self) -> int:
+        """Return the next id that is not in flight: short, and not the one just used.
+
+        A peer that answers twice then hits an id that nobody waits for.
+        """
+        limit = 9
+        while len(self._in_flight) >= limit:
+            limit = limit * 10 + 9
+        candidate = self._last_id % limit + 1
+        while candidate in self._in_flight:
+            candidate = candidate % limit + 1
+        self._last_id = candidate
+        return candidate
+
+    def data_to_send(self) -> bytes:
+        """Take the bytes that the conversation wants sent."""
+        data, self._outgoing = self._outgoing, b""
+        return data
+
+    def give_up(self, exchange: Exchange) -> None:
+        """Stop waiting for an exchange; its late reply will be dropped."""
+        exchange.is_given_up = True
+
+    def forget(self, exchange: Exchange) -> None:
+        """Drop an exchange that is known not to get a reply: not one byte of it was sent, or it never has one."""
+        self._in_flight.pop(exchange.request_id, None)
+
+    @property
+    def commands_in_flight(self) -> tuple[str, ...]:
+        """Wire names of the commands that were sent and not answered, oldest first."""
+        return tuple(exchange.command for exchange in self._in_flight.values())
+
+    # ---- what we receive
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes from the peer, cut anywhere. Never raises for what they hold."""
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if lines and self._partial:
+            self._partial.append(lines[0])
+            lines[0] = b"".join(self._partial)
+            self._partial = []
+            self._partial_bytes = 0
+        for line in lines:
+            if self.state is State.ENDED:
+                return
+            self._receive_line(line)
+        if rest:
+            self._partial.append(rest)
+            self._partial_bytes += len(rest)
+            if self._partial_bytes > self._max_message_bytes:
+                self._partial = []
+                self._end(ProtocolError(f"the peer sent a message of more than {self._max_message_bytes} bytes"))
+
+    def receive_eof(self, failure: QmpError) -> None:
+        """Note that the stream has ended; what is in flight fails with this error."""
+        self._end(failure)
+
+    def take_notices(self) -> list[dict[str, Any]]:
+        """Take the messages of the events that came, in order."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    def _receive_line(self, line: bytes) -> None:
+        if not line or line == b"\r":
+            return
+        try:
+            message = decode(line)
+        except DataError as error:
+            self._breach(error)
+            return
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("<- %s", redact(message))
+        kinds = [kind for kind in Kind if kind.value in message]
+        if len(kinds) != 1 or kinds[0] not in EXPECTED[self.state]:
+            self._breach(self._unexpected(message, kinds))
+        elif kinds[0] is Kind.EVENT:
+            self._receive_event(message)
+        elif kinds[0] is Kind.GREETING:
+            self._receive_greeting(message)
+        else:
+            self._receive_reply(message)
+
+    def _unexpected(self, message: dict[str, Any], kinds: list[Kind]) -> ProtocolError:
+        if self.state is State.GREETING:
+            names = ", ".join(sorted(message)[:5]) or "no member at all"
+            return ProtocolError(f"wrong greeting: a message with {names}")
+        if not kinds:
+            return ProtocolError("the peer sent a message that is neither a reply nor an event")
+        return ProtocolError(f"the peer sent an unexpected message: {', '.join(kind.value for kind in kinds)}")
+
+    def _receive_event(self, message: dict[str, Any]) -> None:
+        if type(message["event"]) is str:
+            self._notices.append(message)
+        else:
+            self._breach(DataError("event", "expected str"))
+
+    def _receive_greeting(self, message: dict[str, Any]) -> None:
+        try:
+            self.greeting = parse_greeting(message)
+        except ProtocolError as error:
+            self._end(error)
+            return
+        self.state = State.NEGOTIATING
+        _, data = self._open("qmp_capabilities", None, False)
+        self._outgoing += data
+
+    def _receive_reply(self, message: dict[str, Any]) -> None:
+        if "error" in message and type(message["error"]) is not dict:
+            self._breach(DataError("error", "expected object"))
+            return
+        reply_id = message.get("id", _NO_ID)
+        if reply_id is not _NO_ID:
+            # True == 1, and a list cannot be looked up: an id is what we sent or it is nothing
+            exchange = self._in_flight.get(reply_id) if type(reply_id) in (int, str) else None
+        elif self.echoes_ids:
+            self._breach(ProtocolError(f"the peer complained without saying of what: {_complaint(message)}"))
+            return
+        else:
+            exchange = next(iter(self._in_flight.values()), None)
+        if exchange is None:
+            logger.warning("dropped a reply that nobody waits for")
+            return
+        del self._in_flight[exchange.request_id]
+        if reply_id is not _NO_ID:
+            self.echoes_ids = True
+        if exchange.is_given_up or exchange.error is not None:
+            logger.info("dropped the late reply to %s", exchange.command)
+            return
+        exchange.reply = message
+        if self.state is State.NEGOTIATING:
+            self._end_negotiation(exchange)
+
+    def _end_negotiation(self, exchange: Exchange) -> None:
+        try:
+            exchange.result()
+        except QmpError as error:
+            self._end(error)
+        else:
+            self.state = State.READY
+
+    # ---- what goes wrong
+
+    def _breach(self, error: QmpError) -> None:
+        """The peer sent something senseless: whoever waits cannot know whether it was meant for them."""
+        if self.state in (State.GREETING, State.NEGOTIATING):
+            self._end(error)
+            return
+        logger.warning("the peer broke the protocol: %s", error)
+        if self._in_flight and not self.echoes_ids:
+            self._end(error)
+            return
+        self._fail_all(error)
+
+    def _end(self, failure: QmpError) -> None:
+        if self.state is State.ENDED:
+            return
+        self.state = State.ENDED
+        self.failure = failure
+        self._fail_all(failure)
+        self._in_flight.clear()
+
+    def _fail_all(self, error: QmpError) -> None:
+        """Fail every exchange in flight, each with an error of its own: different threads will raise them."""
+        for exchange in self._in_flight.values():
+            if exchange.error is None:
+                exchange.error = type(error)(*error.args)
+
+
+def _complaint(message: Mapping[str, Any]) -> str:
+    error = message.get("error")
+    text = error.get("desc") if isinstance(error, dict) else None
+    return text if isinstance(text, str) else "a reply without an id"

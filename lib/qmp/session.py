@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One life of a blocking connection, shared by threads: from the connected socket to its end.
+
+There is no reader thread. Of the threads that wait for something, one reads; what it reads it hands to the others, and
+when it has what it waited for, another one goes on reading. Sending has a lock of its own, so that a peer that does
+not read keeps nobody but those who send.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.errors import CommandTimeout, ConnectError, ConnectionLost
+from hvkit.qmp.events import Subscription
+from hvkit.qmp.message import Greeting
+from hvkit.qmp.protocol import Exchange, Protocol, State
+from hvkit.qmp.transport import Transport
+
+#: How many events that no subscription wanted are kept.
+_UNCLAIMED_EVENTS: Final = 1000
+
+
+class Session:
+    """A conversation over a transport, which it owns.
+
+    Attributes:
+        address: what it is connected to, as text.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.address = transport.address
+        self._transport = transport
+        self._protocol = Protocol()
+        #: Guards everything here but the sending itself; those who wait sleep on it.
+        self._lock = threading.Condition(threading.Lock())
+        self._sleepers = 0
+        #: Who is reading, and who is sending; neither holds the lock meanwhile.
+        self._reader: object | None = None
+        self._sender: object | None = None
+        self._send_lock = threading.Lock()
+        #: The rest of a message that a peer stopped reading in the middle of; it goes before the next message.
+        self._unsent = b""
+        self._subscriptions: list[Subscription[Any]] = []
+        self._unclaimed: deque[dict[str, Any]] = deque(maxlen=_UNCLAIMED_EVENTS)
+
+    @property
+    def greeting(self) -> Greeting | None:
+        """What the peer said first."""
+        return self._protocol.greeting
+
+    @property
+    def state(self) -> State:
+        """Where the conversation is."""
+        return self._protocol.state
+
+    # ---- the beginning and the end
+
+    def negotiate(self, deadline: Deadline) -> None:
+        """Have the protocol get over greeting and negotiation.
+
+        Raises:
+            ConnectError: the peer did not say the right thing, or nothing; the session has ended.
+        """
+        protocol = self._protocol
+        for state, missing in ((State.GREETING, "greeting"), (State.NEGOTIATING, "answer to qmp_capabilities")):
+            try:
+                arrived = self._wait(lambda state=state: protocol.state is not state, deadline)  # type: ignore[misc]
+                if arrived and (data := protocol.data_to_send()):
+                    self._send(data, deadline)
+            except ConnectionLost as error:
+                raise ConnectError(self.address, error.reason) from error
+            except BaseException:
+                self.end("connecting was interrupted")
+                raise
+            failure = protocol.failure
+            if failure is not None:
+                self.end(str(failure))
+                raise ConnectError(self.address, str(failure)) from failure
+            if not arrived:
+                reason = f"no {missing} within {deadline.timeout_s:g} s: busy with another client, or stopped"
+                self.end(reason)
+                raise ConnectError(self.address, reason)
+
+    def end(self, reason: str) -> None:
+        """End the session; whoever waits on it gets ConnectionLost with this reason. Ending again does nothing."""
+        with self._lock:
+            self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        if self._protocol.state is not State.ENDED:
+            self._protocol.receive_eof(ConnectionLost(self.address, reason, self._protocol.commands_in_flight))
+        self._transport.shut_down()
+        self._close_if_unused()
+        self._lock.notify_all()
+
+    def _close_if_unused(self) -> None:
+        """Free the descriptor after the end, once nobody reads or writes: its number may be given out again."""
+        if self._protocol.state is State.ENDED and self._reader is None and self._sender is None:
+            self._transport.close()
+
+    def _lost(self) -> ConnectionLost:
+        """Return the error for a session that has ended."""
+        failure = self._protocol.failure
+        if isinstance(failure, ConnectionLost):
+            return ConnectionLost(self.address, failure.reason, failure.commands)
+        return ConnectionLost(self.address, f"the connection was given up: {failure}")
+
+    # ---- exchanges
+
+    def exchange(
+        self,
+        command: str,
+        start: Callable[[Protocol], tuple[Exchange, bytes]],
+        deadline: Deadline,
+        *,
+        has_reply: bool = True,
+    ) -> Exchange:
+        """Send a command and wait until its exchange is over.
+
+        Args:
+            command: its wire name, for errors.
+            start: opens the exchange in the protocol and returns it with its bytes.
+            deadline: for all of it.
+            has_reply: False to return once it is sent.
+
+        Raises:
+            CommandTimeout: no reply in time.
+            ConnectionLost: the session had ended before.
+            ProgrammerError: the command cannot be sent.
+        """
+        if not self._send_lock.acquire(blocking=False):
+            wait_s = deadline.remaining_s()
+            if wait_s <= 0 or not self._send_lock.acquire(timeout=min(wait_s, threading.TIMEOUT_MAX)):
+                raise CommandTimeout(command, deadline.timeout_s)
+        try:
+            with self._lock:
+                if self._protocol.state is State.ENDED:
+                    raise self._lost()
+                exchange, data = start(self._protocol)
+            if not self._send(data, deadline):
+                with self._lock:
+                    self._protocol.forget(exchange)
+                raise CommandTimeout(command, deadline.timeout_s)
+        finally:
+            self._send_lock.release()
+        if has_reply:
+            self._wait_for_reply(exchange, deadline)
+        else:
+            with self._lock:
+                self._protocol.forget(exchange)
+        return exchange
+
+    def _wait_for_reply(self, exchange: Exchange, deadline: Deadline) -> None:
+        is_there = False
+        try:
+            is_there = self._wait(lambda: exchange.is_over, deadline)
+        finally:
+            if not is_there:
+                with self._lock:
+                    self._protocol.give_up(exchange)
+        if not is_there:
+            raise CommandTimeout(exchange.command, deadline.timeout_s)
+
+    def _send(self, data: bytes, deadline: Deadline) -> bool:
+        """Send a message, after what is left of the one before; called by whoever holds the send lock.
+
+        Returns:
+            False when not one byte of the message was sent before the deadline. What is left of a message that was
+            sent in part is sent before the next one.
+        """
+        me = object()
+        try:
+            with self._lock:
+                if self._protocol.state is State.ENDED:
+                    raise self._lost()
+                self._sender = me
+            backlog = self._unsent + data
+            sent = self._transport.send(backlog, deadline)
+            begun = sent > len(self._unsent)
+            self._unsent = backlog[sent:] if begun else self._unsent[sent:]
+            return begun
+        except OSError as error:
+            self._take_last_words()
+            self.end(f"the peer is gone: {error.strerror}")
+            return True
+        except ConnectionLost:
+            raise
+        except BaseException:
+            self.end("interrupted while sending")
+            raise
+        finally:
+            with self._lock:
+                self._sender = None
+                self._close_if_unused()
+
+    # ---- receiving
+
+    def _wait(self, is_done: Callable[[], bool], deadline: Deadline) -> bool:
+        """Wait until something is done, reading for everybody unless somebody else does.
+
+        Returns:
+            False when the deadline passed.
+
+        Raises:
+            ConnectionLost: the session ended and it is not done.
+        """
+        while True:
+            me = object()
+            try:
+                with self._lock:
+                    if is_done():
+                        return True
+                    if self._protocol.state is State.ENDED:
+                        raise self._lost()
+                    if self._reader is not None:
+                        if not self._sleep(deadline):
+                            return is_done()
+                        continue
+                    self._reader = me
+                data = self._transport.receive(deadline)
+                with self._lock:
+                    self._reader = None
+                    self._absorb(data)
+                    if data is None and not is_done():
+                        return False
+            except OSError as error:
+                self._release_reader(me)
+                self.end(f"the connection broke: {error.strerror}")
+            except ConnectionLost:
+                raise
+            except BaseException:
+                # What was read may have been lost between the kernel and us.
+                if self._release_reader(me):
+                    self.end("interrupted while receiving")
+                raise
+
+    def _sleep(self, deadline: Deadline) -> bool:
+        remaining_s = deadline.remaining_s()
+        if remaining_s <= 0:
+            return False
+        self._sleepers += 1
+        try:
+            return self._lock.wait(min(remaining_s, threading.TIMEOUT_MAX))
+        finally:
+            self._sleepers -= 1
+
+    def _release_reader(self, me: object) -> bool:
+        """Stop being the reader; whether we were."""
+        with self._lock:
+            was_reader = self._reader is me
+            if was_reader:
+                self._reader = None
+            return was_reader
+
+    def _absorb(self, data: bytes | None) -> None:
+        """Give what was read to the protocol, and what it makes of it to those concerned."""
+        if data:
+            protocol = self._protocol
+            protocol.receive_data(data)
+            for notice in protocol.take_notices():
+                self._deliver(notice)
+            if protocol.state is State.ENDED:
+                self._end(str(protocol.failure))
+        elif data is not None:
+            self._end("the peer closed the connection")
+        if self._sleepers:
+            self._lock.notify_all()
+
+    def _take_last_words(self) -> None:
+        """Read what a peer that is gone has said before: its last events, and the replies on their way."""
+        now = Deadline(0)
+        with self._lock:
+            if self._reader is not None:
+                return
+            try:
+                while data := self._transport.receive(now):
+                    self._absorb(data)
+            except OSError:
+                return
+
+    # ---- events
+
+    def _deliver(self, notice: dict[str, Any]) -> None:
+        wanted = False
+        for subscription in self._subscriptions:
+            wanted |= subscription.offer(notice)
+        if not wanted:
+            self._unclaimed.append(notice)
+
+    def add_subscription(self, subscription: Subscription[Any]) -> None:
+        """Deliver events to a subscription from now on."""
+        with self._lock:
+            if self._protocol.state is State.ENDED:
+                raise self._lost()
+            self._subscriptions.append(subscription)
+
+    def unsubscribe(self, subscription: Subscription[Any]) -> None:
+        """Stop delivering to a subscription."""
+        with self._lock:
+            if subscription in self._subscriptions:
+                self._subscriptions.remove(subscription)
+
+    def wait_for_event(self, queue: deque[dict[str, Any]], deadline: Deadline) -> bool:
+        """Wait until a subscription's queue holds something; False when the deadline passed.
+
+        Raises:
+            ConnectionLost: the session ended and the queue is empty.
+        """
+        return self._wait(lambda: bool(queue), deadline)
+
+    def take_unclaimed(self) -> list[dict[str, Any]]:
+        """Take the notices that no subscription wanted, after reading what has come.
+
+        Raises:
+            ConnectionLost: the session ended and there are none.
+        """
+        try:
+            self._wait(lambda: False, Deadline(0))
+        except ConnectionLost:
+            if not self._unclaimed:
+                raise
+        with self._lock:
+            notices = list(self._unclaimed)
+            self._unclaimed.clear()
+        return notices

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A stream socket whose every operation has a deadline.
+
+The deadlines are the kernel's own (SO_RCVTIMEO, SO_SNDTIMEO): a Python socket timeout would poll before each read, half
+as long again as the read itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import socket
+import struct
+from typing import Final
+
+from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.errors import ConnectError
+
+#: More than this at once makes the allocator map and unmap memory for every read, which costs more than the read.
+_RECEIVE_BYTES: Final = 65536
+#: How much later than its deadline an operation may end, in seconds: saves setting the timeout anew for each one.
+_SLACK_S: Final = 0.02
+
+
+class Transport:
+    """A connected stream socket.
+
+    One thread may send while another receives. It owns the socket.
+
+    Attributes:
+        address: what it is connected to, as text.
+    """
+
+    def __init__(self, connected: socket.socket, address: str) -> None:
+        connected.settimeout(None)
+        self.address = address
+        self._socket = connected
+        self._receive_timeout_s = math.nan
+        self._send_timeout_s = math.nan
+
+    def receive(self, deadline: Deadline) -> bytes | None:
+        """Return what has come, waiting for something if nothing has.
+
+        Returns:
+            At least one byte; no bytes at the end of the stream; None when the deadline passed.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        remaining_s = deadline.remaining_s()
+        if remaining_s <= 0:
+            return self._receive_now()
+        # False for NaN as well, which is what it is at first
+        if not remaining_s <= self._receive_timeout_s <= remaining_s + _SLACK_S:
+            _set_timeout(self._socket, socket.SO_RCVTIMEO, remaining_s)
+            self._receive_timeout_s = remaining_s
+        try:
+            return self._socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+
+    def _receive_now(self) -> bytes | None:
+        try:
+            return self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def send(self, data: bytes, deadline: Deadline) -> int:
+        """Send data, waiting while the peer does not read.
+
+        Returns:
+            How many bytes were sent; fewer than given when the deadline passed.
+
+        Raises:
+            OSError: the connection broke; what was sent before is unknown.
+        """
+        sent = 0
+        while sent < len(data):
+            remaining_s = max(deadline.remaining_s(), 0.0)
+            flags = socket.MSG_NOSIGNAL
+            if remaining_s == 0:
+                flags |= socket.MSG_DONTWAIT
+            elif not remaining_s <= self._send_timeout_s <= remaining_s + _SLACK_S:
+                _set_timeout(self._socket, socket.SO_SNDTIMEO, remaining_s)
+                self._send_timeout_s = remaining_s
+            try:
+                sent += self._socket.send(data[sent:] if sent else data, flags)
+            except BlockingIOError:
+                break
+        return sent
+
+    def shut_down(self) -> None:
+        """End the connection: whoever sends or receives is woken. The descriptor stays, so that its number does."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+
+    def close(self) -> None:
+        """Free the descriptor; nobody may be using it."""
+        self._socket.close()
+
+
+def connect_unix(path: str, deadline: Deadline) -> Transport:
+    """Connect to a unix socket.
+
+    Raises:
+        ConnectError: there is no such socket, nobody listens on it, or its backlog stays full.
+    """
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        # Where the backlog is full the kernel lets connect() wait this long for a place in it.
+        _set_timeout(opened, socket.SO_SNDTIMEO, deadline.remaining_s())
+        opened.connect(path)
+    except (OSError, ValueError) as error:
+        opened.close()
+        raise ConnectError(path, _problem(error, deadline)) from error
+    except BaseException:
+        opened.close()
+        raise
+    return Transport(opened, path)
+
+
+def _problem(error: OSError | ValueError, deadline: Deadline) -> str:
+    """Say what keeps us from connecting to a path."""
+    match error:
+        case FileNotFoundError():
+            return "there is no such socket"
+        case ConnectionRefusedError():
+            return "nobody listens on this socket; it may be left over from a process that was killed"
+        case BlockingIOError():
+            return f"no place in the socket's backlog within {deadline.timeout_s:g} s: QEMU is busy or stopped"
+        case OSError(errno=int() as number):
+            return os.strerror(number)
+    return str(error)
+
+
+def _set_timeout(target: socket.socket, option: int, timeout_s: float) -> None:
+    """Set a kernel timeout; it takes no end as 0 and cannot express less than a microsecond."""
+    whole, fraction = (0, 0) if timeout_s == math.inf else divmod(max(round(timeout_s * 1_000_000), 1), 1_000_000)
+    target.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", whole, fraction))
