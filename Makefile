@@ -7,6 +7,7 @@ BIN := build/venv/bin
 ARGS ?=
 # Two workers, each with whole files: what a file shares (a running guest) is made once.
 WORKERS ?= 2
+PYTEST_OPTIONS := -q -n $(WORKERS) --dist loadfile -o cache_dir=build/cache/pytest
 SECTION = @printf '\n== %s ==\n'
 
 export PYTHON
@@ -46,11 +47,11 @@ schema-check: setup-dev ## fail where lib/qmp/schema is not what `make schema` w
 
 unit: setup-dev setup-qemu ## pytest, with real QEMU too; ARGS="-k hotplug -x" for some
 	$(SECTION) tests
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS) $(ARGS)
 
 coverage: setup-dev setup-qemu ## pytest, and which lines no test runs (build/coverage/html)
 	$(SECTION) coverage
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report=html --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS) --cov --cov-report=html --cov-report=term $(ARGS)
 
 bench: setup-dev setup-qemu ## measure the figures that README quotes
 	$(SECTION) bench
@@ -63,7 +64,7 @@ format: setup-dev ## let ruff put the sources in order
 clean: ## remove everything that make made
 	rm -rf build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -rf *.egg-info .hypothesis
+	rm -rf *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
 setup-run:
 	@sh tools/setup/environment.sh run
