@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Run instances on this node, through a hypervisor that is chosen by its name."""
+
+from hvkit.hypervisor.base import BaseHypervisor
+from hvkit.hypervisor.errors import (
+    HotplugError,
+    InstanceBusy,
+    InstanceNotFound,
+    InstanceStartError,
+    InstanceStateError,
+    MigrationError,
+    NotSupported,
+    ParameterError,
+    PluginError,
+    RuntimeStateError,
+)
+from hvkit.hypervisor.model import (
+    AncillaryFiles,
+    Capability,
+    Console,
+    ConsoleKind,
+    DeviceAction,
+    DeviceKind,
+    Disk,
+    HotplugDevice,
+    Instance,
+    InstanceInfo,
+    InstanceState,
+    MigrationInfo,
+    MigrationState,
+    MigrationStatus,
+    Nic,
+    NodeInfo,
+)
+from hvkit.hypervisor.plugins import get_hypervisor, get_hypervisor_class, hypervisor_names
+
+__all__ = [
+    "AncillaryFiles",
+    "BaseHypervisor",
+    "Capability",
+    "Console",
+    "ConsoleKind",
+    "DeviceAction",
+    "DeviceKind",
+    "Disk",
+    "HotplugDevice",
+    "HotplugError",
+    "Instance",
+    "InstanceBusy",
+    "InstanceInfo",
+    "InstanceNotFound",
+    "InstanceStartError",
+    "InstanceState",
+    "InstanceStateError",
+    "MigrationError",
+    "MigrationInfo",
+    "MigrationState",
+    "MigrationStatus",
+    "Nic",
+    "NodeInfo",
+    "NotSupported",
+    "ParameterError",
+    "PluginError",
+    "RuntimeStateError",
+    "get_hypervisor",
+    "get_hypervisor_class",
+    "hypervisor_names",
+]

@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What instances, their devices and their node are: values, checked when they are made.
+
+Everything here is frozen, compared by value and free of the host: a value that exists is well formed, whether or not
+its disk does.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+from uuid import UUID, uuid4
+
+import attrs
+
+from hvkit.hypervisor.errors import ParameterError
+
+_INSTANCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}")
+_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+#: The kernel's rule for interface names, less the ones that hurt in scripts. 15 is IFNAMSIZ without its NUL.
+_INTERFACE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
+
+
+def check_instance_name(name: object) -> str:
+    """Return the name, if it is one that an instance may have.
+
+    A name becomes part of file names and of a command line, which is why it is narrow: letters, digits, ``.``, ``_``
+    and ``-``, beginning with a letter or digit, 254 characters at most, and no ``..``.
+
+    Raises:
+        ParameterError: it is not.
+    """
+    if isinstance(name, str) and _INSTANCE_NAME.fullmatch(name) and ".." not in name:
+        return name
+    raise ParameterError("Instance.name", name, f"not a name for an instance: {name!r}")
+
+
+class InstanceState(enum.Enum):
+    """Where an instance is. It is known from its start until its cleanup.
+
+    Attributes:
+        RUNNING: its processors run.
+        PAUSED: it is there and its processors stand still.
+        SHUTDOWN: it ended in good order: the guest powered off, or we stopped it.
+        CRASHED: it ended in another way: its process died, or the guest panicked.
+        MIGRATING: it is on its way to or from another node.
+        UNRESPONSIVE: its process is there and its monitor does not answer.
+    """
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"
+    CRASHED = "crashed"
+    MIGRATING = "migrating"
+    UNRESPONSIVE = "unresponsive"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the guest runs no more and never will again: it can be cleaned up, or the instance started anew.
+
+        A process that holds what is left of it may still be there; `BaseHypervisor.cleanup_instance` ends that too.
+        """
+        return self in (InstanceState.SHUTDOWN, InstanceState.CRASHED)
+
+
+class Capability(enum.Enum):
+    """What a hypervisor may be able to do beyond running instances; it declares those that it can."""
+
+    BALLOON = "balloon"
+    CONSOLE = "console"
+    HOTPLUG = "hotplug"
+    MIGRATION = "migration"
+    MONITOR = "monitor"
+    POWERCYCLE = "powercycle"
+    RESIZE_DISK = "resize-disk"
+    RESTORE = "restore"
+
+
+class DeviceKind(enum.Enum):
+    """The devices that can be plugged into a running instance."""
+
+    DISK = "disk"
+    NIC = "nic"
+
+
+class DeviceAction(enum.Enum):
+    """What can be done to a device of a running instance."""
+
+    ADD = "hotadd"
+    REMOVE = "hotremove"
+    MODIFY = "hotmod"
+
+
+class ConsoleKind(enum.Enum):
+    """How a console is reached."""
+
+    SERIAL = "serial"
+    VNC = "vnc"
+    SPICE = "spice"
+    MESSAGE = "message"
+
+
+class MigrationState(enum.Enum):
+    """How far a migration is. FAILED and CANCELLED leave the instance with its source."""
+
+    NONE = "none"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will happen any more."""
+        return self in (MigrationState.COMPLETED, MigrationState.FAILED, MigrationState.CANCELLED)
+
+
+# ---- validators
+
+
+def _field_name(owner: object, field: attrs.Attribute[Any]) -> str:
+    """Say which field of which value, with the instance's name where it is known."""
+    name = getattr(owner, "name", "") if isinstance(owner, Instance) and field.name != "name" else ""
+    return f"{type(owner).__name__}{f'({name})' if name else ''}.{field.name}"
+
+
+def _check(accepts: Callable[[Any], bool], wanted: str) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    """Make a validator that refuses with a `ParameterError`."""
+
+    def validate(owner: Any, field: attrs.Attribute[Any], value: Any) -> None:
+        if not accepts(value):
+            raise ParameterError(_field_name(owner, field), value, f"expected {wanted}, got {value!r}")
+
+    return validate
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_absolute_path(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("/") and "\0" not in value
+
+
+def _is_unicast_mac(value: Any) -> bool:
+    return isinstance(value, str) and _MAC.fullmatch(value) is not None and not int(value[:2], 16) & 1
+
+
+def _is_interface_name_or_empty(value: Any) -> bool:
+    return isinstance(value, str) and (value == "" or _INTERFACE_NAME.fullmatch(value) is not None)
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _path_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _uuid_or_as_is(value: Any) -> Any:
+    """Take a UUID as text too; what is neither is left for the validator."""
+    if isinstance(value, str):
+        try:
+            return UUID(value)
+        except ValueError:
+            return value
+    return value
+
+
+_uuid = _check(lambda value: isinstance(value, UUID), "a UUID")
+_bool = _check(lambda value: type(value) is bool, "true or false")
+_text = _check(lambda value: isinstance(value, str), "text")
+
+
+# ---- what runs
+
+
+@attrs.frozen(kw_only=True)
+class Disk:
+    """A disk of an instance: a file or a block device of this node.
+
+    Attributes:
+        path: absolute path.
+        format: what the bytes at the path are.
+        read_only: whether the guest may only read it.
+        name: what people call it; empty for no name.
+        uuid: what it is known by for as long as it exists.
+
+    Raises:
+        ParameterError: by the constructor, for a member that is no such thing.
+    """
+
+    path: str = attrs.field(converter=_path_text, validator=_check(_is_absolute_path, "an absolute path"))
+    format: Literal["raw", "qcow2"] = attrs.field(
+        default="raw", validator=_check(lambda value: value in ("raw", "qcow2"), "raw or qcow2")
+    )
+    read_only: bool = attrs.field(default=False, validator=_bool)
+    name: str = attrs.field(default="", validator=_text)
+    uuid: UUID = attrs.field(factory=uuid4, converter=_uuid_or_as_is, validator=_uuid)
+
+
+@attrs.frozen(kw_only=True)
+class Nic:
+    """A network card of an instance.
+
+    Attributes:
+        mac: its address, six bytes in hexadecimal with colons; kept in lower case.
+        mode: ``tap`` for an interface of this node; ``user`` for a network inside QEMU, which needs no privilege.
+        link: the bridge that the tap joins; empty for none.
+        ifname: the tap's name; empty to have one made.
+        uuid: what it is known by for as long as it exists.
+
+    Raises:
+        ParameterError: by the constructor, for a member that is no such thing.
+    """
+
+    mac: str = attrs.field(
+        converter=_lower, validator=_check(_is_unicast_mac, "a unicast MAC address such as 52:54:00:12:34:56")
+    )
+    mode: Literal["user", "tap"] = attrs.field(
+        default="tap", validator=_check(lambda value: value in ("user", "tap"), "user or tap")
+    )
+    link: str = attrs.field(default="", validator=_check(_is_interface_name_or_empty, "a bridge's name or nothing"))
+    ifname: str = attrs.field(
+        default="", validator=_check(_is_interface_name_or_empty, "an interface's name of at most 15 characters")
+    )
+    uuid: UUID = attrs.field(factory=uuid4, converter=_uuid_or_as_is, validator=_uuid)
+
+    def __attrs_post_init__(self) -> None:
+        if self.mode == "user" and (self.link or self.ifname):
+            field = "link" if self.link else "ifname"
+            raise ParameterError(f"Nic.{field}", self.link or self.ifname, "only a NIC of mode tap has one")
+
+
+#: What can be plugged into a running instance.
+HotplugDevice = Disk | Nic
+
+
+def device_kind(device: HotplugDevice) -> DeviceKind:
+    """Return what kind of device this is."""
+    return DeviceKind.DISK if isinstance(device, Disk) else DeviceKind.NIC
+
+
+def _tuple_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, tuple) and all(isinstance(each, kind) for each in value)
+
+
+def _tuple_or_as_is(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _dict_or_as_is(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+@attrs.frozen(kw_only=True)
+class Instance:
+    """A virtual machine as its owner wants it; the hypervisor's parameters fill in how.
+
+    Attributes:
+        name: what it is called on this node, see `check_instance_name`.
+        memory_mib: its memory, in MiB.
+        vcpus: how many processors it has.
+        disks: in the order in which the guest sees them; the first is the one it boots from.
+        nics: in the order in which the guest sees them.
+        parameters: those of the hypervisor that are not to have their defaults. They are checked when the instance is
+            started, or by `BaseHypervisor.check_parameter_syntax`.
+        uuid: what it is known by, wherever it runs.
+
+    Raises:
+        ParameterError: by the constructor, for a member that is no such thing.
+    """
+
+    name: str = attrs.field(validator=lambda _owner, _field, value: _is_name(value))
+    memory_mib: int = attrs.field(validator=_check(_is_whole, "a whole number of MiB, at least 1"))
+    vcpus: int = attrs.field(default=1, validator=_check(_is_whole, "a whole number, at least 1"))
+    disks: tuple[Disk, ...] = attrs.field(
+        default=(), converter=_tuple_or_as_is, validator=_check(_tuple_of(Disk), "disks")
+    )
+    nics: tuple[Nic, ...] = attrs.field(default=(), converter=_tuple_or_as_is, validator=_check(_tuple_of(Nic), "NICs"))
+    parameters: Mapping[str, object] = attrs.field(
+        factory=dict,
+        converter=_dict_or_as_is,
+        validator=_check(lambda value: isinstance(value, dict), "parameters by name"),
+        hash=False,
+    )
+    uuid: UUID = attrs.field(factory=uuid4, converter=_uuid_or_as_is, validator=_uuid)
+
+    def __attrs_post_init__(self) -> None:
+        for field, devices in (("disks", self.disks), ("nics", self.nics)):
+            if len({device.uuid for device in devices}) < len(devices):
+                raise ParameterError(f"Instance({self.name}).{field}", "", "two of them have the same uuid")
+
+
+def _is_name(value: object) -> None:
+    check_instance_name(value)
+
+
+# ---- what is reported
+
+
+@attrs.frozen(kw_only=True)
+class InstanceInfo:
+    """What an instance is doing, at the moment it was asked.
+
+    Attributes:
+        name: what it is called here.
+        uuid: what it is known by.
+        state: where it is.
+        reason: why it is there, in words; empty where that needs none.
+        pid: its process; None where there is none.
+        memory_mib: the memory the guest has now, in MiB: what it was started with, less what the balloon took.
+        vcpus: how many processors it has.
+    """
+
+    name: str
+    uuid: UUID
+    state: InstanceState
+    reason: str = ""
+    pid: int | None = None
+    memory_mib: int
+    vcpus: int
+
+
+@attrs.frozen(kw_only=True)
+class NodeInfo:
+    """What this node has.
+
+    Attributes:
+        memory_total_mib: all of it, in MiB.
+        memory_free_mib: what can be given to an instance, caches counted as free.
+        memory_used_mib: what the node itself uses, its instances not counted where they can be told apart.
+        cpu_total: processors that are online.
+        cpu_sockets: packages that these are in.
+        numa_nodes: memory nodes that have processors or memory.
+        hypervisor_version: the version of what runs instances; None where that is not installed.
+    """
+
+    memory_total_mib: int
+    memory_free_mib: int
+    memory_used_mib: int
+    cpu_total: int
+    cpu_sockets: int
+    numa_nodes: int
+    hypervisor_version: tuple[int, ...] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Console:
+    """How to reach an instance's console.
+
+    Attributes:
+        instance: its name.
+        kind: how it is reached; what else is set depends on it.
+        path: a unix socket of this node, for SERIAL and for VNC and SPICE that listen on one.
+        host: where VNC or SPICE listens.
+        port: the TCP port there.
+        command: a command line that attaches a terminal, one word an element.
+        message: what to tell the user instead, for MESSAGE.
+    """
+
+    instance: str
+    kind: ConsoleKind
+    path: str | None = None
+    host: str | None = None
+    port: int | None = None
+    command: tuple[str, ...] = ()
+    message: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class MigrationInfo:
+    """What the source of a migration tells its destination, through the cluster manager.
+
+    Attributes:
+        instance: the name.
+        hypervisor: which hypervisor says this.
+        data: what it says: plain data, nothing but what JSON can carry, and no secrets.
+    """
+
+    instance: str
+    hypervisor: str
+    data: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+
+
+@attrs.frozen(kw_only=True)
+class MigrationStatus:
+    """How far a migration is, as its source sees it.
+
+    Attributes:
+        status: where it stands.
+        transferred_bytes: memory sent so far; None before it is known.
+        total_bytes: the guest's memory; None before it is known.
+        reason: why it failed; empty otherwise.
+    """
+
+    status: MigrationState
+    transferred_bytes: int | None = None
+    total_bytes: int | None = None
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class AncillaryFiles:
+    """Files that all nodes of a cluster must have in common for a hypervisor to work.
+
+    Attributes:
+        required: absolute paths of those that must exist.
+        optional: absolute paths of those that are the same everywhere where they exist.
+    """
+
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()

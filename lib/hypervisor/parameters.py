@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Parameters of a hypervisor, defined once: name, type, default, documentation and both phases of checks.
+
+The syntax of a parameter can be checked anywhere: on the machine of an operator who has no hypervisor at all. Whether
+a node can honour it is checked on that node.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from hvkit.errors import ProgrammerError
+from hvkit.hypervisor.errors import ParameterError
+
+V = TypeVar("V", bound=bool | int | float | str)
+
+_KIND_NAMES: Final[dict[type, str]] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+@attrs.frozen
+class Check:
+    """A condition on a parameter's value.
+
+    Attributes:
+        wanted: what the value must be, to follow the word "expected".
+        accepts: whether a value, of the parameter's type, is that.
+        choices: all values there are, where they can be listed.
+    """
+
+    wanted: str
+    accepts: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+
+
+def one_of(*choices: str) -> Check:
+    """The value is one of these."""
+    return Check(f"one of {', '.join(repr(choice) for choice in choices)}", choices.__contains__, choices)
+
+
+def between(low: float, high: float) -> Check:
+    """The value is in this range, both ends included."""
+    return Check(f"a number from {low} to {high}", lambda value: low <= value <= high)
+
+
+def at_least(low: float) -> Check:
+    """The value is this or more."""
+    return Check(f"a number not below {low}", lambda value: bool(value >= low))
+
+
+ABSOLUTE_PATH: Final = Check("an absolute path", lambda value: value.startswith("/") and "\0" not in value)
+
+#: Node checks. os.access asks with the rights of this process, which are the hypervisor's.
+READABLE_FILE: Final = Check(
+    "a file of this node that can be read", lambda value: os.path.isfile(value) and os.access(value, os.R_OK)
+)
+EXECUTABLE_FILE: Final = Check(
+    "a program of this node", lambda value: os.path.isfile(value) and os.access(value, os.X_OK)
+)
+DIRECTORY: Final = Check("a directory of this node", os.path.isdir)
+
+
+@attrs.frozen(kw_only=True)
+class Parameter:
+    """One parameter of a hypervisor.
+
+    An empty text where the default is an empty text means "not set" and passes every check.
+
+    Attributes:
+        name: what it is called.
+        kind: the type of its value. Nothing is coerced: 1 is not true and "1" is not 1; only a float may be given
+            as a whole number.
+        default: its value where it is not given.
+        doc: what it does, in a sentence; units where it has some.
+        syntax: what a value must be, wherever one looks; None for anything of the type.
+        node: what it must be on the node that is to use it; None for nothing more. May touch the host.
+        advice: what an operator should know about a value that is allowed, None where that is nothing.
+    """
+
+    name: str
+    kind: type
+    default: bool | int | float | str
+    doc: str
+    syntax: Check | None = None
+    node: Check | None = None
+    advice: Callable[[Any], str | None] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.kind not in _KIND_NAMES or type(self.default) is not self.kind:
+            raise ProgrammerError(f"parameter {self.name}: the default {self.default!r} is not of type {self.kind}")
+        if self.syntax is not None:
+            self.check(self.syntax, self.default)
+
+    def typed(self, value: object) -> Any:
+        """Return the value in this parameter's type.
+
+        Raises:
+            ParameterError: it is of another type.
+        """
+        if type(value) is self.kind:
+            return value
+        if self.kind is float and type(value) is int:
+            return float(value)
+        raise ParameterError(
+            self.name, value, f"expected {_KIND_NAMES[self.kind]}, got {value!r} ({type(value).__name__})"
+        )
+
+    def check(self, check: Check | None, value: Any) -> None:
+        """Hold a typed value against a check.
+
+        Raises:
+            ParameterError: it does not pass.
+        """
+        if check is None or (value == "" and self.default == "") or check.accepts(value):
+            return
+        matches = difflib.get_close_matches(value, check.choices, n=2) if isinstance(value, str) else []
+        raise ParameterError(self.name, value, f"expected {check.wanted}, got {value!r}", matches)
+
+
+#: Looks at all values together, typed and filled, and raises ParameterError where two of them do not go together.
+Rule = Callable[[Mapping[str, Any]], None]
+
+
+class ParameterTable(Mapping[str, Parameter]):
+    """All parameters of one hypervisor, by name, in the order in which they are documented."""
+
+    def __init__(self, parameters: Iterable[Parameter], rules: Iterable[Rule] = ()) -> None:
+        """Make a table.
+
+        Args:
+            parameters: in the order in which they are documented.
+            rules: what values must be in view of each other; checked after the syntax of each, anywhere.
+
+        Raises:
+            ProgrammerError: two parameters have the same name.
+        """
+        self._rules = tuple(rules)
+        self._parameters: dict[str, Parameter] = {}
+        for parameter in parameters:
+            if parameter.name in self._parameters:
+                raise ProgrammerError(f"parameter {parameter.name} is defined twice")
+            self._parameters[parameter.name] = parameter
+
+    def __getitem__(self, name: str) -> Parameter:
+        return self._parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def fill(self, given: Mapping[str, object]) -> dict[str, Any]:
+        """Return all parameters, typed: the given ones and the defaults of the rest.
+
+        Raises:
+            ParameterError: a name is not known, or a value is of the wrong type.
+        """
+        for name in given:
+            if name not in self._parameters:
+                matches = difflib.get_close_matches(str(name), self._parameters, n=2)
+                raise ParameterError(str(name), "", "no such parameter", matches)
+        return {
+            name: parameter.typed(given[name]) if name in given else parameter.default
+            for name, parameter in self._parameters.items()
+        }
+
+    def check_syntax(self, given: Mapping[str, object]) -> dict[str, Any]:
+        """Check parameters as far as that can be done anywhere, and return all of them, typed.
+
+        Raises:
+            ParameterError: a name is not known, a value cannot be used, or two do not go together.
+        """
+        filled = self.fill(given)
+        for name, parameter in self._parameters.items():
+            parameter.check(parameter.syntax, filled[name])
+        for rule in self._rules:
+            rule(filled)
+        return filled
+
+    def validate(self, given: Mapping[str, object]) -> dict[str, Any]:
+        """Check parameters on the node that is to use them, and return all of them, typed.
+
+        Raises:
+            ParameterError: the syntax is wrong, or this node cannot honour a value.
+        """
+        filled = self.check_syntax(given)
+        for name, parameter in self._parameters.items():
+            parameter.check(parameter.node, filled[name])
+        return filled
+
+    def assess(self, given: Mapping[str, object]) -> list[str]:
+        """Say what an operator should know about parameters that are allowed, one sentence each.
+
+        Raises:
+            ParameterError: the syntax is wrong.
+        """
+        filled = self.check_syntax(given)
+        advice = []
+        for name, parameter in self._parameters.items():
+            text = parameter.advice(filled[name]) if parameter.advice else None
+            if text:
+                advice.append(f"{name}: {text}")
+        return advice

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Find hypervisors by name: those that come with hvkit, and those of the entry points group ``hvkit.hypervisors``."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+from hvkit.errors import ProgrammerError
+from hvkit.hypervisor.base import BaseHypervisor
+from hvkit.hypervisor.errors import PluginError
+
+GROUP: Final = "hvkit.hypervisors"
+
+#: Ours, for a package that runs from its source tree and has no metadata to find them by.
+_BUILT_IN: Final = (
+    EntryPoint("fake", "hvkit.hypervisor.fake:FakeHypervisor", GROUP),
+    EntryPoint("kvm", "hvkit.hypervisor.kvm:KvmHypervisor", GROUP),
+)
+
+
+def _plugins() -> dict[str, dict[str, EntryPoint]]:
+    """Return all plugins by name and by what the name stands for; a sound name stands for one thing."""
+    plugins: dict[str, dict[str, EntryPoint]] = {}
+    for plugin in (*_BUILT_IN, *entry_points(group=GROUP)):
+        plugins.setdefault(plugin.name, {}).setdefault(plugin.value, plugin)
+    return plugins
+
+
+def hypervisor_names() -> list[str]:
+    """Return the names of all hypervisors there are, sorted. None of them is loaded."""
+    return sorted(_plugins())
+
+
+def get_hypervisor_class(name: str) -> type[BaseHypervisor]:
+    """Load a hypervisor's class.
+
+    Raises:
+        PluginError: there is none of that name, or more than one, or it cannot be loaded.
+    """
+    plugins = _plugins()
+    if name not in plugins:
+        raise PluginError(name, f"not known{_hint(name, plugins)}; there are {', '.join(sorted(plugins))}")
+    candidates = list(plugins[name].values())
+    if len(candidates) > 1:
+        raise PluginError(name, f"more than one plugin has this name: {' and '.join(map(_origin, candidates))}")
+    return _load(candidates[0])
+
+
+def get_hypervisor(name: str, **options: Any) -> BaseHypervisor:
+    """Make a hypervisor. Nothing on this node is touched.
+
+    Args:
+        name: one of `hypervisor_names`.
+        options: what its constructor takes; `run_dir` for all of them.
+
+    Raises:
+        PluginError: there is none of that name, or more than one, or it cannot be loaded.
+        ProgrammerError: it does not take these options.
+    """
+    cls = get_hypervisor_class(name)
+    try:
+        inspect.signature(cls).bind(**options)
+    except TypeError as error:
+        raise ProgrammerError(f"hypervisor {name!r}: {error}") from None
+    return cls(**options)
+
+
+def _load(plugin: EntryPoint) -> type[BaseHypervisor]:
+    try:
+        loaded = plugin.load()
+    # Somebody else's module may raise anything at all while it is imported.
+    except Exception as error:
+        raise PluginError(
+            plugin.name, f"{_origin(plugin)} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, BaseHypervisor)):
+        raise PluginError(plugin.name, f"{_origin(plugin)} is not a subclass of BaseHypervisor")
+    if inspect.isabstract(loaded):
+        raise PluginError(plugin.name, f"{_origin(plugin)} lacks {', '.join(sorted(loaded.__abstractmethods__))}")
+    return loaded
+
+
+def _origin(plugin: EntryPoint) -> str:
+    return f"{plugin.value} ({plugin.dist.name if plugin.dist else 'hvkit'})"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {matches[0]}?" if matches else ""
