@@ -120,7 +120,8 @@ class BaseHypervisor(abc.ABC):
         cleaned up first.
 
         After success it is RUNNING, or PAUSED if that was asked for, and is the instance described: its uuid was
-        checked. After failure it is unknown here: whatever was made for it is unmade.
+        checked. After failure nothing of it is here, whatever was made for it is unmade; but with `InstanceStateError`,
+        `ParameterError` and `InstanceBusy` everything is as it was.
 
         Args:
             instance: what to start.

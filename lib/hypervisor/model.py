@@ -333,7 +333,7 @@ class NodeInfo:
     Attributes:
         memory_total_mib: all of it, in MiB.
         memory_free_mib: what can be given to an instance, caches counted as free.
-        memory_used_mib: what the node itself uses, its instances not counted where they can be told apart.
+        memory_used_mib: the rest: what the node and its instances use.
         cpu_total: processors that are online.
         cpu_sockets: packages that these are in.
         numa_nodes: memory nodes that have processors or memory.

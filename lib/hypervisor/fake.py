@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A hypervisor that runs nothing: each instance is a JSON file that says what would be.
+
+For tests of what is built on hypervisors, and the proof that `BaseHypervisor` is not the KVM plugin in disguise. What
+a guest would do by itself is done to it by `fail_instance`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Final
+from uuid import UUID
+
+import attrs
+
+from hvkit.hypervisor.base import BaseHypervisor
+from hvkit.hypervisor.errors import (
+    InstanceNotFound,
+    InstanceStartError,
+    InstanceStateError,
+    ParameterError,
+    RuntimeStateError,
+)
+from hvkit.hypervisor.model import (
+    Capability,
+    Console,
+    ConsoleKind,
+    Instance,
+    InstanceInfo,
+    InstanceState,
+    NodeInfo,
+    check_instance_name,
+)
+from hvkit.hypervisor.node import read_node_info
+from hvkit.hypervisor.parameters import Check, Parameter, ParameterTable, one_of
+
+#: Of what is remembered. A file of another version is not understood.
+_VERSION: Final = 1
+
+_ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
+
+
+@attrs.frozen(kw_only=True)
+class _Remembered:
+    """What the file of an instance says."""
+
+    info: InstanceInfo
+    memory_mib: int
+    parameters: dict[str, Any]
+
+
+class FakeHypervisor(BaseHypervisor):
+    """Pretends. It has a balloon and a console, and declares nothing else."""
+
+    name = "fake"
+    CAPABILITIES: ClassVar = frozenset({Capability.BALLOON, Capability.CONSOLE})
+    PARAMETERS: ClassVar = ParameterTable(
+        (
+            Parameter(
+                name="start_failure",
+                kind=str,
+                default="",
+                doc="Why a start of the instance fails; empty for a start that does not.",
+                advice=lambda value: "the instance will not start" if value else None,
+            ),
+            Parameter(
+                name="guest",
+                kind=str,
+                default="obedient",
+                doc="What the guest does when its power button is pressed.",
+                syntax=one_of("obedient", "deaf"),
+            ),
+            Parameter(
+                name="needs_file",
+                kind=str,
+                default="",
+                doc="A file that the node must have for the instance.",
+                syntax=Check("an absolute path", lambda value: value.startswith("/")),
+                node=Check("a file of this node", os.path.isfile),
+            ),
+        )
+    )
+
+    # ---- the life of an instance
+
+    def start_instance(self, instance: Instance, *, start_paused: bool = False) -> None:
+        parameters = self.PARAMETERS.validate(instance.parameters)
+        with self._lock(instance.name):
+            self._require_over(instance.name, "cannot be started")
+            if parameters["start_failure"]:
+                self._forget(instance.name)
+                raise InstanceStartError(instance.name, parameters["start_failure"])
+            info = InstanceInfo(
+                name=instance.name,
+                uuid=instance.uuid,
+                state=InstanceState.PAUSED if start_paused else InstanceState.RUNNING,
+                memory_mib=instance.memory_mib,
+                vcpus=instance.vcpus,
+            )
+            self._write(_Remembered(info=info, memory_mib=instance.memory_mib, parameters=parameters))
+
+    def stop_instance(
+        self, name: str, *, force: bool = False, timeout: float | None = None, retry: bool = False
+    ) -> None:
+        with self._lock(name):
+            known = self._read(name)
+            if known.info.state.is_over:
+                return
+            obeyed = known.parameters["guest"] == "obedient" and not force
+            reason = "powered off by its guest" if obeyed else "stopped by force"
+            self._change(known, state=InstanceState.SHUTDOWN, reason=reason)
+
+    def reboot_instance(self, name: str) -> None:
+        with self._lock(name):
+            known = self._read(name)
+            if known.info.state is not InstanceState.RUNNING:
+                raise InstanceStateError(name, known.info.state.value, "cannot be rebooted")
+            self._change(known, memory_mib=known.memory_mib)
+
+    def cleanup_instance(self, name: str) -> None:
+        with self._lock(name):
+            self._require_over(name, "cannot be cleaned up")
+            self._forget(name)
+
+    def fail_instance(self, name: str, reason: str) -> None:
+        """Have an instance end without our doing.
+
+        After success it is CRASHED. After failure it is what it was.
+
+        Raises:
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is over already.
+        """
+        with self._lock(name):
+            known = self._read(name)
+            if known.info.state.is_over:
+                raise InstanceStateError(name, known.info.state.value, "cannot crash")
+            self._change(known, state=InstanceState.CRASHED, reason=reason)
+
+    # ---- what there is
+
+    def list_instances(self) -> list[str]:
+        return sorted(path.stem for path in self.run_dir.glob("*.json"))
+
+    def get_instance_info(self, name: str) -> InstanceInfo:
+        return self._read(name).info
+
+    def get_all_instances_info(self) -> list[InstanceInfo]:
+        infos = []
+        for name in self.list_instances():
+            try:
+                infos.append(self._read(name).info)
+            except InstanceNotFound:
+                continue
+            except RuntimeStateError as error:
+                lost = InstanceInfo(
+                    name=name, uuid=UUID(int=0), state=InstanceState.CRASHED, reason=str(error), memory_mib=0, vcpus=0
+                )
+                infos.append(lost)
+        return infos
+
+    def get_node_info(self) -> NodeInfo:
+        return read_node_info(hypervisor_version=(_VERSION,))
+
+    def verify(self) -> list[str]:
+        existing = next(path for path in (self.run_dir, *self.run_dir.parents) if path.exists())
+        if os.access(existing, os.W_OK | os.X_OK):
+            return []
+        return [f"{existing} cannot be written to"]
+
+    # ---- what is declared
+
+    def balloon_instance_memory(self, name: str, memory_mib: int) -> None:
+        with self._lock(name):
+            known = self._read(name)
+            if type(memory_mib) is not int or not 1 <= memory_mib <= known.memory_mib:
+                raise ParameterError("memory_mib", memory_mib, f"expected 1 to {known.memory_mib} MiB")
+            if known.info.state not in _ALIVE:
+                raise InstanceStateError(name, known.info.state.value, "has no memory to balloon")
+            self._change(known, memory_mib=memory_mib)
+
+    def get_instance_console(self, name: str) -> Console:
+        self._read(name)
+        return Console(instance=name, kind=ConsoleKind.MESSAGE, message="a fake instance has nothing to say")
+
+    # ---- the files
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """Have all changes to oneself, among all processes that use this directory."""
+        check_instance_name(name)
+        self.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.run_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _path(self, name: str) -> Path:
+        return self.run_dir / f"{check_instance_name(name)}.json"
+
+    def _forget(self, name: str) -> None:
+        self._path(name).unlink(missing_ok=True)
+
+    def _require_over(self, name: str, problem: str) -> None:
+        try:
+            state = self._read(name).info.state
+        except (InstanceNotFound, RuntimeStateError):  # nothing that could be running
+            return
+        if not state.is_over:
+            raise InstanceStateError(name, state.value, problem)
+
+    def _read(self, name: str) -> _Remembered:
+        path = self._path(name)
+        try:
+            plain = json.loads(path.read_text())
+            if plain["version"] != _VERSION:
+                raise RuntimeStateError(name, str(path), f"is of version {plain['version']}, not {_VERSION}")
+            info = InstanceInfo(
+                name=name,
+                uuid=UUID(plain["uuid"]),
+                state=InstanceState(plain["state"]),
+                reason=plain["reason"],
+                memory_mib=plain["balloon_mib"],
+                vcpus=plain["vcpus"],
+            )
+            return _Remembered(info=info, memory_mib=plain["memory_mib"], parameters=plain["parameters"])
+        except FileNotFoundError:
+            raise InstanceNotFound(name) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RuntimeStateError(name, str(path), f"{type(error).__name__}: {error}") from error
+
+    def _change(self, known: _Remembered, **changes: Any) -> None:
+        self._write(attrs.evolve(known, info=attrs.evolve(known.info, **changes)))
+
+    def _write(self, remembered: _Remembered) -> None:
+        info = remembered.info
+        plain = {
+            "version": _VERSION,
+            "uuid": str(info.uuid),
+            "state": info.state.value,
+            "reason": info.reason,
+            "memory_mib": remembered.memory_mib,
+            "balloon_mib": info.memory_mib,
+            "vcpus": info.vcpus,
+            "parameters": remembered.parameters,
+        }
+        path = self._path(info.name)
+        unfinished = path.with_suffix(".new")
+        unfinished.write_text(json.dumps(plain))
+        unfinished.replace(path)

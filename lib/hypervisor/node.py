@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Memory, processors, sockets and memory nodes of this node, from /proc and /sys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from hvkit.errors import HypervisorError
+from hvkit.hypervisor.model import NodeInfo
+
+_KIB_PER_MIB = 1024
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """Return the amounts of memory in ``/proc/meminfo``, in KiB by name.
+
+    Lines that count something else, such as huge pages, are left out.
+
+    Source: proc(5), ``/proc/meminfo``.
+    """
+    amounts = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        match rest.split():
+            case [number, "kB"] if number.isdecimal():
+                amounts[name] = int(number)
+    return amounts
+
+
+def parse_list(text: str) -> frozenset[int]:
+    """Return the numbers in a list as the kernel writes it, such as ``0-3,8``; empty text is an empty list.
+
+    Raises:
+        ValueError: it is no such list.
+
+    Source: the kernel's admin-guide, cputopology: "list format".
+    """
+    numbers: set[int] = set()
+    for part in text.strip().split(",") if text.strip() else ():
+        first, dash, last = part.partition("-")
+        numbers.update(range(int(first), int(last if dash else first) + 1))
+    return frozenset(numbers)
+
+
+def parse_sockets(package_ids: Iterable[str]) -> int:
+    """Return how many sockets processors are in.
+
+    Args:
+        package_ids: what ``topology/physical_package_id`` says of each processor; -1 where the kernel does not know.
+    """
+    return max(1, len({int(text) for text in package_ids} - {-1}))
+
+
+def read_node_info(*, hypervisor_version: tuple[int, ...] | None = None, root: Path = Path("/")) -> NodeInfo:
+    """Read what this node has. Changes nothing.
+
+    Args:
+        hypervisor_version: to be handed on; None where there is nothing that runs instances.
+        root: where /proc and /sys are.
+
+    Raises:
+        HypervisorError: the kernel does not say.
+    """
+    cpus = root / "sys/devices/system/cpu"
+    nodes = root / "sys/devices/system/node/online"
+    try:
+        memory = parse_meminfo((root / "proc/meminfo").read_text())
+        online = parse_list((cpus / "online").read_text())
+        packages = [path.read_text() for path in cpus.glob("cpu[0-9]*/topology/physical_package_id")]
+        # A kernel without NUMA has no such file; its memory is one node.
+        numa_nodes = parse_list(nodes.read_text()) if nodes.exists() else {0}
+        total, free = memory["MemTotal"], memory["MemAvailable"]
+    except (OSError, ValueError) as error:
+        raise HypervisorError(f"cannot read what this node has: {error}") from error
+    except KeyError as error:
+        raise HypervisorError(f"cannot read what this node has: /proc/meminfo does not say {error}") from error
+    return NodeInfo(
+        memory_total_mib=total // _KIB_PER_MIB,
+        memory_free_mib=free // _KIB_PER_MIB,
+        memory_used_mib=(total - free) // _KIB_PER_MIB,
+        cpu_total=len(online),
+        cpu_sockets=parse_sockets(packages),
+        numa_nodes=len(numa_nodes),
+        hypervisor_version=hypervisor_version,
+    )

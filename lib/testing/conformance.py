@@ -1,0 +1,405 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What every hypervisor has to do, as tests: the docstrings of `BaseHypervisor`, held against a plugin.
+
+A plugin's tests derive a class from `HypervisorConformance` and give it a fixture ``subject``::
+
+    class TestConformance(HypervisorConformance):
+        @pytest.fixture
+        def subject(self, tmp_path):
+            return Subject(open=lambda: MyHypervisor(run_dir=tmp_path / "run"), make_instance=..., make_broken=...)
+
+pytest shows what an assertion compared only if it is told before this module is imported:
+``pytest.register_assert_rewrite("hvkit.testing.conformance")`` in a conftest.py.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+import attrs
+import pytest
+
+from hvkit.errors import HypervisorError
+from hvkit.hypervisor import (
+    BaseHypervisor,
+    Capability,
+    DeviceAction,
+    DeviceKind,
+    Disk,
+    Instance,
+    InstanceNotFound,
+    InstanceState,
+    InstanceStateError,
+    MigrationInfo,
+    NotSupported,
+    ParameterError,
+)
+from hvkit.hypervisor.base import OPTIONAL_METHODS
+
+BAD_NAMES: Final = ("", ".", "..", "../x", "a/b", "/etc/passwd", "-rf", "a..b", "a b", "a\nb", "a\0b", "ü", "x" * 255)
+
+_DISK: Final = Disk(path="/nonexistent")
+_INSTANCE: Final = Instance(name="conform", memory_mib=16)
+_INFO: Final = MigrationInfo(instance="conform", hypervisor="none")
+
+_Call = Callable[[BaseHypervisor, str], object]
+
+#: How to call each method that takes an instance's name.
+_BY_NAME: Final[Mapping[str, _Call]] = {
+    "stop_instance": lambda hypervisor, name: hypervisor.stop_instance(name, force=True),
+    "reboot_instance": lambda hypervisor, name: hypervisor.reboot_instance(name),
+    "cleanup_instance": lambda hypervisor, name: hypervisor.cleanup_instance(name),
+    "get_instance_info": lambda hypervisor, name: hypervisor.get_instance_info(name),
+}
+
+#: How to call each optional method.
+_OPTIONAL: Final[Mapping[str, _Call]] = {
+    "balloon_instance_memory": lambda hypervisor, name: hypervisor.balloon_instance_memory(name, 16),
+    "get_instance_console": lambda hypervisor, name: hypervisor.get_instance_console(name),
+    "monitor": lambda hypervisor, name: hypervisor.monitor(name).__enter__(),
+    "verify_hotplug_support": lambda hypervisor, name: hypervisor.verify_hotplug_support(
+        name, DeviceAction.ADD, DeviceKind.DISK
+    ),
+    "hot_add_device": lambda hypervisor, name: hypervisor.hot_add_device(name, _DISK),
+    "hot_del_device": lambda hypervisor, name: hypervisor.hot_del_device(name, _DISK),
+    "hot_mod_device": lambda hypervisor, name: hypervisor.hot_mod_device(name, _DISK),
+    "resize_disk": lambda hypervisor, name: hypervisor.resize_disk(name, _DISK, 1 << 20),
+    "migration_info": lambda hypervisor, name: hypervisor.migration_info(name),
+    "accept_instance": lambda hypervisor, _name: hypervisor.accept_instance(_INSTANCE, _INFO, "127.0.0.1"),
+    "migrate_instance": lambda hypervisor, name: hypervisor.migrate_instance(name, "127.0.0.1"),
+    "get_migration_status": lambda hypervisor, name: hypervisor.get_migration_status(name),
+    "finalize_migration_source": lambda hypervisor, name: hypervisor.finalize_migration_source(name, True, True),
+    "finalize_migration_destination": lambda hypervisor, _name: hypervisor.finalize_migration_destination(
+        _INSTANCE, _INFO, True
+    ),
+    "verify_instance": lambda hypervisor, name: hypervisor.verify_instance(name),
+    "restore_instance": lambda hypervisor, name: hypervisor.restore_instance(name),
+    "powercycle_node": lambda hypervisor, _name: hypervisor.powercycle_node(),
+}
+
+#: Optional methods of which an unknown instance is enough to say no.
+_OPTIONAL_BY_NAME: Final = tuple(
+    method
+    for method in _OPTIONAL
+    if method
+    not in (
+        "accept_instance",
+        "finalize_migration_destination",
+        "finalize_migration_source",
+        "powercycle_node",
+    )
+)
+
+
+def _capability_of(method: str) -> Capability:
+    return next(capability for capability, methods in OPTIONAL_METHODS.items() if method in methods)
+
+
+@attrs.frozen(kw_only=True)
+class Subject:
+    """What is put to the test.
+
+    Attributes:
+        open: makes a hypervisor; each has the same, at first empty or missing, run_dir.
+        make_instance: makes a small instance of this name, with these members beside it, that can be started.
+        make_broken: makes an instance of this name whose parameters are right and which cannot be started, such as
+            one whose disk is missing.
+    """
+
+    open: Callable[[], BaseHypervisor]
+    make_instance: Callable[..., Instance]
+    make_broken: Callable[[str], Instance]
+
+
+class HypervisorConformance:
+    """The tests. Whatever they start is ended, also when they fail."""
+
+    @pytest.fixture
+    def subject(self) -> Subject:
+        """Return what is put to the test; every plugin says what that is."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def hypervisor(self, subject: Subject) -> Iterator[BaseHypervisor]:
+        """The hypervisor under test; what it runs at the end is ended."""
+        hypervisor = subject.open()
+        yield hypervisor
+        for name in hypervisor.list_instances():
+            hypervisor.stop_instance(name, force=True)
+            hypervisor.cleanup_instance(name)
+        assert hypervisor.list_instances() == []
+
+    @pytest.fixture
+    def running(self, subject: Subject, hypervisor: BaseHypervisor) -> Instance:
+        """An instance that was started."""
+        instance = subject.make_instance("conform")
+        hypervisor.start_instance(instance)
+        return instance
+
+    @pytest.fixture
+    def stopped(self, hypervisor: BaseHypervisor, running: Instance) -> Instance:
+        """An instance that was started and stopped."""
+        hypervisor.stop_instance(running.name, force=True)
+        return running
+
+    # ---- start
+
+    def test_started_instance_is_running(self, hypervisor: BaseHypervisor, running: Instance) -> None:
+        info = hypervisor.get_instance_info(running.name)
+        assert info.state is InstanceState.RUNNING
+        assert (info.name, info.uuid) == (running.name, running.uuid)
+        assert (info.memory_mib, info.vcpus) == (running.memory_mib, running.vcpus)
+
+    def test_instance_started_paused_is_paused(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
+        hypervisor.start_instance(subject.make_instance("conform"), start_paused=True)
+        assert hypervisor.get_instance_info("conform").state is InstanceState.PAUSED
+
+    def test_start_of_a_running_instance_is_refused(self, hypervisor: BaseHypervisor, running: Instance) -> None:
+        before = hypervisor.get_instance_info(running.name)
+        with pytest.raises(InstanceStateError) as caught:
+            hypervisor.start_instance(running)
+        assert (caught.value.instance, caught.value.state) == (running.name, "running")
+        assert hypervisor.get_instance_info(running.name) == before
+
+    def test_start_with_the_name_of_another_is_refused(
+        self, subject: Subject, hypervisor: BaseHypervisor, running: Instance
+    ) -> None:
+        with pytest.raises(InstanceStateError):
+            hypervisor.start_instance(subject.make_instance(running.name, uuid=uuid4()))
+        assert hypervisor.get_instance_info(running.name).uuid == running.uuid
+
+    def test_stopped_instance_can_be_started_again(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
+        hypervisor.start_instance(stopped)
+        assert hypervisor.get_instance_info(stopped.name).state is InstanceState.RUNNING
+
+    def test_failed_start_leaves_nothing(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
+        broken = subject.make_broken("conform")
+        with pytest.raises(HypervisorError):
+            hypervisor.start_instance(broken)
+        assert hypervisor.list_instances() == []
+        with pytest.raises(InstanceNotFound):
+            hypervisor.get_instance_info("conform")
+
+    def test_start_after_a_failed_start(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
+        with pytest.raises(HypervisorError):
+            hypervisor.start_instance(subject.make_broken("conform"))
+        hypervisor.start_instance(subject.make_instance("conform"))
+        assert hypervisor.get_instance_info("conform").state is InstanceState.RUNNING
+
+    # ---- stop
+
+    def test_stopped_instance_is_shut_down_and_known(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
+        info = hypervisor.get_instance_info(stopped.name)
+        assert info.state in (InstanceState.SHUTDOWN, InstanceState.CRASHED)
+        assert info.uuid == stopped.uuid
+        assert hypervisor.list_instances() == [stopped.name]
+
+    def test_stop_of_a_stopped_instance_does_nothing(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
+        before = hypervisor.get_instance_info(stopped.name)
+        hypervisor.stop_instance(stopped.name)
+        hypervisor.stop_instance(stopped.name, force=True)
+        assert hypervisor.get_instance_info(stopped.name) == before
+
+    def test_stop_without_force_ends_the_instance_in_time(self, hypervisor: BaseHypervisor, running: Instance) -> None:
+        hypervisor.stop_instance(running.name, timeout=1)
+        assert hypervisor.get_instance_info(running.name).state.is_over
+
+    def test_paused_instance_can_be_stopped(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
+        hypervisor.start_instance(subject.make_instance("conform"), start_paused=True)
+        hypervisor.stop_instance("conform", timeout=1)
+        assert hypervisor.get_instance_info("conform").state.is_over
+
+    # ---- reboot
+
+    def test_rebooted_instance_is_running(self, hypervisor: BaseHypervisor, running: Instance) -> None:
+        hypervisor.reboot_instance(running.name)
+        info = hypervisor.get_instance_info(running.name)
+        assert (info.state, info.uuid) == (InstanceState.RUNNING, running.uuid)
+
+    def test_reboot_of_a_paused_instance_is_refused(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
+        hypervisor.start_instance(subject.make_instance("conform"), start_paused=True)
+        with pytest.raises(InstanceStateError):
+            hypervisor.reboot_instance("conform")
+        assert hypervisor.get_instance_info("conform").state is InstanceState.PAUSED
+
+    def test_reboot_of_a_stopped_instance_is_refused(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
+        with pytest.raises(InstanceStateError):
+            hypervisor.reboot_instance(stopped.name)
+        assert hypervisor.get_instance_info(stopped.name).state.is_over
+
+    # ---- cleanup
+
+    def test_cleaned_up_instance_is_unknown(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
+        hypervisor.cleanup_instance(stopped.name)
+        assert hypervisor.list_instances() == []
+        assert hypervisor.get_all_instances_info() == []
+        with pytest.raises(InstanceNotFound):
+            hypervisor.get_instance_info(stopped.name)
+
+    def test_cleanup_of_a_running_instance_is_refused(self, hypervisor: BaseHypervisor, running: Instance) -> None:
+        with pytest.raises(InstanceStateError):
+            hypervisor.cleanup_instance(running.name)
+        assert hypervisor.get_instance_info(running.name).state is InstanceState.RUNNING
+
+    def test_cleanup_twice_is_no_error(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
+        hypervisor.cleanup_instance(stopped.name)
+        hypervisor.cleanup_instance(stopped.name)
+
+    def test_cleanup_of_an_unknown_instance_is_no_error(self, hypervisor: BaseHypervisor) -> None:
+        hypervisor.cleanup_instance("unknown")
+        assert hypervisor.list_instances() == []
+
+    def test_cleaned_up_instance_can_be_started_again(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
+        hypervisor.cleanup_instance(stopped.name)
+        hypervisor.start_instance(stopped)
+        assert hypervisor.get_instance_info(stopped.name).state is InstanceState.RUNNING
+
+    # ---- what there is
+
+    def test_nothing_is_there_at_first(self, hypervisor: BaseHypervisor) -> None:
+        assert hypervisor.list_instances() == []
+        assert hypervisor.get_all_instances_info() == []
+
+    def test_looking_makes_no_run_dir(self, hypervisor: BaseHypervisor) -> None:
+        existed = hypervisor.run_dir.exists()
+        hypervisor.list_instances()
+        hypervisor.verify()
+        assert hypervisor.run_dir.exists() is existed
+
+    def test_run_dir_is_for_its_owner_only(self, hypervisor: BaseHypervisor, running: Instance) -> None:
+        assert hypervisor.run_dir.stat().st_mode & 0o777 == 0o700
+
+    def test_lists_are_sorted_and_agree(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
+        for name in ("conform-b", "conform-a"):
+            hypervisor.start_instance(subject.make_instance(name), start_paused=True)
+        hypervisor.stop_instance("conform-b", force=True)
+        assert hypervisor.list_instances() == ["conform-a", "conform-b"]
+        assert hypervisor.get_all_instances_info() == [
+            hypervisor.get_instance_info(name) for name in hypervisor.list_instances()
+        ]
+
+    def test_another_object_sees_the_same_instances(
+        self, subject: Subject, hypervisor: BaseHypervisor, running: Instance
+    ) -> None:
+        other = subject.open()
+        assert other.get_all_instances_info() == hypervisor.get_all_instances_info()
+        other.stop_instance(running.name, force=True)
+        assert hypervisor.get_instance_info(running.name).state.is_over
+        other.cleanup_instance(running.name)
+        assert hypervisor.list_instances() == []
+
+    def test_node_has_memory_and_processors(self, hypervisor: BaseHypervisor) -> None:
+        node = hypervisor.get_node_info()
+        assert 0 < node.memory_free_mib <= node.memory_total_mib
+        assert node.cpu_total >= node.cpu_sockets >= 1
+        assert node.numa_nodes >= 1
+
+    def test_verify_finds_nothing_wrong_here(self, hypervisor: BaseHypervisor) -> None:
+        assert hypervisor.verify() == []
+
+    # ---- names
+
+    @pytest.mark.parametrize("method", _BY_NAME)
+    @pytest.mark.parametrize("name", BAD_NAMES)
+    def test_bad_name_is_refused(self, hypervisor: BaseHypervisor, method: str, name: str) -> None:
+        with pytest.raises(ParameterError):
+            _BY_NAME[method](hypervisor, name)
+
+    @pytest.mark.parametrize("method", sorted(_BY_NAME.keys() - {"cleanup_instance"}))
+    def test_unknown_instance_is_not_found(self, hypervisor: BaseHypervisor, method: str) -> None:
+        with pytest.raises(InstanceNotFound) as caught:
+            _BY_NAME[method](hypervisor, "unknown")
+        assert caught.value.instance == "unknown"
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 - our own bytes
+
+    # ---- parameters
+
+    def test_defaults_are_right(self, hypervisor: BaseHypervisor) -> None:
+        hypervisor.check_parameter_syntax({})
+        hypervisor.check_parameter_syntax({name: each.default for name, each in hypervisor.PARAMETERS.items()})
+
+    def test_unknown_parameter_is_refused(self, hypervisor: BaseHypervisor) -> None:
+        for check in (
+            hypervisor.check_parameter_syntax,
+            hypervisor.validate_parameters,
+            hypervisor.assess_parameters,
+        ):
+            with pytest.raises(ParameterError) as caught:
+                check({"no_such_parameter": 1})
+            assert caught.value.name == "no_such_parameter"
+
+    def test_parameter_of_another_type_is_refused(self, hypervisor: BaseHypervisor) -> None:
+        for name in hypervisor.PARAMETERS:
+            with pytest.raises(ParameterError) as caught:
+                hypervisor.check_parameter_syntax({name: ["a list"]})
+            assert caught.value.name == name
+
+    def test_start_with_an_unknown_parameter_leaves_nothing(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
+        instance = subject.make_instance("conform")
+        parameters = {**instance.parameters, "no_such_parameter": 1}
+        with pytest.raises(ParameterError):
+            hypervisor.start_instance(attrs.evolve(instance, parameters=parameters))
+        assert hypervisor.list_instances() == []
+
+    # ---- capabilities
+
+    @pytest.mark.parametrize("method", _OPTIONAL)
+    def test_what_is_not_declared_is_not_supported(self, hypervisor: BaseHypervisor, method: str) -> None:
+        capability = _capability_of(method)
+        if hypervisor.has(capability):
+            pytest.skip(f"{hypervisor.name} declares {capability.value}")
+        with pytest.raises(NotSupported) as caught:
+            _OPTIONAL[method](hypervisor, "conform")
+        assert (caught.value.hypervisor, caught.value.capability) == (hypervisor.name, capability.value)
+
+    @pytest.mark.parametrize("method", _OPTIONAL_BY_NAME)
+    def test_what_is_declared_knows_its_instances(self, hypervisor: BaseHypervisor, method: str) -> None:
+        self._need(hypervisor, _capability_of(method))
+        with pytest.raises(InstanceNotFound):
+            _OPTIONAL[method](hypervisor, "unknown")
+        with pytest.raises(ParameterError):
+            _OPTIONAL[method](hypervisor, "../x")
+
+    def test_balloon(self, hypervisor: BaseHypervisor, running: Instance) -> None:
+        self._need(hypervisor, Capability.BALLOON)
+        hypervisor.balloon_instance_memory(running.name, running.memory_mib // 2)
+        hypervisor.balloon_instance_memory(running.name, running.memory_mib)
+        assert hypervisor.get_instance_info(running.name).state is InstanceState.RUNNING
+
+    @pytest.mark.parametrize("change_mib", [1, -100000])
+    def test_balloon_beyond_the_memory_is_refused(
+        self, hypervisor: BaseHypervisor, running: Instance, change_mib: int
+    ) -> None:
+        self._need(hypervisor, Capability.BALLOON)
+        with pytest.raises(ParameterError):
+            hypervisor.balloon_instance_memory(running.name, running.memory_mib + change_mib)
+
+    def test_balloon_of_a_stopped_instance_is_refused(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
+        self._need(hypervisor, Capability.BALLOON)
+        with pytest.raises(InstanceStateError):
+            hypervisor.balloon_instance_memory(stopped.name, stopped.memory_mib)
+
+    def test_console_says_how_to_reach_it(self, hypervisor: BaseHypervisor, running: Instance) -> None:
+        self._need(hypervisor, Capability.CONSOLE)
+        console = hypervisor.get_instance_console(running.name)
+        assert console.instance == running.name
+        assert console.path or console.host or console.message
+
+    def test_monitor_answers(self, hypervisor: BaseHypervisor, running: Instance) -> None:
+        self._need(hypervisor, Capability.MONITOR)
+        with hypervisor.monitor(running.name) as monitor:
+            status: Any = monitor.execute("query-status")
+        assert status["status"] == "running"
+
+    def test_monitor_of_a_stopped_instance_is_refused(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
+        self._need(hypervisor, Capability.MONITOR)
+        with pytest.raises(InstanceStateError), hypervisor.monitor(stopped.name):
+            pass
+
+    @staticmethod
+    def _need(hypervisor: BaseHypervisor, capability: Capability) -> None:
+        if not hypervisor.has(capability):
+            pytest.skip(f"{hypervisor.name} does not declare {capability.value}")

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The small second plugin: conformance, and what only it has."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvkit.hypervisor import (
+    Instance,
+    InstanceNotFound,
+    InstanceStartError,
+    InstanceState,
+    InstanceStateError,
+    ParameterError,
+    RuntimeStateError,
+    get_hypervisor,
+)
+from hvkit.hypervisor.fake import FakeHypervisor
+from hvkit.testing.conformance import HypervisorConformance, Subject
+
+
+def make_instance(name: str, **members: Any) -> Instance:
+    return Instance(**{"name": name, "memory_mib": 64, "vcpus": 2, **members})
+
+
+def make_broken(name: str) -> Instance:
+    return make_instance(name, parameters={"start_failure": "no luck"})
+
+
+class TestConformance(HypervisorConformance):
+    @pytest.fixture
+    def subject(self, tmp_path: Path) -> Subject:
+        return Subject(
+            open=lambda: get_hypervisor("fake", run_dir=tmp_path / "run"),
+            make_instance=make_instance,
+            make_broken=make_broken,
+        )
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeHypervisor:
+    return FakeHypervisor(run_dir=tmp_path / "run")
+
+
+def test_instances_are_seen_by_another_process(fake: FakeHypervisor) -> None:
+    fake.start_instance(make_instance("web1"))
+    program = f"""
+from hvkit.hypervisor import get_hypervisor
+fake = get_hypervisor("fake", run_dir={str(fake.run_dir)!r})
+print(fake.list_instances(), fake.get_instance_info("web1").state.value)
+fake.stop_instance("web1")
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout == "['web1'] running\n"
+    assert fake.get_instance_info("web1").state is InstanceState.SHUTDOWN
+
+
+def test_start_failure_has_its_reason(fake: FakeHypervisor) -> None:
+    with pytest.raises(InstanceStartError, match="web1: did not start: no luck"):
+        fake.start_instance(make_broken("web1"))
+
+
+def test_node_check_of_a_parameter_is_made_on_start(fake: FakeHypervisor, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="needs_file: expected a file of this node"):
+        fake.start_instance(make_instance("web1", parameters={"needs_file": str(tmp_path / "missing")}))
+
+
+@pytest.mark.parametrize(("guest", "reason"), [("obedient", "powered off by its guest"), ("deaf", "stopped by force")])
+def test_stop_says_how_it_went(fake: FakeHypervisor, guest: str, reason: str) -> None:
+    fake.start_instance(make_instance("web1", parameters={"guest": guest}))
+    fake.stop_instance("web1")
+    assert fake.get_instance_info("web1").reason == reason
+
+
+def test_balloon_shows_and_ends_with_a_reboot(fake: FakeHypervisor) -> None:
+    fake.start_instance(make_instance("web1"))
+    fake.balloon_instance_memory("web1", 32)
+    assert fake.get_instance_info("web1").memory_mib == 32
+    fake.reboot_instance("web1")
+    assert fake.get_instance_info("web1").memory_mib == 64
+
+
+def test_crashed_instance_says_why(fake: FakeHypervisor) -> None:
+    fake.start_instance(make_instance("web1"))
+    fake.fail_instance("web1", "a cosmic ray")
+    info = fake.get_instance_info("web1")
+    assert (info.state, info.reason) == (InstanceState.CRASHED, "a cosmic ray")
+    with pytest.raises(InstanceStateError):
+        fake.fail_instance("web1", "another one")
+    with pytest.raises(InstanceNotFound):
+        fake.fail_instance("web2", "a third")
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff", b'{"version": 2}'])
+def test_damaged_file_costs_the_others_nothing(fake: FakeHypervisor, damage: bytes) -> None:
+    fake.start_instance(make_instance("good"))
+    fake.start_instance(make_instance("bad"))
+    (fake.run_dir / "bad.json").write_bytes(damage)
+    with pytest.raises(RuntimeStateError) as caught:
+        fake.get_instance_info("bad")
+    assert caught.value.path == str(fake.run_dir / "bad.json")
+    states = {info.name: info.state for info in fake.get_all_instances_info()}
+    assert states == {"bad": InstanceState.CRASHED, "good": InstanceState.RUNNING}
+    fake.cleanup_instance("bad")
+    assert fake.list_instances() == ["good"]
+
+
+def test_verify_names_a_run_dir_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    fake = FakeHypervisor(run_dir=tmp_path / "a" / "b")
+    assert fake.verify() == [f"{tmp_path} cannot be written to"]
+
+
+def test_what_is_remembered_is_plain_json(fake: FakeHypervisor) -> None:
+    instance = make_instance("web1")
+    fake.start_instance(instance)
+    remembered = json.loads((fake.run_dir / "web1.json").read_text())
+    assert (remembered["version"], remembered["uuid"]) == (1, str(instance.uuid))

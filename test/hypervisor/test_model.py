@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Values are checked when they are made, and say which member is wrong."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from hvkit.hypervisor import DeviceKind, Disk, Instance, InstanceState, MigrationState, Nic, ParameterError
+from hvkit.hypervisor.model import check_instance_name, device_kind
+from hvkit.testing.conformance import BAD_NAMES
+
+MAC = "52:54:00:12:34:56"
+
+
+@pytest.mark.parametrize("name", ["a", "web1", "web-1.example.org", "A_b", "0", "x" * 254])
+def test_good_names(name: str) -> None:
+    assert check_instance_name(name) == name
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, "web1\n", None, 5, b"web1"])
+def test_bad_names(name: Any) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Instance(name=name, memory_mib=1)
+    assert caught.value.name == "Instance.name"
+
+
+@pytest.mark.parametrize(
+    ("members", "field"),
+    [
+        ({"memory_mib": 0}, "memory_mib"),
+        ({"memory_mib": -1}, "memory_mib"),
+        ({"memory_mib": "256"}, "memory_mib"),
+        ({"memory_mib": 1.5}, "memory_mib"),
+        ({"memory_mib": True}, "memory_mib"),
+        ({"vcpus": 0}, "vcpus"),
+        ({"disks": ("/srv/a",)}, "disks"),
+        ({"disks": "/srv/a"}, "disks"),
+        ({"nics": (Disk(path="/a"),)}, "nics"),
+        ({"parameters": [("a", 1)]}, "parameters"),
+        ({"uuid": "no"}, "uuid"),
+        ({"uuid": None}, "uuid"),
+    ],
+)
+def test_error_names_the_instance_and_the_member(members: dict[str, Any], field: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Instance(**{"name": "web1", "memory_mib": 1, **members})
+    assert caught.value.name == f"Instance(web1).{field}"
+    assert str(caught.value).startswith(f"Instance(web1).{field}: expected ")
+
+
+@pytest.mark.parametrize(
+    ("members", "field"),
+    [
+        ({"path": "relative"}, "path"),
+        ({"path": ""}, "path"),
+        ({"path": "/a\0b"}, "path"),
+        ({"path": 5}, "path"),
+        ({"path": "/a", "format": "vmdk"}, "format"),
+        ({"path": "/a", "read_only": "no"}, "read_only"),
+        ({"path": "/a", "read_only": 1}, "read_only"),
+        ({"path": "/a", "name": None}, "name"),
+    ],
+)
+def test_bad_disks(members: dict[str, Any], field: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Disk(**members)
+    assert caught.value.name == f"Disk.{field}"
+
+
+@pytest.mark.parametrize(
+    ("members", "field"),
+    [
+        ({"mac": "52:54:00:12:34"}, "mac"),
+        ({"mac": "52-54-00-12-34-56"}, "mac"),
+        ({"mac": "53:54:00:12:34:56"}, "mac"),
+        ({"mac": None}, "mac"),
+        ({"mac": MAC, "mode": "bridged"}, "mode"),
+        ({"mac": MAC, "ifname": "a/b"}, "ifname"),
+        ({"mac": MAC, "ifname": "x" * 16}, "ifname"),
+        ({"mac": MAC, "link": "br 0"}, "link"),
+        ({"mac": MAC, "link": "-br0"}, "link"),
+        ({"mac": MAC, "mode": "user", "link": "br0"}, "link"),
+        ({"mac": MAC, "mode": "user", "ifname": "tap0"}, "ifname"),
+    ],
+)
+def test_bad_nics(members: dict[str, Any], field: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Nic(**members)
+    assert caught.value.name == f"Nic.{field}"
+
+
+def test_mac_is_kept_in_lower_case() -> None:
+    assert Nic(mac="52:54:00:AB:CD:EF").mac == "52:54:00:ab:cd:ef"
+
+
+def test_path_objects_and_lists_and_uuid_texts_are_taken() -> None:
+    uuid = uuid4()
+    instance = Instance(name="a", memory_mib=1, disks=[Disk(path=Path("/srv/a"))], uuid=str(uuid))
+    assert instance.disks[0].path == "/srv/a"
+    assert instance.uuid == uuid
+
+
+def test_two_devices_of_one_uuid_are_refused() -> None:
+    uuid = uuid4()
+    with pytest.raises(ParameterError, match=r"Instance\(a\).disks: two of them have the same uuid"):
+        Instance(name="a", memory_mib=1, disks=(Disk(path="/a", uuid=uuid), Disk(path="/b", uuid=uuid)))
+
+
+def test_each_value_has_a_uuid_of_its_own() -> None:
+    assert Disk(path="/a").uuid != Disk(path="/a").uuid
+    assert isinstance(Nic(mac=MAC).uuid, UUID)
+
+
+def test_instance_survives_copies_and_is_hashable() -> None:
+    instance = Instance(name="a", memory_mib=1, nics=(Nic(mac=MAC, mode="user"),), parameters={"acpi": True})
+    assert pickle.loads(pickle.dumps(instance)) == instance  # noqa: S301 - our own bytes
+    assert copy.deepcopy(instance) == instance
+    assert len({instance, copy.deepcopy(instance)}) == 1
+
+
+def test_callers_mapping_of_parameters_is_not_shared() -> None:
+    parameters: dict[str, object] = {"acpi": True}
+    instance = Instance(name="a", memory_mib=1, parameters=parameters)
+    parameters["acpi"] = False
+    assert instance.parameters == {"acpi": True}
+
+
+def test_kinds_of_devices() -> None:
+    assert device_kind(Disk(path="/a")) is DeviceKind.DISK
+    assert device_kind(Nic(mac=MAC)) is DeviceKind.NIC
+
+
+def test_states_that_are_over() -> None:
+    assert {state for state in InstanceState if state.is_over} == {InstanceState.SHUTDOWN, InstanceState.CRASHED}
+    assert {state.value for state in MigrationState if state.is_over} == {"completed", "failed", "cancelled"}

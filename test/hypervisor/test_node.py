@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What this node has, from samples of /proc and /sys and from the real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hvkit.errors import HypervisorError
+from hvkit.hypervisor.node import parse_list, parse_meminfo, parse_sockets, read_node_info
+
+MEMINFO = """\
+MemTotal:       16384000 kB
+MemFree:         1000000 kB
+MemAvailable:    8192000 kB
+Active(anon):     150880 kB
+HugePages_Total:       4
+Hugepagesize:       2048 kB
+"""
+
+
+def make_root(root: Path, *, meminfo: str = MEMINFO, packages: tuple[str, ...] = ("0", "0", "1", "1")) -> Path:
+    """Lay out what is read, as the kernel would."""
+    (root / "proc").mkdir()
+    (root / "proc/meminfo").write_text(meminfo)
+    cpus = root / "sys/devices/system/cpu"
+    for index, package in enumerate(packages):
+        topology = cpus / f"cpu{index}/topology"
+        topology.mkdir(parents=True)
+        (topology / "physical_package_id").write_text(f"{package}\n")
+    (cpus / "cpufreq").mkdir()
+    (cpus / "online").write_text(f"0-{len(packages) - 1}\n")
+    (root / "sys/devices/system/node").mkdir()
+    (root / "sys/devices/system/node/online").write_text("0-1\n")
+    return root
+
+
+def test_meminfo_gives_amounts_and_leaves_counts_out() -> None:
+    assert parse_meminfo(MEMINFO) == {
+        "MemTotal": 16384000,
+        "MemFree": 1000000,
+        "MemAvailable": 8192000,
+        "Active(anon)": 150880,
+        "Hugepagesize": 2048,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("0\n", {0}), ("0-3\n", {0, 1, 2, 3}), ("0-1,4,6-7", {0, 1, 4, 6, 7}), ("\n", set()), ("", set())],
+)
+def test_lists_of_the_kernel(text: str, numbers: set[int]) -> None:
+    assert parse_list(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["a", "1-", "-1", "1,,2"])
+def test_what_is_no_list_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        parse_list(text)
+
+
+@pytest.mark.parametrize(("ids", "sockets"), [(["0\n", "0\n"], 1), (["0", "1", "1"], 2), (["-1", "-1"], 1), ([], 1)])
+def test_sockets(ids: list[str], sockets: int) -> None:
+    assert parse_sockets(ids) == sockets
+
+
+def test_node_of_two_sockets(tmp_path: Path) -> None:
+    node = read_node_info(root=make_root(tmp_path), hypervisor_version=(11, 1, 0))
+    assert (node.memory_total_mib, node.memory_free_mib, node.memory_used_mib) == (16000, 8000, 8000)
+    assert (node.cpu_total, node.cpu_sockets, node.numa_nodes) == (4, 2, 2)
+    assert node.hypervisor_version == (11, 1, 0)
+
+
+def test_kernel_without_numa_has_one_node(tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    (root / "sys/devices/system/node/online").unlink()
+    assert read_node_info(root=root).numa_nodes == 1
+
+
+def test_missing_amount_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HypervisorError, match="meminfo does not say 'MemAvailable'"):
+        read_node_info(root=make_root(tmp_path, meminfo="MemTotal: 1 kB\n"))
+
+
+def test_missing_proc_is_the_worlds_fault(tmp_path: Path) -> None:
+    with pytest.raises(HypervisorError, match="proc/meminfo"):
+        read_node_info(root=tmp_path)
+
+
+def test_this_node() -> None:
+    node = read_node_info()
+    assert 0 < node.memory_free_mib < node.memory_total_mib
+    assert node.cpu_total >= node.cpu_sockets >= 1

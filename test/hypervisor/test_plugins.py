@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Hypervisors are found by name; a plugin that is broken says how."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from hvkit.errors import ProgrammerError
+from hvkit.hypervisor import (
+    BaseHypervisor,
+    Capability,
+    PluginError,
+    get_hypervisor,
+    get_hypervisor_class,
+    hypervisor_names,
+)
+from hvkit.hypervisor.fake import FakeHypervisor
+from hvkit.hypervisor.parameters import ParameterTable
+
+InstallPlugin = Callable[..., None]
+
+PLUGIN = """
+from hvkit.hypervisor.fake import FakeHypervisor
+
+class Hypervisor(FakeHypervisor):
+    name = "other"
+"""
+
+
+@pytest.fixture
+def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstallPlugin:
+    """Lay a distribution with one plugin on the path."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(name: str, module: str, source: str, *, attribute: str = "Hypervisor") -> None:
+        (tmp_path / f"{module}.py").write_text(source)
+        metadata = tmp_path / f"{module}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[hvkit.hypervisors]\n{name} = {module}:{attribute}\n")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return install
+
+
+def test_ours_are_found_in_a_source_tree() -> None:
+    assert {"fake", "kvm"} <= set(hypervisor_names())
+
+
+def test_hypervisor_is_made_with_its_options(tmp_path: Path) -> None:
+    fake = get_hypervisor("fake", run_dir=tmp_path)
+    assert type(fake) is FakeHypervisor
+    assert fake.run_dir == tmp_path
+
+
+def test_run_dir_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert get_hypervisor("fake", run_dir="run").run_dir == tmp_path / "run"
+
+
+def test_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(PluginError) as caught:
+        get_hypervisor("kwm", run_dir="/run/x")
+    assert caught.value.hypervisor == "kwm"
+    assert str(caught.value).startswith("hypervisor 'kwm': not known, did you mean kvm?; there are fake, kvm")
+
+
+@pytest.mark.parametrize("options", [{}, {"run_dir": "/run/x", "colour": "red"}])
+def test_wrong_options_are_the_callers_bug(options: dict[str, Any]) -> None:
+    with pytest.raises(ProgrammerError, match="hypervisor 'fake'"):
+        get_hypervisor("fake", **options)
+
+
+def test_plugin_of_somebody_else(install_plugin: InstallPlugin, tmp_path: Path) -> None:
+    install_plugin("other", "hvkit_test_other", PLUGIN)
+    assert "other" in hypervisor_names()
+    assert get_hypervisor("other", run_dir=tmp_path).name == "other"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import no_such_module_of_anybody", "cannot be loaded: ModuleNotFoundError: No module named 'no_such_module"),
+        ("x = ", "cannot be loaded: SyntaxError"),
+        ("1 / 0", "cannot be loaded: ZeroDivisionError"),
+        ("", "cannot be loaded: AttributeError"),
+        ("Hypervisor = 5", "is not a subclass of BaseHypervisor"),
+        ("class Hypervisor: pass", "is not a subclass of BaseHypervisor"),
+        (
+            "from hvkit.hypervisor import BaseHypervisor\nclass Hypervisor(BaseHypervisor): pass",
+            "lacks cleanup_instance, get_all_instances_info",
+        ),
+    ],
+)
+def test_broken_plugin_says_which_and_why(install_plugin: InstallPlugin, source: str, reason: str) -> None:
+    install_plugin("broken", "hvkit_test_broken", source)
+    with pytest.raises(PluginError) as caught:
+        get_hypervisor_class("broken")
+    assert f"hypervisor 'broken': hvkit_test_broken:Hypervisor (hvkit_test_broken) {reason}" in str(caught.value)
+
+
+def test_broken_plugin_does_not_keep_others_from_loading(install_plugin: InstallPlugin) -> None:
+    install_plugin("broken", "hvkit_test_broken", "1 / 0")
+    assert get_hypervisor_class("fake") is FakeHypervisor
+
+
+def test_two_plugins_of_one_name_are_both_named(install_plugin: InstallPlugin) -> None:
+    install_plugin("fake", "hvkit_test_rival", PLUGIN)
+    with pytest.raises(PluginError) as caught:
+        get_hypervisor_class("fake")
+    assert "hvkit.hypervisor.fake:FakeHypervisor (hvkit)" in str(caught.value)
+    assert "hvkit_test_rival:Hypervisor (hvkit_test_rival)" in str(caught.value)
+
+
+# ---- capabilities are declared
+
+
+def test_method_without_its_capability_is_refused() -> None:
+    with pytest.raises(ProgrammerError, match=r"has balloon_instance_memory\(\) and does not declare"):
+        type("Undeclared", (FakeHypervisor,), {"CAPABILITIES": frozenset({Capability.CONSOLE})})
+
+
+def test_capability_without_its_method_is_refused() -> None:
+    with pytest.raises(ProgrammerError, match=r"does not have monitor\(\) and declares"):
+        type("Boaster", (FakeHypervisor,), {"CAPABILITIES": FakeHypervisor.CAPABILITIES | {Capability.MONITOR}})
+
+
+def test_base_class_runs_nothing() -> None:
+    class Abstract(BaseHypervisor):
+        name = "abstract"
+        PARAMETERS: ClassVar = ParameterTable(())
+
+    with pytest.raises(TypeError, match="abstract"):
+        Abstract(run_dir="/run/x")  # type: ignore[abstract]
+
+
+def test_hypervisor_has_what_it_declares(tmp_path: Path) -> None:
+    fake = FakeHypervisor(run_dir=tmp_path)
+    assert fake.has(Capability.BALLOON)
+    assert not fake.has(Capability.MIGRATION)
+    assert fake.get_ancillary_files().required == ()
