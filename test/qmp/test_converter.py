@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The typed layer, on a schema in small that has every trap in it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+from typing import Any, Literal, TypeAlias
+
+import attrs
+import pytest
+
+from hvkit.errors import HypervisorError, ProgrammerError
+from hvkit.qmp import NULL, Command, DataError, Event
+from hvkit.qmp.base import FreeForm, Null, Struct, Union, free_form, resolve, wire
+from hvkit.qmp.converter import structure, unstructure
+
+Mode = Literal["on", "off"]
+#: Written as text, since it names a class further down.
+Ref: TypeAlias = "Node | str"
+RefOrNull: TypeAlias = "Node | str | Null"
+
+
+class Leaf(Struct):
+    size: int
+    mode: Mode
+    in_: bool | None = None
+    two_words: str | None = None
+    oem_id: str | None = wire("oem_id", default=None)
+    UUID: str | None = None
+
+
+class Node(Union, tag="driver", branches={"file": "NodeFile", "stack": "NodeStack"}):
+    driver: str
+    node_name: str | None = None
+
+
+class NodeFile(Node):
+    driver: Literal["file"] = "file"
+    filename: str
+
+
+class NodeStack(Node):
+    driver: Literal["stack"] = "stack"
+    below: Ref
+    backing: RefOrNull | None = None
+    anything: Any = None
+    leaves: list[Leaf] | None = None
+
+
+class Ask(Command["list[Leaf]"], wire_name="ask-x"):
+    which: str | None = None
+
+
+class Tell(Command[None], wire_name="tell", whole_argument="arguments", kw_only=False):
+    arguments: Node
+
+
+class Open(Command[None], wire_name="open_it"):
+    driver: str
+    properties: FreeForm = free_form()
+
+
+class HappenedEvent(Event, wire_name="HAPPENED"):
+    leaf: Leaf
+
+
+class Wide(Leaf):
+    ratio: float
+    secret: int = 3
+
+
+LEAF = {"size": 2**64 - 1, "mode": "on"}
+
+
+def test_a_struct_round_trips() -> None:
+    data = {**LEAF, "in": True, "two-words": "x", "oem_id": "y", "UUID": "z"}
+    leaf = structure(data, Leaf)
+    assert leaf == Leaf(size=2**64 - 1, mode="on", in_=True, two_words="x", oem_id="y", UUID="z")
+    assert unstructure(leaf) == data
+
+
+def test_absent_members_are_none_and_stay_absent() -> None:
+    leaf = structure(LEAF, Leaf)
+    assert leaf.two_words is None
+    assert unstructure(leaf) == LEAF
+
+
+def test_unknown_members_are_kept_readable_and_sent_again() -> None:
+    data = {**LEAF, "newer": {"deep": [1]}}
+    leaf = structure(data, Leaf)
+    assert leaf.unknown == {"newer": {"deep": [1]}}
+    assert unstructure(leaf) == data
+    assert leaf != structure(LEAF, Leaf)
+    assert unstructure(structure(LEAF, Leaf).with_unknown({"newer": {"deep": [1]}})) == data
+
+
+def test_an_enumeration_passes_a_value_of_a_newer_peer() -> None:
+    assert structure({"size": 1, "mode": "automatic"}, Leaf).mode == "automatic"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "text"),
+    [
+        (5, str, "expected str, got int"),
+        ("no", bool, "expected bool, got str"),
+        (True, int, "expected int, got bool"),
+        (1.0, int, "expected int, got number"),
+        ("1", float, "expected number, got str"),
+        ([], Leaf, "expected object, got array"),
+        ({"size": 1}, Leaf, "mode: member is missing"),
+        ({**LEAF, "size": None}, Leaf, "size: expected int, got null"),
+        ({**LEAF, "mode": 1}, Leaf, "mode: expected str, got int"),
+        ({**LEAF, "in": "yes"}, Leaf, "in: expected bool, got str"),
+        ([LEAF, {**LEAF, "oem_id": 1}], list[Leaf], r"\[1\].oem_id: expected str, got int"),
+        ({"driver": "file"}, Node, "filename: member is missing"),
+        ({"driver": 3}, Node, "driver: expected str, got int"),
+        ({}, Node, "driver: member is missing"),
+        ("x", Node, "expected object, got str"),
+        ({"driver": "stack", "below": 4}, Node, "below: expected object or str, got int"),
+        ({"driver": "stack", "below": None}, Node, "below: expected object or str, got null"),
+        (
+            {"driver": "stack", "below": "a", "leaves": [LEAF, {**LEAF, "two-words": []}]},
+            Node,
+            r"leaves\[1\].two-words: expected str, got array",
+        ),
+    ],
+)
+def test_a_misfit_names_the_place_in_wire_names(data: Any, kind: Any, text: str) -> None:
+    with pytest.raises(DataError, match=f"^{text}$") as caught:
+        structure(data, kind)
+    assert isinstance(caught.value, HypervisorError)
+    assert isinstance(caught.value, ProgrammerError)
+
+
+def test_a_misfit_begins_with_what_the_data_is_called() -> None:
+    with pytest.raises(DataError, match=r"^query-leaves\[0\]\.size: expected int, got str$") as caught:
+        structure([{"size": "1", "mode": "on"}], list[Leaf], where="query-leaves")
+    assert caught.value.path == "query-leaves[0].size"
+
+
+def test_a_number_takes_an_integer_and_keeps_it() -> None:
+    assert type(structure({**LEAF, "ratio": 3}, Wide).ratio) is int
+
+
+# ---- null, any, alternates
+
+
+def test_null_is_told_from_absent() -> None:
+    data = {"driver": "stack", "below": "a", "backing": None, "anything": None}
+    node = structure(data, Node)
+    assert isinstance(node, NodeStack)
+    assert node.backing is NULL
+    assert node.anything is NULL
+    assert unstructure(node) == data
+    assert structure({"driver": "stack", "below": "a"}, NodeStack).backing is None
+
+
+def test_any_keeps_what_is_inside_as_it_is() -> None:
+    data = {"driver": "stack", "below": "a", "anything": {"x": [None, {"y": None}]}}
+    assert unstructure(structure(data, Node)) == data
+
+
+@pytest.mark.parametrize("below", ["a", {"driver": "file", "filename": "f"}])
+def test_the_json_type_picks_the_alternative(below: Any) -> None:
+    data = {"driver": "stack", "below": below}
+    node = structure(data, Node)
+    assert isinstance(node, NodeStack)
+    assert isinstance(node.below, str if isinstance(below, str) else NodeFile)
+    assert unstructure(node) == data
+
+
+def test_null_cannot_be_changed_by_copying() -> None:
+    assert copy.deepcopy(NULL) is NULL
+    assert pickle.loads(pickle.dumps(NULL)) is NULL  # noqa: S301
+    assert not NULL
+
+
+# ---- unions
+
+
+def test_the_tag_picks_the_branch() -> None:
+    node = structure({"driver": "file", "filename": "f", "node-name": "n"}, Node)
+    assert node == NodeFile(filename="f", node_name="n")
+    assert isinstance(node, Node)
+
+
+def test_an_unknown_tag_gives_the_union_and_keeps_the_rest() -> None:
+    data = {"driver": "newer", "node-name": "n", "speed": 3}
+    node = structure(data, Node)
+    assert type(node) is Node
+    assert node.unknown == {"speed": 3}
+    assert unstructure(node) == data
+
+
+def test_a_recursive_value_round_trips() -> None:
+    data: dict[str, Any] = {"driver": "file", "filename": "f"}
+    for _ in range(50):
+        data = {"driver": "stack", "below": data}
+    assert unstructure(structure(data, Node)) == data
+
+
+# ---- commands
+
+
+def test_a_command_knows_its_names_and_its_reply() -> None:
+    assert Ask.wire_name == "ask-x"
+    assert Ask.reply_type == list[Leaf]
+    assert Tell.reply_type is type(None)
+    assert unstructure(Ask()) == {}
+    assert unstructure(Ask(which="a")) == {"which": "a"}
+
+
+def test_a_union_as_the_whole_argument() -> None:
+    command = Tell(NodeFile(filename="f"))
+    assert command == Tell(arguments=NodeFile(filename="f"))
+    assert unstructure(command) == {"driver": "file", "filename": "f"}
+    assert structure({"driver": "file", "filename": "f"}, Tell) == command
+
+
+def test_free_arguments_travel_beside_the_others() -> None:
+    command = Open(driver="virtio-blk-pci", properties={"num-queues": 4, "write-cache": "on"})
+    data = {"driver": "virtio-blk-pci", "num-queues": 4, "write-cache": "on"}
+    assert unstructure(command) == data
+    assert structure(data, Open) == command
+
+
+def test_what_cannot_be_sent_names_the_place() -> None:
+    with pytest.raises(ProgrammerError, match=r"^open_it\.x\[1\]\.y: object cannot be sent as JSON$"):
+        unstructure(Open(driver="d", properties={"x": [1, {"y": object()}]}))
+    with pytest.raises(ProgrammerError, match="a key must be a string, not int"):
+        unstructure(Open(driver="d", properties={"x": {1: 2}}))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Leaf(size=1), "Leaf: member 'mode' is missing"),
+        (lambda: Leaf(size=1, mode="on", in_q=2), "Leaf: no member 'in_q'"),
+        (lambda: Ask("a"), "Ask takes its members as keywords"),
+        (lambda: Tell(NodeFile(filename="f"), arguments=NodeFile(filename="f")), "Tell takes its members as keywords"),
+        (lambda: Leaf(size=1, mode="on").evolve(colour="red"), "Leaf: no member 'colour'"),
+    ],
+)
+def test_wrong_members_are_the_callers_fault(make: Any, text: str) -> None:
+    with pytest.raises(ProgrammerError, match=text):
+        make()
+
+
+# ---- values
+
+
+def test_values_are_frozen_equal_hashable_and_can_be_copied() -> None:
+    leaf = Leaf(size=1, mode="on")
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        leaf.size = 2  # type: ignore[misc]
+    assert leaf == Leaf(size=1, mode="on")
+    assert hash(leaf) == hash(Leaf(size=1, mode="on"))
+    assert leaf != Wide(size=1, mode="on", ratio=1.0)
+    assert copy.deepcopy(leaf) == leaf
+    assert pickle.loads(pickle.dumps(leaf)) == leaf  # noqa: S301
+    assert leaf.evolve(mode="off") == Leaf(size=1, mode="off")
+
+
+def test_classes_are_attrs_classes_before_their_first_use() -> None:
+    class Fresh(Wide):
+        more: int = 1
+
+    assert attrs.has(Fresh)
+    assert [field.name for field in attrs.fields(Fresh)][-3:] == ["ratio", "secret", "more"]
+    assert attrs.asdict(Fresh(size=1, mode="on", ratio=0.5))["more"] == 1
+
+
+def test_a_subclass_of_a_built_class_has_its_own_members() -> None:
+    Leaf(size=1, mode="on")
+
+    class Longer(Leaf):
+        length: int
+
+    assert Longer(size=1, mode="on", length=3).length == 3
+
+
+def test_many_threads_may_use_a_class_first_at_once() -> None:
+    for _ in range(20):
+
+        class Raced(Wide):
+            more: int
+
+        barrier = threading.Barrier(8)
+        made: list[Raced] = []
+
+        def use(kind: Any = Raced, barrier: threading.Barrier = barrier, made: list[Any] = made) -> None:
+            barrier.wait()
+            made.append(kind(size=1, mode="on", ratio=1, more=2))
+
+        threads = [threading.Thread(target=use) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert made == [Raced(size=1, mode="on", ratio=1, more=2)] * 8
+
+
+def test_a_repr_shows_what_is_there_and_no_secret() -> None:
+    assert repr(Leaf(size=1, mode="on")) == "Leaf(size=1, mode='on')"
+    assert "unknown={'a': 1}" in repr(Leaf(size=1, mode="on").with_unknown({"a": 1}))
+
+    class Login(Command[None], wire_name="login"):
+        user: str
+        password: str
+
+    assert repr(Login(user="u", password="opensesame")).endswith("Login(user='u', password=<hidden>)")
+
+
+def test_an_event_is_equal_whenever_it_happened() -> None:
+    event = HappenedEvent(leaf=Leaf(size=1, mode="on"))
+    assert event.stamped(3.5).timestamp == 3.5
+    assert event.stamped(3.5) == event
+    assert event != HappenedEvent(leaf=Leaf(size=2, mode="on"))
+
+
+def test_an_alias_means_the_same_everywhere() -> None:
+    assert resolve("Ref", __name__) == Node | str
+    assert resolve("list[Ref] | None", __name__) == list[Node | str] | None

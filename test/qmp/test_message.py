@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-2-Clause
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp import DataError, GenericEvent, QemuVersion, QmpMessage
+from hvkit.qmp.base import Event
+from hvkit.qmp.message import parse_event, parse_greeting
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("data", [None, [], "{}", 3, QmpMessage({})])
+def test_a_message_is_made_from_a_dict(data: Any) -> None:
+    with pytest.raises(TypeError):
+        QmpMessage(data)
+
+
+def test_a_message_reads_and_changes_like_a_dict() -> None:
+    message = QmpMessage({"execute": "stop"})
+    assert message["execute"] == "stop"
+    assert message["absent"] is None
+    message["id"] = 3
+    assert "id" in message
+    assert "absent" not in message
+    assert len(message) == 2
+    assert list(message) == ["execute", "id"]
+    del message["id"]
+    assert message == QmpMessage({"execute": "stop"})
+    assert message == {"execute": "stop"}
+    assert message != {"execute": "cont"}
+    assert message != "stop"
+    with pytest.raises(KeyError):
+        del message["id"]
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_a_message_is_json_on_one_line_and_comes_back(data: dict[str, Any]) -> None:
+    message = QmpMessage(data)
+    assert len(str(message).splitlines()) == 1
+    assert message.to_bytes() == str(message).encode()
+    assert json.loads(str(message)) == data
+    assert QmpMessage.build_from_json_string(str(message)) == message
+    assert QmpMessage.build_from_json_string(message.to_bytes()) == message
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "nothing", b"\xff{}", "{} {}"])
+def test_what_is_no_json_object_is_a_data_error_of_both_families(text: str | bytes) -> None:
+    with pytest.raises(DataError) as caught:
+        QmpMessage.build_from_json_string(text)
+    assert isinstance(caught.value, ProgrammerError)
+
+
+def test_what_cannot_be_sent_is_the_callers_fault() -> None:
+    with pytest.raises(ProgrammerError, match="cannot be sent as JSON"):
+        str(QmpMessage({"a": {1, 2}}))
+
+
+def test_passwords_are_not_shown() -> None:
+    message = QmpMessage({"execute": "set_password", "arguments": {"protocol": "vnc", "password": "opensesame"}})
+    assert "opensesame" not in repr(message)
+    secret = QmpMessage({"execute": "object-add", "arguments": {"qom-type": "secret", "id": "s", "data": "opensesame"}})
+    assert "opensesame" not in repr(secret)
+    assert "opensesame" in str(secret)
+
+
+def test_versions_compare_with_tuples() -> None:
+    greeting = parse_greeting({"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 3}, "package": "p"}}})
+    assert greeting.version == QemuVersion(11, 1, 3, "p")
+    assert (10, 0) <= greeting.version
+    assert str(greeting.version) == "11.1.3"
+
+
+def test_a_greeting_may_leave_everything_out() -> None:
+    greeting = parse_greeting({"QMP": {"version": {"qemu": {"major": "7"}, "package": 3}, "capabilities": "oob"}})
+    assert greeting.version == (0, 0, 0, "")
+    assert greeting.capabilities == ()
+
+
+class BalloonLikeEvent(Event, wire_name="BALLOON_LIKE"):
+    actual: int
+
+
+@pytest.mark.parametrize(
+    ("stamp", "seconds"),
+    [
+        ({"seconds": 12, "microseconds": 500_000}, 12.5),
+        ({"seconds": -1, "microseconds": -1}, None),
+        ({"seconds": 10**400, "microseconds": 0}, None),
+        ({"seconds": "12"}, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_an_event_carries_its_timestamp(stamp: Any, seconds: float | None) -> None:
+    event = parse_event({"event": "BALLOON_LIKE", "data": {"actual": 5}, "timestamp": stamp}, BalloonLikeEvent)
+    assert event == BalloonLikeEvent(actual=5)
+    assert event.timestamp == seconds
+
+
+def test_an_event_without_data_is_one_with_empty_data() -> None:
+    assert parse_event({"event": "NEW"}, None) == GenericEvent(name="NEW", data={})
+
+
+def test_an_event_that_does_not_fit_names_the_place() -> None:
+    with pytest.raises(DataError, match=r"BALLOON_LIKE\.actual: expected int, got str"):
+        parse_event({"event": "BALLOON_LIKE", "data": {"actual": "5"}}, BalloonLikeEvent)

@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The core, back to back with a model of a server: no sockets, no sleeps."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp.errors import CommandError, CommandNotFound, ConnectionLost, DataError, ProtocolError, QmpError
+from hvkit.qmp.protocol import Exchange, Protocol, State
+
+GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "x"}, "capabilities": []}}
+EOF = ConnectionLost("peer", "the peer closed the connection")
+
+
+def line(message: Any) -> bytes:
+    return json.dumps(message).encode() + b"\r\n"
+
+
+def sent(data: bytes) -> dict[str, Any]:
+    assert data.endswith(b"\n")
+    assert data.count(b"\n") == 1
+    request: dict[str, Any] = json.loads(data)
+    return request
+
+
+def ready(*, echoes_ids: bool = True) -> Protocol:
+    protocol = Protocol()
+    protocol.receive_data(line(GREETING))
+    request = sent(protocol.data_to_send())
+    assert request["execute"] == "qmp_capabilities"
+    protocol.receive_data(line({"return": {}, **({"id": request["id"]} if echoes_ids else {})}))
+    assert protocol.state is State.READY
+    return protocol
+
+
+def start(protocol: Protocol, command: str = "query-status", **arguments: Any) -> tuple[Exchange, dict[str, Any]]:
+    exchange = protocol.start(command, arguments)
+    return exchange, sent(protocol.data_to_send())
+
+
+# ---- greeting and negotiation
+
+
+def test_negotiation_is_the_protocols_own() -> None:
+    protocol = Protocol()
+    assert protocol.state is State.GREETING
+    assert protocol.data_to_send() == b""
+    protocol.receive_data(line(GREETING))
+    assert protocol.state is State.NEGOTIATING
+    assert protocol.greeting is not None
+    assert protocol.greeting.version == (7, 2, 22, "x")
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        {"QMP": {"version": {"qemu": {"major": 0, "minor": 9, "micro": 1}, "package": ""}}},
+        {"QMP": {"version": {"qemu": {"major": 0, "minor": 9, "micro": 1}, "package": "", "capabilities": ["oob"]}}},
+        {"QMP": {}},
+        {"QMP": {"version": 3}},
+    ],
+)
+def test_odd_greetings_of_old_servers_are_taken(greeting: dict[str, Any]) -> None:
+    protocol = Protocol()
+    protocol.receive_data(line(greeting))
+    assert protocol.state is State.NEGOTIATING
+
+
+@pytest.mark.parametrize("first", [{"hello": 1}, {"QMP": []}, {"return": {}}, {"error": {}}, [], 3, {}])
+def test_a_wrong_greeting_ends_the_conversation(first: Any) -> None:
+    protocol = Protocol()
+    protocol.receive_data(line(first))
+    assert protocol.state is State.ENDED
+    assert isinstance(protocol.failure, QmpError)
+
+
+def test_a_refused_negotiation_ends_the_conversation() -> None:
+    protocol = Protocol()
+    protocol.receive_data(line(GREETING))
+    protocol.receive_data(line({"error": {"class": "GenericError", "desc": "no"}}))
+    assert protocol.state is State.ENDED
+    assert isinstance(protocol.failure, CommandError)
+
+
+def test_an_empty_array_answers_qmp_capabilities() -> None:
+    protocol = Protocol()
+    protocol.receive_data(line(GREETING))
+    protocol.receive_data(line({"return": []}))
+    assert protocol.state is State.READY
+
+
+def test_events_before_the_greeting_are_kept() -> None:
+    protocol = Protocol()
+    protocol.receive_data(line({"event": "STOP"}) + line(GREETING))
+    assert [notice["event"] for notice in protocol.take_notices()] == ["STOP"]
+    assert protocol.state is State.NEGOTIATING
+
+
+def test_no_command_before_it_is_ready() -> None:
+    with pytest.raises(ProgrammerError, match="not ready for commands"):
+        Protocol().start("query-status")
+
+
+# ---- replies
+
+
+def test_a_reply_answers_the_exchange_of_its_id() -> None:
+    protocol = ready()
+    first, first_request = start(protocol)
+    second, second_request = start(protocol)
+    protocol.receive_data(line({"return": "second", "id": second_request["id"]}))
+    protocol.receive_data(line({"return": "first", "id": first_request["id"]}))
+    assert first.result() == "first"
+    assert second.result() == "second"
+
+
+def test_without_ids_replies_come_in_order() -> None:
+    protocol = ready(echoes_ids=False)
+    first, _ = start(protocol)
+    second, _ = start(protocol)
+    protocol.receive_data(line({"return": 1}) + line({"return": 2}))
+    assert (first.result(), second.result()) == (1, 2)
+
+
+def test_an_error_reply_raises_its_class() -> None:
+    protocol = ready()
+    exchange, request = start(protocol, "nonsense")
+    protocol.receive_data(line({"error": {"class": "CommandNotFound", "desc": "no such"}, "id": request["id"]}))
+    with pytest.raises(CommandNotFound, match="no such") as caught:
+        exchange.result()
+    assert (caught.value.command, caught.value.error_class, caught.value.description) == (
+        "nonsense",
+        "CommandNotFound",
+        "no such",
+    )
+
+
+def test_an_error_without_description_is_still_an_error() -> None:
+    protocol = ready()
+    exchange, request = start(protocol)
+    protocol.receive_data(line({"error": {}, "id": request["id"]}))
+    with pytest.raises(CommandError, match="GenericError"):
+        exchange.result()
+
+
+@pytest.mark.parametrize("echoes_ids", [True, False])
+def test_a_late_reply_is_dropped(echoes_ids: bool) -> None:
+    protocol = ready(echoes_ids=echoes_ids)
+    late, late_request = start(protocol)
+    protocol.give_up(late)
+    exchange, request = start(protocol)
+    late_reply = {"return": "late", **({"id": late_request["id"]} if echoes_ids else {})}
+    reply = {"return": "right", **({"id": request["id"]} if echoes_ids else {})}
+    protocol.receive_data(line(late_reply))
+    assert not exchange.is_over
+    protocol.receive_data(line(reply))
+    assert exchange.result() == "right"
+
+
+def test_an_answered_id_is_not_used_for_the_next_command() -> None:
+    protocol = ready()
+    exchange, request = start(protocol)
+    protocol.receive_data(line({"return": 1, "id": request["id"]}))
+    following, _ = start(protocol)
+    protocol.receive_data(line({"return": "again", "id": request["id"]}))
+    assert exchange.result() == 1
+    assert not following.is_over
+
+
+def test_ids_are_short_and_never_in_use_twice() -> None:
+    protocol = ready()
+    ids = [start(protocol)[1]["id"] for _ in range(120)]
+    assert len(set(ids)) == 120
+    assert max(ids) < 1000
+    assert max(ids[:9]) < 10
+
+
+@pytest.mark.parametrize("stray_id", [True, 1.0, "1", None, [1], {"a": 1}, 77, -1])
+def test_a_reply_to_nobody_is_dropped(stray_id: Any) -> None:
+    protocol = ready()
+    exchange, request = start(protocol)
+    while request["id"] != 1:  # 1 equals True and 1.0 in Python, not on the wire
+        protocol.receive_data(line({"return": {}, "id": request["id"]}))
+        exchange, request = start(protocol)
+    protocol.receive_data(line({"return": "wrong", "id": stray_id}))
+    assert not exchange.is_over
+    protocol.receive_data(line({"return": "right", "id": 1}))
+    assert exchange.result() == "right"
+
+
+# ---- breaches
+
+
+def test_an_error_without_id_from_a_peer_with_ids_blames_nobody_for_certain() -> None:
+    protocol = ready()
+    exchange, request = start(protocol)
+    protocol.receive_data(line({"error": {"class": "GenericError", "desc": "JSON parse error"}}))
+    with pytest.raises(ProtocolError, match="JSON parse error"):
+        exchange.result()
+    following, following_request = start(protocol)
+    protocol.receive_data(line({"return": "late", "id": request["id"]}))
+    protocol.receive_data(line({"return": "right", "id": following_request["id"]}))
+    assert following.result() == "right"
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"}{\n",
+        b"\xff\xfe\n",
+        b"[1]\n",
+        b"3\n",
+        b"NaN\n",
+        b"{}\n",
+        b'{"return":1,"error":{}}\n',
+        b'{"event":3}\n',
+        b"[" * 100_000 + b"\n",
+        b"1" * 5000 + b"\n",
+        line(GREETING),
+        line({"error": "text"}),
+    ],
+)
+def test_garbage_fails_what_is_in_flight_and_nothing_else(garbage: bytes) -> None:
+    protocol = ready()
+    exchange, request = start(protocol)
+    protocol.receive_data(garbage)
+    with pytest.raises((DataError, ProtocolError)):
+        exchange.result()
+    following, following_request = start(protocol)
+    protocol.receive_data(line({"return": "late", "id": request["id"]}))
+    assert not following.is_over
+    protocol.receive_data(line({"return": "right", "id": following_request["id"]}))
+    assert following.result() == "right"
+
+
+def test_garbage_from_a_peer_without_ids_ends_the_conversation() -> None:
+    protocol = ready(echoes_ids=False)
+    exchange, _ = start(protocol)
+    protocol.receive_data(b"}{\n" + line({"return": "whose?"}))
+    assert protocol.state is State.ENDED
+    with pytest.raises(DataError):
+        exchange.result()
+
+
+def test_garbage_while_nothing_is_in_flight_is_harmless() -> None:
+    protocol = ready(echoes_ids=False)
+    protocol.receive_data(b"}{\n")
+    exchange, _ = start(protocol)
+    protocol.receive_data(line({"return": 1}))
+    assert exchange.result() == 1
+
+
+def test_a_message_without_end_is_refused() -> None:
+    protocol = Protocol(max_message_bytes=1000)
+    for _ in range(11):
+        protocol.receive_data(b"x" * 100)
+    assert protocol.state is State.ENDED
+    assert "1000 bytes" in str(protocol.failure)
+
+
+def test_the_end_fails_every_exchange_with_an_error_of_its_own() -> None:
+    protocol = ready()
+    first, _ = start(protocol)
+    second, _ = start(protocol)
+    protocol.receive_eof(EOF)
+    with pytest.raises(ConnectionLost) as first_error:
+        first.result()
+    with pytest.raises(ConnectionLost) as second_error:
+        second.result()
+    assert first_error.value is not second_error.value
+
+
+# ---- what is sent
+
+
+def test_requests_are_compact() -> None:
+    protocol = ready()
+    protocol.start("a", {"b": [1, {"c": None}]})
+    assert protocol.data_to_send() == b'{"execute":"a","arguments":{"b":[1,{"c":null}]},"id":2}\n'
+    protocol.start("query-status", {})
+    assert protocol.data_to_send() == b'{"execute":"query-status","id":3}\n'
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, object(), b"x"])
+def test_what_is_no_json_is_the_callers_fault(value: Any) -> None:
+    protocol = ready()
+    with pytest.raises(ProgrammerError, match="cannot be sent as JSON"):
+        protocol.start("a", {"b": value})
+    assert protocol.commands_in_flight == ()
+
+
+@pytest.mark.parametrize("bad_id", [True, [], 1.5, None])
+def test_a_raw_message_needs_a_plain_id(bad_id: Any) -> None:
+    with pytest.raises(ProgrammerError, match="string or an integer"):
+        ready().open_raw_exchange({"execute": "a", "id": bad_id})
+
+
+def test_a_raw_message_cannot_take_an_id_in_use() -> None:
+    protocol = ready()
+    protocol.open_raw_exchange({"execute": "a", "id": "mine"})
+    with pytest.raises(ProgrammerError, match="'mine' is in use"):
+        protocol.open_raw_exchange({"execute": "a", "id": "mine"})
+
+
+# ---- properties
+
+MESSAGES = st.lists(
+    st.one_of(
+        st.just({"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}),
+        st.fixed_dictionaries({"return": st.integers() | st.text(max_size=40), "id": st.integers(1, 12)}),
+        st.fixed_dictionaries({"error": st.just({"class": "GenericError", "desc": "x"}), "id": st.integers(1, 12)}),
+    ),
+    max_size=12,
+)
+
+
+def outcome(protocol: Protocol, exchanges: list[Exchange]) -> list[Any]:
+    return [
+        [notice["event"] for notice in protocol.take_notices()],
+        [(exchange.reply, type(exchange.error)) for exchange in exchanges],
+        protocol.state,
+        type(protocol.failure),
+    ]
+
+
+@given(MESSAGES, st.lists(st.integers(1, 30), min_size=1, max_size=40))
+def test_any_chopping_gives_the_same_messages(messages: list[dict[str, Any]], sizes: list[int]) -> None:
+    stream = b"".join(map(line, messages))
+    whole, chopped = ready(), ready()
+    whole_exchanges = [start(whole)[0] for _ in range(9)]
+    chopped_exchanges = [start(chopped)[0] for _ in range(9)]
+    whole.receive_data(stream)
+    at = 0
+    for size in [*sizes, len(stream)]:
+        chopped.receive_data(stream[at : at + size])
+        at += size
+    assert outcome(chopped, chopped_exchanges) == outcome(whole, whole_exchanges)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=10), st.booleans())
+def test_any_bytes_give_messages_or_a_qmp_error(pieces: list[bytes], echoes_ids: bool) -> None:
+    protocol = ready(echoes_ids=echoes_ids)
+    exchange, _ = start(protocol)
+    for piece in pieces:
+        protocol.receive_data(piece)
+        protocol.receive_data(b"\n")
+    assert exchange.reply is None or isinstance(exchange.reply, dict)
+    assert exchange.error is None or isinstance(exchange.error, QmpError)
+
+
+@given(MESSAGES, st.data())
+def test_a_corrupted_byte_never_gives_a_wrong_answer(messages: list[dict[str, Any]], data: st.DataObject) -> None:
+    """Whatever happens to the stream, an exchange gets the reply of its id as it was sent, or none."""
+    protocol = ready()
+    exchanges = [start(protocol)[0] for _ in range(12)]
+    honest: dict[int, list[Any]] = {}
+    lines = []
+    for message in messages:
+        if "id" in message:
+            honest.setdefault(message["id"], []).append(message)
+        lines.append(line(message))
+    victim = data.draw(st.integers(0, max(len(lines) - 1, 0)))
+    for number, each in enumerate(lines):
+        if number == victim:
+            position = data.draw(st.integers(0, len(each) - 3))
+            each = each[:position] + b"\x00" + each[position + 1 :]  # noqa: PLW2901
+        protocol.receive_data(each)
+    for exchange in exchanges:
+        if exchange.reply is not None:
+            assert exchange.reply in honest[exchange.request_id]
+
+
+@given(st.lists(st.sampled_from(["start", "reply", "late", "give up", "event"]), max_size=60), st.booleans())
+def test_any_order_of_replies_and_timeouts_matches_a_model(steps: list[str], echoes_ids: bool) -> None:
+    """A server that answers each request once, in order, with the request's number: nobody gets another's number."""
+    protocol = ready(echoes_ids=echoes_ids)
+    waiting: list[tuple[int, Exchange, dict[str, Any]]] = []
+    finished: list[tuple[int, Exchange]] = []
+    number = 0
+    for step in steps:
+        if step == "start":
+            number += 1
+            waiting.append((number, *start(protocol)))
+        elif step == "give up" and waiting:
+            protocol.give_up(waiting[-1][1])
+        elif step == "event":
+            protocol.receive_data(line({"event": "STOP"}))
+        elif step == "reply" and waiting:
+            answered, exchange, request = waiting.pop(0)
+            was_given_up = exchange.is_given_up
+            protocol.receive_data(line({"return": answered, **({"id": request["id"]} if echoes_ids else {})}))
+            assert exchange.is_over is not was_given_up
+            finished.append((answered, exchange))
+    for answered, exchange in finished:
+        assert exchange.reply is None or exchange.reply["return"] == answered
+    for _, exchange, _ in waiting:
+        assert not exchange.is_over
