@@ -234,14 +234,15 @@ R = TypeVar("R", covariant=True)
 
 
 class _ReplyType:
-    """Reads the R of `Command[R]`."""
+    """Reads the R of `Command[R]` when it is first asked for, and leaves it in its own place."""
 
     def __get__(self, instance: object, owner: type[Command[Any]]) -> Any:
         for cls in owner.__mro__:
             for base in cls.__dict__.get("__orig_bases__", ()):
                 if getattr(base, "__origin__", None) is Command:
                     (parameter,) = get_args(base)
-                    return resolve(parameter, cls.__module__)
+                    owner.reply_type = resolve(parameter, cls.__module__)
+                    return owner.reply_type
         raise ProgrammerError(f"{owner.__name__} does not say what it returns: derive it from Command[...]")
 
 

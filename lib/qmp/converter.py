@@ -341,10 +341,13 @@ def _unstructure_struct(value: Struct) -> Any:
     cls = type(value)
     if isinstance(value, Command) and value.whole_argument:
         return _unstructure(getattr(value, value.whole_argument))
-    rest_name = free_form_member(cls)
     plain: dict[str, Any] = {}
+    attributes = value.__dict__
+    if not attributes:
+        return plain
+    rest_name = free_form_member(cls)
     for name, member in members_of(cls).items():
-        member_value = value.__dict__[name]
+        member_value = attributes[name]
         if member_value is None or name == rest_name:
             continue
         try:

@@ -47,21 +47,14 @@ class State(enum.Enum):
     ENDED = "ended"
 
 
-class Kind(enum.Enum):
-    """What a message is, by the member that tells."""
+#: The members that tell what a message is; it has exactly one of them.
+_KINDS: Final = ("return", "event", "error", "QMP")
 
-    GREETING = "QMP"
-    SUCCESS = "return"
-    FAILURE = "error"
-    EVENT = "event"
-
-
-#: Which messages make sense when. Anything else is a breach: it ends the protocol before the greeting, and costs the
-#: exchanges in flight after it.
-EXPECTED: Final[Mapping[State, frozenset[Kind]]] = {
-    State.GREETING: frozenset({Kind.GREETING, Kind.EVENT}),
-    State.NEGOTIATING: frozenset({Kind.SUCCESS, Kind.FAILURE, Kind.EVENT}),
-    State.READY: frozenset({Kind.SUCCESS, Kind.FAILURE, Kind.EVENT}),
+#: Which messages make sense when. Anything else is a breach.
+EXPECTED: Final[Mapping[State, frozenset[str]]] = {
+    State.GREETING: frozenset({"QMP", "event"}),
+    State.NEGOTIATING: frozenset({"return", "error", "event"}),
+    State.READY: frozenset({"return", "error", "event"}),
     State.ENDED: frozenset(),
 }
 
@@ -278,23 +271,27 @@ class Protocol:
             return
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("<- %s", redact(message))
-        kinds = [kind for kind in Kind if kind.value in message]
-        if len(kinds) != 1 or kinds[0] not in EXPECTED[self.state]:
-            self._breach(self._unexpected(message, kinds))
-        elif kinds[0] is Kind.EVENT:
+        kind = None
+        for name in _KINDS:
+            if name in message:
+                if kind is not None:
+                    self._breach(ProtocolError(f"the peer sent a message that is both {kind} and {name}"))
+                    return
+                kind = name
+        if kind not in EXPECTED[self.state]:
+            self._breach(self._unexpected(message))
+        elif kind == "event":
             self._receive_event(message)
-        elif kinds[0] is Kind.GREETING:
+        elif kind == "QMP":
             self._receive_greeting(message)
         else:
             self._receive_reply(message)
 
-    def _unexpected(self, message: dict[str, Any], kinds: list[Kind]) -> ProtocolError:
+    def _unexpected(self, message: dict[str, Any]) -> ProtocolError:
+        names = ", ".join(sorted(message)[:5]) or "no member at all"
         if self.state is State.GREETING:
-            names = ", ".join(sorted(message)[:5]) or "no member at all"
             return ProtocolError(f"wrong greeting: a message with {names}")
-        if not kinds:
-            return ProtocolError("the peer sent a message that is neither a reply nor an event")
-        return ProtocolError(f"the peer sent an unexpected message: {', '.join(kind.value for kind in kinds)}")
+        return ProtocolError(f"the peer sent an unexpected message, with {names}")
 
     def _receive_event(self, message: dict[str, Any]) -> None:
         if type(message["event"]) is str:

@@ -35,12 +35,14 @@ class Session:
         self.address = transport.address
         self._transport = transport
         self._protocol = Protocol()
-        #: Guards everything here but the sending itself; those who wait sleep on it.
-        self._lock = threading.Condition(threading.Lock())
+        #: Guards everything here but the sending itself.
+        self._lock = threading.Lock()
+        #: Those who wait while somebody else reads sleep on this.
+        self._news = threading.Condition(self._lock)
         self._sleepers = 0
-        #: Who is reading, and who is sending; neither holds the lock meanwhile.
+        #: Who is reading, and whether somebody is sending; neither holds the lock meanwhile.
         self._reader: object | None = None
-        self._sender: object | None = None
+        self._is_sending = False
         self._send_lock = threading.Lock()
         #: The rest of a message that a peer stopped reading in the middle of; it goes before the next message.
         self._unsent = b""
@@ -70,6 +72,7 @@ class Session:
             try:
                 arrived = self._wait(lambda state=state: protocol.state is not state, deadline)  # type: ignore[misc]
                 if arrived and (data := protocol.data_to_send()):
+                    self._is_sending = True
                     self._send(data, deadline)
             except ConnectionLost as error:
                 raise ConnectError(self.address, error.reason) from error
@@ -95,11 +98,11 @@ class Session:
             self._protocol.receive_eof(ConnectionLost(self.address, reason, self._protocol.commands_in_flight))
         self._transport.shut_down()
         self._close_if_unused()
-        self._lock.notify_all()
+        self._news.notify_all()
 
     def _close_if_unused(self) -> None:
         """Free the descriptor after the end, once nobody reads or writes: its number may be given out again."""
-        if self._protocol.state is State.ENDED and self._reader is None and self._sender is None:
+        if self._protocol.state is State.ENDED and self._reader is None and not self._is_sending:
             self._transport.close()
 
     def _lost(self) -> ConnectionLost:
@@ -141,6 +144,7 @@ class Session:
                 if self._protocol.state is State.ENDED:
                     raise self._lost()
                 exchange, data = start(self._protocol)
+                self._is_sending = True
             if not self._send(data, deadline):
                 with self._lock:
                     self._protocol.forget(exchange)
@@ -166,36 +170,30 @@ class Session:
             raise CommandTimeout(exchange.command, deadline.timeout_s)
 
     def _send(self, data: bytes, deadline: Deadline) -> bool:
-        """Send a message, after what is left of the one before; called by whoever holds the send lock.
+        """Send a message, after what is left of the one before; by whoever holds the send lock and set `_is_sending`.
 
         Returns:
             False when not one byte of the message was sent before the deadline. What is left of a message that was
             sent in part is sent before the next one.
         """
-        me = object()
         try:
-            with self._lock:
-                if self._protocol.state is State.ENDED:
-                    raise self._lost()
-                self._sender = me
             backlog = self._unsent + data
             sent = self._transport.send(backlog, deadline)
-            begun = sent > len(self._unsent)
-            self._unsent = backlog[sent:] if begun else self._unsent[sent:]
-            return begun
+            is_begun = sent > len(self._unsent)
+            self._unsent = backlog[sent:] if is_begun else self._unsent[sent:]
+            return is_begun
         except OSError as error:
             self._take_last_words()
             self.end(f"the peer is gone: {error.strerror}")
             return True
-        except ConnectionLost:
-            raise
         except BaseException:
             self.end("interrupted while sending")
             raise
         finally:
-            with self._lock:
-                self._sender = None
-                self._close_if_unused()
+            self._is_sending = False
+            if self._protocol.state is State.ENDED:
+                with self._lock:
+                    self._close_if_unused()
 
     # ---- receiving
 
@@ -244,7 +242,7 @@ class Session:
             return False
         self._sleepers += 1
         try:
-            return self._lock.wait(min(remaining_s, threading.TIMEOUT_MAX))
+            return self._news.wait(min(remaining_s, threading.TIMEOUT_MAX))
         finally:
             self._sleepers -= 1
 
@@ -268,7 +266,7 @@ class Session:
         elif data is not None:
             self._end("the peer closed the connection")
         if self._sleepers:
-            self._lock.notify_all()
+            self._news.notify_all()
 
     def _take_last_words(self) -> None:
         """Read what a peer that is gone has said before: its last events, and the replies on their way."""

@@ -91,7 +91,12 @@ class Transport:
         return sent
 
     def shut_down(self) -> None:
-        """End the connection: whoever sends or receives is woken. The descriptor stays, so that its number does."""
+        """End the connection: whoever sends or receives is woken. The descriptor stays, so that its number does.
+
+        Doing so again, or after `close`, does nothing.
+        """
+        if self._socket.fileno() < 0:
+            return
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError as error:
