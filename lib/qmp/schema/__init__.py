@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Every command, event and type of QEMU's monitor, and of its guest agent.
+
+Importing the package imports none of them: a name's module is loaded when the name is first asked for. The modules
+are made from `tools/qapi/qapi-facts.json` by ``make schema``; `__init__.pyi` tells type checkers of their names.
+"""
+
+import importlib
+from typing import Any
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp.base import resolve
+from hvkit.qmp.schema._index import AGENT_COMMANDS, COMMANDS, EVENTS, MODULES
+
+
+def __getattr__(name: str) -> Any:
+    module_name = MODULES.get(name)
+    if module_name is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{module_name}")
+    found = resolve(getattr(module, name), module.__name__)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *MODULES})
+
+
+def _load(name: str) -> Any:
+    found = globals().get(name)
+    return __getattr__(name) if found is None else found
+
+
+def _unknown(kind: str, wire_name: str, known: dict[str, str]) -> ProgrammerError:
+    from difflib import get_close_matches  # costs more than all else here, and is hardly ever needed
+
+    close = ", ".join(get_close_matches(wire_name, known))
+    return ProgrammerError(f"no {kind} {wire_name!r}" + (f": did you mean {close}?" if close else ""))
+
+
+def command(wire_name: str) -> Any:
+    """Return the class of a command of the monitor or of the guest agent.
+
+    Raises:
+        ProgrammerError: the schema does not have it.
+    """
+    name = COMMANDS.get(wire_name) or AGENT_COMMANDS.get(wire_name)
+    if name is None:
+        raise _unknown("command", wire_name, COMMANDS | AGENT_COMMANDS)
+    return _load(name)
+
+
+def event(wire_name: str) -> Any:
+    """Return the class of an event.
+
+    Raises:
+        ProgrammerError: the schema does not have it.
+    """
+    found = find_event(wire_name)
+    if found is None:
+        raise _unknown("event", wire_name, EVENTS)
+    return found
+
+
+def find_event(wire_name: str) -> Any:
+    """Return the class of an event, None where the schema does not have it."""
+    name = EVENTS.get(wire_name)
+    return None if name is None else _load(name)
+
+
+def commands() -> tuple[str, ...]:
+    """Return the wire names of the monitor's commands."""
+    return tuple(COMMANDS)
+
+
+def agent_commands() -> tuple[str, ...]:
+    """Return the wire names of the guest agent's commands."""
+    return tuple(AGENT_COMMANDS)
+
+
+def events() -> tuple[str, ...]:
+    """Return the wire names of the events."""
+    return tuple(EVENTS)

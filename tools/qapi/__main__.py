@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`python -m tools.qapi` is `python -m tools.qapi.generate`."""
+
+import sys
+
+from tools.qapi.generate import main
+
+if __name__ == "__main__":
+    sys.exit(main())

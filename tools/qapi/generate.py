@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Write `hvkit.qmp.schema` from the facts, or compare it with them.
+
+Usage: python -m tools.qapi.generate [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.qapi.classes import Classes
+from tools.qapi.facts import Facts, read_facts
+from tools.qapi.index import index_text, stub_text
+from tools.qapi.model import Schema
+from tools.qapi.render import Writer
+
+#: Where the generated package is.
+SCHEMA_DIR = Path(__file__).parents[2] / "lib" / "qmp" / "schema"
+
+#: What in it is written by hand.
+_BY_HAND = frozenset({"__init__.py"})
+
+
+def generate(facts: Facts) -> dict[str, str]:
+    """Return the text of every generated file by its name. The same facts give the same text."""
+    monitor, agent = Classes(Schema(facts, "qmp")), Classes(Schema(facts, "qga"))
+    files = {f"{name}.py": text for classes in (monitor, agent) for name, text in Writer(classes).modules().items()}
+    files["_index.py"] = index_text(monitor, agent)
+    files["__init__.pyi"] = stub_text((monitor, agent))
+    return files
+
+
+def differing(files: dict[str, str], directory: Path) -> list[str]:
+    """Return the names of files that are not there as they should be, or should not be there."""
+    present = {path.name for path in directory.glob("*.py*") if path.is_file()} - _BY_HAND
+    return sorted(
+        name
+        for name in present | files.keys()
+        if name not in present or name not in files or (directory / name).read_text(encoding="utf-8") != files[name]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.qapi.generate", description="Write hvkit.qmp.schema.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file differs")
+    options = parser.parse_args(arguments)
+    files = generate(read_facts())
+    changed = differing(files, SCHEMA_DIR)
+    if options.check:
+        for name in changed:
+            print(f"lib/qmp/schema/{name} is not what the facts give: run `make schema`", file=sys.stderr)
+        return 1 if changed else 0
+    for name in changed:
+        if name in files:
+            (SCHEMA_DIR / name).write_text(files[name], encoding="utf-8")
+        else:
+            (SCHEMA_DIR / name).unlink()
+    print(f"{len(files)} files, {len(changed)} changed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
