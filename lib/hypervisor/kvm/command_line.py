@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""From a plan to the command line of QEMU 7.2 and newer.
+
+What has a form in JSON is given in JSON, as -object, -blockdev, -netdev and -device have: nothing in it needs
+escaping. The rest is QEMU's own ``key=value`` text, in which a comma is doubled.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from hvkit.hypervisor.kvm.machine import MachinePlan, SocketChardev
+from hvkit.qmp.converter import unstructure
+
+
+def build_argv(plan: MachinePlan) -> list[str]:
+    """Write the command line of a machine.
+
+    The machine stays stopped until it is told to continue, opens no display, and has nothing but what the plan says: no
+    default devices, no configuration of the user who starts it.
+    """
+    return [
+        plan.binary,
+        *("-no-user-config", "-nodefaults", "-S"),
+        *("-display", "none"),
+        *("-name", f"guest={_escape(plan.name)}"),
+        *("-uuid", str(plan.uuid)),
+        *_machine(plan),
+        *_monitors(plan),
+        *_chardevs(plan),
+        *_devices(plan),
+        *_linux_boot(plan),
+        *(("-pidfile", plan.pid_file) if plan.pid_file else ()),
+        *plan.extra,
+    ]
+
+
+def _escape(value: str) -> str:
+    """Write a value inside ``key=value,...`` text."""
+    return value.replace(",", ",,")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(unstructure(value), separators=(",", ":"))
+
+
+def _machine(plan: MachinePlan) -> Iterator[str]:
+    machine = [plan.machine.name]
+    if not plan.has_acpi:
+        machine.append("acpi=off")
+    if plan.memory is not None:
+        yield from ("-object", _json(plan.memory))
+        machine.append(f"memory-backend={_escape(plan.memory.id)}")
+    yield from ("-machine", ",".join(machine))
+    yield from ("-accel", plan.accelerator.name)
+    yield from ("-cpu", plan.processors.model)
+    yield from ("-smp", _smp(plan))
+    yield from ("-m", f"size={plan.memory_mib}M")
+    if plan.has_local_time:
+        yield from ("-rtc", "base=localtime")
+    yield from ("-action", f"reboot={plan.on_reboot},shutdown=pause")
+
+
+def _smp(plan: MachinePlan) -> str:
+    processors = plan.processors
+    shape = {"sockets": processors.sockets, "cores": processors.cores, "threads": processors.threads}
+    return ",".join([f"cpus={processors.count}", *(f"{name}={number}" for name, number in shape.items() if number)])
+
+
+def _chardev(chardev: SocketChardev) -> str:
+    listener = chardev.listener
+    place = f"fd={listener}" if isinstance(listener, int) else f"path={_escape(listener)}"
+    log = f",logfile={_escape(chardev.log_file)},logappend=on" if chardev.log_file else ""
+    return f"socket,id={chardev.id},{place},server=on,wait=off{log}"
+
+
+def _monitors(plan: MachinePlan) -> Iterator[str]:
+    for monitor in plan.monitors:
+        yield from ("-chardev", _chardev(monitor))
+        yield from ("-mon", f"chardev={monitor.id},mode=control")
+
+
+def _chardevs(plan: MachinePlan) -> Iterator[str]:
+    for chardev in plan.chardevs:
+        yield from ("-chardev", _chardev(chardev))
+
+
+def _devices(plan: MachinePlan) -> Iterator[str]:
+    for device in plan.devices:
+        yield from ("-device", _json(device))
+    for disk in plan.disks:
+        for node in disk.nodes:
+            yield from ("-blockdev", _json(node))
+        yield from ("-device", _json(disk.device))
+    for nic in plan.nics:
+        yield from ("-netdev", _json(nic.netdev))
+        yield from ("-device", _json(nic.device))
+
+
+def _linux_boot(plan: MachinePlan) -> Iterator[str]:
+    if plan.linux is None:
+        return
+    yield from ("-kernel", plan.linux.kernel)
+    if plan.linux.initrd:
+        yield from ("-initrd", plan.linux.initrd)
+    if plan.linux.arguments:
+        yield from ("-append", plan.linux.arguments)

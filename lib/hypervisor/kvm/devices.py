@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Disks and NICs as QEMU knows them: one description for a machine that starts and for one that runs.
+
+A description is made of schema values. `DiskDevice.nodes` are the options of ``-blockdev`` and the arguments of
+blockdev-add alike, `NicDevice.netdev` those of ``-netdev`` and netdev_add, and a `DeviceAdd` is what follows
+``-device`` as well as a command to execute.
+
+Ids come from the uuid of the disk or NIC, never from its position: they stay what they are when others come and go.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import attrs
+
+from hvkit.errors import ProgrammerError
+from hvkit.hypervisor.kvm.parameters import DISK_DRIVERS, NIC_DRIVERS
+from hvkit.hypervisor.kvm.topology import Address, BusKind
+from hvkit.hypervisor.model import Disk, Nic
+from hvkit.qmp.schema import (
+    BlockdevCacheOptions,
+    BlockdevOptions,
+    BlockdevOptionsFile,
+    BlockdevOptionsQcow2,
+    BlockdevOptionsRaw,
+    DeviceAdd,
+    Netdev,
+    NetdevTapOptions,
+    NetdevUserOptions,
+)
+
+_DISK_BUSES: Final = {"paravirtual": BusKind.PCI, "ide": BusKind.IDE, "scsi-hd": BusKind.SCSI}
+
+#: How much of a uuid a guest is shown as the disk's serial number: the most that virtio and IDE carry.
+_SERIAL_LENGTH: Final = 20
+
+#: For each cache mode: whether the page cache is bypassed, and whether the guest sees a write cache.
+_CACHE_MODES: Final = {"none": (True, "on"), "writethrough": (False, "off"), "writeback": (False, "on")}
+
+
+def _short(uuid: UUID) -> str:
+    """Return a part of a uuid that tells it from others: the name of a block node must fit into 31 characters.
+
+    Both ends, because uuids counted by hand differ at the end, and those of one host and moment at the beginning.
+    """
+    return uuid.hex[:8] + uuid.hex[-8:]
+
+
+def disk_id(uuid: UUID) -> str:
+    """Return the device id of a disk."""
+    return f"disk-{_short(uuid)}"
+
+
+def nic_id(uuid: UUID) -> str:
+    """Return the device id of a NIC."""
+    return f"nic-{_short(uuid)}"
+
+
+@attrs.frozen(kw_only=True)
+class DiskSettings:
+    """What the parameters of an instance say of all its disks."""
+
+    type: str
+    cache: str
+    aio: Literal["threads", "native", "io_uring"]
+    discard: Literal["ignore", "unmap"]
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any]) -> "DiskSettings":
+        """Take the settings out of an instance's parameters, which are filled and checked."""
+        return cls(
+            type=parameters["disk_type"],
+            cache=parameters["disk_cache"],
+            aio=parameters["disk_aio"],
+            discard=parameters["disk_discard"],
+        )
+
+    @property
+    def bus(self) -> BusKind:
+        """The kind of bus such disks sit on."""
+        return _DISK_BUSES[self.type]
+
+
+@attrs.frozen(kw_only=True)
+class DiskDevice:
+    """A disk of a machine.
+
+    Attributes:
+        uuid: of the disk.
+        address: where it sits.
+        nodes: its block nodes, each before the one that stands on it; they are added in this order, after that the
+            device, and removed in the opposite order.
+        device: the device that the guest sees, on the last of the nodes.
+    """
+
+    uuid: UUID
+    address: Address
+    nodes: tuple[BlockdevOptions, ...]
+    device: DeviceAdd
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """The names of its block nodes, in their order."""
+        return tuple(node.node_name for node in self.nodes if node.node_name is not None)
+
+
+@attrs.frozen(kw_only=True)
+class NicDevice:
+    """A NIC of a machine.
+
+    Attributes:
+        uuid: of the NIC.
+        address: where it sits.
+        netdev: its backend, which is added before the device and removed after it.
+        device: the device that the guest sees.
+    """
+
+    uuid: UUID
+    address: Address
+    netdev: Netdev
+    device: DeviceAdd
+
+
+def build_disk(
+    disk: Disk,
+    settings: DiskSettings,
+    address: Address,
+    *,
+    is_block_device: bool,
+    boot_index: int | None = None,
+) -> DiskDevice:
+    """Describe a disk.
+
+    Args:
+        disk: the disk.
+        settings: what all disks of the instance have in common.
+        address: a free place on a bus of the kind that `settings` asks for.
+        is_block_device: whether its path is a block device; otherwise it is a file.
+        boot_index: its turn when the firmware looks for something to boot; None: it is not booted from.
+    """
+    if address.kind is not settings.bus:
+        raise ProgrammerError(f"a disk of type {settings.type} cannot sit on {address.bus}")
+    device_id = disk_id(disk.uuid)
+    protocol, format_ = f"{device_id}-file", f"{device_id}-format"
+    properties: dict[str, Any] = {
+        **address.properties,
+        "drive": format_,
+        "serial": disk.uuid.hex[:_SERIAL_LENGTH],
+    }
+    common: dict[str, Any] = {
+        "discard": settings.discard,
+        "read_only": disk.read_only,
+        # Left on, a disk that cannot be written would become read-only under the guest instead of being refused.
+        "auto_read_only": False,
+    }
+    if settings.cache in _CACHE_MODES:
+        is_direct, properties["write-cache"] = _CACHE_MODES[settings.cache]
+        common["cache"] = BlockdevCacheOptions(direct=is_direct, no_flush=False)
+    if boot_index is not None:
+        properties["bootindex"] = boot_index
+    file_node = BlockdevOptionsFile(
+        driver="host_device" if is_block_device else "file",
+        node_name=protocol,
+        filename=disk.path,
+        aio=settings.aio,
+        **common,
+    )
+    if disk.format == "qcow2":
+        format_node: BlockdevOptions = BlockdevOptionsQcow2(node_name=format_, file=protocol, **common)
+    else:
+        format_node = BlockdevOptionsRaw(node_name=format_, file=protocol, **common)
+    return DiskDevice(
+        uuid=disk.uuid,
+        address=address,
+        nodes=(file_node, format_node),
+        device=DeviceAdd(driver=DISK_DRIVERS[settings.type], id=device_id, bus=address.bus, properties=properties),
+    )
+
+
+def build_nic(
+    nic: Nic,
+    nic_type: str,
+    address: Address,
+    *,
+    tap_fd: str | None = None,
+    boot_index: int | None = None,
+) -> NicDevice:
+    """Describe a NIC.
+
+    Args:
+        nic: the NIC.
+        nic_type: value of the parameter.
+        address: a free PCI place.
+        tap_fd: for a NIC of mode tap, its open tap: the number of a descriptor that QEMU inherits, or the name of one
+            that it was sent by getfd.
+        boot_index: its turn when the firmware looks for something to boot; None: it is not booted from.
+
+    Raises:
+        ProgrammerError: a tap is missing, or there is one that nobody asked for.
+    """
+    if (tap_fd is not None) is not (nic.mode == "tap"):
+        raise ProgrammerError(f"a NIC of mode {nic.mode} {'has no' if tap_fd else 'needs a'} tap_fd")
+    device_id = nic_id(nic.uuid)
+    netdev_id = f"{device_id}-net"
+    properties: dict[str, Any] = {**address.properties, "netdev": netdev_id, "mac": nic.mac}
+    if boot_index is None:
+        properties["romfile"] = ""  # the code to boot from it, which need not be installed
+    else:
+        properties["bootindex"] = boot_index
+    netdev = NetdevUserOptions(id=netdev_id) if tap_fd is None else NetdevTapOptions(id=netdev_id, fd=tap_fd)
+    return NicDevice(
+        uuid=nic.uuid,
+        address=address,
+        netdev=netdev,
+        device=DeviceAdd(
+            driver=NIC_DRIVERS.get(nic_type, nic_type), id=device_id, bus=address.bus, properties=properties
+        ),
+    )

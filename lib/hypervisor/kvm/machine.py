@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""From an instance and its parameters to the machine that will run it.
+
+A plan is made of typed pieces, not of an option's text: how it is written on a command line is the business of
+`hvkit.hypervisor.kvm.command_line`. It says everything; two QEMUs given the same plan are the same machine.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import attrs
+
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities, MachineType
+from hvkit.hypervisor.kvm.devices import DiskDevice, DiskSettings, NicDevice, build_disk, build_nic
+from hvkit.hypervisor.kvm.parameters import (
+    DISK_DRIVERS,
+    DISPLAY_DRIVERS,
+    NIC_DRIVERS,
+    SCSI_CONTROLLERS,
+    CpuSet,
+    parse_cpu_mask,
+    parse_extra,
+)
+from hvkit.hypervisor.kvm.topology import SCSI_CONTROLLER_ID, Address, BusKind, Chipset, FixedSlot, Topology
+from hvkit.hypervisor.model import Instance
+from hvkit.qmp.schema import DeviceAdd, MemoryBackendFileProperties, ObjectOptions
+
+BALLOON_ID: Final = "balloon"
+CONTROL_MONITOR_ID: Final = "control"
+WATCH_MONITOR_ID: Final = "watch"
+SERIAL_ID: Final = "serial0"
+AGENT_ID: Final = "agent"
+_AGENT_BUS_ID: Final = "virtserial0"
+_MEMORY_ID: Final = "memory"
+
+#: Where a unix socket listens: its path, or the number of a descriptor that QEMU inherits and that listens already.
+Listener = str | int
+
+
+@attrs.frozen(kw_only=True)
+class MachineSockets:
+    """The ends through which a machine is reached from outside.
+
+    Attributes:
+        control: the monitor of the hypervisor.
+        watch: the monitor of whoever watches.
+        serial: the serial console; None for an instance without one.
+        serial_log: file that the console's output is appended to; empty for none.
+        agent: the guest agent's port; None for an instance without one.
+        pid_file: file that QEMU writes its pid to; empty for none.
+    """
+
+    control: Listener
+    watch: Listener
+    serial: Listener | None = None
+    serial_log: str = ""
+    agent: Listener | None = None
+    pid_file: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class SocketChardev:
+    """A character device that listens on a unix socket.
+
+    Attributes:
+        id: its name.
+        listener: where it listens.
+        log_file: file that its output is appended to; empty for none.
+    """
+
+    id: str
+    listener: Listener
+    log_file: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Processors:
+    """The virtual processors.
+
+    Attributes:
+        count: how many there are.
+        model: CPU model with features, as QEMU writes it.
+        sockets: packages; 0: QEMU decides.
+        cores: cores of a socket; 0: QEMU decides.
+        threads: threads of a core; 0: QEMU decides.
+        affinity: the host's processors that they may run on: one entry for the instance, or one for each of them.
+    """
+
+    count: int
+    model: str
+    sockets: int = 0
+    cores: int = 0
+    threads: int = 0
+    affinity: tuple[CpuSet, ...] = (None,)
+
+
+@attrs.frozen(kw_only=True)
+class LinuxBoot:
+    """A kernel that is loaded without the guest's own boot loader.
+
+    Attributes:
+        kernel: its file.
+        initrd: file of the initial RAM disk; empty for none.
+        arguments: its command line.
+    """
+
+    kernel: str
+    initrd: str
+    arguments: str
+
+
+@attrs.frozen(kw_only=True)
+class MachinePlan:
+    """A machine, complete.
+
+    Attributes:
+        binary: the QEMU program.
+        name: of the instance.
+        uuid: of the instance.
+        machine: its type, with the version. It is the instance's until it is started anew.
+        accelerator: what runs the guest's instructions.
+        processors: its virtual processors.
+        memory_mib: its memory, in MiB.
+        memory: what holds that memory; None for ordinary memory.
+        has_acpi: whether the guest has ACPI.
+        has_local_time: whether its clock starts with local time, not UTC.
+        on_reboot: what QEMU does when the guest reboots. When the guest powers off, QEMU always stays, stopped, so that
+            whoever looks later can tell that from a crash.
+        linux: the kernel to boot; None for the guest's own boot loader.
+        topology: its buses.
+        monitors: the QMP monitors.
+        chardevs: other character devices.
+        devices: devices of the machine itself, each after those it needs.
+        disks: in the order of the instance.
+        nics: in the order of the instance.
+        pid_file: file that QEMU writes its pid to; empty for none.
+        extra: words to add to the command line.
+    """
+
+    binary: str
+    name: str
+    uuid: UUID
+    machine: MachineType
+    accelerator: Accelerator
+    processors: Processors
+    memory_mib: int
+    memory: ObjectOptions | None = None
+    has_acpi: bool = True
+    has_local_time: bool = False
+    on_reboot: Literal["reset", "shutdown"] = "reset"
+    linux: LinuxBoot | None = None
+    topology: Topology
+    monitors: tuple[SocketChardev, ...]
+    chardevs: tuple[SocketChardev, ...] = ()
+    devices: tuple[DeviceAdd, ...] = ()
+    disks: tuple[DiskDevice, ...] = ()
+    nics: tuple[NicDevice, ...] = ()
+    pid_file: str = ""
+    extra: tuple[str, ...] = ()
+
+    @property
+    def used_addresses(self) -> frozenset[Address]:
+        """The places that its disks and NICs take."""
+        return frozenset([disk.address for disk in self.disks] + [nic.address for nic in self.nics])
+
+
+def plan_machine(
+    instance: Instance,
+    parameters: Mapping[str, Any],
+    capabilities: Capabilities,
+    accelerator: Accelerator,
+    sockets: MachineSockets,
+    tap_fds: Mapping[UUID, int] | None = None,
+    *,
+    block_devices: Collection[UUID] = (),
+) -> MachinePlan:
+    """Plan the machine of an instance.
+
+    Args:
+        instance: what its owner wants.
+        parameters: its parameters, filled and checked by `hvkit.hypervisor.kvm.parameters.TABLE`.
+        capabilities: of the program that will run it.
+        accelerator: what will run it.
+        sockets: where it will be reached.
+        tap_fds: for each NIC of mode tap, by its uuid, the descriptor of its tap, which QEMU is to inherit.
+        block_devices: uuids of the disks whose path is a block device and not a file.
+
+    Raises:
+        ParameterError: parameters do not go together with the instance, with each other or with the program.
+        ProgrammerError: a tap is missing, or there is one that nobody asked for.
+    """
+    machine = capabilities.find_machine(parameters["machine_version"])
+    topology = _plan_topology(instance, parameters, machine)
+    disks, nics = _plan_disks_and_nics(instance, parameters, capabilities, topology, tap_fds or {}, block_devices)
+    chardevs = _plan_chardevs(parameters, sockets)
+    return MachinePlan(
+        binary=capabilities.binary,
+        name=instance.name,
+        uuid=instance.uuid,
+        machine=machine,
+        accelerator=accelerator,
+        processors=_plan_processors(instance, parameters, machine, accelerator),
+        memory_mib=instance.memory_mib,
+        memory=_plan_memory(instance, parameters),
+        has_acpi=parameters["acpi"],
+        has_local_time=parameters["use_localtime"],
+        on_reboot="shutdown" if parameters["reboot_behavior"] == "exit" else "reset",
+        linux=_plan_linux_boot(parameters),
+        topology=topology,
+        monitors=(
+            SocketChardev(id=CONTROL_MONITOR_ID, listener=sockets.control),
+            SocketChardev(id=WATCH_MONITOR_ID, listener=sockets.watch),
+        ),
+        chardevs=chardevs,
+        devices=_plan_machine_devices(parameters, capabilities, topology, {chardev.id for chardev in chardevs}),
+        disks=disks,
+        nics=nics,
+        pid_file=sockets.pid_file,
+        extra=parse_extra(parameters["kvm_extra"]),
+    )
+
+
+def _plan_topology(instance: Instance, parameters: Mapping[str, Any], machine: MachineType) -> Topology:
+    chipset = machine.chipset or Chipset.PC
+    bus = DiskSettings.from_parameters(parameters).bus
+    pci_devices = len(instance.nics) + (len(instance.disks) if bus is BusKind.PCI else 0)
+    return Topology(
+        chipset=chipset,
+        port_count=pci_devices + parameters["hotplug_ports"] if chipset is Chipset.Q35 else 0,
+        scsi_targets=SCSI_CONTROLLERS[parameters["scsi_controller_type"]][1] if bus is BusKind.SCSI else 0,
+    )
+
+
+def _plan_disks_and_nics(
+    instance: Instance,
+    parameters: Mapping[str, Any],
+    capabilities: Capabilities,
+    topology: Topology,
+    tap_fds: Mapping[UUID, int],
+    block_devices: Collection[UUID],
+) -> tuple[tuple[DiskDevice, ...], tuple[NicDevice, ...]]:
+    settings = DiskSettings.from_parameters(parameters)
+    nic_type = parameters["nic_type"]
+    boots_itself = not parameters["kernel_path"]
+    used: set[Address] = set()
+    disks: list[DiskDevice] = []
+    nics: list[NicDevice] = []
+    if instance.disks:
+        capabilities.check_device(DISK_DRIVERS[settings.type], "disk_type", settings.type)
+    for disk in instance.disks:
+        boots = boots_itself and parameters["boot_order"] == "disk" and not disks
+        address = topology.allocate(settings.bus, used)
+        used.add(address)
+        disks.append(
+            build_disk(
+                disk,
+                settings,
+                address,
+                is_block_device=disk.uuid in block_devices,
+                boot_index=1 if boots else None,
+            )
+        )
+    if instance.nics:
+        capabilities.check_device(NIC_DRIVERS.get(nic_type, nic_type), "nic_type", nic_type)
+    for nic in instance.nics:
+        boots = boots_itself and parameters["boot_order"] == "network" and not nics
+        address = topology.allocate(BusKind.PCI, used)
+        used.add(address)
+        fd = tap_fds.get(nic.uuid)
+        nics.append(
+            build_nic(
+                nic,
+                nic_type,
+                address,
+                tap_fd=None if fd is None else str(fd),
+                boot_index=1 if boots else None,
+            )
+        )
+    return tuple(disks), tuple(nics)
+
+
+def _plan_processors(
+    instance: Instance, parameters: Mapping[str, Any], machine: MachineType, accelerator: Accelerator
+) -> Processors:
+    count = instance.vcpus
+    if count > machine.cpu_max:
+        raise ParameterError("vcpus", count, f"{machine.name} has {machine.cpu_max} processors at most, not {count}")
+    shape = {name: parameters[name] for name in ("cpu_sockets", "cpu_cores", "cpu_threads")}
+    product = 1
+    for number in shape.values():
+        product *= number or 1
+    if product != count if all(shape.values()) else count % product:
+        given = " x ".join(f"{name}={number}" for name, number in shape.items() if number)
+        raise ParameterError("vcpus", count, f"{count} processors cannot be arranged as {given}")
+    affinity = parse_cpu_mask(parameters["cpu_mask"])
+    if len(affinity) not in (1, count):
+        raise ParameterError(
+            "cpu_mask", parameters["cpu_mask"], f"it is for {len(affinity)} processors and the instance has {count}"
+        )
+    model = parameters["cpu_type"] or "host"
+    base, comma, features = model.partition(",")
+    if base == "host":
+        model = f"{accelerator.best_cpu}{comma}{features}"
+    return Processors(
+        count=count,
+        model=model,
+        sockets=shape["cpu_sockets"],
+        cores=shape["cpu_cores"],
+        threads=shape["cpu_threads"],
+        affinity=affinity,
+    )
+
+
+def _plan_memory(instance: Instance, parameters: Mapping[str, Any]) -> ObjectOptions | None:
+    if not parameters["mem_path"]:
+        return None
+    return MemoryBackendFileProperties(
+        id=_MEMORY_ID,
+        size=instance.memory_mib << 20,
+        mem_path=parameters["mem_path"],
+        # Taken at the start: a page that is missing later kills the guest.
+        prealloc=True,
+    )
+
+
+def _plan_linux_boot(parameters: Mapping[str, Any]) -> LinuxBoot | None:
+    if not parameters["kernel_path"]:
+        return None
+    arguments = [f"root={parameters['root_path']}"] if parameters["root_path"] else []
+    if parameters["kernel_args"]:
+        arguments.append(parameters["kernel_args"])
+    if parameters["serial_console"]:
+        arguments.append(f"console=ttyS0,{parameters['serial_speed']}")
+    return LinuxBoot(kernel=parameters["kernel_path"], initrd=parameters["initrd_path"], arguments=" ".join(arguments))
+
+
+def _plan_chardevs(parameters: Mapping[str, Any], sockets: MachineSockets) -> tuple[SocketChardev, ...]:
+    chardevs = []
+    if parameters["serial_console"] and sockets.serial is not None:
+        chardevs.append(SocketChardev(id=SERIAL_ID, listener=sockets.serial, log_file=sockets.serial_log))
+    if parameters["use_guest_agent"] and sockets.agent is not None:
+        chardevs.append(SocketChardev(id=AGENT_ID, listener=sockets.agent))
+    return tuple(chardevs)
+
+
+def _plan_machine_devices(
+    parameters: Mapping[str, Any], capabilities: Capabilities, topology: Topology, chardevs: Collection[str]
+) -> tuple[DeviceAdd, ...]:
+    """Plan the devices that are the machine's own, each after those it needs."""
+    root_bus = topology.root_bus
+
+    def at(slot: FixedSlot, driver: str, device_id: str) -> DeviceAdd:
+        return DeviceAdd(driver=driver, id=device_id, bus=root_bus, properties=topology.fixed(slot).properties)
+
+    devices = [
+        DeviceAdd(driver="pcie-root-port", id=port.id, bus=root_bus, properties=port.properties)
+        for port in topology.root_ports
+    ]
+    display = DISPLAY_DRIVERS.get(parameters["vga"])
+    if display:
+        capabilities.check_device(display, "vga", parameters["vga"])
+        devices.append(at(FixedSlot.DISPLAY, display, "display"))
+    devices.append(at(FixedSlot.BALLOON, "virtio-balloon-pci", BALLOON_ID))
+    if topology.scsi_targets:
+        controller = parameters["scsi_controller_type"]
+        driver = SCSI_CONTROLLERS[controller][0]
+        capabilities.check_device(driver, "scsi_controller_type", controller)
+        devices.append(at(FixedSlot.SCSI, driver, SCSI_CONTROLLER_ID))
+    if SERIAL_ID in chardevs:
+        devices.append(DeviceAdd(driver="isa-serial", id="console", properties={"chardev": SERIAL_ID}))
+    if AGENT_ID in chardevs:
+        devices.append(at(FixedSlot.SERIAL, "virtio-serial-pci", _AGENT_BUS_ID))
+        devices.append(
+            DeviceAdd(
+                driver="virtserialport",
+                # Without an id QEMU never tells that the agent opened its end.
+                id="agent-port",
+                bus=f"{_AGENT_BUS_ID}.0",
+                properties={"chardev": AGENT_ID, "name": "org.qemu.guest_agent.0"},
+            )
+        )
+    return tuple(devices)
