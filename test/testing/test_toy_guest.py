@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The guest in one sector boots, and obeys its power button, on real QEMU."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp import QmpConnection
+from hvkit.testing.toy_guest import FAREWELL, GREETING, SECTOR_BYTES, build_boot_sector, write_disk
+
+
+def test_sector_is_bootable() -> None:
+    sector = build_boot_sector()
+    assert len(sector) == SECTOR_BYTES
+    assert sector.endswith(b"\x55\xaa")
+    assert GREETING.encode() in sector
+
+
+def test_text_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ProgrammerError, match="510 fit into a sector"):
+        build_boot_sector(greeting="x" * 500)
+
+
+def test_disk_begins_with_the_sector_and_is_a_hole(tmp_path: Path) -> None:
+    disk = write_disk(tmp_path / "disk.raw", size_bytes=8 << 20)
+    assert disk.read_bytes()[:SECTOR_BYTES] == build_boot_sector()
+    assert disk.stat().st_size == 8 << 20
+    assert disk.stat().st_blocks * 512 < 1 << 20
+
+
+def wait_for_text(path: Path, text: str, *, timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while text not in (path.read_text() if path.exists() else ""):
+        assert time.monotonic() < deadline, f"the guest did not print {text}"
+        time.sleep(0.02)
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("machine", ["pc", "q35"])
+def test_guest_boots_and_powers_off(qemu_binary: str, tmp_path: Path, machine: str) -> None:
+    serial, monitor = tmp_path / "serial", tmp_path / "monitor"
+    disk = write_disk(tmp_path / "disk.raw")
+    arguments = ["-machine", machine, "-accel", "tcg", "-nodefaults", "-display", "none", "-m", "16"]
+    arguments += ["-drive", f"file={disk},format=raw,if=virtio", "-serial", f"file:{serial}"]
+    arguments += ["-qmp", f"unix:{monitor},server=on,wait=off"]
+    qemu = subprocess.Popen([qemu_binary, *arguments])
+    try:
+        wait_for_text(serial, GREETING)
+        with QmpConnection(monitor) as connection:
+            connection.execute("system_powerdown")
+        assert qemu.wait(timeout=30) == 0
+        assert FAREWELL in serial.read_text()
+    finally:
+        qemu.kill()
+        qemu.wait()
