@@ -17,6 +17,8 @@ import pytest
 
 #: Every process that a test starts inherits it, and so is known as ours when it outlives the tests.
 SESSION_VARIABLE: Final = "HVKIT_TEST_SESSION"
+pytest_plugins = ["guest.fixtures"]
+
 INSTALL_COMMAND: Final = "apt-get install --no-install-recommends qemu-system-x86 qemu-utils"
 
 IN_CI: Final = os.environ.get("CI", "").lower() == "true"
