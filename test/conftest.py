@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
-import uuid
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -15,8 +16,6 @@ import attrs
 import hypothesis
 import pytest
 
-#: Every process that a test starts inherits it, and so is known as ours when it outlives the tests.
-SESSION_VARIABLE: Final = "HVKIT_TEST_SESSION"
 pytest_plugins = ["guest.fixtures"]
 
 INSTALL_COMMAND: Final = "apt-get install --no-install-recommends qemu-system-x86 qemu-utils"
@@ -83,55 +82,76 @@ class Leftover:
         return f"process {self.pid} was left running by a test and is ended: {self.command_line}"
 
 
-_session = pytest.StashKey[str]()
+#: The directory in which all temporary files of one run are. A process that names it in its environment or on its
+#: command line is one of ours: TMPDIR is what even a carefully started daemon passes on.
+_session_dir = pytest.StashKey[Path]()
 _leftovers = pytest.StashKey[list[Leftover]]()
+_failed = pytest.StashKey[bool]()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
     if workerinput is not None:
-        os.environ[SESSION_VARIABLE] = workerinput["hvkit_session"]
+        _use_for_temporary_files(workerinput["hvkit_session_dir"])
         return
-    # The controller of xdist's workers must not have the variable itself: its workers are no leftovers.
-    config.stash[_session] = uuid.uuid4().hex
+    session_dir = config.stash[_session_dir] = Path(tempfile.mkdtemp(prefix="hvkit-"))
+    if config.option.basetemp is None:
+        config.option.basetemp = session_dir / "t"  # short: the path of a socket may have 107 bytes
+    # xdist's workers are no leftovers; they must not inherit TMPDIR but set it for what they start.
     if not config.getoption("numprocesses", None):
-        os.environ[SESSION_VARIABLE] = config.stash[_session]
+        _use_for_temporary_files(str(session_dir))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    node.workerinput["hvkit_session"] = node.config.stash[_session]
+    node.workerinput["hvkit_session_dir"] = str(node.config.stash[_session_dir])
 
 
-def _processes_of(session: str) -> Iterator[Leftover]:
-    mark = f"{SESSION_VARIABLE}={session}".encode()
+def _use_for_temporary_files(session_dir: str) -> None:
+    os.environ["TMPDIR"] = tempfile.tempdir = session_dir
+
+
+def _processes_of(session_dir: Path) -> Iterator[Leftover]:
+    name = bytes(session_dir)
     for directory in Path("/proc").glob("[0-9]*"):
         pid = int(directory.name)
         try:
-            if pid != os.getpid() and mark in (directory / "environ").read_bytes().split(b"\0"):
-                words = (directory / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-                yield Leftover(pid, b" ".join(words).decode(errors="replace"))
+            command_line = (directory / "cmdline").read_bytes()
+            environment = (directory / "environ").read_bytes().split(b"\0")
         except OSError:  # it ended meanwhile, or is somebody else's
             continue
+        if pid != os.getpid() and (b"TMPDIR=" + name in environment or name in command_line):
+            yield Leftover(pid, command_line.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace"))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run when a test left a process behind, and end that process."""
-    name = session.config.stash.get(_session, None)
-    if name is None:
+    session_dir = session.config.stash.get(_session_dir, None)
+    if session_dir is None:
         return
-    session.config.stash[_leftovers] = leftovers = list(_processes_of(name))
+    session.config.stash[_leftovers] = leftovers = list(_processes_of(session_dir))
     for leftover in leftovers:
-        os.kill(leftover.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(leftover.pid, signal.SIGKILL)
     if leftovers:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    session.config.stash[_failed] = session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     for leftover in config.stash.get(_leftovers, []):
         terminalreporter.write_line(f"ERROR {leftover}", red=True)
+    if config.stash.get(_failed, False):
+        terminalreporter.write_line(f"Temporary files are kept: {config.stash[_session_dir]}")
     qemu = find_qemu()
     if qemu:
         terminalreporter.write_line(f"QEMU: {qemu}")
     else:
         terminalreporter.write_line(f"QEMU: NONE, tests of the real thing did not run: {why_no_qemu()}", yellow=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    session_dir = config.stash.get(_session_dir, None)
+    if session_dir is not None and not config.stash.get(_failed, False):
+        shutil.rmtree(session_dir, ignore_errors=True)
