@@ -32,10 +32,8 @@ from hvkit.errors import ProgrammerError
 
 __all__ = ["NULL", "Command", "Event", "FreeForm", "GenericEvent", "Null", "Struct", "Union", "free_form", "wire"]
 
-_WIRE: Final = "hvkit.wire"
-_FREE_FORM: Final = "hvkit.free-form"
-_FACTORY: Final[Any] = attrs.Factory
 _HIDDEN: Final = "<hidden>"
+_NO_MEMBERS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 #: Wire names of members whose values are never shown.
 _SECRET_MEMBERS: Final = frozenset({"password", "passwd", "new-password"})
@@ -56,9 +54,20 @@ class Null(enum.Enum):
 NULL: Final = Null.NULL
 
 
+class _Spec:
+    """What a member's declaration says beyond its annotation."""
+
+    __slots__ = ("default", "is_free_form", "wire_name")
+
+    def __init__(self, wire_name: str | None, default: Any, is_free_form: bool) -> None:
+        self.wire_name = wire_name
+        self.default = default
+        self.is_free_form = is_free_form
+
+
 def wire(name: str, *, default: Any = attrs.NOTHING) -> Any:
     """State the wire name of a member that does not follow the rule."""
-    return attrs.field(default=default, metadata={_WIRE: name})
+    return _Spec(name, default, False)
 
 
 #: Any members at all, by wire name.
@@ -68,12 +77,11 @@ FreeForm = Mapping[str, Any]
 def free_form() -> Any:
     """Declare the member that holds arguments the schema leaves open, such as the properties of a device.
 
-    They are sent beside the other members, not below a name of their own.
+    They are sent beside the other members, not below a name of their own. None are given by default.
     """
-    return attrs.field(factory=dict, metadata={_FREE_FORM: True})
+    return _Spec(None, {}, True)
 
 
-@attrs.frozen
 class Member:
     """One member of a schema class, as the converter sees it.
 
@@ -81,33 +89,54 @@ class Member:
         name: the Python name.
         wire_name: the name on the wire.
         default: its value where it is absent; `attrs.NOTHING` where it must be there.
-        annotation: the unresolved type, as written.
-        owner: the class that declares it.
+        is_free_form: it holds what the schema leaves open.
     """
 
-    name: str
-    wire_name: str
-    default: Any
-    annotation: Any
-    owner: type[Struct]
+    __slots__ = ("_annotation", "_module", "default", "is_free_form", "name", "wire_name")
+
+    def __init__(self, name: str, declared: Any, annotation: Any, module: str) -> None:
+        spec = declared if isinstance(declared, _Spec) else _Spec(None, declared, False)
+        self.name = name
+        self.wire_name = spec.wire_name or name.removesuffix("_").replace("_", "-")
+        self.default = spec.default
+        self.is_free_form = spec.is_free_form
+        self._annotation = annotation
+        self._module = module
+
+    @property
+    def attrs_default(self) -> Any:
+        """The default as attrs takes it: instances do not share one dict."""
+        return attrs.Factory(dict) if self.is_free_form else self.default
 
     @property
     def type(self) -> Any:
         """The member's type, with every name in it looked up."""
-        return resolve(self.annotation, self.owner.__module__)
+        return resolve(self._annotation, self._module)
 
 
-_NO_MEMBERS: Final[Mapping[str, Any]] = MappingProxyType({})
 _building = threading.RLock()
 
 
-def _build(cls: type) -> Any:
+def _build(cls: type[Struct]) -> Any:
     """Let attrs work on a class, once, whichever thread comes first."""
     with _building:
         if isinstance(cls.__dict__["__attrs_attrs__"], _Unbuilt):
+            members = members_of(cls)  # before attrs takes the defaults off the class
+
+            def with_our_defaults(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+                return [field.evolve(default=members[field.name].attrs_default) for field in fields]
+
             # init=False still gives __attrs_init__; equality and repr are Struct's own, for all classes at once.
             attrs.define(
-                cls, slots=False, frozen=True, kw_only=True, auto_attribs=True, init=False, eq=False, repr=False
+                cls,
+                slots=False,
+                frozen=True,
+                kw_only=True,
+                auto_attribs=True,
+                init=False,
+                eq=False,
+                repr=False,
+                field_transformer=with_our_defaults,
             )
         return cls.__dict__["__attrs_attrs__"]
 
@@ -115,17 +144,15 @@ def _build(cls: type) -> Any:
 class _Unbuilt:
     """Stands where attrs will put a class's fields, and has them made when somebody looks."""
 
-    def __get__(self, instance: object, owner: type) -> Any:
+    def __get__(self, instance: object, owner: type[Struct]) -> Any:
         return _build(owner)
 
 
 _UNBUILT: Final = _Unbuilt()
-
-
 S = TypeVar("S", bound="Struct")
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(wire, free_form, attrs.field))
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(wire, free_form))
 class Struct:
     """A value of the schema: frozen, compared by value, built with keywords.
 
@@ -133,7 +160,7 @@ class Struct:
         ProgrammerError: by the constructor, for a member that is missing or that the class does not have.
     """
 
-    __attrs_attrs__: ClassVar[Any] = _UNBUILT
+    __attrs_attrs__: ClassVar[Any] = ()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -172,6 +199,14 @@ class Struct:
         if not changes.keys() <= members_of(type(self)).keys():
             raise _wrong_members(type(self), {**self._members(), **changes})
         return _assemble(self, {**self.__dict__, **changes})
+
+    if not TYPE_CHECKING:  # checkers know that a frozen class cannot be assigned to
+
+        def __setattr__(self, name, value):
+            raise attrs.exceptions.FrozenInstanceError
+
+        def __delattr__(self, name):
+            raise attrs.exceptions.FrozenInstanceError
 
     def _members(self) -> dict[str, Any]:
         """The members by Python name, without what else the instance carries."""
@@ -339,31 +374,38 @@ class GenericEvent(Event):
     """
 
     name: str
-    data: FreeForm = attrs.field(factory=dict)
+    data: FreeForm
 
 
 def members_of(cls: type[Struct]) -> Mapping[str, Member]:
-    """Return a schema class's members by Python name, those of its bases first."""
+    """Return a schema class's members by Python name, those of its bases first.
+
+    Source of truth for the converter: attrs is not asked, so that a reply can be read without having attrs build its
+    classes.
+    """
     found: Mapping[str, Member] | None = cls.__dict__.get("_members_of")
     if found is None:
-        found = MappingProxyType({field.name: _member(cls, field) for field in cls.__attrs_attrs__})
-        cls._members_of = found  # type: ignore[attr-defined]
+        with _building:
+            found = cls.__dict__.get("_members_of") or MappingProxyType(_collect_members(cls))
+            cls._members_of = found  # type: ignore[attr-defined]
     return found
 
 
-def _member(cls: type[Struct], field: attrs.Attribute[Any]) -> Member:
-    name = field.name
-    owner = next(base for base in cls.__mro__ if name in base.__dict__.get("__annotations__", ()))  # noqa: RUF063
-    wire_name = field.metadata.get(_WIRE) or name.removesuffix("_").replace("_", "-")
-    default: Any = field.default
-    if isinstance(default, _FACTORY):
-        default = default.factory()
-    return Member(name, wire_name, default, owner.__annotations__[name], owner)
+def _collect_members(cls: type[Struct]) -> dict[str, Member]:
+    members: dict[str, Member] = {}
+    for base in reversed(cls.__mro__[1:]):
+        if issubclass(base, Struct):
+            own = base.__dict__.get("__annotations__", ())
+            members.update((name, member) for name, member in members_of(base).items() if name in own)
+    for name, annotation in cls.__dict__.get("__annotations__", {}).items():
+        if not str(annotation).startswith(("ClassVar", "typing.ClassVar")):
+            members[name] = Member(name, cls.__dict__.get(name, attrs.NOTHING), annotation, cls.__module__)
+    return members
 
 
 def free_form_member(cls: type[Struct]) -> str | None:
     """Return the Python name of the member that takes what the schema leaves open, None where there is none."""
-    return next((field.name for field in cls.__attrs_attrs__ if field.metadata.get(_FREE_FORM)), None)
+    return next((member.name for member in members_of(cls).values() if member.is_free_form), None)
 
 
 class _Names(dict[str, Any]):

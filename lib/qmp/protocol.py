@@ -21,16 +21,14 @@ The rules, which hold against any peer:
 from __future__ import annotations
 
 import enum
-import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
 from hvkit.errors import ProgrammerError
+from hvkit.qmp import log
 from hvkit.qmp.base import redact
 from hvkit.qmp.errors import DataError, ProtocolError, QmpError, command_error
 from hvkit.qmp.message import Greeting, decode, encode, encode_request, parse_greeting
-
-logger = logging.getLogger("hvkit.qmp")
 
 #: The longest message taken from a peer, in bytes. The largest honest replies are below 100 MB.
 MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
@@ -171,8 +169,8 @@ class Protocol:
         request_id = self._free_id()
         data = encode_request(command, arguments, request_id, out_of_band=out_of_band)
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("-> %s %s id=%s", command, redact(arguments or {}), request_id)
+        if log.is_debugging():
+            log.debug("-> %s %s id=%s", command, redact(arguments or {}), request_id)
         return exchange, data + b"\n"
 
     def open_raw_exchange(self, message: Mapping[str, Any]) -> tuple[Exchange, bytes]:
@@ -194,8 +192,8 @@ class Protocol:
             raise ProgrammerError(f"{command}: id {request_id!r} is in use")
         data = encode({**message, "id": request_id})
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("-> %s", redact(message))
+        if log.is_debugging():
+            log.debug("-> %s", redact(message))
         return exchange, data + b"\n"
 
     def _free_id(self) -> int:
@@ -269,8 +267,8 @@ class Protocol:
         except DataError as error:
             self._breach(error)
             return
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("<- %s", redact(message))
+        if log.is_debugging():
+            log.debug("<- %s", redact(message))
         kind = None
         for name in _KINDS:
             if name in message:
@@ -323,13 +321,13 @@ class Protocol:
         else:
             exchange = next(iter(self._in_flight.values()), None)
         if exchange is None:
-            logger.warning("dropped a reply that nobody waits for")
+            log.warning("dropped a reply that nobody waits for")
             return
         del self._in_flight[exchange.request_id]
         if reply_id is not _NO_ID:
             self.echoes_ids = True
         if exchange.is_given_up or exchange.error is not None:
-            logger.info("dropped the late reply to %s", exchange.command)
+            log.info("dropped the late reply to %s", exchange.command)
             return
         exchange.reply = message
         if self.state is State.NEGOTIATING:
@@ -350,7 +348,7 @@ class Protocol:
         if self.state in (State.GREETING, State.NEGOTIATING):
             self._end(error)
             return
-        logger.warning("the peer broke the protocol: %s", error)
+        log.warning("the peer broke the protocol: %s", error)
         if self._in_flight and not self.echoes_ids:
             self._end(error)
             return

@@ -439,7 +439,11 @@ def test_a_subscription_matches_and_waits_with_one_deadline(path: Path) -> None:
 
 def test_a_full_subscription_drops_the_oldest_and_counts(path: Path) -> None:
     script = [(None, [*({"event": "N", "data": {"n": n}} for n in range(5)), OK])]
-    with QmpStub(path, script), QmpConnection(path) as connection, connection.subscribe(GenericEvent, maxsize=2) as events:
+    with (
+        QmpStub(path, script),
+        QmpConnection(path) as connection,
+        connection.subscribe(GenericEvent, maxsize=2) as events,
+    ):
         connection.execute("go")
         assert events.dropped == 3
         assert [events.get(timeout=1).data["n"] for _ in range(2)] == [3, 4]
@@ -556,7 +560,9 @@ def test_an_interrupt_while_waiting_leaves_the_connection_right_or_closed(
 
     previous = signal.signal(signal.SIGALRM, interrupt)
     try:
-        with QmpStub(path, [(None, [Delay(0.4), {"return": "late"}]), (None, {"return": "right"})], check_on_exit=False):
+        with QmpStub(
+            path, [(None, [Delay(0.4), {"return": "late"}]), (None, {"return": "right"})], check_on_exit=False
+        ):
             connection = QmpConnection(path)
             connection.connect()
             signal.setitimer(signal.ITIMER_REAL, 0.1)

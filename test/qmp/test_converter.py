@@ -226,6 +226,13 @@ def test_free_arguments_travel_beside_the_others() -> None:
     assert structure(data, Open) == command
 
 
+def test_free_arguments_are_none_by_default_and_not_shared() -> None:
+    command = Open(driver="d")
+    assert command.properties == {}
+    assert command.properties is not Open(driver="d").properties
+    assert pickle.loads(pickle.dumps(command)) == command  # noqa: S301
+
+
 def test_what_cannot_be_sent_names_the_place() -> None:
     with pytest.raises(ProgrammerError, match=r"^open_it\.x\[1\]\.y: object cannot be sent as JSON$"):
         unstructure(Open(driver="d", properties={"x": [1, {"y": object()}]}))
@@ -261,6 +268,18 @@ def test_values_are_frozen_equal_hashable_and_can_be_copied() -> None:
     assert copy.deepcopy(leaf) == leaf
     assert pickle.loads(pickle.dumps(leaf)) == leaf  # noqa: S301
     assert leaf.evolve(mode="off") == Leaf(size=1, mode="off")
+
+
+def test_a_value_that_was_structured_is_frozen_before_attrs_has_seen_its_class() -> None:
+    class Unseen(Struct):
+        size: int
+
+    value = structure({"size": 1}, Unseen)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        value.size = 2  # type: ignore[misc]
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        del value.size
+    assert value == Unseen(size=1)
 
 
 def test_classes_are_attrs_classes_before_their_first_use() -> None:

@@ -401,3 +401,26 @@ def test_any_order_of_replies_and_timeouts_matches_a_model(steps: list[str], ech
         assert exchange.reply is None or exchange.reply["return"] == answered
     for _, exchange, _ in waiting:
         assert not exchange.is_over
+
+
+# ---- the log
+
+
+def test_messages_are_logged_for_those_who_listen_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", logger="hvkit.qmp"):
+        protocol = ready()
+        exchange, request = start(protocol, "change-vnc-password", password="opensesame")
+        protocol.receive_data(line({"return": {"password": "opensesame"}, "id": request["id"]}))
+    assert exchange.result() == {"password": "opensesame"}
+    assert "change-vnc-password" in caplog.text
+    assert "<hidden>" in caplog.text
+    assert "opensesame" not in caplog.text
+
+
+def test_a_late_reply_is_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+    protocol = ready()
+    exchange, request = start(protocol, "slow")
+    protocol.give_up(exchange)
+    with caplog.at_level("INFO", logger="hvkit.qmp"):
+        protocol.receive_data(line({"return": {}, "id": request["id"]}))
+    assert "late reply to slow" in caplog.text
