@@ -45,9 +45,14 @@ class Field:
     member: MergedMember | None = None
     narrowed_to: tuple[str, ...] = ()
 
-    def means(self, other: Field) -> bool:
-        """Whether declaring it beside an inherited one would change nothing."""
-        return (self.annotation, self.default, self.narrowed_to) == (other.annotation, other.default, other.narrowed_to)
+    def is_given_by(self, inherited: Field) -> bool:
+        """Whether a class that inherits such a member need not declare this one.
+
+        A member that may be absent in the base stays so: type checkers refuse to have it required again.
+        """
+        if (self.annotation, self.narrowed_to) != (inherited.annotation, inherited.narrowed_to):
+            return False
+        return self.default == inherited.default or not self.default
 
 
 @attrs.frozen
@@ -243,17 +248,10 @@ class Classes:
         return self._finish(self._names[name], "event", name, definition, bases, ["Event"], keywords, fields)
 
     def _struct_class(self, name: str, definition: Definition) -> Class:
-        union = self.schema.fused_with(name)
         bases = [definition.base] if definition.base else []
+        union = self.schema.fused_with(name)
         if union:
-            tags = self.schema.tags_by_branch(union).get(name, [])
-            fields = self._fields(self.schema.members(name), "union")
-            if tags and not self.schema.is_base(name):
-                fields = self._narrowed(fields, self.schema.newest[union].tag, tags)
-            if not any(self.schema.fused_with(base) for base in bases):
-                bases.append(union)
-            notes = (self._branch_note(union, tags) if tags else f"A base of branches of `{union}`.",)
-            return self._finish(self._names[name], "struct", name, definition, bases, [], {}, fields, notes=notes)
+            return self._fused_class(name, definition, union, bases)
         kind = definition.kind
         fields = self._fields(self.schema.members(name), kind)
         if kind == "struct":
@@ -264,6 +262,17 @@ class Classes:
         return self._finish(
             self._names[name], kind, name, definition, bases, ["Union"], keywords, fields, branches=branches
         )
+
+    def _fused_class(self, name: str, definition: Definition, union: str, bases: list[str]) -> Class:
+        """Make a struct that lives for a union a subclass of it."""
+        tags = self.schema.tags_by_branch(union).get(name, [])
+        fields = self._fields(self.schema.members(name), "union")
+        if tags and not self.schema.is_base(name):
+            fields = self._narrowed(fields, self.schema.newest[union].tag, tags)
+        if not any(self.schema.fused_with(base) for base in bases):
+            bases = [*bases, union]
+        note = self._branch_note(union, tags) if tags else f"A base of branches of `{union}`."
+        return self._finish(self._names[name], "struct", name, definition, bases, [], {}, fields, notes=(note,))
 
     def _branch_note(self, union: str, tags: Sequence[str]) -> str:
         values = " or ".join(f"`{tag}`" for tag in tags)
@@ -413,7 +422,7 @@ class Classes:
         own = []
         for field in fields:
             known = inherited.get(field.name)
-            if known is None or not field.means(known):
+            if known is None or not field.is_given_by(known):
                 own.append(field)
                 if known is not None and field.default == "None" and not known.default:
                     raise SchemaConflict(f"{name}.{field.name} may be absent, but not in the base that has it")

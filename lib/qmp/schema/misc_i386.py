@@ -72,8 +72,6 @@ class SevGuestInfo(SevInfo):
     """Struct `SevGuestInfo`, 10.0 and later. Branch of `SevInfo` where `sev-type` is `sev`."""
 
     sev_type: Literal["sev"] = "sev"
-    policy: int
-    handle: int
 
 
 class SevLaunchMeasureInfo(Struct):
