@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import builtins
 import enum
+import inspect
 import sys
 import threading
 from collections.abc import Mapping
@@ -395,9 +396,9 @@ def _collect_members(cls: type[Struct]) -> dict[str, Member]:
     members: dict[str, Member] = {}
     for base in reversed(cls.__mro__[1:]):
         if issubclass(base, Struct):
-            own = base.__dict__.get("__annotations__", ())
+            own = inspect.get_annotations(base)
             members.update((name, member) for name, member in members_of(base).items() if name in own)
-    for name, annotation in cls.__dict__.get("__annotations__", {}).items():
+    for name, annotation in inspect.get_annotations(cls).items():
         if not str(annotation).startswith(("ClassVar", "typing.ClassVar")):
             members[name] = Member(name, cls.__dict__.get(name, attrs.NOTHING), annotation, cls.__module__)
     return members

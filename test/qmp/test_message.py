@@ -81,7 +81,7 @@ def test_passwords_are_not_shown() -> None:
 def test_versions_compare_with_tuples() -> None:
     greeting = parse_greeting({"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 3}, "package": "p"}}})
     assert greeting.version == QemuVersion(11, 1, 3, "p")
-    assert (10, 0) <= greeting.version
+    assert greeting.version >= (10, 0)
     assert str(greeting.version) == "11.1.3"
 
 

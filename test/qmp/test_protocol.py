@@ -369,7 +369,7 @@ def test_a_corrupted_byte_never_gives_a_wrong_answer(messages: list[dict[str, An
     for number, each in enumerate(lines):
         if number == victim:
             position = data.draw(st.integers(0, len(each) - 3))
-            each = each[:position] + b"\x00" + each[position + 1 :]  # noqa: PLW2901
+            each = each[:position] + b"\x00" + each[position + 1 :]
         protocol.receive_data(each)
     for exchange in exchanges:
         if exchange.reply is not None:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is public, on purpose; and the errors' promises."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+import hvkit.qmp
+from hvkit.errors import HvkitError, HypervisorError, ProgrammerError
+from hvkit.qmp import deadlines, errors, schema
+
+PUBLIC = {
+    *("QmpConnection", "QmpMessage", "QemuVersion", "Subscription"),
+    *("Command", "Event", "GenericEvent", "NULL"),
+    *("QmpError", "ConnectError", "ConnectionLost", "CommandTimeout", "EventTimeout", "ProtocolError", "DataError"),
+    *("CommandError", "CommandNotFound", "DeviceNotFound", "DeviceNotActive", "KvmMissingCapability"),
+}
+
+ERRORS = [
+    errors.QmpError("text"),
+    errors.ConnectError("/run/x.sock", "there is no such socket"),
+    errors.ConnectionLost("/run/x.sock", "the peer closed the connection", ("stop", "quit")),
+    errors.CommandTimeout("stop", 5.0),
+    errors.EventTimeout(("STOP",), 5.0),
+    errors.ProtocolError("the peer sent something"),
+    errors.DataError("query-block[3].inserted", "expected object, got str"),
+    errors.CommandError("stop", "GenericError", "no"),
+    errors.CommandNotFound("stop", "CommandNotFound", "no"),
+    errors.DeviceNotFound("stop", "DeviceNotFound", "no"),
+    errors.DeviceNotActive("stop", "DeviceNotActive", "no"),
+    errors.KvmMissingCapability("stop", "KVMMissingCap", "no"),
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(hvkit.qmp.__all__) == PUBLIC
+    assert all(hasattr(hvkit.qmp, name) for name in PUBLIC)
+
+
+def test_every_error_of_the_module_is_listed_here() -> None:
+    defined = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.QmpError)}
+    assert {type(error) for error in ERRORS} == defined
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_errors_are_of_the_worlds_family_and_survive_pickling(error: errors.QmpError) -> None:
+    assert isinstance(error, HypervisorError)
+    assert isinstance(error, HvkitError)
+    assert isinstance(error, ProgrammerError) is isinstance(error, errors.DataError)
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301
+        assert type(twin) is type(error)
+        assert str(twin) == str(error)
+        assert vars(twin) == vars(error)
+
+
+@pytest.mark.parametrize(
+    ("error_class", "kind"),
+    [
+        ("GenericError", errors.CommandError),
+        ("CommandNotFound", errors.CommandNotFound),
+        ("DeviceNotFound", errors.DeviceNotFound),
+        ("DeviceNotActive", errors.DeviceNotActive),
+        ("KVMMissingCap", errors.KvmMissingCapability),
+        ("NewerThanWe", errors.CommandError),
+    ],
+)
+def test_the_qapi_error_class_picks_the_class(error_class: str, kind: type[Any]) -> None:
+    error = errors.command_error("c", error_class, "d")
+    assert type(error) is kind
+    assert error.error_class == error_class
+
+
+def test_the_classes_of_errors_are_those_of_qapi(pytestconfig: pytest.Config) -> None:
+    facts = json.loads((pytestconfig.rootpath / "tools/qapi/qapi-facts.json").read_text())
+    assert set(errors.COMMAND_ERRORS) | {"GenericError"} == set(facts["qmp"]["QapiErrorClass"]["values"])
+
+
+def test_deadlines_name_commands_that_exist() -> None:
+    assert set(deadlines.DEADLINES) <= set(schema.commands())
+    assert deadlines.deadline_for("query-status") == deadlines.QUICK_S
+    assert deadlines.deadline_for("blockdev-add") == deadlines.BLOCK_S
+    assert deadlines.deadline_for("newer-than-we") == deadlines.QUICK_S
