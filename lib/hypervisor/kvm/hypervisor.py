@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The KVM hypervisor: what `BaseHypervisor` promises, put together from the modules beside this one."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar, Final
+
+import attrs
+
+from hvkit.errors import HypervisorError
+from hvkit.hypervisor.base import BaseHypervisor
+from hvkit.hypervisor.errors import (
+    InstanceNotFound,
+    InstanceStartError,
+    InstanceStateError,
+    ParameterError,
+    RuntimeStateError,
+)
+from hvkit.hypervisor.kvm.capabilities import choose_accelerator
+from hvkit.hypervisor.kvm.console import describe_console
+from hvkit.hypervisor.kvm.locks import instance_lock
+from hvkit.hypervisor.kvm.monitors import connect_monitor
+from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory
+from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
+from hvkit.hypervisor.kvm.runtime import Phase, Runtime, read_runtime, write_runtime
+from hvkit.hypervisor.kvm.start import bring_up, prepare
+from hvkit.hypervisor.kvm.state import describe_damage, find_process, look
+from hvkit.hypervisor.kvm.stop import stop_process
+from hvkit.hypervisor.model import (
+    Capability,
+    Console,
+    Disk,
+    Instance,
+    InstanceInfo,
+    InstanceState,
+    NodeInfo,
+)
+from hvkit.hypervisor.node import read_node_info
+from hvkit.qmp import QmpConnection
+from hvkit.qmp.schema import Balloon, BlockResize, QueryNamedBlockNodes, ResetEvent, SystemReset
+
+_ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
+_MIB: Final = 1 << 20
+
+#: Seconds that an instance has to say what it is doing.
+_LOOK_S: Final = 2.0
+#: How many instances are looked at at once, so that those that do not answer are waited for together.
+_LOOKERS: Final = 32
+#: Seconds that a guest has to shut down when the caller does not say.
+_GUEST_S: Final = 60.0
+#: Seconds from the command to reset a machine to its reset.
+_RESET_S: Final = 10.0
+
+
+class KvmHypervisor(BaseHypervisor):
+    """Runs instances as QEMU processes on this node, with KVM where that works.
+
+    What belongs to an instance is in `run_dir`, as `hvkit.hypervisor.kvm.paths` says. An instance whose guest powered
+    off is SHUTDOWN and still has a process, which holds its disks until `stop_instance`, `cleanup_instance` or
+    `start_instance` ends it.
+    """
+
+    name = "kvm"
+    PARAMETERS: ClassVar = TABLE
+    CAPABILITIES: ClassVar = frozenset(
+        {Capability.BALLOON, Capability.CONSOLE, Capability.MONITOR, Capability.RESIZE_DISK}
+    )
+
+    def __init__(self, *, run_dir: str | os.PathLike[str], lock_timeout_s: float = 10.0) -> None:
+        """Use what is, or will be, in a directory. Nothing is touched before an instance is started.
+
+        Args:
+            run_dir: where instances are remembered. It is made when first needed, for this user only (mode 0700).
+            lock_timeout_s: seconds to wait for whoever is working on an instance before raising InstanceBusy.
+
+        Raises:
+            ParameterError: the path is too long for the sockets in it.
+        """
+        super().__init__(run_dir=run_dir)
+        self._directory = RunDirectory(self.run_dir)
+        self._lock_timeout_s = lock_timeout_s
+
+    # ---- the life of an instance
+
+    def start_instance(self, instance: Instance, *, start_paused: bool = False) -> None:
+        """Start an instance, as `BaseHypervisor.start_instance` says.
+
+        A start that somebody died over leaves an instance that is CRASHED, even if its process is there: its guest
+        never ran. A ParameterError that is found before anything is made leaves an earlier life of the instance as
+        it was.
+        """
+        paths = self._directory.instance(instance.name)
+        preparation = prepare(instance, cache_dir=self._cache_dir())
+        self._directory.make()
+        with self._locked(paths):
+            self._end_what_is_over(paths, "cannot be started")
+            self._directory.make_instance(paths)
+            bring_up(preparation, paths, start_paused=start_paused)
+
+    def stop_instance(
+        self, name: str, *, force: bool = False, timeout: float | None = None, retry: bool = False
+    ) -> None:
+        """Stop an instance, as `BaseHypervisor.stop_instance` says.
+
+        The power button is pressed again every few seconds, because a guest that boots misses it. When the time is
+        over, or with `force` at once, QEMU is told to quit; a QEMU that does not is sent SIGTERM and SIGKILL. A guest
+        whose processors stand still cannot obey and is not waited for. An instance of which nothing sensible is
+        remembered is stopped all the same.
+
+        Raises:
+            InstanceStateError: not even SIGKILL ends its process.
+        """
+        paths = self._known(name)
+        guest_timeout_s = 0.0 if force else _GUEST_S if timeout is None else timeout
+        with self._locked(paths):
+            runtime = self._read_if_sound(paths)
+            process = find_process(runtime, paths)
+            if process is None:
+                return
+            with process:
+                if runtime is not None:
+                    if not runtime.has_acpi or runtime.phase is Phase.STARTING:
+                        guest_timeout_s = 0.0
+                    runtime = attrs.evolve(runtime, phase=Phase.STOPPING, process=process.identity)
+                    write_runtime(paths.runtime_file, runtime)
+                reason = stop_process(process, paths, guest_timeout_s=guest_timeout_s, press=not retry)
+            if runtime is not None:
+                write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.STOPPED, reason=reason))
+            paths.remove_traces()
+
+    def reboot_instance(self, name: str) -> None:
+        """Reset an instance, as `BaseHypervisor.reboot_instance` says: as its reset button would, unasked.
+
+        What the guest did not write to its disks is lost. The process, its monitors and taps stay.
+        """
+        paths = self._known(name)
+        with self._locked(paths):
+            self._need_state(paths, (InstanceState.RUNNING,), "cannot be reset")
+            with self._connected(paths) as monitor, monitor.subscribe(ResetEvent) as events:
+                monitor.execute(SystemReset())
+                events.get(timeout=_RESET_S)
+
+    def cleanup_instance(self, name: str) -> None:
+        """Forget an instance that is over, as `BaseHypervisor.cleanup_instance` says."""
+        paths = self._directory.instance(name)
+        if not self.run_dir.exists():
+            return
+        self._directory.make()
+        with self._locked(paths):
+            self._end_what_is_over(paths, "cannot be cleaned up")
+
+    # ---- what there is
+
+    def list_instances(self) -> list[str]:
+        """Return the names of all instances known here, sorted. Asks no instance anything.
+
+        Raises:
+            ParameterError: `run_dir` is not ours alone.
+        """
+        return self._directory.names()
+
+    def get_instance_info(self, name: str) -> InstanceInfo:
+        """Return what an instance is doing, as `BaseHypervisor.get_instance_info` says; takes no lock."""
+        return self._look(self._known(name))
+
+    def get_all_instances_info(self) -> list[InstanceInfo]:
+        """Return what every instance is doing, as `BaseHypervisor.get_all_instances_info` says.
+
+        Those that do not answer are waited for together.
+        """
+        names = self._directory.names()
+        if not names:
+            return []
+        with ThreadPoolExecutor(min(_LOOKERS, len(names)), thread_name_prefix="hvkit-look") as pool:
+            return [info for info in pool.map(self._look_in_any_case, names) if info is not None]
+
+    def _look_in_any_case(self, name: str) -> InstanceInfo | None:
+        """Return what an instance is doing, also where that is not much; None where it has gone meanwhile."""
+        paths = self._directory.instance(name)
+        try:
+            return self._look(paths)
+        except InstanceNotFound:
+            return None
+        except HypervisorError as error:
+            return describe_damage(paths, error)
+
+    def get_node_info(self) -> NodeInfo:
+        """Return what this node has. Changes nothing."""
+        try:
+            version = probe_capabilities(self._default_binary(), cache_dir=self._cache_dir()).version
+        except InstanceStartError:
+            version = None
+        return read_node_info(hypervisor_version=version)
+
+    def verify(self) -> list[str]:
+        """Return what keeps this hypervisor from working on this node, a sentence each. Changes nothing."""
+        problems: list[str] = []
+        with _noting(problems):
+            probe_capabilities(self._default_binary(), cache_dir=self._cache_dir())
+        with _noting(problems):
+            for name in self._directory.names():
+                with _noting(problems):
+                    self._recall(self._directory.instance(name))
+        return problems
+
+    # ---- parameters
+
+    def validate_parameters(self, parameters: Mapping[str, object]) -> None:
+        """Check parameters on this node, also against what the QEMU program they name can do. Changes nothing."""
+        filled = TABLE.validate(parameters)
+        binary = filled["kvm_path"]
+        try:
+            capabilities = probe_capabilities(binary, cache_dir=self._cache_dir())
+        except InstanceStartError as error:
+            raise ParameterError("kvm_path", binary, str(error)) from error
+        capabilities.find_machine(filled["machine_version"])
+        choose_accelerator(filled["kvm_flag"], read_kvm_host(), capabilities)
+
+    # ---- BALLOON, CONSOLE, MONITOR, RESIZE_DISK
+
+    def balloon_instance_memory(self, name: str, memory_mib: int) -> None:
+        """Set the memory a guest is to make do with, as `BaseHypervisor.balloon_instance_memory` says."""
+        paths = self._known(name)
+        most = self._recall(paths).instance.memory_mib
+        if not 1 <= memory_mib <= most:
+            raise ParameterError("memory_mib", memory_mib, f"expected 1 to {most} MiB for {name}, got {memory_mib}")
+        with self._locked(paths):
+            self._need_state(paths, _ALIVE, "its memory cannot be changed")
+            with self._connected(paths) as monitor:
+                monitor.execute(Balloon(value=memory_mib * _MIB))
+
+    def get_instance_console(self, name: str) -> Console:
+        """Return how to reach an instance's serial console. Changes nothing."""
+        paths = self._known(name)
+        return describe_console(self._recall(paths), paths)
+
+    @contextlib.contextmanager
+    def monitor(self, name: str) -> Iterator[QmpConnection]:
+        """Open the control monitor of an instance, as `BaseHypervisor.monitor` says.
+
+        Nobody else gets this monitor meanwhile; the hypervisor itself goes on with the watchers' monitor.
+        """
+        paths = self._known(name)
+        runtime = self._recall(paths)
+        process = find_process(runtime, paths)
+        if process is None:
+            raise InstanceStateError(name, self._look(paths).state.value, "it has no process, and so no monitor")
+        process.close()
+        with QmpConnection(paths.control_socket) as connection:
+            yield connection
+
+    def resize_disk(self, name: str, disk: Disk, new_size_bytes: int) -> None:
+        """Tell a guest that a disk has grown, as `BaseHypervisor.resize_disk` says.
+
+        An image is made larger by that; a block device has to have the size already.
+
+        Raises:
+            ParameterError: the instance has no such disk, or the disk is larger than that.
+        """
+        paths = self._known(name)
+        with self._locked(paths):
+            self._need_state(paths, _ALIVE, "its disks cannot be resized")
+            record = self._recall(paths).device(disk.uuid)
+            if record is None:
+                raise ParameterError("Disk.uuid", str(disk.uuid), f"{name} has no disk of that uuid")
+            node_name = record.backends[-1]
+            with self._connected(paths) as monitor:
+                nodes = monitor.execute(QueryNamedBlockNodes(flat=True))
+                size = next(node.image.virtual_size for node in nodes if node.node_name == node_name)
+                if new_size_bytes < size:
+                    problem = f"the disk has {size} bytes, and only grows"
+                    raise ParameterError("new_size_bytes", new_size_bytes, problem)
+                monitor.execute(BlockResize(node_name=node_name, size=new_size_bytes))
+
+    # ---- what the methods have in common
+
+    def _default_binary(self) -> str:
+        return str(TABLE["kvm_path"].default)
+
+    def _cache_dir(self) -> Path | None:
+        """Return where to keep what QEMU programs can do; nowhere before there is a run directory."""
+        return self.run_dir / "cache" if self.run_dir.is_dir() else None
+
+    @contextlib.contextmanager
+    def _locked(self, paths: InstancePaths) -> Iterator[None]:
+        """Hold the lock of an instance, and remove the lock file if nothing else of the instance is left."""
+        with instance_lock(paths.name, paths.lock_file, timeout_s=self._lock_timeout_s):
+            try:
+                yield
+            finally:
+                if not paths.dir.exists():
+                    paths.lock_file.unlink(missing_ok=True)
+
+    def _known(self, name: str) -> InstancePaths:
+        """Return the files of an instance that something is remembered of.
+
+        Raises:
+            ParameterError: it is no name, or `run_dir` is not ours alone.
+            InstanceNotFound: nothing is.
+        """
+        paths = self._directory.instance(name)
+        self._directory.check()
+        if not os.path.lexists(paths.runtime_file):
+            raise InstanceNotFound(name)
+        return paths
+
+    def _recall(self, paths: InstancePaths) -> Runtime:
+        runtime = read_runtime(paths.runtime_file, paths.name)
+        if runtime is None:
+            raise InstanceNotFound(paths.name)
+        return runtime
+
+    def _read_if_sound(self, paths: InstancePaths) -> Runtime | None:
+        """Return what is remembered of an instance, None where that cannot be read.
+
+        Raises:
+            InstanceNotFound: nothing is.
+        """
+        try:
+            return self._recall(paths)
+        except RuntimeStateError:
+            return None
+
+    def _look(self, paths: InstancePaths, *, is_ours: bool = False) -> InstanceInfo:
+        """Look at an instance. A sight that is over is only believed if nobody changed the instance meanwhile."""
+        runtime = self._recall(paths)
+        while True:
+            info = look(runtime, paths, timeout_s=_LOOK_S, is_ours=is_ours)
+            if is_ours or not info.state.is_over:
+                return info
+            before, runtime = runtime, self._recall(paths)
+            if runtime == before:
+                return info
+
+    def _need_state(self, paths: InstancePaths, states: tuple[InstanceState, ...], problem: str) -> None:
+        """Make sure that an instance, whose lock we hold, is in one of some states.
+
+        Raises:
+            InstanceStateError: it is not.
+        """
+        state = self._look(paths, is_ours=True).state
+        if state not in states:
+            raise InstanceStateError(paths.name, state.value, problem)
+
+    def _end_what_is_over(self, paths: InstancePaths, problem: str) -> None:
+        """Remove what is left of an instance whose lock we hold, its process too. Nothing happens where there is none.
+
+        Raises:
+            InstanceStateError: it is not over.
+        """
+        runtime = None
+        try:
+            runtime = self._recall(paths)
+            info = self._look(paths, is_ours=True)
+        except (InstanceNotFound, RuntimeStateError) as error:
+            info = describe_damage(paths, error)
+        if not info.state.is_over:
+            raise InstanceStateError(paths.name, info.state.value, problem)
+        process = find_process(runtime, paths)
+        if process is not None:
+            with process:
+                stop_process(process, paths, guest_timeout_s=0)
+        paths.remove()
+
+    @contextlib.contextmanager
+    def _connected(self, paths: InstancePaths) -> Iterator[QmpConnection]:
+        """Open a monitor of an instance whose process is there."""
+        process = find_process(self._recall(paths), paths)
+        if process is None:
+            raise InstanceStateError(paths.name, self._look(paths).state.value, "it has no process")
+        with process:
+            monitor = connect_monitor((paths.control_socket, paths.watch_socket), process, timeout_s=_LOOK_S)
+            with contextlib.closing(monitor):
+                yield monitor
+
+
+@contextlib.contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Put down what goes wrong, instead of failing."""
+    try:
+        yield
+    except HypervisorError as error:
+        problems.append(str(error))

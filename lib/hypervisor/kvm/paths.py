@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The files of one instance, and the directory they live in.
+
+Below the run directory, all of it of mode 0700 and owned by us::
+
+    instances/NAME/runtime.json   what is remembered of the instance (hvkit.hypervisor.kvm.runtime)
+    instances/NAME/pid            written by QEMU, removed by QEMU when it ends in an orderly way
+    instances/NAME/log            what QEMU said on its standard output and error
+    sockets/KEY.c .w .s .a        control monitor, monitor for watchers, serial console, guest agent
+    locks/NAME                    held while somebody works on the instance
+
+Sockets have a short directory and a short name, made of a hash of the instance's name, because the address of a unix
+socket has to fit into 108 bytes and an instance's name may be longer than that alone.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from hvkit.hypervisor.errors import ParameterError, RuntimeStateError
+from hvkit.hypervisor.model import check_instance_name
+
+#: The longest address of a unix socket: sun_path has 108 bytes, the last one is zero. Source: unix(7).
+MAX_SOCKET_PATH: Final = 107
+
+_SOCKET_SUFFIXES: Final = (".c", ".w", ".s", ".a")
+
+
+@attrs.frozen
+class InstancePaths:
+    """Where the files of one instance are. Nothing here looks at them but `remove`.
+
+    Attributes:
+        name: the instance.
+        dir: its directory.
+        lock_file: outside its directory, which comes and goes while the lock is held.
+    """
+
+    name: str
+    dir: Path
+    lock_file: Path
+    control_socket: Path
+    watch_socket: Path
+    serial_socket: Path
+    agent_socket: Path
+
+    @property
+    def runtime_file(self) -> Path:
+        return self.dir / "runtime.json"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.dir / "pid"
+
+    @property
+    def log_file(self) -> Path:
+        return self.dir / "log"
+
+    @property
+    def sockets(self) -> tuple[Path, ...]:
+        """All its sockets."""
+        return (self.control_socket, self.watch_socket, self.serial_socket, self.agent_socket)
+
+    def remove_traces(self) -> None:
+        """Remove what a QEMU that has ended may have left: sockets and pid file.
+
+        Raises:
+            RuntimeStateError: something could not be removed.
+        """
+        try:
+            for path in (*self.sockets, self.pid_file):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._cannot_remove(error) from error
+
+    def remove(self) -> None:
+        """Remove every file of the instance but the lock file, which the caller holds.
+
+        Raises:
+            RuntimeStateError: something could not be removed.
+        """
+        self.remove_traces()
+        try:
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self.dir)
+        except OSError as error:
+            raise self._cannot_remove(error) from error
+
+    def _cannot_remove(self, error: OSError) -> RuntimeStateError:
+        return RuntimeStateError(self.name, str(error.filename), f"cannot be removed: {error.strerror}")
+
+
+class RunDirectory:
+    """The directory of everything that runs, for one hypervisor on one node.
+
+    Args:
+        path: made absolute. Nothing is looked at or made until it is needed.
+
+    Raises:
+        ParameterError: the sockets in it would not have a valid address.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.abspath(path))
+        length = len(os.fsencode(self._socket_path("", ".c")))
+        if length > MAX_SOCKET_PATH:
+            raise ParameterError(
+                "run_dir",
+                str(self.path),
+                f"a socket in {self.path} would have an address of {length} bytes and {MAX_SOCKET_PATH} is the most; "
+                f"choose a directory whose path is {length - MAX_SOCKET_PATH} bytes shorter",
+            )
+
+    def _socket_path(self, name: str, suffix: str) -> Path:
+        key = hashlib.sha256(name.encode()).hexdigest()[:16]
+        return self.path / "sockets" / f"{key}{suffix}"
+
+    def instance(self, name: str) -> InstancePaths:
+        """Return where the files of an instance are, whether it exists or not.
+
+        Raises:
+            ParameterError: it is no name of an instance.
+        """
+        check_instance_name(name)
+        control, watch, serial, agent = (self._socket_path(name, suffix) for suffix in _SOCKET_SUFFIXES)
+        return InstancePaths(
+            name=name,
+            dir=self.path / "instances" / name,
+            lock_file=self.path / "locks" / name,
+            control_socket=control,
+            watch_socket=watch,
+            serial_socket=serial,
+            agent_socket=agent,
+        )
+
+    def names(self) -> list[str]:
+        """Return the names of the instances that something is remembered of, in order.
+
+        Raises:
+            ParameterError: the directory is not ours alone, or cannot be read.
+        """
+        self.check()
+        try:
+            with os.scandir(self.path / "instances") as entries:
+                return sorted(entry.name for entry in entries if os.path.lexists(os.path.join(entry, "runtime.json")))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _cannot(self.path / "instances", "cannot be read", error) from error
+
+    def check(self) -> None:
+        """Make sure that the run directory, if it exists, is ours alone.
+
+        Raises:
+            ParameterError: it is a symlink or no directory, belongs to somebody else, or others may enter it.
+        """
+        with suppress(FileNotFoundError):
+            _check_private(self.path)
+
+    def make(self) -> None:
+        """Make the run directory and those below it, as far as they are missing.
+
+        One that exists, belongs to us and is empty gets mode 0700. One that holds something and lets others in is
+        refused: they may have put it there, and it may be a directory like /tmp that others need.
+
+        Raises:
+            ParameterError: it cannot be made, or what is there is not ours alone.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for directory in (self.path, self.path / "instances", self.path / "sockets", self.path / "locks"):
+                _make_private(directory)
+        except OSError as error:
+            raise _cannot(self.path, "cannot be made", error) from error
+
+    def make_instance(self, paths: InstancePaths) -> None:
+        """Make the directory of an instance.
+
+        Raises:
+            ParameterError: it cannot be made, or what is there is not ours alone.
+        """
+        try:
+            _make_private(paths.dir)
+        except OSError as error:
+            raise _cannot(paths.dir, "cannot be made", error) from error
+
+
+def _make_private(path: Path) -> None:
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    try:
+        _check_private(path)
+    except _TooOpen:
+        if any(path.iterdir()):
+            raise
+        path.chmod(0o700, follow_symlinks=True)
+        _check_private(path)
+
+
+class _TooOpen(ParameterError):
+    """Raised when a directory is ours but lets others in."""
+
+
+def _cannot(path: Path, what: str, error: OSError) -> ParameterError:
+    return ParameterError("run_dir", str(path), f"{error.filename or path} {what}: {error.strerror}")
+
+
+def _check_private(path: Path) -> None:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        what = "a symlink" if stat.S_ISLNK(status.st_mode) else "no directory"
+        raise ParameterError("run_dir", str(path), f"{path} is {what}; it has to be a directory of ours")
+    if status.st_uid != os.geteuid():
+        problem = f"{path} belongs to user {status.st_uid}; it has to belong to us, user {os.geteuid()}"
+        raise ParameterError("run_dir", str(path), problem)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        raise _TooOpen("run_dir", str(path), f"{path} has mode {mode:04o}, which lets others in; it has to be 0700")

@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""QEMU processes: start one, find it again, signal it, see it end.
+
+A process is known by its pid together with its start time and the boot it belongs to, because pids are used again.
+Signals go through a pidfd that was checked against all three, so that a stranger with the same pid never gets one.
+
+Monitors listen on sockets that are made here and inherited by QEMU. The kernel keeps such a socket listening for as
+long as its QEMU lives, which tells whether there is one even if whoever started it died before noting its pid.
+"""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import attrs
+
+from hvkit.errors import HypervisorError
+
+#: What QEMU gets of our environment. The rest may hold secrets of the daemon.
+_ENVIRONMENT: Final = frozenset({"PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "QEMU_MODULE_DIR"})
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_BACKLOG: Final = 16
+_ENDED_KEPT: Final = 1024
+
+#: Seconds that a program may take to write its pid file, and between two looks at it.
+_PID_FILE_S: Final = 5.0
+_INTERVAL_S: Final = 0.02
+#: The flag of a listening socket. Source: linux/net.h, __SO_ACCEPTCON.
+_ACCEPTS: Final = 0x10000
+
+
+class ProcessError(HypervisorError):
+    """Raised when the kernel refuses to start, signal or place a process."""
+
+
+@attrs.frozen
+class ProcessIdentity:
+    """What tells one process from every other one on this node, before and after.
+
+    Attributes:
+        pid: the process id.
+        start_time: clock ticks from boot to its start. Source: proc(5), /proc/PID/stat, field 22.
+        boot_id: the kernel's random id of this boot.
+    """
+
+    pid: int
+    start_time: int
+    boot_id: str
+
+
+def read_boot_id() -> str:
+    """Return the kernel's random id of this boot."""
+    return _BOOT_ID.read_text(encoding="ascii").strip()
+
+
+@attrs.frozen
+class _Stat:
+    """What the kernel says of a process. Source: proc(5), /proc/PID/stat."""
+
+    state: str
+    start_time: int
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it only waits to be reaped."""
+        return self.state in "ZX"
+
+
+def _read_stat(pid: int) -> _Stat | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command's name is in brackets and may hold anything, brackets too: count from the last one.
+    fields = stat[stat.rindex(")") + 2 :].split()
+    return _Stat(state=fields[0], start_time=int(fields[19]))
+
+
+def read_identity(pid: int) -> ProcessIdentity | None:
+    """Return the identity of a process; None where there is none or it has ended."""
+    stat = _read_stat(pid)
+    return None if stat is None or stat.has_ended else ProcessIdentity(pid, stat.start_time, read_boot_id())
+
+
+class Process:
+    """A process that is held by a pidfd: what is done here is done to that process or to none.
+
+    Make one with `open_process`; close it, or use it as a context manager.
+    """
+
+    def __init__(self, identity: ProcessIdentity, pidfd: int) -> None:
+        self.identity = identity
+        self._pidfd = pidfd
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the process; it runs on."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped by a signal or a debugger: nothing of it runs, not even its monitor."""
+        stat = _read_stat(self.identity.pid)
+        return stat is not None and stat.state in "Tt"
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal; nothing happens where the process has ended.
+
+        Raises:
+            ProcessError: we may not signal it.
+        """
+        try:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            return
+        except PermissionError as error:
+            raise ProcessError(f"process {self.identity.pid}: not permitted to send {number.name}") from error
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the process has ended, ours or not, and reap it where it is our child.
+
+        Returns:
+            True where it has ended, False where it still runs after `timeout_s` seconds.
+        """
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        ended = bool(poll.poll(max(0.0, timeout_s) * 1000))
+        if ended:
+            children.reap()
+        return ended
+
+    def end(self, steps: Sequence[tuple[signal.Signals, float]]) -> bool:
+        """Send one signal after the other until the process has ended.
+
+        Args:
+            steps: each signal with the seconds it is given.
+
+        Returns:
+            True where it has ended.
+
+        Raises:
+            ProcessError: we may not signal it.
+        """
+        for number, timeout_s in steps:
+            if self.wait(0):
+                return True
+            self.send_signal(number)
+            if self.wait(timeout_s):
+                return True
+        return False
+
+
+def open_process(identity: ProcessIdentity) -> Process | None:
+    """Get hold of a process; None where it has ended, also where its pid belongs to another one now.
+
+    Raises:
+        ProcessError: the process table or the table of open files is full.
+    """
+    children.reap()
+    if identity.boot_id != read_boot_id():
+        return None
+    try:
+        pidfd = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return None
+    except OSError as error:
+        raise ProcessError(f"process {identity.pid}: {error.strerror}") from error
+    # Looked at after the pidfd was made: if this is the right start time, then the pidfd is of the right process.
+    try:
+        stat = _read_stat(identity.pid)
+    except BaseException:
+        os.close(pidfd)
+        raise
+    if stat is None or stat.has_ended or stat.start_time != identity.start_time:
+        os.close(pidfd)
+        return None
+    return Process(identity, pidfd)
+
+
+class _Children:
+    """The processes that are children of ours: reaped when somebody looks, without a handler for SIGCHLD."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[ProcessIdentity, subprocess.Popen[bytes]] = {}
+        self._ended: dict[ProcessIdentity, int] = {}
+
+    def add(self, identity: ProcessIdentity, popen: "subprocess.Popen[bytes]") -> None:
+        with self._lock:
+            self._running[identity] = popen
+
+    def reap(self) -> None:
+        """Collect the children that have ended, so that none stays behind as a zombie."""
+        with self._lock:
+            ended = {i: popen.returncode for i, popen in self._running.items() if popen.poll() is not None}
+            for identity, status in ended.items():
+                del self._running[identity]
+                self._ended[identity] = status
+            while len(self._ended) > _ENDED_KEPT:
+                del self._ended[next(iter(self._ended))]
+
+    def exit_status(self, identity: ProcessIdentity) -> int | None:
+        """Return how a child ended, negative for a signal; None where it runs or was never a child of this process."""
+        self.reap()
+        with self._lock:
+            return self._ended.get(identity)
+
+
+children: Final = _Children()
+
+
+def describe_exit(identity: ProcessIdentity) -> str:
+    """Say how a process ended, as far as this process can know."""
+    status = children.exit_status(identity)
+    if status is None:
+        return "QEMU is gone"
+    if status >= 0:
+        return f"QEMU ended with exit code {status}"
+    try:
+        return f"QEMU was ended by {signal.Signals(-status).name}"
+    except ValueError:  # a real-time signal has no name of its own
+        return f"QEMU was ended by signal {-status}"
+
+
+def spawn(argv: Sequence[str], *, log_file: Path, pass_fds: Collection[int] = ()) -> ProcessIdentity:
+    """Start a program that outlives us.
+
+    It is the leader of a session of its own; its umask is 077, its directory ``/``, its standard input ``/dev/null``.
+    It has no open file of ours but those named, and of our environment only what it needs. What it writes goes to the
+    log file, which is made anew with mode 0600.
+
+    Args:
+        argv: the program's absolute path and its arguments.
+        log_file: where its output and errors go.
+        pass_fds: files it inherits, under the same numbers.
+
+    Raises:
+        ProcessError: it could not be started, or the log file not be made. Nothing is left running.
+    """
+    environment = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        log = os.open(log_file, flags, 0o600)
+    except OSError as error:
+        raise ProcessError(f"{log_file}: {error.strerror}") from error
+    try:
+        popen = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=environment,
+            umask=0o077,
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ProcessError(f"{argv[0]} cannot be started: {error.strerror}") from error
+    finally:
+        os.close(log)
+    # A child that ended at once is a zombie until we reap it, which still has its start time.
+    start_time = _read_stat(popen.pid)
+    assert start_time is not None
+    identity = ProcessIdentity(popen.pid, start_time.start_time, read_boot_id())
+    children.add(identity, popen)
+    return identity
+
+
+def listen(path: Path) -> socket.socket:
+    """Make a listening unix socket of mode 0600 for a program to inherit.
+
+    A client can connect from now on and is answered once the program runs; when the program ends, so does the
+    connection. Nobody has to look again and again whether the socket is there yet. A socket file that an ended program
+    left behind is replaced.
+
+    Raises:
+        ProcessError: the socket could not be made.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        # The socket file gets the mode of the unbound socket: it is never wider, and no process-wide umask is needed.
+        os.fchmod(made.fileno(), 0o600)
+        made.bind(os.fspath(path))
+        made.listen(_BACKLOG)
+    except OSError as error:
+        made.close()
+        raise ProcessError(f"{path}: {error.strerror or error}") from error
+    return made
+
+
+def is_listening(path: Path) -> bool:
+    """Tell whether a program listens on a unix socket, be it stopped or busy."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fspath(path))
+        except BlockingIOError:  # the queue of those who want to connect is full
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def find_listener(path: Path, pid_file: Path, *, timeout_s: float = _PID_FILE_S) -> ProcessIdentity | None:
+    """Find the program that listens on a unix socket, by the pid file that it writes; None where nobody listens.
+
+    That the process of the pid file holds the very socket is checked, so that an old pid file misleads nobody.
+
+    Args:
+        path: the socket.
+        pid_file: where the program writes its pid when it starts.
+        timeout_s: seconds that it may take to do so.
+
+    Raises:
+        ProcessError: somebody listens, and cannot be identified.
+    """
+    deadline = time.monotonic() + timeout_s
+    while is_listening(path):
+        with suppress(OSError, ValueError):
+            identity = read_identity(int(pid_file.read_text(encoding="ascii")))
+            if identity is not None and _listening_sockets(path) & _sockets_of(identity.pid):
+                return identity
+        if time.monotonic() >= deadline:
+            raise ProcessError(f"{path}: a program listens there that cannot be identified by {pid_file}")
+        time.sleep(_INTERVAL_S)
+    return None
+
+
+def _listening_sockets(path: Path) -> set[str]:
+    """Return the sockets that listen under a path, as links to them read. Source: proc(5), /proc/net/unix."""
+    found = set()
+    for line in Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and fields[7] == os.fspath(path) and int(fields[3], 16) & _ACCEPTS:
+            found.add(f"socket:[{fields[6]}]")
+    return found
+
+
+def _sockets_of(pid: int) -> set[str]:
+    """Return what the open files of a process are, as their links read."""
+    files = set()
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            files.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return files
+
+
+def set_affinity(thread_id: int, cpus: Collection[int]) -> None:
+    """Bind one thread to some of the node's CPUs; threads that it makes later inherit that.
+
+    Raises:
+        ProcessError: it is gone, or none of the CPUs can be used.
+    """
+    try:
+        os.sched_setaffinity(thread_id, cpus)
+    except OSError as error:
+        raise ProcessError(f"thread {thread_id}: cannot be bound to CPUs {sorted(cpus)}: {error.strerror}") from error
+
+
+def set_process_affinity(pid: int, cpus: Collection[int]) -> None:
+    """Bind all threads of a process to some of the node's CPUs.
+
+    Raises:
+        ProcessError: it is gone, or none of the CPUs can be used.
+    """
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        set_affinity(int(thread), cpus)
+
+
+def read_log_tail(log_file: Path, *, max_bytes: int = 4096) -> str:
+    """Return the end of a log, whole lines where it is longer; empty where there is none."""
+    try:
+        with open(log_file, "rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - max_bytes))
+            tail = log.read(max_bytes)
+    except OSError:
+        return ""
+    if size > max_bytes:
+        tail = tail.partition(b"\n")[2] or tail
+    return tail.decode("utf-8", errors="replace").strip()

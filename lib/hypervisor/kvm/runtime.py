@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is remembered of a running instance, so that any process can take it up again.
+
+It is a description, never a command line: options come and go between versions of QEMU, and what a machine is does
+not. The file is replaced as a whole, after its bytes are on the disk; whoever dies in between leaves the old or the new
+one. It is read strictly, because nobody but hvkit writes it.
+"""
+
+import enum
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn
+
+from hvkit.hypervisor.errors import RuntimeStateError
+from hvkit.hypervisor.kvm.capabilities import Accelerator
+from hvkit.hypervisor.kvm.process import ProcessIdentity
+from hvkit.hypervisor.kvm.topology import Address, Topology
+from hvkit.hypervisor.model import Instance
+
+#: The version of the file's format. One that is newer is refused, one that is older is to be upgraded when read.
+VERSION: Final = 1
+_FORMAT: Final = "hvkit kvm runtime"
+
+
+class Phase(enum.Enum):
+    """How far we were with the instance when this was written.
+
+    Attributes:
+        STARTING: it is being brought up. Where nobody holds its lock, whoever did that has died over it.
+        RUNNING: it was brought up and is on its own.
+        STOPPING: it is being stopped, or was to be.
+        STOPPED: its process has ended and we saw to it.
+    """
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@attrs.frozen(kw_only=True)
+class DeviceRecord:
+    """By which names QEMU knows a disk or a NIC, and where it sits.
+
+    Attributes:
+        uuid: the disk's or the NIC's.
+        device: id of the device.
+        backends: node names of the disk, each before the one that stands on it; or the id of the NIC's netdev.
+        address: its place.
+        ifname: the NIC's tap; empty for everything else.
+    """
+
+    uuid: UUID
+    device: str
+    backends: tuple[str, ...]
+    address: Address
+    ifname: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Runtime:
+    """Everything remembered of one instance.
+
+    Attributes:
+        instance: what was asked for.
+        phase: how far we were.
+        reason: why it is over, for STOPPED; empty otherwise.
+        process: QEMU's process; None before there was one.
+        binary: the QEMU it runs in.
+        qemu_version: that QEMU's version.
+        machine_type: the versioned machine type, also where a family or nothing was asked for.
+        accelerator: what runs the guest's instructions, and why.
+        has_acpi: whether the guest has a power button.
+        has_serial: whether it has a serial console.
+        topology: its buses.
+        devices: its disks and NICs.
+    """
+
+    instance: Instance
+    phase: Phase
+    reason: str = ""
+    process: ProcessIdentity | None = None
+    binary: str
+    qemu_version: tuple[int, int, int]
+    machine_type: str
+    accelerator: Accelerator
+    has_acpi: bool
+    has_serial: bool
+    topology: Topology
+    devices: tuple[DeviceRecord, ...] = ()
+
+    def device(self, uuid: UUID) -> DeviceRecord | None:
+        """Return the record of a disk or a NIC; None where the instance has no such one."""
+        return next((device for device in self.devices if device.uuid == uuid), None)
+
+
+def write_runtime(path: Path, runtime: Runtime) -> None:
+    """Replace what is remembered of an instance.
+
+    After success the new state is on the disk; after failure the old one still is. The caller holds the instance's
+    lock.
+
+    Raises:
+        RuntimeStateError: it could not be written.
+    """
+    data = {"format": _FORMAT, "version": VERSION, **_converter.unstructure(runtime)}
+    text = json.dumps(data, indent=1, allow_nan=False)
+    new = path.with_name(f"{path.name}.new")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(new, path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise RuntimeStateError(runtime.instance.name, str(path), f"cannot be written: {error.strerror}") from error
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_runtime(path: Path, name: str) -> Runtime | None:
+    """Return what is remembered of an instance; None where nothing is.
+
+    Args:
+        path: the runtime file.
+        name: the instance that it has to be about.
+
+    Raises:
+        RuntimeStateError: the file cannot be read, is damaged, or was written by a newer hvkit. The reason names the
+            place in it.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RuntimeStateError(name, str(path), f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RuntimeStateError(name, str(path), f"is damaged: {error}") from error
+    try:
+        runtime = _parse(data)
+    except _Damage as error:
+        raise RuntimeStateError(name, str(path), str(error)) from error
+    if runtime.instance.name != name:
+        raise RuntimeStateError(name, str(path), f"is damaged: it is about instance {runtime.instance.name}")
+    return runtime
+
+
+class _Damage(Exception):
+    """Raised when data is not what we write."""
+
+
+def _parse(data: Any) -> Runtime:
+    if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
+        raise _Damage("is damaged: it does not say what it is")
+    version = data.pop("version", None)
+    if type(version) is not int or version < 1:
+        raise _Damage(f"is damaged: version: {version!r}")
+    if version > VERSION:
+        raise _Damage(f"has version {version} and was written by a newer hvkit; this one reads up to {VERSION}")
+    try:
+        return _converter.structure(data, Runtime)
+    except cattrs.BaseValidationError as error:
+        raise _Damage(f"is damaged: {_describe(error)}") from error
+
+
+_NOTE: Final = re.compile(r"@ (attribute|index) (\S+)$")
+
+
+def _describe(error: BaseException, place: str = "") -> str:
+    """Say where the first misfit is, and what it is: cattrs notes each step on the exception of the step below."""
+    for note in getattr(error, "__notes__", ()):
+        match = _NOTE.search(note)
+        if match:
+            place += f"[{match[2]}]" if match[1] == "index" else f".{match[2]}"
+    if isinstance(error, cattrs.BaseValidationError):
+        return _describe(error.exceptions[0], place)
+    problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return f"{place.lstrip('.')}: {problem}" if place else problem
+
+
+# ---- strict conversion: nothing is coerced, nothing unknown is passed over
+
+
+def _scalar_hook(*kinds: type) -> Callable[[Any, Any], Any]:
+    names = " or ".join(kind.__name__ for kind in kinds)
+
+    def structure_scalar(data: Any, _: Any) -> Any:
+        if type(data) not in kinds:
+            raise TypeError(f"expected {names}, got {type(data).__name__}")
+        return data
+
+    return structure_scalar
+
+
+def _structure_uuid(data: Any, _: Any) -> UUID:
+    if type(data) is not str:
+        raise TypeError(f"expected a UUID, got {type(data).__name__}")
+    return UUID(data)
+
+
+def _class_hook(cls: type) -> Callable[[Any, Any], Any]:
+    structure_members: Callable[[Any, Any], Any] = make_dict_structure_fn(
+        cls, _converter, _cattrs_forbid_extra_keys=True
+    )
+
+    def structure_class(data: Any, _: Any) -> Any:
+        if type(data) is not dict:
+            raise TypeError(f"expected object, got {type(data).__name__}")
+        return structure_members(data, cls)
+
+    return structure_class
+
+
+_converter: Final = cattrs.Converter(detailed_validation=True)
+for _kind in (str, int, bool):
+    _converter.register_structure_hook(_kind, _scalar_hook(_kind))
+_converter.register_structure_hook_func(lambda kind: kind is object, _scalar_hook(str, int, float, bool))
+_converter.register_structure_hook(UUID, _structure_uuid)
+_converter.register_unstructure_hook(UUID, str)
+_converter.register_structure_hook_factory(attrs.has, _class_hook)

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Bring an instance up: all of it, or nothing.
+
+Preparing looks and decides, and makes nothing. Bringing up makes one thing after the other, each with its undoing, and
+keeps what is remembered ahead of what exists: whoever dies here leaves something that the next one can find and end.
+"""
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+
+from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, RuntimeStateError
+from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities, choose_accelerator
+from hvkit.hypervisor.kvm.command_line import build_argv
+from hvkit.hypervisor.kvm.disks import read_block_devices
+from hvkit.hypervisor.kvm.machine import SERIAL_ID, MachinePlan, MachineSockets, plan_machine
+from hvkit.hypervisor.kvm.network import NetworkError, Tap, make_tap, plan_tap_name
+from hvkit.hypervisor.kvm.parameters import TABLE, CpuSet
+from hvkit.hypervisor.kvm.paths import InstancePaths
+from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
+from hvkit.hypervisor.kvm.process import (
+    Process,
+    ProcessError,
+    ProcessIdentity,
+    describe_exit,
+    listen,
+    open_process,
+    read_log_tail,
+    set_affinity,
+    set_process_affinity,
+    spawn,
+)
+from hvkit.hypervisor.kvm.runtime import DeviceRecord, Phase, Runtime, write_runtime
+from hvkit.hypervisor.model import Instance, InstanceState, Nic
+from hvkit.qmp import ConnectError, ConnectionLost, QmpConnection, QmpError
+from hvkit.qmp.schema import Cont, DeviceAdd, QueryCpusFast, QueryName, QueryUuid
+
+#: Seconds from the start of the process to its monitor's first answer. Taking the guest's memory beforehand is slow.
+_GREETING_S: Final = 60.0
+#: How a QEMU that did not come up is ended: it has nothing to write out, since its guest never ran.
+_UNDO_SIGNALS: Final = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 10.0))
+#: Seconds in which a process whose monitor went away is expected to end.
+_END_S: Final = 2.0
+
+
+class _Mistaken(Exception):
+    """Raised when the machine that answers is not the one that was started."""
+
+
+@attrs.frozen(kw_only=True)
+class Preparation:
+    """What was found out about an instance that is to be started.
+
+    Attributes:
+        instance: the instance.
+        parameters: its parameters, filled and checked.
+        capabilities: of the QEMU program.
+        accelerator: what will run the guest's instructions.
+        block_devices: uuids of the disks that are block devices.
+    """
+
+    instance: Instance
+    parameters: Mapping[str, Any]
+    capabilities: Capabilities
+    accelerator: Accelerator
+    block_devices: frozenset[UUID]
+
+
+def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
+    """Look at everything that an instance needs on this node. Makes nothing.
+
+    Args:
+        instance: what is to be started.
+        cache_dir: where to keep what a QEMU program can do; None: nowhere.
+
+    Raises:
+        ParameterError: a parameter or a disk cannot be used.
+        InstanceStartError: the program is not QEMU, or too old.
+    """
+    parameters = TABLE.validate(instance.parameters)
+    block_devices = read_block_devices(instance.disks)
+    try:
+        capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
+    except InstanceStartError as error:
+        raise InstanceStartError(instance.name, error.reason, error.log) from error
+    return Preparation(
+        instance=instance,
+        parameters=parameters,
+        capabilities=capabilities,
+        accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
+        block_devices=block_devices,
+    )
+
+
+def bring_up(preparation: Preparation, paths: InstancePaths, *, start_paused: bool) -> None:
+    """Start the QEMU of an instance, make sure that it is the right one, and let it run.
+
+    The caller holds the instance's lock, its directory is there and nothing of an earlier life is. After failure its
+    process and taps are gone, and all of its files.
+
+    Raises:
+        InstanceStartError: it did not come up; carries the end of what QEMU said.
+        ParameterError: the machine cannot be planned.
+        InstanceStateError: it did not come up, and its process cannot be ended. It is remembered.
+    """
+    process = None
+    try:
+        launch = _launch(preparation, paths)
+        process = open_process(launch.identity)
+        if process is None:
+            raise ProcessError(describe_exit(launch.identity))
+        _let_run(launch, process, paths, start_paused=start_paused)
+    except BaseException as error:
+        failure = _explain(error, process, preparation, paths)
+        _unmake(process, paths)
+        if failure is None:
+            raise
+        raise failure from error
+    finally:
+        if process is not None:
+            process.close()
+
+
+@attrs.frozen
+class _Launch:
+    """A QEMU that was started: what it is to be, what is to be remembered of it, and its process."""
+
+    plan: MachinePlan
+    runtime: Runtime
+    identity: ProcessIdentity
+
+
+def _launch(preparation: Preparation, paths: InstancePaths) -> _Launch:
+    """Make what QEMU inherits, note down what will be, and start QEMU."""
+    instance = preparation.instance
+    with ExitStack() as inherited:
+        sockets = _make_sockets(preparation.parameters, paths, inherited)
+        taps = {nic.uuid: _make_tap(nic, inherited) for nic in instance.nics if nic.mode == "tap"}
+        plan = plan_machine(
+            instance,
+            preparation.parameters,
+            preparation.capabilities,
+            preparation.accelerator,
+            sockets,
+            {uuid: tap.descriptor for uuid, tap in taps.items()},
+            block_devices=preparation.block_devices,
+        )
+        runtime = _describe(instance, plan, preparation.capabilities, taps)
+        write_runtime(paths.runtime_file, runtime)
+        ends = (sockets.control, sockets.watch, sockets.serial, sockets.agent)
+        descriptors = [*(each for each in ends if isinstance(each, int)), *(tap.descriptor for tap in taps.values())]
+        return _Launch(plan, runtime, spawn(build_argv(plan), log_file=paths.log_file, pass_fds=descriptors))
+
+
+def _make_sockets(parameters: Mapping[str, Any], paths: InstancePaths, inherited: ExitStack) -> MachineSockets:
+    def make(path: Path) -> int:
+        return inherited.enter_context(listen(path)).fileno()
+
+    return MachineSockets(
+        control=make(paths.control_socket),
+        watch=make(paths.watch_socket),
+        serial=make(paths.serial_socket) if parameters["serial_console"] else None,
+        agent=make(paths.agent_socket) if parameters["use_guest_agent"] else None,
+        pid_file=str(paths.pid_file),
+    )
+
+
+def _make_tap(nic: Nic, inherited: ExitStack) -> Tap:
+    tap = make_tap(nic.ifname or plan_tap_name(nic.uuid), bridge=nic.link)
+    inherited.callback(os.close, tap.descriptor)
+    return tap
+
+
+def _describe(instance: Instance, plan: MachinePlan, capabilities: Capabilities, taps: Mapping[UUID, Tap]) -> Runtime:
+    disks = [
+        DeviceRecord(uuid=disk.uuid, device=_id(disk.device), backends=disk.node_names, address=disk.address)
+        for disk in plan.disks
+    ]
+    nics = [
+        DeviceRecord(
+            uuid=nic.uuid,
+            device=_id(nic.device),
+            backends=(nic.netdev.id,),
+            address=nic.address,
+            ifname=taps[nic.uuid].name if nic.uuid in taps else "",
+        )
+        for nic in plan.nics
+    ]
+    return Runtime(
+        instance=instance,
+        phase=Phase.STARTING,
+        binary=plan.binary,
+        qemu_version=capabilities.version,
+        machine_type=plan.machine.name,
+        accelerator=plan.accelerator,
+        has_acpi=plan.has_acpi,
+        has_serial=any(chardev.id == SERIAL_ID for chardev in plan.chardevs),
+        topology=plan.topology,
+        devices=(*disks, *nics),
+    )
+
+
+def _id(device: DeviceAdd) -> str:
+    assert device.id is not None
+    return device.id
+
+
+def _let_run(launch: _Launch, process: Process, paths: InstancePaths, *, start_paused: bool) -> None:
+    """Check the machine that came up, configure it and let it run, each noted down before it is done."""
+    runtime = attrs.evolve(launch.runtime, process=process.identity)
+    write_runtime(paths.runtime_file, runtime)
+    with ExitStack() as stack:
+        monitor = QmpConnection(paths.control_socket)
+        stack.callback(monitor.close)
+        monitor.connect(timeout=_GREETING_S)
+        _check_identity(monitor, runtime.instance)
+        _bind_to_cpus(monitor, process, launch.plan.processors.affinity)
+        # From here on the guest may have run: whoever finds this must not take it for a start that can be undone.
+        write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.RUNNING))
+        if not start_paused:
+            monitor.execute(Cont())
+
+
+def _check_identity(monitor: QmpConnection, instance: Instance) -> None:
+    """Make sure that it is our machine that answers.
+
+    Raises:
+        _Mistaken: it is another one.
+    """
+    uuid = monitor.execute(QueryUuid()).UUID
+    name = monitor.execute(QueryName()).name
+    if (uuid, name) != (str(instance.uuid), instance.name):
+        raise _Mistaken(f"the machine that answers calls itself {name}, with uuid {uuid}")
+
+
+def _bind_to_cpus(monitor: QmpConnection, process: Process, affinity: Sequence[CpuSet]) -> None:
+    """Bind the whole instance, or each of its processors, while none of them runs yet."""
+    if len(affinity) == 1:
+        if affinity[0] is not None:
+            set_process_affinity(process.identity.pid, affinity[0])
+        return
+    for processor in monitor.execute(QueryCpusFast()):
+        cpus = affinity[processor.cpu_index]
+        if cpus is not None:
+            set_affinity(processor.thread_id, cpus)
+
+
+def _explain(
+    error: BaseException, process: Process | None, preparation: Preparation, paths: InstancePaths
+) -> InstanceStartError | None:
+    """Say what kept an instance from coming up; None where the error says that itself."""
+    if not isinstance(error, (ProcessError, NetworkError, QmpError, RuntimeStateError, _Mistaken)):
+        return None
+    reason = str(error)
+    # A monitor that goes away is how a QEMU that gives up is noticed; why is in its log.
+    if process is not None and process.wait(_END_S if isinstance(error, (ConnectError, ConnectionLost)) else 0):
+        reason = describe_exit(process.identity)
+    return InstanceStartError(preparation.instance.name, reason, read_log_tail(paths.log_file))
+
+
+def _unmake(process: Process | None, paths: InstancePaths) -> None:
+    if process is not None and not process.end(_UNDO_SIGNALS):
+        raise InstanceStateError(
+            paths.name,
+            InstanceState.UNRESPONSIVE.value,
+            f"it did not come up, and process {process.identity.pid} cannot be ended: the kernel holds it",
+        )
+    paths.remove()

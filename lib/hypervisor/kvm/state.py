@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What an instance is doing, from three witnesses: what is remembered, its process, and what QEMU says.
+
+Whoever looks changes nothing and takes no lock, so that a look is possible whatever else is going on.
+"""
+
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from hvkit.errors import HypervisorError
+from hvkit.hypervisor.kvm.locks import is_locked
+from hvkit.hypervisor.kvm.monitors import connect_monitor
+from hvkit.hypervisor.kvm.paths import InstancePaths
+from hvkit.hypervisor.kvm.process import (
+    Process,
+    children,
+    describe_exit,
+    find_listener,
+    is_listening,
+    open_process,
+    read_boot_id,
+    read_log_tail,
+)
+from hvkit.hypervisor.kvm.runtime import Phase, Runtime
+from hvkit.hypervisor.model import InstanceInfo, InstanceState
+from hvkit.qmp import CommandError, QmpError
+from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.schema import QueryBalloon, QueryStatus
+
+#: What each status of QEMU means for the instance. One that is newer than this table is told from `running` alone.
+#: Source: QAPI module `run-state`, definition `RunState`.
+_STATES: Final = {
+    "colo": (InstanceState.RUNNING, ""),
+    "debug": (InstanceState.PAUSED, "a debugger stopped it"),
+    "finish-migrate": (InstanceState.MIGRATING, "the last of it is being sent"),
+    "guest-panicked": (InstanceState.CRASHED, "the guest panicked"),
+    "inmigrate": (InstanceState.MIGRATING, "it waits for its source"),
+    "internal-error": (InstanceState.CRASHED, "QEMU met an error that it cannot go on after"),
+    "io-error": (InstanceState.PAUSED, "a disk failed or is full"),
+    "paused": (InstanceState.PAUSED, ""),
+    "postmigrate": (InstanceState.MIGRATING, "it was sent away"),
+    "prelaunch": (InstanceState.PAUSED, "it has not run yet"),
+    "restore-vm": (InstanceState.PAUSED, "a snapshot is being restored"),
+    "running": (InstanceState.RUNNING, ""),
+    "save-vm": (InstanceState.PAUSED, "a snapshot is being saved"),
+    "shutdown": (InstanceState.SHUTDOWN, "the guest shut down"),
+    "suspended": (InstanceState.PAUSED, "the guest sleeps"),
+    "watchdog": (InstanceState.PAUSED, "the watchdog stopped it"),
+}
+
+_MIB: Final = 1 << 20
+
+
+@attrs.frozen
+class _Sight:
+    """The part of an instance's information that is not remembered."""
+
+    state: InstanceState
+    reason: str = ""
+    pid: int | None = None
+    memory_mib: int | None = None
+
+
+@attrs.frozen
+class _Answer:
+    """What QEMU says of its machine."""
+
+    status: str
+    is_running: bool
+    memory_mib: int | None
+
+
+def look(runtime: Runtime, paths: InstancePaths, *, timeout_s: float, is_ours: bool = False) -> InstanceInfo:
+    """Return what an instance is doing.
+
+    Args:
+        runtime: what is remembered of it.
+        paths: its files.
+        timeout_s: seconds that its monitors have to answer.
+        is_ours: whether the caller holds the instance's lock, so that nobody else can be working on it.
+    """
+    sight = _look_at_start(runtime, paths, is_ours) if runtime.phase is Phase.STARTING else None
+    sight = sight or _look_at_process(runtime, paths, timeout_s)
+    instance = runtime.instance
+    return InstanceInfo(
+        name=instance.name,
+        uuid=instance.uuid,
+        state=sight.state,
+        reason=sight.reason,
+        pid=sight.pid,
+        memory_mib=instance.memory_mib if sight.memory_mib is None else sight.memory_mib,
+        vcpus=instance.vcpus,
+    )
+
+
+def _look_at_start(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _Sight:
+    pid = runtime.process.pid if runtime.process else None
+    if is_ours or not is_locked(paths.lock_file):
+        return _Sight(InstanceState.CRASHED, "its start was interrupted", pid)
+    return _Sight(InstanceState.PAUSED, "it is being started", pid)
+
+
+def _look_at_process(runtime: Runtime, paths: InstancePaths, timeout_s: float) -> _Sight:
+    process = find_process(runtime, paths)
+    if process is None:
+        return _without_process(runtime, paths)
+    with process:
+        answer = _ask(paths, process, timeout_s)
+        if process.wait(0):
+            return _without_process(runtime, paths)
+        return _with_process(answer, process)
+
+
+def describe_damage(paths: InstancePaths, damage: HypervisorError) -> InstanceInfo:
+    """Return what can be said of an instance that nothing sensible is remembered of.
+
+    It is over if nobody listens on its control monitor, which lasts exactly as long as its QEMU.
+    """
+    is_there = is_listening(paths.control_socket)
+    return InstanceInfo(
+        name=paths.name,
+        uuid=UUID(int=0),
+        state=InstanceState.UNRESPONSIVE if is_there else InstanceState.CRASHED,
+        reason=str(damage),
+        memory_mib=0,
+        vcpus=0,
+    )
+
+
+def find_process(runtime: Runtime | None, paths: InstancePaths) -> Process | None:
+    """Get hold of an instance's process; None where it has none any more.
+
+    Args:
+        runtime: what is remembered of it; None where that cannot be read.
+        paths: its files.
+
+    Raises:
+        ProcessError: it has one, and which cannot be found out.
+    """
+    if runtime is not None and runtime.process is not None:
+        return open_process(runtime.process)
+    if runtime is not None and runtime.phase is not Phase.STARTING:
+        return None
+    identity = find_listener(paths.control_socket, paths.pid_file)
+    return None if identity is None else open_process(identity)
+
+
+def _ask(paths: InstancePaths, process: Process, timeout_s: float) -> _Answer | None:
+    """Ask QEMU what its machine is doing; None where it does not say.
+
+    The watchers' monitor comes first: the control monitor may be in use by one of us for as long as a guest takes to
+    shut down.
+    """
+    deadline = Deadline(timeout_s)
+    try:
+        monitor = connect_monitor((paths.watch_socket, paths.control_socket), process, timeout_s=timeout_s)
+    except QmpError:
+        return None
+    try:
+        status = monitor.execute(QueryStatus(), timeout=max(deadline.remaining_s(), 0.1))
+        try:
+            actual = monitor.execute(QueryBalloon(), timeout=max(deadline.remaining_s(), 0.1)).actual
+        except CommandError:  # it has no balloon, or not yet
+            return _Answer(status.status, status.running, None)
+        return _Answer(status.status, status.running, actual // _MIB)
+    except QmpError:
+        return None
+    finally:
+        monitor.close()
+
+
+def _with_process(answer: _Answer | None, process: Process) -> _Sight:
+    pid = process.identity.pid
+    if answer is not None:
+        by_running = InstanceState.RUNNING if answer.is_running else InstanceState.PAUSED
+        state, reason = _STATES.get(answer.status, (by_running, f"QEMU says: {answer.status}"))
+        return _Sight(state, reason, pid, answer.memory_mib)
+    if process.is_stopped:
+        return _Sight(InstanceState.UNRESPONSIVE, "its process was stopped by a signal", pid)
+    return _Sight(InstanceState.UNRESPONSIVE, "its process is there, and no monitor answers", pid)
+
+
+def _without_process(runtime: Runtime, paths: InstancePaths) -> _Sight:
+    """Tell a good end from a bad one: QEMU removes its pid file when it ends in good order, not when it is killed."""
+    if runtime.phase is Phase.STOPPED:
+        return _Sight(InstanceState.SHUTDOWN, runtime.reason)
+    if runtime.phase is Phase.STOPPING:
+        return _Sight(InstanceState.SHUTDOWN, "it ended while it was being stopped")
+    process = runtime.process
+    if process is not None and process.boot_id != read_boot_id():
+        return _Sight(InstanceState.CRASHED, "the node was restarted")
+    status = children.exit_status(process) if process is not None else None
+    if status == 0 or (status is None and not paths.pid_file.exists()):
+        return _Sight(InstanceState.SHUTDOWN, "QEMU ended in good order")
+    reason = describe_exit(process) if process is not None else "QEMU is gone"
+    last_words = read_log_tail(paths.log_file).rpartition("\n")[2]
+    return _Sight(InstanceState.CRASHED, f"{reason}: {last_words}" if last_words else reason)
