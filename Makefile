@@ -36,7 +36,7 @@ types: setup-dev ## mypy, strict
 
 layers: setup-dev ## import-linter: imports point down
 	$(SECTION) layers
-	@$(BIN)/lint-imports --config setup.cfg --cache-dir build/cache/import-linter
+	@$(BIN)/lint-imports --no-logo --config setup.cfg --cache-dir build/cache/import-linter
 
 schema: setup-dev ## write lib/qmp/schema again from tools/qapi/qapi-facts.json
 	@$(BIN)/python -m tools.qapi
