@@ -66,7 +66,9 @@ class QmpConnection:
         """
         if self._session is not None and self._session.state is not State.ENDED:
             raise ProgrammerError(f"{self._path}: connect() on a connection that is open")
-        deadline = Deadline(_first(timeout, self._timeout, QUICK_S))
+        if timeout is None:
+            timeout = QUICK_S if self._timeout is None else self._timeout
+        deadline = Deadline(timeout)
         self._session = None
         session = Session(self._open(deadline))
         session.negotiate(deadline)
@@ -122,6 +124,11 @@ class QmpConnection:
             raise ProgrammerError(f"{self._path}: {what} before connect()")
         return session
 
+    def _deadline(self, command: str, timeout: float | None) -> Deadline:
+        if timeout is None:
+            timeout = self._timeout
+        return Deadline(deadline_for(command) if timeout is None else timeout)
+
     # ---- commands
 
     @overload
@@ -171,7 +178,7 @@ class QmpConnection:
         exchange = session.exchange(
             name,
             lambda protocol: protocol.open_exchange(name, plain),
-            Deadline(_first(timeout, self._timeout, deadline_for(name))),
+            self._deadline(name, timeout),
             has_reply=has_reply,
         )
         if not has_reply:
@@ -202,7 +209,7 @@ class QmpConnection:
         exchange = session.exchange(
             name,
             lambda protocol: protocol.open_raw_exchange(message.data),
-            Deadline(_first(timeout, self._timeout, deadline_for(name))),
+            self._deadline(name, timeout),
         )
         reply = exchange.raw_reply()
         if "id" not in message:
@@ -250,8 +257,3 @@ class QmpConnection:
             ProgrammerError: there is no connection.
         """
         return [to_event(notice) for notice in self._open_session("take_events()").take_unclaimed()]
-
-
-def _first(*values: float | None) -> float:
-    """Return the first value that is given."""
-    return next(value for value in values if value is not None)

@@ -8,6 +8,7 @@ Hooks are made when a type is first met, so that one query does not pay for the 
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -83,7 +84,9 @@ def _is_list(kind: Any) -> bool:
     return get_origin(kind) is list
 
 
+@functools.cache
 def _hook_for(kind: Any) -> Hook:
+    """Return the hook of a type; cattrs' own look-up takes as long as structuring a small reply."""
     return converter.get_structure_hook(kind)
 
 

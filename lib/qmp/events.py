@@ -28,11 +28,11 @@ DEFAULT_MAXSIZE = 10_000
 class EventSource(Protocol):
     """What a subscription needs of its connection."""
 
-    def wait_for_event(self, queue: deque[dict[str, Any]], deadline: Deadline) -> bool:
-        """Wait until the queue holds something; False when the deadline passed.
+    def wait_for_event(self, subscription: Subscription[Any], deadline: Deadline) -> bool:
+        """Wait until a subscription is ready; False when the deadline passed.
 
         Raises:
-            ConnectionLost: the connection ended and the queue is empty.
+            ConnectionLost: the connection ended and it is not.
         """
 
     def unsubscribe(self, subscription: Subscription[Any]) -> None:
@@ -65,6 +65,11 @@ class Subscription(Generic[E]):
         self._source = source
         self._match = match
         self._queue: deque[dict[str, Any]] = deque(maxlen=maxsize)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether an event is there to be taken."""
+        return bool(self._queue)
 
     def offer(self, notice: dict[str, Any]) -> bool:
         """Take a notice if it is of a wanted type; called by the connection, under its lock."""
@@ -105,7 +110,7 @@ class Subscription(Generic[E]):
 
     def _next(self, predicate: Callable[[E], bool], timeout: float | None) -> E:
         deadline = Deadline(float("inf") if timeout is None else timeout)
-        while self._source.wait_for_event(self._queue, deadline):
+        while self._source.wait_for_event(self, deadline):
             try:
                 notice = self._queue.popleft()
             except IndexError:  # another thread of the same subscription took it

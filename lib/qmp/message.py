@@ -45,7 +45,10 @@ def decode(line: bytes) -> dict[str, Any]:
         DataError: the line is not a JSON object in UTF-8.
     """
     try:
-        message = _decoder.decode(str(line, "utf-8"))
+        text = str(line.strip(), "utf-8")
+        message, end = _decoder.raw_decode(text)  # decode() itself runs two regular expressions for the white space
+        if end != len(text):
+            raise ValueError(f"more after a value of {end} characters")
     except (ValueError, RecursionError) as error:
         # The text of these errors shows a position and at most a byte, never the content.
         raise DataError("", f"not JSON: {str(error) or type(error).__name__}") from None

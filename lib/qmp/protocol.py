@@ -65,22 +65,30 @@ class Exchange:
         request_id: the id that it travels with.
         reply: the whole reply message; None until it is there.
         error: why there will be no reply; None while there may be one.
+        is_ready: there is a reply, or an error in its place.
         is_given_up: nobody waits for it any more.
     """
 
-    __slots__ = ("command", "error", "is_given_up", "reply", "request_id")
+    __slots__ = ("command", "error", "is_given_up", "is_ready", "reply", "request_id")
 
     def __init__(self, command: str, request_id: Any) -> None:
         self.command = command
         self.request_id = request_id
         self.reply: dict[str, Any] | None = None
         self.error: QmpError | None = None
+        self.is_ready = False
         self.is_given_up = False
 
-    @property
-    def is_over(self) -> bool:
-        """Whether there is a reply, or there will not be one."""
-        return self.reply is not None or self.error is not None
+    def succeed(self, reply: dict[str, Any]) -> None:
+        """Note the reply; an error reply is one, too."""
+        self.reply = reply
+        self.is_ready = True
+
+    def fail(self, error: QmpError) -> None:
+        """Note why there will be no reply; of several reasons the first counts."""
+        if not self.is_ready:
+            self.error = error
+            self.is_ready = True
 
     def raw_reply(self) -> dict[str, Any]:
         """Return the whole reply message, an error reply too.
@@ -91,7 +99,7 @@ class Exchange:
         if self.reply is not None:
             return self.reply
         if self.error is None:
-            raise ProgrammerError(f"{self.command}: asked for the reply of an exchange that is not over")
+            raise ProgrammerError(f"{self.command}: asked for the reply of an exchange that is not ready")
         raise self.error
 
     def result(self) -> Any:
@@ -329,7 +337,7 @@ class Protocol:
         if exchange.is_given_up or exchange.error is not None:
             log.info("dropped the late reply to %s", exchange.command)
             return
-        exchange.reply = message
+        exchange.succeed(message)
         if self.state is State.NEGOTIATING:
             self._end_negotiation(exchange)
 
@@ -365,8 +373,7 @@ class Protocol:
     def _fail_all(self, error: QmpError) -> None:
         """Fail every exchange in flight, each with an error of its own: different threads will raise them."""
         for exchange in self._in_flight.values():
-            if exchange.error is None:
-                exchange.error = type(error)(*error.args)
+            exchange.fail(type(error)(*error.args))
 
 
 def _complaint(message: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ not read keeps nobody but those who send.
 from __future__ import annotations
 
 import threading
+import typing
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,6 +23,35 @@ from hvkit.qmp.transport import Transport
 
 #: How many events that no subscription wanted are kept.
 _UNCLAIMED_EVENTS: Final = 1000
+
+
+class Awaited(typing.Protocol):
+    """What a thread can wait for; becomes ready while the session's lock is held."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the wait is over."""
+
+
+class _Beyond:
+    """The end of a state of the protocol."""
+
+    def __init__(self, protocol: Protocol, state: State) -> None:
+        self._protocol = protocol
+        self._state = state
+
+    @property
+    def is_ready(self) -> bool:
+        return self._protocol.state is not self._state
+
+
+class _Never:
+    """What does not come: a wait for it reads what there is to read."""
+
+    is_ready = False
+
+
+_NEVER: Final = _Never()
 
 
 class Session:
@@ -70,7 +100,7 @@ class Session:
         protocol = self._protocol
         for state, missing in ((State.GREETING, "greeting"), (State.NEGOTIATING, "answer to qmp_capabilities")):
             try:
-                arrived = self._wait(lambda state=state: protocol.state is not state, deadline)  # type: ignore[misc]
+                arrived = self._wait(_Beyond(protocol, state), deadline)
                 if arrived and (data := protocol.data_to_send()):
                     self._is_sending = True
                     self._send(data, deadline)
@@ -161,7 +191,7 @@ class Session:
     def _wait_for_reply(self, exchange: Exchange, deadline: Deadline) -> None:
         is_there = False
         try:
-            is_there = self._wait(lambda: exchange.is_over, deadline)
+            is_there = self._wait(exchange, deadline)
         finally:
             if not is_there:
                 with self._lock:
@@ -197,33 +227,33 @@ class Session:
 
     # ---- receiving
 
-    def _wait(self, is_done: Callable[[], bool], deadline: Deadline) -> bool:
-        """Wait until something is done, reading for everybody unless somebody else does.
+    def _wait(self, awaited: Awaited, deadline: Deadline) -> bool:
+        """Wait until something is ready, reading for everybody unless somebody else does.
 
         Returns:
             False when the deadline passed.
 
         Raises:
-            ConnectionLost: the session ended and it is not done.
+            ConnectionLost: the session ended and it is not ready.
         """
         while True:
             me = object()
             try:
                 with self._lock:
-                    if is_done():
+                    if awaited.is_ready:
                         return True
                     if self._protocol.state is State.ENDED:
                         raise self._lost()
                     if self._reader is not None:
                         if not self._sleep(deadline):
-                            return is_done()
+                            return awaited.is_ready
                         continue
                     self._reader = me
                 data = self._transport.receive(deadline)
                 with self._lock:
                     self._reader = None
                     self._absorb(data)
-                    if data is None and not is_done():
+                    if data is None and not awaited.is_ready:
                         return False
             except OSError as error:
                 self._release_reader(me)
@@ -302,13 +332,13 @@ class Session:
             if subscription in self._subscriptions:
                 self._subscriptions.remove(subscription)
 
-    def wait_for_event(self, queue: deque[dict[str, Any]], deadline: Deadline) -> bool:
-        """Wait until a subscription's queue holds something; False when the deadline passed.
+    def wait_for_event(self, subscription: Subscription[Any], deadline: Deadline) -> bool:
+        """Wait until a subscription has an event; False when the deadline passed.
 
         Raises:
-            ConnectionLost: the session ended and the queue is empty.
+            ConnectionLost: the session ended and there is none.
         """
-        return self._wait(lambda: bool(queue), deadline)
+        return self._wait(subscription, deadline)
 
     def take_unclaimed(self) -> list[dict[str, Any]]:
         """Take the notices that no subscription wanted, after reading what has come.
@@ -317,7 +347,7 @@ class Session:
             ConnectionLost: the session ended and there are none.
         """
         try:
-            self._wait(lambda: False, Deadline(0))
+            self._wait(_NEVER, Deadline(0))
         except ConnectionLost:
             if not self._unclaimed:
                 raise

@@ -158,7 +158,7 @@ def test_a_late_reply_is_dropped(echoes_ids: bool) -> None:
     late_reply = {"return": "late", **({"id": late_request["id"]} if echoes_ids else {})}
     reply = {"return": "right", **({"id": request["id"]} if echoes_ids else {})}
     protocol.receive_data(line(late_reply))
-    assert not exchange.is_over
+    assert not exchange.is_ready
     protocol.receive_data(line(reply))
     assert exchange.result() == "right"
 
@@ -170,7 +170,7 @@ def test_an_answered_id_is_not_used_for_the_next_command() -> None:
     following, _ = start(protocol)
     protocol.receive_data(line({"return": "again", "id": request["id"]}))
     assert exchange.result() == 1
-    assert not following.is_over
+    assert not following.is_ready
 
 
 def test_ids_are_short_and_never_in_use_twice() -> None:
@@ -189,7 +189,7 @@ def test_a_reply_to_nobody_is_dropped(stray_id: Any) -> None:
         protocol.receive_data(line({"return": {}, "id": request["id"]}))
         exchange, request = start(protocol)
     protocol.receive_data(line({"return": "wrong", "id": stray_id}))
-    assert not exchange.is_over
+    assert not exchange.is_ready
     protocol.receive_data(line({"return": "right", "id": 1}))
     assert exchange.result() == "right"
 
@@ -234,7 +234,7 @@ def test_garbage_fails_what_is_in_flight_and_nothing_else(garbage: bytes) -> Non
         exchange.result()
     following, following_request = start(protocol)
     protocol.receive_data(line({"return": "late", "id": request["id"]}))
-    assert not following.is_over
+    assert not following.is_ready
     protocol.receive_data(line({"return": "right", "id": following_request["id"]}))
     assert following.result() == "right"
 
@@ -395,12 +395,12 @@ def test_any_order_of_replies_and_timeouts_matches_a_model(steps: list[str], ech
             answered, exchange, request = waiting.pop(0)
             was_given_up = exchange.is_given_up
             protocol.receive_data(line({"return": answered, **({"id": request["id"]} if echoes_ids else {})}))
-            assert exchange.is_over is not was_given_up
+            assert exchange.is_ready is not was_given_up
             finished.append((answered, exchange))
     for answered, exchange in finished:
         assert exchange.reply is None or exchange.reply["return"] == answered
     for _, exchange, _ in waiting:
-        assert not exchange.is_over
+        assert not exchange.is_ready
 
 
 # ---- the log
