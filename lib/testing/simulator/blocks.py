@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The block nodes of a simulated machine: what stands on what, and who uses it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import attrs
+
+from hvkit.qmp.schema import BlockdevCacheInfo, BlockDeviceInfo, BlockdevOptions, ImageInfo
+from hvkit.testing.simulator.refusal import Refusal
+
+#: Drivers that open a file of the host by its name.
+_FILE_DRIVERS = frozenset({"file", "host_device", "host_cdrom"})
+_NAME_LENGTH = 31
+
+
+class Image(Protocol):
+    """An open file of the host, as `hvkit.testing.simulator.images` makes them."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def actual_size(self) -> int: ...
+    @property
+    def qcow2_size(self) -> int | None: ...
+    def lock(self, *, is_shared: bool) -> None: ...
+    def unlock(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@attrs.define(kw_only=True, eq=False)
+class Node:
+    """A block node.
+
+    Attributes:
+        name: its node name, its own or given by us.
+        driver: format or protocol.
+        is_read_only: whether it refuses to be written to.
+        is_unnamed: it was described inside the node above, and goes with it.
+        child: the node it stands on; None for a protocol node.
+        image: the file it has open; None where it has none.
+        size: of what it shows, in bytes.
+        device: id of the device that uses it; empty for none.
+    """
+
+    name: str
+    driver: str
+    is_read_only: bool
+    is_unnamed: bool
+    child: "Node | None"
+    image: Image | None
+    size: int
+    device: str = ""
+
+    @property
+    def chain(self) -> Iterator["Node"]:
+        """This node and those below it."""
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.child
+
+    @property
+    def filename(self) -> str:
+        """The file at the bottom."""
+        return next((node.image.path for node in self.chain if node.image is not None), "")
+
+
+class BlockGraph:
+    """All nodes of a machine.
+
+    Args:
+        open_image: opens a file of the host by path, read-only or not.
+    """
+
+    def __init__(self, open_image: Callable[..., Image]) -> None:
+        self._open_image = open_image
+        self._nodes: dict[str, Node] = {}
+        self._unnamed_count = 0
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes.values())
+
+    def add(self, options: BlockdevOptions) -> Node:
+        """Add a node.
+
+        Raises:
+            Refusal: its name is taken, its file cannot be opened or is not of its format.
+        """
+        if options.node_name is None:
+            raise Refusal("'node-name' must be specified for the root node")
+        return self._add(options, is_unnamed=False)
+
+    def _add(self, options: BlockdevOptions, *, is_unnamed: bool) -> Node:
+        name = options.node_name
+        if name is None:
+            name = self._make_name()  # begins with a character that nobody else's name may begin with
+        elif not name[:1].isalpha():
+            raise Refusal(f"Invalid node-name: '{name}'")
+        elif len(name) > _NAME_LENGTH:
+            raise Refusal("Node name too long")
+        if name in self._nodes:
+            raise Refusal(f"Duplicate nodes with node-name='{name}'")
+        is_read_only = bool(options.read_only)
+        child, image = None, None
+        if options.driver in _FILE_DRIVERS:
+            image = self._open_image(getattr(options, "filename", ""), is_read_only=is_read_only)
+            size = image.size
+        else:
+            child = self._find_child(getattr(options, "file", None))
+            size = _size_on(child, options) if child else getattr(options, "size", None) or 0
+        node = Node(
+            name=name,
+            driver=options.driver,
+            is_read_only=is_read_only,
+            is_unnamed=is_unnamed,
+            child=child,
+            image=image,
+            size=size,
+        )
+        self._nodes[name] = node
+        return node
+
+    def _make_name(self) -> str:
+        self._unnamed_count += 1
+        return f"#block{self._unnamed_count:03d}"
+
+    def _find_child(self, reference: Any) -> Node | None:
+        if reference is None:
+            return None
+        if isinstance(reference, str):
+            return self.find(reference)
+        return self._add(reference, is_unnamed=reference.node_name is None)
+
+    def find(self, name: str) -> Node:
+        """Return the node of a name.
+
+        Raises:
+            Refusal: there is none.
+        """
+        if name not in self._nodes:
+            raise Refusal(f"Cannot find device='{name}' nor node-name='{name}'")
+        return self._nodes[name]
+
+    def remove(self, name: str) -> None:
+        """Remove a node and what was described inside it.
+
+        Raises:
+            Refusal: there is none, or something uses it.
+        """
+        if name not in self._nodes:
+            raise Refusal(f"Failed to find node with node-name='{name}'")
+        node = self._nodes[name]
+        if node.device:
+            raise Refusal(f"Node {name} is in use")
+        if any(other.child is node for other in self):
+            raise Refusal(f"Block device {name} is in use")
+        while True:
+            del self._nodes[node.name]
+            if node.image is not None:
+                node.image.close()
+            if node.child is None or not node.child.is_unnamed:
+                return
+            node = node.child
+
+    def attach(self, name: str, device: str, *, is_shared: bool) -> None:
+        """Give a node to a device, and lock the file below it.
+
+        Raises:
+            Refusal: there is no such node, or somebody has it already.
+        """
+        node = self._nodes.get(name)
+        if node is None:
+            raise Refusal(f"Property 'virtio-blk-device.drive' can't find value '{name}'")
+        if node.device:
+            raise Refusal(
+                f"Permission conflict on node '{name}': permissions 'write' are both required by block device "
+                f"'{node.device}' and unshared by block device '{device}'."
+            )
+        for below in node.chain:
+            if below.image is not None:
+                below.image.lock(is_shared=is_shared or node.is_read_only)
+        node.device = device
+
+    def detach(self, device: str) -> None:
+        """Take all nodes from a device, and unlock their files."""
+        for node in self:
+            if device and node.device == device:
+                node.device = ""
+                for below in node.chain:
+                    if below.image is not None:
+                        below.image.unlock()
+
+    def resize(self, name: str, size: int) -> None:
+        """Let a node show another size; the host's file stays as it is.
+
+        Raises:
+            Refusal: there is no such node, or the size is none.
+        """
+        if name not in self._nodes:
+            raise Refusal(f"Cannot find device='' nor node-name='{name}'")
+        if size < 0:
+            raise Refusal("Parameter 'size' expects a >0 size")
+        self._nodes[name].size = size
+
+
+def _size_on(child: Node, options: BlockdevOptions) -> int:
+    """Return how much a format node shows of the node it stands on."""
+    if options.driver != "qcow2":
+        size: int | None = getattr(options, "size", None)
+        return child.size if size is None else size
+    size = child.image.qcow2_size if child.image is not None else None
+    if size is None:
+        raise Refusal("Image is not in qcow2 format")
+    return size
+
+
+def describe_nodes(nodes: Iterable[Node]) -> list[BlockDeviceInfo]:
+    """Return what query-named-block-nodes says of nodes."""
+    return [
+        BlockDeviceInfo(
+            file=node.filename,
+            node_name=node.name,
+            ro=node.is_read_only,
+            drv=node.driver,
+            backing_file_depth=0,
+            encrypted=False,
+            detect_zeroes="off",
+            bps=0,
+            bps_rd=0,
+            bps_wr=0,
+            iops=0,
+            iops_rd=0,
+            iops_wr=0,
+            write_threshold=0,
+            cache=BlockdevCacheInfo(writeback=True, direct=False, no_flush=False),
+            image=ImageInfo(
+                filename=node.filename,
+                format=node.driver,
+                virtual_size=node.size,
+                actual_size=node.image.actual_size if node.image is not None else None,
+                dirty_flag=False,
+            ),
+        )
+        for node in nodes
+    ]

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How the simulated QEMU says no: error replies, and arguments checked against the schema."""
+
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from hvkit.qmp.base import Command, Struct, members_of
+from hvkit.qmp.converter import structure
+from hvkit.qmp.errors import DataError
+
+T = TypeVar("T", bound=Struct)
+
+_QAPI_NAMES = {"str": "string", "int": "integer", "bool": "boolean"}
+
+
+class Refusal(Exception):
+    """Raised when a command is answered with an error."""
+
+    def __init__(self, description: str, error_class: str = "GenericError") -> None:
+        super().__init__(description)
+        self.description = description
+        self.error_class = error_class
+
+
+def check_arguments(data: Any, kind: type[T]) -> T:
+    """Turn plain data into a value of the schema, as strictly as QEMU.
+
+    Raises:
+        Refusal: in QEMU's words, for a parameter that is missing, unexpected, or not of its type.
+    """
+    try:
+        value = structure(data, kind)
+    except DataError as error:
+        if error.problem == "member is missing":
+            raise Refusal(f"Parameter '{error.path}' is missing") from None
+        expected = error.problem.removeprefix("expected ").partition(",")[0]
+        name = _QAPI_NAMES.get(expected, expected)
+        raise Refusal(f"Invalid parameter type for '{error.path}', expected: {name}") from None
+    _check_known(
+        getattr(value, value.whole_argument) if isinstance(value, Command) and value.whole_argument else value, ""
+    )
+    return value
+
+
+def _check_known(value: Any, path: str) -> None:
+    """Refuse what the schema keeps for the sake of newer peers: this one is as old as the schema."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_known(item, f"{path}[{index}].")
+    if not isinstance(value, Struct):
+        return
+    for name, member in members_of(type(value)).items():
+        item = getattr(value, name)
+        if item is None:
+            continue
+        kind = member.type
+        literals = [each for each in (kind, *get_args(kind)) if get_origin(each) is Literal]
+        if literals and isinstance(item, str) and item not in get_args(literals[0]):
+            raise Refusal(f"Parameter '{path}{member.wire_name}' does not accept value '{item}'")
+        _check_known(item, f"{path}{member.wire_name}.")
+    for name in value.unknown:
+        raise Refusal(f"Parameter '{path}{name}' is unexpected")
