@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The commands of ``hvkit``, each a few lines over the library."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+import hvkit as package
+from hvkit.cli.qmp_arguments import ArgumentError, build_command, parse_free, parse_words
+from hvkit.cli.render import to_json, to_outline, to_table
+from hvkit.cli.settings import Settings
+from hvkit.cli.spec import SpecError, read_spec
+from hvkit.hypervisor import Console, ConsoleKind, InstanceInfo, ParameterError, get_hypervisor_class
+from hvkit.qmp import schema
+from hvkit.qmp.converter import unstructure
+
+_pass_settings = click.make_pass_decorator(Settings)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+EPILOG = """Exit codes: 0 all went well; 1 something of the world failed; 2 the command line makes no sense; 3 a bug in
+hvkit; 130 Ctrl-C."""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG, subcommand_metavar="COMMAND [ARGUMENT]..."
+)
+@click.version_option(package.__version__, prog_name="hvkit")
+@click.option(
+    "--run-dir",
+    envvar="HVKIT_RUN_DIR",
+    show_envvar=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where instances are remembered. By default /run/hvkit/HYPERVISOR for root, "
+    "$XDG_RUNTIME_DIR/hvkit/HYPERVISOR for others.",
+)
+@click.option("--hypervisor", default="kvm", show_default=True, metavar="NAME", help="What runs the instances.")
+@click.pass_context
+def hvkit(context: click.Context, run_dir: Path | None, hypervisor: str) -> None:
+    """Run virtual machines on this node."""
+    context.obj = Settings(hypervisor=hypervisor, run_dir=run_dir)
+
+
+# ---- the life of an instance
+
+
+@hvkit.command()
+@click.argument("spec", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--paused", is_flag=True, help="Leave its processors standing still.")
+@_pass_settings
+def start(settings: Settings, spec: Path, paused: bool) -> None:
+    """Start the instance that the TOML file SPEC describes."""
+    instance = read_spec(spec)
+    hypervisor = settings.open()
+    try:
+        hypervisor.check_parameter_syntax(instance.parameters)
+    except ParameterError as error:
+        # Only the last part is missing in what the error says of itself: where the parameter was written.
+        raise SpecError(str(spec), "parameters", str(error)) from error
+    hypervisor.start_instance(instance, start_paused=paused)
+    _say_state(hypervisor.get_instance_info(instance.name))
+
+
+@hvkit.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Do not ask the guest; what it did not write is lost.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long the guest has.")
+@_pass_settings
+def stop(settings: Settings, name: str, force: bool, timeout: float | None) -> None:
+    """Stop the instance NAME: its power button first, then harder."""
+    hypervisor = settings.open()
+    hypervisor.stop_instance(name, force=force, timeout=timeout)
+    _say_state(hypervisor.get_instance_info(name))
+
+
+@hvkit.command()
+@click.argument("name")
+@_pass_settings
+def reboot(settings: Settings, name: str) -> None:
+    """Reset the instance NAME: its guest starts anew."""
+    hypervisor = settings.open()
+    hypervisor.reboot_instance(name)
+    _say_state(hypervisor.get_instance_info(name))
+
+
+@hvkit.command()
+@click.argument("name")
+@_pass_settings
+def cleanup(settings: Settings, name: str) -> None:
+    """Forget the instance NAME, which must be over, and remove what it left. Its disks stay."""
+    settings.open().cleanup_instance(name)
+    click.echo(f"{name}: forgotten")
+
+
+def _say_state(info: InstanceInfo) -> None:
+    click.echo(f"{info.name}: {info.state.value}{f' ({info.reason})' if info.reason else ''}")
+
+
+# ---- what there is
+
+
+@hvkit.command("list")
+@_json_option
+@_pass_settings
+def list_(settings: Settings, as_json: bool) -> None:
+    """List all instances."""
+    infos = settings.open().get_all_instances_info()
+    if as_json:
+        click.echo(to_json([_plain_info(info) for info in infos]))
+        return
+    rows = [(info.name, info.state.value, info.pid, f"{info.memory_mib} MiB", info.vcpus) for info in infos]
+    click.echo(to_table(("NAME", "STATE", "PID", "MEMORY", "VCPUS"), rows))
+
+
+@hvkit.command()
+@click.argument("name")
+@_json_option
+@_pass_settings
+def show(settings: Settings, name: str, as_json: bool) -> None:
+    """Show what the instance NAME is doing."""
+    plain = _plain_info(settings.open().get_instance_info(name))
+    click.echo(to_json(plain) if as_json else to_outline(plain))
+
+
+def _plain_info(info: InstanceInfo) -> dict[str, Any]:
+    return attrs.asdict(info) | {"uuid": str(info.uuid), "state": info.state.value}
+
+
+@hvkit.command()
+@click.argument("name")
+@_pass_settings
+def console(settings: Settings, name: str) -> None:
+    """Say how to reach the console of the instance NAME."""
+    click.echo(describe_console(settings.open().get_instance_console(name)))
+
+
+def describe_console(console: Console) -> str:
+    """Return what to type, or where to point a viewer."""
+    if console.kind is ConsoleKind.MESSAGE:
+        return console.message
+    if console.command:
+        return shlex.join(console.command)
+    place = console.path or f"{console.host}:{console.port}"
+    return f"{console.kind.value} {place}"
+
+
+@hvkit.command()
+@click.argument("hypervisor", default="kvm")
+@_json_option
+def parameters(hypervisor: str, as_json: bool) -> None:
+    """List the parameters of HYPERVISOR (kvm): what [parameters] of a SPEC may hold."""
+    table = get_hypervisor_class(hypervisor).PARAMETERS.values()
+    if as_json:
+        plain = [
+            {
+                "name": each.name,
+                "type": each.kind.__name__,
+                "default": each.default,
+                "choices": list(each.syntax.choices) if each.syntax else [],
+                "doc": each.doc,
+            }
+            for each in table
+        ]
+        click.echo(to_json(plain))
+        return
+    for each in table:
+        click.echo(f"{each.name} = {to_json(each.default)}")
+        checks = [check.wanted for check in (each.syntax, each.node) if check]
+        doc = f"{each.doc} Expected: {'; '.join(checks)}." if checks else each.doc
+        click.echo(click.wrap_text(doc, width=100, initial_indent="    ", subsequent_indent="    "))
+
+
+# ---- the monitor
+
+
+@hvkit.command()
+@click.argument("name")
+@click.argument("command")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long the reply may take.")
+@_json_option
+@_pass_settings
+def qmp(
+    settings: Settings, name: str, command: str, arguments: tuple[str, ...], timeout: float | None, as_json: bool
+) -> None:
+    """Execute the QMP COMMAND on the monitor of the instance NAME, and print what it returns.
+
+    What each VALUE must be is known from the schema. A dot in a KEY goes one level down, such as
+    file.filename=/srv/disk; structures may be given as JSON instead. A command that the schema does not know is sent
+    with its values as they look.
+    """
+    with settings.open().monitor(name) as connection:
+        try:
+            if command in schema.commands():
+                reply = connection.execute(build_command(schema.command(command), arguments), timeout=timeout)
+            else:
+                reply = connection.execute(command, parse_free(parse_words(arguments)), timeout=timeout)
+        except ArgumentError as error:
+            raise click.UsageError(f"{command}: {error}") from None
+    plain = unstructure(reply)
+    if as_json:
+        click.echo(to_json({} if plain is None else plain))
+    elif plain is not None:
+        click.echo(to_outline(plain))
+
+
+# ---- this node
+
+
+@hvkit.command()
+@_json_option
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Check whether this node can run instances, and say what to do where it cannot."""
+    from hvkit.cli.doctor import examine, is_healthy, to_text
+
+    settings: Settings = context.obj
+    findings = examine(settings)
+    if as_json:
+        click.echo(to_json([attrs.asdict(finding) for finding in findings]))
+    else:
+        click.echo(to_text(findings))
+    context.exit(0 if is_healthy(findings) else 1)
+
+
+@hvkit.command()
+@click.option("--simulated", is_flag=True, help="Use a simulated machine even where there is QEMU.")
+def demo(simulated: bool) -> None:
+    """Start a machine, ask it, hear from it, change it, stop it; it leaves nothing behind."""
+    from hvkit.cli.demo import run_demo
+
+    run_demo(simulated=simulated)

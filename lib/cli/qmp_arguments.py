@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Make a typed command of words such as ``file.driver=file``: the schema says what each value is."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, get_args, get_origin
+
+from hvkit.qmp import DataError
+from hvkit.qmp.base import Command, FreeForm, Null, Struct, Union, free_form_member, members_of, resolve
+from hvkit.qmp.converter import structure
+
+_WORDS: Final = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
+
+
+class ArgumentError(Exception):
+    """Raised when words do not make the arguments of a command.
+
+    Attributes:
+        key: which one, as it was typed.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(key, problem)
+        self.key = key
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem}" if self.key else self.problem
+
+
+def parse_words(words: Iterable[str]) -> dict[str, Any]:
+    """Return ``key=value`` words as a tree of texts; a dot in a key goes one level down.
+
+    Raises:
+        ArgumentError: a word is none of these, or contradicts another.
+    """
+    tree: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        steps = key.split(".")
+        if not equals or not all(steps):
+            raise ArgumentError("", f"expected key=value, got {word!r}")
+        place = tree
+        for step in steps[:-1]:
+            place = place.setdefault(step, {})
+            if not isinstance(place, dict):
+                raise ArgumentError(key, "a key before it has a value of its own")
+        if steps[-1] in place:
+            raise ArgumentError(key, "given twice")
+        place[steps[-1]] = text
+    return tree
+
+
+def build_command(cls: type[Command[Any]], words: Iterable[str]) -> Command[Any]:
+    """Return a command, its arguments taken from ``key=value`` words.
+
+    Raises:
+        ArgumentError: the command has no such member, a value is not of its type, or one is missing.
+    """
+    tree = parse_words(words)
+    kind: Any = members_of(cls)[cls.whole_argument].type if cls.whole_argument else cls
+    plain = _typed_members(kind, tree, "")
+    try:
+        command: Command[Any] = structure(plain, cls)
+    except DataError as error:
+        raise ArgumentError(error.path, error.problem) from error
+    return command
+
+
+def parse_free(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tree of texts with values as they look: JSON where they are, text where not."""
+    return {key: parse_free(value) if isinstance(value, dict) else _free(value) for key, value in tree.items()}
+
+
+def _free(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _typed_members(cls: type[Struct], tree: Mapping[str, Any], path: str) -> dict[str, Any]:
+    cls = _branch(cls, tree, path)
+    rest = free_form_member(cls)
+    known = {member.wire_name: member for name, member in members_of(cls).items() if name != rest}
+    plain = {}
+    for key, value in tree.items():
+        where = f"{path}.{key}" if path else key
+        if key in known:
+            plain[key] = _typed(known[key].type, value, where)
+        elif rest is not None:
+            plain[key] = parse_free({key: value})[key]
+        else:
+            matches = difflib.get_close_matches(key, known, n=2)
+            hint = f"did you mean {' or '.join(matches)}?" if matches else f"there are {', '.join(known) or 'none'}"
+            raise ArgumentError(where, f"no such member; {hint}")
+    return plain
+
+
+def _branch(cls: type[Struct], tree: Mapping[str, Any], path: str) -> type[Struct]:
+    """Return what a union is for the tag in a tree, and any other class as it is."""
+    if not (issubclass(cls, Union) and cls.tag):
+        return cls
+    tag = tree.get(cls.tag)
+    if tag is None:
+        where = f"{path}.{cls.tag}" if path else cls.tag
+        raise ArgumentError(where, f"is missing; one of {', '.join(cls.branches)}")
+    if isinstance(tag, str) and tag in cls.branches:
+        branch: type[Struct] = resolve(cls.branches[tag], cls.__module__)
+        return branch
+    return cls
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """Return what a value may be: the alternatives of an alternate, one type otherwise."""
+    if get_origin(kind) in (typing.Union, types.UnionType):
+        return tuple(each for each in get_args(kind) if each is not type(None))
+    return (kind,)
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    kinds = _alternatives(kind)
+    if isinstance(value, dict):
+        return _typed_tree(kinds, value, where)
+    # Every text is a str: that comes last.
+    for each in sorted(kinds, key=lambda kind: kind is str):
+        fits, plain = _scalar(each, value)
+        if fits:
+            return plain
+    wanted = " or ".join(_describe(each) for each in kinds)
+    raise ArgumentError(where, f"expected {wanted}, got {value!r}")
+
+
+def _typed_tree(kinds: tuple[Any, ...], tree: Mapping[str, Any], where: str) -> Any:
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, Struct):
+            return _typed_members(kind, tree, where)
+        if kind is Any or kind == FreeForm:
+            return parse_free(tree)
+    raise ArgumentError(where, "has no members of its own")
+
+
+def _scalar(kind: Any, text: str) -> tuple[bool, Any]:
+    """Return whether a text can be a value of a type, and which."""
+    if kind is bool:
+        return text in _WORDS, _WORDS.get(text)
+    if kind is int:
+        try:
+            return True, int(text, 0)
+        except ValueError:
+            return False, None
+    if kind is float:
+        try:
+            return True, float(text)
+        except ValueError:
+            return False, None
+    if kind is Any:
+        return True, _free(text)
+    if kind is Null:
+        return text == "null", None
+    if kind is str or get_origin(kind) is Literal:
+        return True, text
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return False, None
+    return isinstance(data, list if get_origin(kind) is list else dict), data
+
+
+def _describe(kind: Any) -> str:
+    if kind in (bool, int, float):
+        return {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+    if kind is Null:
+        return "null"
+    return "a JSON array" if get_origin(kind) is list else "a JSON object"

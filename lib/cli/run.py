@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Run a command line, and turn what went wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from hvkit.cli import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, EXIT_WORLD
+from hvkit.cli.commands import hvkit
+from hvkit.errors import HypervisorError
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Run a command line and return the exit code; see `hvkit.cli`.
+
+    Args:
+        arguments: what was typed after the command's name; None for those of this process.
+    """
+    try:
+        # Outside its stand-alone mode click returns the code of --help and of ctx.exit(), and raises all else.
+        code = hvkit.main(args=arguments, prog_name="hvkit", standalone_mode=False)
+        return code if isinstance(code, int) else EXIT_OK
+    except click.ClickException as error:
+        complain(_usage(error))
+        return EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        complain("interrupted")
+        return EXIT_INTERRUPTED
+    except HypervisorError as error:
+        complain(str(error))
+        return EXIT_WORLD
+    except Exception:  # noqa: BLE001 - nothing is hidden: the bug is shown as what it is
+        traceback.print_exc()
+        complain("this is a bug in hvkit; please report it with the lines above")
+        return EXIT_BUG
+
+
+def complain(text: str) -> None:
+    """Write one line to stderr, however many the text has."""
+    line = " ".join(text.split())
+    sys.stderr.write(f"hvkit: {line}\n")
+
+
+def _usage(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    hint = f" (see {context.command_path} --help)" if context is not None else ""
+    return f"{error.format_message()}{hint}"
