@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hvkit.cli.render import to_json, to_outline, to_table
 from hvkit.cli.settings import Settings
 from hvkit.cli.spec import SpecError, read_spec
 from hvkit.hypervisor import Console, ConsoleKind, InstanceInfo, ParameterError, get_hypervisor_class
-from hvkit.qmp import schema
+from hvkit.qmp import CommandNotFound, schema
 from hvkit.qmp.converter import unstructure
 
 _pass_settings = click.make_pass_decorator(Settings)
@@ -201,6 +202,11 @@ def qmp(
                 reply = connection.execute(command, parse_free(parse_words(arguments)), timeout=timeout)
         except ArgumentError as error:
             raise click.UsageError(f"{command}: {error}") from None
+        except CommandNotFound as error:
+            matches = difflib.get_close_matches(command, schema.commands(), n=2)
+            if command in schema.commands() or not matches:
+                raise
+            raise click.UsageError(f"{error}; did you mean {' or '.join(matches)}?") from None
     plain = unstructure(reply)
     if as_json:
         click.echo(to_json({} if plain is None else plain))

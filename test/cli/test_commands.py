@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The commands over the fake hypervisor: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+import hvkit
+from hvkit.cli import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, EXIT_WORLD, commands
+from hvkit.cli.commands import describe_console
+from hvkit.cli.settings import Settings, default_run_dir
+from hvkit.hypervisor import Capability, Console, ConsoleKind
+from hvkit.hypervisor.fake import FakeHypervisor
+from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.qmp import QmpConnection
+from hvkit.testing import QmpStub
+
+TypeCommand = Callable[..., Any]
+
+
+def is_one_line(err: str) -> bool:
+    return err.startswith("hvkit: ") and err.endswith("\n") and err.count("\n") == 1
+
+
+# ---- the life of an instance
+
+
+def test_life_of_an_instance(type_fake: TypeCommand, spec: Path) -> None:
+    assert type_fake("start", spec).out == "web1: running\n"
+    assert type_fake("list").out.splitlines() == [
+        "NAME  STATE    PID  MEMORY  VCPUS",
+        "web1  running  -    64 MiB  1",
+    ]
+    assert type_fake("reboot", "web1").out == "web1: running\n"
+    assert type_fake("stop", "web1", "--timeout", "5").out == "web1: shutdown (powered off by its guest)\n"
+    assert type_fake("cleanup", "web1").out == "web1: forgotten\n"
+    assert type_fake("list").out == "NAME  STATE  PID  MEMORY  VCPUS\n"
+
+
+def test_start_paused(type_fake: TypeCommand, spec: Path) -> None:
+    assert type_fake("start", "--paused", spec).out == "web1: paused\n"
+
+
+def test_stop_by_force(type_fake: TypeCommand, spec: Path) -> None:
+    type_fake("start", spec)
+    assert type_fake("stop", "--force", "web1").out == "web1: shutdown (stopped by force)\n"
+
+
+def test_show(type_fake: TypeCommand, spec: Path) -> None:
+    type_fake("start", spec)
+    assert type_fake("show", "web1").out.splitlines()[:3] == [
+        "name: web1",
+        "uuid: 11111111-2222-3333-4444-555555555555",
+        "state: running",
+    ]
+
+
+def test_json_for_programs(type_fake: TypeCommand, spec: Path) -> None:
+    type_fake("start", spec)
+    shown = json.loads(type_fake("show", "web1", "--json").out)
+    assert (shown["state"], shown["pid"], shown["memory_mib"]) == ("running", None, 64)
+    assert json.loads(type_fake("list", "--json").out) == [shown]
+
+
+def test_console(type_fake: TypeCommand, spec: Path) -> None:
+    type_fake("start", spec)
+    assert type_fake("console", "web1").out == "a fake instance has nothing to say\n"
+
+
+@pytest.mark.parametrize(
+    ("console", "text"),
+    [
+        (Console(instance="a", kind=ConsoleKind.SERIAL, path="/s", command=("socat", "a b")), "socat 'a b'"),
+        (Console(instance="a", kind=ConsoleKind.VNC, host="::1", port=5900), "vnc ::1:5900"),
+        (Console(instance="a", kind=ConsoleKind.SPICE, path="/run/spice"), "spice /run/spice"),
+    ],
+)
+def test_console_says_what_to_type(console: Console, text: str) -> None:
+    assert describe_console(console) == text
+
+
+def test_parameters(type_command: TypeCommand) -> None:
+    lines = type_command("parameters", "fake").out.splitlines()
+    assert lines[:2] == [
+        'start_failure = ""',
+        "    Why a start of the instance fails; empty for a start that does not.",
+    ]
+    assert 'guest = "obedient"' in lines
+
+
+def test_parameters_of_kvm_as_json(type_command: TypeCommand) -> None:
+    listed = json.loads(type_command("parameters", "--json").out)
+    assert [each["name"] for each in listed] == list(TABLE)
+    assert {each["type"] for each in listed} <= {"bool", "int", "float", "str"}
+
+
+# ---- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("show", "web2"), "web2: no such instance here"),
+        (("stop", "web2"), "web2: no such instance here"),
+        (("show", "../x"), "Instance.name: not a name for an instance: '../x'"),
+        (("qmp", "web1", "query-status"), "hypervisor 'fake' does not support monitor"),
+        (("start", "/nonexistent/web1.toml"), "/nonexistent/web1.toml: No such file or directory"),
+        (("parameters", "kwm"), "hypervisor 'kwm': not known, did you mean kvm?"),
+    ],
+)
+def test_world_fails_in_one_line(type_fake: TypeCommand, words: tuple[str, ...], text: str) -> None:
+    typed = type_fake(*words)
+    assert typed.code == EXIT_WORLD
+    assert is_one_line(typed.err)
+    assert text in typed.err
+
+
+def test_second_start_is_refused(type_fake: TypeCommand, spec: Path) -> None:
+    type_fake("start", spec)
+    typed = type_fake("start", spec)
+    assert (typed.code, typed.err) == (EXIT_WORLD, "hvkit: web1: cannot be started (it is running)\n")
+
+
+def test_unknown_parameter_names_the_file(type_fake: TypeCommand, spec: Path) -> None:
+    spec.write_text(spec.read_text() + "[parameters]\nguets = 'deaf'\n")
+    typed = type_fake("start", spec)
+    assert typed.code == EXIT_WORLD
+    assert typed.err == f"hvkit: {spec}: parameters: guets: no such parameter; did you mean guest?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("frobnicate",), "No such command 'frobnicate'"),
+        (("show",), "Missing argument 'NAME'"),
+        (("list", "--colour"), "No such option"),
+        (("stop", "web1", "--timeout", "soon"), "'soon' is not a valid float"),
+        (("stop", "web1", "--timeout", "-1"), "-1"),
+    ],
+)
+def test_command_line_that_makes_no_sense(type_fake: TypeCommand, words: tuple[str, ...], text: str) -> None:
+    typed = type_fake(*words)
+    assert typed.code == EXIT_USAGE
+    assert is_one_line(typed.err)
+    assert text in typed.err
+
+
+def test_bug_is_shown_as_one(type_fake: TypeCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeHypervisor, "get_all_instances_info", lambda self: 1 / 0)
+    typed = type_fake("list")
+    assert typed.code == EXIT_BUG
+    assert "ZeroDivisionError" in typed.err
+    assert typed.err.splitlines()[-1].startswith("hvkit: this is a bug in hvkit")
+
+
+def test_interrupt(type_fake: TypeCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: FakeHypervisor) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeHypervisor, "get_all_instances_info", interrupted)
+    typed = type_fake("list")
+    assert typed.code == EXIT_INTERRUPTED
+    assert typed.err.strip() == "hvkit: interrupted"
+
+
+def test_missing_click_says_what_to_install(type_command: TypeCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "click", None)
+    typed = type_command("list")
+    assert typed.code == EXIT_WORLD
+    assert is_one_line(typed.err)
+    assert "pip install 'hvkit[cli]'" in typed.err
+
+
+def test_help_and_version(type_command: TypeCommand) -> None:
+    helped = type_command("--help")
+    assert helped.code == EXIT_OK
+    assert "Exit codes:" in helped.out
+    for name in commands.hvkit.commands:
+        assert type_command(name, "--help").code == EXIT_OK
+    assert hvkit.__version__ in type_command("--version").out
+
+
+# ---- where instances are remembered
+
+
+def test_run_dir_from_the_environment(
+    type_command: TypeCommand, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HVKIT_RUN_DIR", str(tmp_path / "elsewhere"))
+    assert type_command("--hypervisor", "fake", "start", spec).code == EXIT_OK
+    assert (tmp_path / "elsewhere" / "web1.json").exists()
+
+
+def test_default_run_dir_of_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_run_dir("kvm") == Path("/run/hvkit/kvm")
+
+
+def test_default_run_dir_of_others(monkeypatch: pytest.MonkeyPatch, type_command: TypeCommand) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    assert default_run_dir("kvm") == Path("/run/user/1000/hvkit/kvm")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.delenv("HVKIT_RUN_DIR", raising=False)
+    typed = type_command("--hypervisor", "fake", "list")
+    assert typed.code == EXIT_USAGE
+    assert "--run-dir" in typed.err
+
+
+# ---- the monitor
+
+PlayMonitor = Callable[[list[Any]], None]
+
+
+@pytest.fixture
+def play_monitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayMonitor]:
+    """Give every instance a monitor that plays a script."""
+    stubs: list[QmpStub] = []
+
+    class Monitored(FakeHypervisor):
+        CAPABILITIES: ClassVar = FakeHypervisor.CAPABILITIES | {Capability.MONITOR}
+
+        @contextmanager
+        def monitor(self, name: str) -> Iterator[QmpConnection]:
+            with QmpConnection(tmp_path / "monitor") as connection:
+                yield connection
+
+    def play(script: list[Any]) -> None:
+        stub = QmpStub(tmp_path / "monitor", script)
+        stub.__enter__()
+        stubs.append(stub)
+
+    monkeypatch.setattr(Settings, "open", lambda self: Monitored(run_dir=tmp_path / "run"))
+    yield play
+    for stub in stubs:
+        stub.__exit__(None, None, None)
+
+
+STATUS = {"status": "running", "running": True, "singlestep": False}
+
+
+def test_qmp_prints_what_is_returned(type_command: TypeCommand, play_monitor: PlayMonitor) -> None:
+    play_monitor([({"execute": "query-status"}, {"return": STATUS})])
+    typed = type_command("qmp", "web1", "query-status")
+    assert typed.code == EXIT_OK
+    assert sorted(typed.out.splitlines()) == ["running: true", "singlestep: false", "status: running"]
+
+
+def test_qmp_as_json_is_what_was_on_the_wire(type_command: TypeCommand, play_monitor: PlayMonitor) -> None:
+    play_monitor([({"execute": "query-status"}, {"return": {**STATUS, "new-member": [1]}})])
+    assert json.loads(type_command("qmp", "web1", "query-status", "--json").out) == {**STATUS, "new-member": [1]}
+
+
+def test_qmp_sends_typed_arguments(type_command: TypeCommand, play_monitor: PlayMonitor) -> None:
+    arguments = {"driver": "qcow2", "read-only": True, "file": {"driver": "file", "filename": "/a"}}
+    play_monitor([({"execute": "blockdev-add", "arguments": arguments}, {"return": {}})])
+    typed = type_command(
+        "qmp", "web1", "blockdev-add", "driver=qcow2", "read-only=on", "file.driver=file", "file.filename=/a"
+    )
+    assert (typed.code, typed.out) == (EXIT_OK, "")
+
+
+def test_qmp_sends_what_the_schema_does_not_know(type_command: TypeCommand, play_monitor: PlayMonitor) -> None:
+    play_monitor([({"execute": "x-brand-new", "arguments": {"a": 1, "b": {"c": "d"}}}, {"return": {"x": 1}})])
+    assert type_command("qmp", "web1", "x-brand-new", "a=1", "b.c=d").out == "x: 1\n"
+
+
+def test_qmp_error_reply(type_command: TypeCommand, play_monitor: PlayMonitor) -> None:
+    error = {"class": "DeviceNotFound", "desc": "Device 'x' not found"}
+    play_monitor([({"execute": "device_del", "arguments": {"id": "x"}}, {"error": error})])
+    typed = type_command("qmp", "web1", "device_del", "id=x")
+    assert (typed.code, typed.err) == (EXIT_WORLD, "hvkit: device_del: Device 'x' not found\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "text"),
+    [
+        ("query-blok", EXIT_USAGE, "hvkit: query-blok: not found; did you mean query-block"),
+        ("xyzzy", EXIT_WORLD, "hvkit: xyzzy: not found\n"),
+        ("query-status", EXIT_WORLD, "hvkit: query-status: not found\n"),
+    ],
+)
+def test_qmp_command_that_the_peer_does_not_have(
+    type_command: TypeCommand, play_monitor: PlayMonitor, command: str, code: int, text: str
+) -> None:
+    play_monitor([({"execute": command}, {"error": {"class": "CommandNotFound", "desc": "not found"}})])
+    typed = type_command("qmp", "web1", command)
+    assert typed.code == code
+    assert typed.err.startswith(text)
+
+
+def test_qmp_with_a_wrong_argument_sends_nothing(type_command: TypeCommand, play_monitor: PlayMonitor) -> None:
+    play_monitor([])
+    typed = type_command("qmp", "web1", "block_resize", "size=big")
+    assert typed.code == EXIT_USAGE
+    assert "block_resize: size: expected a whole number, got 'big'" in typed.err
+
+
+def test_qmp_garbage_is_the_worlds_fault(type_command: TypeCommand, play_monitor: PlayMonitor) -> None:
+    play_monitor([({"execute": "query-status"}, {"return": {**STATUS, "running": "yes"}})])
+    typed = type_command("qmp", "web1", "query-status")
+    assert typed.code == EXIT_WORLD
+    assert typed.err == "hvkit: query-status.running: expected bool, got str\n"
+
+
+# ---- as a process
+
+
+def test_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
+    program = "import sys; from hvkit.cli import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "parameters"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=30) != 0

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Words become typed commands by what the schema says of each member."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hvkit.cli.qmp_arguments import ArgumentError, build_command, parse_free, parse_words
+from hvkit.qmp import schema
+from hvkit.qmp.converter import unstructure
+from hvkit.qmp.schema import (
+    BlockdevAdd,
+    BlockdevOptionsFile,
+    BlockdevOptionsQcow2,
+    BlockResize,
+    DeviceAdd,
+    QueryStatus,
+)
+
+
+def build(command: str, *words: str) -> Any:
+    return build_command(schema.command(command), words)
+
+
+def test_command_without_arguments() -> None:
+    assert build("query-status") == QueryStatus()
+
+
+def test_values_have_the_types_of_their_members() -> None:
+    assert build("block_resize", "node-name=d0", "size=0x100000") == BlockResize(node_name="d0", size=1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("on", True), ("yes", True), ("false", False), ("off", False)]
+)
+def test_booleans(text: str, value: bool) -> None:
+    assert build("object-add", "qom-type=secret", "id=s", f"loaded={text}").arguments.loaded is value
+
+
+def test_number_stays_text_where_the_member_is_text() -> None:
+    assert build("device_del", "id=5").id == "5"
+
+
+def test_dotted_keys_make_structures_of_the_right_branch() -> None:
+    built = build("blockdev-add", "driver=qcow2", "node-name=d0", "file.driver=file", "file.filename=/srv/a=b")
+    file = BlockdevOptionsFile(driver="file", filename="/srv/a=b")
+    assert built == BlockdevAdd(BlockdevOptionsQcow2(driver="qcow2", node_name="d0", file=file))
+
+
+def test_alternate_takes_a_name_too() -> None:
+    assert build("blockdev-add", "driver=qcow2", "file=f0").arguments.file == "f0"
+
+
+def test_structure_may_be_json() -> None:
+    built = build("blockdev-add", "driver=qcow2", 'file={"driver": "file", "filename": "/srv/a"}')
+    assert isinstance(built.arguments.file, BlockdevOptionsFile)
+
+
+def test_list_is_json() -> None:
+    words = ('capabilities=[{"capability": "xbzrle", "state": true}]',)
+    assert build("migrate-set-capabilities", *words).capabilities[0].state is True
+
+
+def test_free_arguments_are_taken_as_they_look() -> None:
+    built = build("device_add", "driver=virtio-blk-pci", "id=d0", "drive=n0", "bootindex=1", "write-cache=on")
+    properties = {"drive": "n0", "bootindex": 1, "write-cache": "on"}
+    assert built == DeviceAdd(driver="virtio-blk-pci", id="d0", properties=properties)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("block_resize", "size=big"), "size: expected a whole number, got 'big'"),
+        (("block_resize", "node-nam=a", "size=1"), "node-nam: no such member; did you mean node-name?"),
+        (("block_resize", "node-name=a"), "size: member is missing"),
+        (("query-status", "a=1"), "a: no such member; there are none"),
+        (("blockdev-add", "node-name=d0"), "driver: is missing; one of blkdebug"),
+        (("blockdev-add", "driver=qcow2", "file.filename=/a"), "file.driver: is missing; one of blkdebug"),
+        (
+            ("blockdev-add", "driver=qcow2", "file.driver=file", "file.filenam=/a"),
+            "file.filenam: no such member; did you mean",
+        ),
+        (("block_resize", "size.a=1"), "size: has no members of its own"),
+        (("migrate-set-capabilities", "capabilities={}"), "capabilities: expected a JSON array, got '{}'"),
+        (("migrate-set-capabilities", "capabilities=[1]"), "capabilities[0]: expected object, got int"),
+    ],
+)
+def test_error_names_the_key(words: tuple[str, ...], text: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        build(*words)
+    assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("a",), "expected key=value, got 'a'"),
+        (("=a",), "expected key=value, got '=a'"),
+        (("a..b=1",), "expected key=value, got 'a..b=1'"),
+        (("a=1", "a=2"), "a: given twice"),
+        (("a=1", "a.b=2"), "a.b: a key before it has a value of its own"),
+        (("a.b=1", "a=2"), "a: given twice"),
+    ],
+)
+def test_words_that_make_no_sense(words: tuple[str, ...], text: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        parse_words(words)
+    assert str(caught.value) == text
+
+
+def test_free_trees() -> None:
+    tree = parse_words(["a=1", "b.c=true", "b.d=x", "e={}"])
+    assert parse_free(tree) == {"a": 1, "b": {"c": True, "d": "x"}, "e": {}}
+
+
+def test_what_is_built_can_be_sent() -> None:
+    built = build("blockdev-add", "driver=raw", "read-only=on", "file.driver=file", "file.filename=/a")
+    assert unstructure(built) == {"driver": "raw", "read-only": True, "file": {"driver": "file", "filename": "/a"}}

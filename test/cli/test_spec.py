@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A TOML file becomes an instance, or an error that names the file and the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from hvkit.cli import spec as spec_module
+from hvkit.cli.spec import SpecError, parse_spec, read_spec
+from hvkit.hypervisor import Instance
+
+UUID_TEXT = "11111111-2222-3333-4444-555555555555"
+
+WHOLE = f"""
+[instance]
+name = "web1"
+memory_mib = 256
+vcpus = 2
+uuid = "{UUID_TEXT}"
+
+[[disk]]
+path = "web1.qcow2"
+format = "qcow2"
+
+[[disk]]
+path = "/srv/data.raw"
+read_only = true
+
+[[nic]]
+mac = "52:54:00:12:34:56"
+mode = "user"
+
+[parameters]
+machine_version = "q35"
+acpi = true
+"""
+
+SMALLEST = '[instance]\nname = "a"\nmemory_mib = 1\n'
+
+
+def parse(text: str) -> Instance:
+    return parse_spec(text, file="web1.toml", directory=Path("/etc/hvkit"))
+
+
+def test_whole_spec() -> None:
+    instance = parse(WHOLE)
+    assert (instance.name, instance.memory_mib, instance.vcpus) == ("web1", 256, 2)
+    assert instance.uuid == UUID(UUID_TEXT)
+    assert [(disk.path, disk.format, disk.read_only) for disk in instance.disks] == [
+        ("/etc/hvkit/web1.qcow2", "qcow2", False),
+        ("/srv/data.raw", "raw", True),
+    ]
+    assert [(nic.mac, nic.mode) for nic in instance.nics] == [("52:54:00:12:34:56", "user")]
+    assert instance.parameters == {"machine_version": "q35", "acpi": True}
+
+
+def test_smallest_spec() -> None:
+    instance = parse(SMALLEST)
+    assert (instance.vcpus, instance.disks, instance.nics, instance.parameters) == (1, (), (), {})
+
+
+def test_example_in_the_documentation_is_right() -> None:
+    assert spec_module.__doc__
+    example = spec_module.__doc__.partition("::\n")[2]
+    assert parse("\n".join(line.strip() for line in example.splitlines())).name == "web1"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "problem"),
+    [
+        ("", "instance", "is missing"),
+        ("instance = 5", "instance", "must be a table, written [instance]"),
+        ("[instance]\nmemory_mib = 1", "instance.name", "is missing"),
+        ('[instance]\nname = "a"', "instance.memory_mib", "is missing"),
+        (SMALLEST + "vcpu = 2", "instance.vcpu", "no such key; did you mean vcpus?"),
+        (SMALLEST + "disks = []", "instance.disks", "no such key"),
+        (SMALLEST + "[[disks]]", "disks", "no such key; did you mean disk?"),
+        (SMALLEST + "[disk]", "disk", "must be an array of tables, each written [[disk]]"),
+        (SMALLEST + "[[disk]]", "disk[0].path", "is missing"),
+        (SMALLEST + '[[disk]]\npath = ""', "disk[0].path", "expected an absolute path, got ''"),
+        (
+            SMALLEST + '[[disk]]\npath = "a"\n[[disk]]\npath = "b"\nformat = "vmdk"',
+            "disk[1].format",
+            "expected raw or qcow2, got 'vmdk'",
+        ),
+        (SMALLEST + '[[nic]]\nmac = "no"', "nic[0].mac", "expected a unicast MAC address"),
+        (SMALLEST + '[[nic]]\nmac = "52:54:00:12:34:56"\nmode = "user"\nlink = "br0"', "nic[0].link", "only a NIC of"),
+        ('[instance]\nname = "../x"\nmemory_mib = 1', "instance.name", "not a name for an instance: '../x'"),
+        ('[instance]\nname = "a"\nmemory_mib = "1"', "instance.memory_mib", "expected a whole number of MiB"),
+        (SMALLEST + "parameters = 5", "instance.parameters", "no such key"),
+    ],
+)
+def test_error_names_file_and_key(text: str, key: str, problem: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(text)
+    assert (caught.value.file, caught.value.key) == ("web1.toml", key)
+    assert str(caught.value).startswith(f"web1.toml: {key}: {problem}")
+
+
+def test_what_is_no_toml_says_where() -> None:
+    with pytest.raises(SpecError, match=r"^web1.toml: .*line 2"):
+        parse("[instance]\nname = \n")
+
+
+def test_devices_of_one_uuid_are_named() -> None:
+    device = f'[[disk]]\npath = "a"\nuuid = "{UUID_TEXT}"\n'
+    with pytest.raises(SpecError, match=r"web1.toml: disks: two of them have the same uuid"):
+        parse(SMALLEST + device + device)
+
+
+def test_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"missing.toml: No such file or directory"):
+        read_spec(tmp_path / "missing.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff")
+    with pytest.raises(SpecError, match=r"binary.toml: is no UTF-8 text"):
+        read_spec(tmp_path / "binary.toml")
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "web1.toml").write_text(WHOLE)
+    monkeypatch.chdir(tmp_path)
+    assert read_spec(Path("web1.toml")).disks[0].path == str(tmp_path / "web1.qcow2")
