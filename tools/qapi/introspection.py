@@ -26,7 +26,7 @@ from tools.qapi.facts import INTEGERS, Definition, Item, element, read_facts
 Entity = Mapping[str, Any]
 
 #: Recorded replies: <version>.json.gz of the emulator, <version>-qsd.json.gz of the storage daemon.
-RECORDINGS = Path(__file__).with_name("introspection")
+RECORDINGS = Path(__file__).with_name("recordings")
 
 _JSON_TYPES = {"bool": "boolean", "str": "string", "number": "number", "any": "value", "null": "null"}
 
