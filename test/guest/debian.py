@@ -103,11 +103,15 @@ class Apt:
         Raises:
             PackagesUnavailable: apt could not fetch one of them.
         """
-        directory.mkdir(parents=True, exist_ok=True)
+        unfinished = directory / "unfinished"  # apt writes to the final name at once, and may be killed
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
         packages = list(packages)
         missing = [str(package) for package in packages if not any(directory.glob(package.file_name))]
         if missing:
-            self._run("apt-get", "-qq", "download", *missing, directory=directory)
+            self._run("apt-get", "-qq", "download", *missing, directory=unfinished)
+            for file in unfinished.glob("*.deb"):
+                file.rename(directory / file.name)
         return {package.name: next(directory.glob(package.file_name)) for package in packages}
 
     def _dependencies(self, roots: Sequence[str]) -> Mapping[str, Sequence[str]]:
