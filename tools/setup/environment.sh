@@ -40,9 +40,9 @@ choose_python() {
 ensure_venv_module() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null && return
     package=$("$python" -c 'import sys; print("python3.%d-venv" % sys.version_info.minor)')
-    command="apt-get install --no-install-recommends $package"
     sh tools/setup/apt.sh "$package" && "$python" -c 'import ensurepip, venv' 2>/dev/null && return
-    fail "$python cannot make virtual environments. As root, type: $command" "then again: make $goal"
+    fail "$python cannot make virtual environments. As root, type:" \
+        "    apt-get update && apt-get install --no-install-recommends $package"
 }
 
 install() {
@@ -50,8 +50,9 @@ install() {
     ensure_venv_module
     rm -rf "$venv"
     if ! { "$python" -m venv "$venv" && "$venv/bin/python" -m pip install --editable "$requirement"; } >"$log" 2>&1; then
-        tail -n 15 "$log" >&2
-        fail "the dependencies could not be installed. With a network, type: make setup-$goal"
+        tail -n 5 "$log" >&2
+        fail "the dependencies could not be installed; all of it is in $log. With a network to pip's index, type:" \
+            "    make setup-$goal"
     fi
 }
 
