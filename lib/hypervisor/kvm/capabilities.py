@@ -51,6 +51,7 @@ class Capabilities:
         has_kvm: whether it was built with KVM; that says nothing of this host.
         machines: its machine types.
         devices: names of the devices it has.
+        objects: names of the objects that a user can make in it.
         commands: wire names of its QMP commands.
         cpu_models: names of its CPU models.
     """
@@ -62,6 +63,7 @@ class Capabilities:
     has_kvm: bool
     machines: tuple[MachineType, ...]
     devices: frozenset[str]
+    objects: frozenset[str]
     commands: frozenset[str]
     cpu_models: frozenset[str]
 
@@ -122,7 +124,7 @@ class Capabilities:
                 **plain,
                 "version": (major, minor, micro),
                 "machines": tuple(MachineType(**machine) for machine in plain["machines"]),
-                **{name: frozenset(plain[name]) for name in ("devices", "commands", "cpu_models")},
+                **{name: frozenset(plain[name]) for name in ("devices", "objects", "commands", "cpu_models")},
             }
         )
 
@@ -137,7 +139,8 @@ class KvmHost:
     Attributes:
         problem: why /dev/kvm cannot be used, in words; empty where it can.
         is_emulated: whether it works by emulating instructions, as without the processor's own virtualization: right
-            for firmware and tests, a hundred times slower than TCG and not complete enough for a real guest.
+            for firmware and tests, a hundred times slower than TCG and not complete enough for a real guest, nor for
+            the CPU models `host` and `max`, on which QEMU aborts.
     """
 
     problem: str = ""
@@ -150,16 +153,17 @@ class Accelerator:
 
     Attributes:
         name: QEMU's name.
+        best_cpu: the CPU model that has all that it offers.
         reason: for the user to read.
     """
 
     name: Literal["kvm", "tcg"]
+    best_cpu: str
     reason: str
 
-    @property
-    def best_cpu(self) -> str:
-        """The CPU model that has all that the accelerator offers. ``host`` is for KVM only."""
-        return "host" if self.name == "kvm" else "max"
+
+def _tcg(reason: str) -> Accelerator:
+    return Accelerator(name="tcg", best_cpu="max", reason=reason)
 
 
 def choose_accelerator(kvm_flag: str, host: KvmHost, capabilities: Capabilities) -> Accelerator:
@@ -174,20 +178,22 @@ def choose_accelerator(kvm_flag: str, host: KvmHost, capabilities: Capabilities)
         ParameterError: KVM is demanded and cannot be used.
     """
     if kvm_flag == "disabled":
-        return Accelerator(name="tcg", reason="KVM is disabled by kvm_flag")
+        return _tcg("KVM is disabled by kvm_flag")
     problem = host.problem
     if not capabilities.has_kvm:
         problem = f"{capabilities.binary} was built without KVM"
     if kvm_flag == "enabled":
         if problem:
             raise ParameterError("kvm_flag", kvm_flag, f"KVM is demanded and cannot be used: {problem}")
-        slow = "; this host's KVM only emulates: expect it to be slow, and guests to stop" if host.is_emulated else ""
-        return Accelerator(name="kvm", reason=f"KVM is demanded by kvm_flag{slow}")
+        if host.is_emulated:
+            return Accelerator(
+                name="kvm",
+                best_cpu="qemu64",
+                reason="KVM is demanded by kvm_flag; this host's only emulates: it is slow, and guests may stop",
+            )
+        return Accelerator(name="kvm", best_cpu="host", reason="KVM is demanded by kvm_flag")
     if problem:
-        return Accelerator(name="tcg", reason=f"no KVM: {problem}")
+        return _tcg(f"no KVM: {problem}")
     if host.is_emulated:
-        return Accelerator(
-            name="tcg",
-            reason="no KVM: this host's only emulates (neither kvm_intel nor kvm_amd drives it), slower than TCG",
-        )
-    return Accelerator(name="kvm", reason="/dev/kvm works")
+        return _tcg("no KVM: this host's only emulates, slower than TCG (neither kvm_intel nor kvm_amd drives it)")
+    return Accelerator(name="kvm", best_cpu="host", reason="/dev/kvm works")

@@ -76,8 +76,11 @@ def _chardev(chardev: SocketChardev) -> str:
 
 def _monitors(plan: MachinePlan) -> Iterator[str]:
     for monitor in plan.monitors:
-        yield from ("-chardev", _chardev(monitor))
-        yield from ("-mon", f"chardev={monitor.id},mode=control")
+        yield from ("-chardev", _chardev(monitor.chardev))
+        if monitor.qom is None:
+            yield from ("-mon", f"chardev={monitor.chardev.id},mode=control")
+        else:
+            yield from ("-object", _json(monitor.qom))
 
 
 def _chardevs(plan: MachinePlan) -> Iterator[str]:

@@ -15,6 +15,7 @@ from uuid import UUID
 import attrs
 
 from hvkit.errors import ProgrammerError
+from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.parameters import DISK_DRIVERS, NIC_DRIVERS
 from hvkit.hypervisor.kvm.topology import Address, BusKind
 from hvkit.hypervisor.model import Disk, Nic
@@ -32,17 +33,15 @@ from hvkit.qmp.schema import (
 
 _DISK_BUSES: Final = {"paravirtual": BusKind.PCI, "ide": BusKind.IDE, "scsi-hd": BusKind.SCSI}
 
-#: How much of a uuid a guest is shown as the disk's serial number: the most that virtio and IDE carry.
-_SERIAL_LENGTH: Final = 20
-
 #: For each cache mode: whether the page cache is bypassed, and whether the guest sees a write cache.
 _CACHE_MODES: Final = {"none": (True, "on"), "writethrough": (False, "off"), "writeback": (False, "on")}
 
 
 def _short(uuid: UUID) -> str:
-    """Return a part of a uuid that tells it from others: the name of a block node must fit into 31 characters.
+    """Return a part of a uuid that tells it from others.
 
-    Both ends, because uuids counted by hand differ at the end, and those of one host and moment at the beginning.
+    A block node's name has room for 31 characters, a disk's serial number for 20. Both ends, because uuids counted by
+    hand differ at the end, and those of one host and moment at the beginning.
     """
     return uuid.hex[:8] + uuid.hex[-8:]
 
@@ -138,15 +137,21 @@ def build_disk(
         address: a free place on a bus of the kind that `settings` asks for.
         is_block_device: whether its path is a block device; otherwise it is a file.
         boot_index: its turn when the firmware looks for something to boot; None: it is not booted from.
+
+    Raises:
+        ParameterError: no disk of this type can be like that.
+        ProgrammerError: the place is on a bus of another kind.
     """
     if address.kind is not settings.bus:
         raise ProgrammerError(f"a disk of type {settings.type} cannot sit on {address.bus}")
+    if disk.read_only and address.kind is BusKind.IDE:
+        raise ParameterError("Disk.read_only", True, f"{disk.path}: an IDE disk cannot be read-only")
     device_id = disk_id(disk.uuid)
     protocol, format_ = f"{device_id}-file", f"{device_id}-format"
     properties: dict[str, Any] = {
         **address.properties,
         "drive": format_,
-        "serial": disk.uuid.hex[:_SERIAL_LENGTH],
+        "serial": _short(disk.uuid),
     }
     common: dict[str, Any] = {
         "discard": settings.discard,

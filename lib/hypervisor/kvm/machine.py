@@ -25,7 +25,7 @@ from hvkit.hypervisor.kvm.parameters import (
 )
 from hvkit.hypervisor.kvm.topology import SCSI_CONTROLLER_ID, Address, BusKind, Chipset, FixedSlot, Topology
 from hvkit.hypervisor.model import Instance
-from hvkit.qmp.schema import DeviceAdd, MemoryBackendFileProperties, ObjectOptions
+from hvkit.qmp.schema import DeviceAdd, MemoryBackendFileProperties, MonitorQMPProperties, ObjectOptions
 
 BALLOON_ID: Final = "balloon"
 CONTROL_MONITOR_ID: Final = "control"
@@ -73,6 +73,19 @@ class SocketChardev:
     id: str
     listener: Listener
     log_file: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Monitor:
+    """A QMP monitor.
+
+    Attributes:
+        chardev: where it is reached.
+        qom: what makes it; None for a QEMU that has no such objects and makes it by an option of its own.
+    """
+
+    chardev: SocketChardev
+    qom: ObjectOptions | None
 
 
 @attrs.frozen(kw_only=True)
@@ -152,7 +165,7 @@ class MachinePlan:
     on_reboot: Literal["reset", "shutdown"] = "reset"
     linux: LinuxBoot | None = None
     topology: Topology
-    monitors: tuple[SocketChardev, ...]
+    monitors: tuple[Monitor, ...]
     chardevs: tuple[SocketChardev, ...] = ()
     devices: tuple[DeviceAdd, ...] = ()
     disks: tuple[DiskDevice, ...] = ()
@@ -210,8 +223,8 @@ def plan_machine(
         linux=_plan_linux_boot(parameters),
         topology=topology,
         monitors=(
-            SocketChardev(id=CONTROL_MONITOR_ID, listener=sockets.control),
-            SocketChardev(id=WATCH_MONITOR_ID, listener=sockets.watch),
+            _plan_monitor(CONTROL_MONITOR_ID, sockets.control, capabilities),
+            _plan_monitor(WATCH_MONITOR_ID, sockets.watch, capabilities),
         ),
         chardevs=chardevs,
         devices=_plan_machine_devices(parameters, capabilities, topology, {chardev.id for chardev in chardevs}),
@@ -247,21 +260,7 @@ def _plan_disks_and_nics(
     used: set[Address] = set()
     disks: list[DiskDevice] = []
     nics: list[NicDevice] = []
-    if instance.disks:
-        capabilities.check_device(DISK_DRIVERS[settings.type], "disk_type", settings.type)
-    for disk in instance.disks:
-        boots = boots_itself and parameters["boot_order"] == "disk" and not disks
-        address = topology.allocate(settings.bus, used)
-        used.add(address)
-        disks.append(
-            build_disk(
-                disk,
-                settings,
-                address,
-                is_block_device=disk.uuid in block_devices,
-                boot_index=1 if boots else None,
-            )
-        )
+    # NICs first: a guest may call its interfaces by where they sit, and a disk more must not move them.
     if instance.nics:
         capabilities.check_device(NIC_DRIVERS.get(nic_type, nic_type), "nic_type", nic_type)
     for nic in instance.nics:
@@ -275,6 +274,21 @@ def _plan_disks_and_nics(
                 nic_type,
                 address,
                 tap_fd=None if fd is None else str(fd),
+                boot_index=1 if boots else None,
+            )
+        )
+    if instance.disks:
+        capabilities.check_device(DISK_DRIVERS[settings.type], "disk_type", settings.type)
+    for disk in instance.disks:
+        boots = boots_itself and parameters["boot_order"] == "disk" and not disks
+        address = topology.allocate(settings.bus, used)
+        used.add(address)
+        disks.append(
+            build_disk(
+                disk,
+                settings,
+                address,
+                is_block_device=disk.uuid in block_devices,
                 boot_index=1 if boots else None,
             )
         )
@@ -334,6 +348,14 @@ def _plan_linux_boot(parameters: Mapping[str, Any]) -> LinuxBoot | None:
     if parameters["serial_console"]:
         arguments.append(f"console=ttyS0,{parameters['serial_speed']}")
     return LinuxBoot(kernel=parameters["kernel_path"], initrd=parameters["initrd_path"], arguments=" ".join(arguments))
+
+
+def _plan_monitor(monitor_id: str, listener: Listener, capabilities: Capabilities) -> Monitor:
+    chardev = SocketChardev(id=monitor_id, listener=listener)
+    qom = None
+    if "monitor-qmp" in capabilities.objects:  # 11.1, which warns of the option for it
+        qom = MonitorQMPProperties(id=f"{monitor_id}-monitor", chardev=chardev.id)
+    return Monitor(chardev=chardev, qom=qom)
 
 
 def _plan_chardevs(parameters: Mapping[str, Any], sockets: MachineSockets) -> tuple[SocketChardev, ...]:

@@ -221,7 +221,8 @@ def _question(binary: str, connection: QmpConnection, deadline: Deadline) -> Cap
             )
             for machine in ask(QueryMachines())
         ),
-        devices=frozenset(device.name for device in ask(QomListTypes(implements="device", abstract=False))),
+        devices=frozenset(each.name for each in ask(QomListTypes(implements="device", abstract=False))),
+        objects=frozenset(each.name for each in ask(QomListTypes(implements="user-creatable", abstract=False))),
         commands=frozenset(command.name for command in ask(QueryCommands())),
         cpu_models=cpu_models,
     )

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""QEMU programs, recorded and real, and plans of machines to run on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import attrs
+import pytest
+
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities
+from hvkit.hypervisor.kvm.machine import MachinePlan, MachineSockets, plan_machine
+from hvkit.hypervisor.kvm.parameters import (
+    DISK_DRIVERS,
+    DISPLAY_DRIVERS,
+    NIC_DRIVERS,
+    NIC_TYPES,
+    SCSI_CONTROLLERS,
+    TABLE,
+)
+from hvkit.hypervisor.kvm.probe import probe_capabilities
+from hvkit.hypervisor.model import Disk, Instance, Nic
+from hvkit.testing.simulator import write_executable
+from hvkit.testing.toy_guest import write_disk
+
+DATA: Final = Path(__file__).parent / "data"
+
+#: Set to 1 to write down what is found instead of comparing with it.
+RECORDING: Final = os.environ.get("HVKIT_RECORD") == "1"
+
+INSTANCE_UUID: Final = UUID("6a1e8a52-3c1f-4d8e-9b51-0f6f1b1d2c3e")
+DISK_UUID: Final = UUID("d15c0000-0000-4000-8000-000000000001")
+NIC_UUID: Final = UUID("00c00000-0000-4000-8000-000000000001")
+
+#: What is kept of the many names that a program lists: those that a plan may need, and one of each kind besides.
+_KEPT_DEVICES: Final = {
+    *DISK_DRIVERS.values(),
+    *DISPLAY_DRIVERS.values(),
+    *(NIC_DRIVERS.get(name, name) for name in NIC_TYPES),
+    *(driver for driver, _ in SCSI_CONTROLLERS.values()),
+    *("virtio-balloon-pci", "virtio-serial-pci", "virtserialport", "isa-serial", "pcie-root-port"),
+}
+_KEPT_OBJECTS: Final = {"memory-backend-file", "monitor-qmp"}
+_KEPT_COMMANDS: Final = {"device_add", "blockdev-add", "netdev_add", "query-accelerators"}
+_KEPT_CPU_MODELS: Final = {"host", "max", "qemu64", "Skylake-Server"}
+
+
+def trim(capabilities: Capabilities) -> Capabilities:
+    """Leave of a program's capabilities what is worth recording: nothing that depends on who built it."""
+    version = ".".join(map(str, capabilities.version[:2]))
+    return attrs.evolve(
+        capabilities,
+        binary="/usr/bin/qemu-system-x86_64",
+        package="",
+        version=(*capabilities.version[:2], 0),
+        machines=tuple(
+            sorted(
+                (each for each in capabilities.machines if each.name.endswith(version) or each.name == "microvm"),
+                key=lambda machine: machine.name,
+            )
+        ),
+        devices=capabilities.devices & _KEPT_DEVICES,
+        objects=capabilities.objects & _KEPT_OBJECTS,
+        commands=capabilities.commands & _KEPT_COMMANDS,
+        cpu_models=capabilities.cpu_models & _KEPT_CPU_MODELS,
+    )
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Callable[[str], Capabilities]:
+    """Give the recorded capabilities of a version of QEMU, such as 7.2."""
+    return lambda version: Capabilities.from_plain(json.loads((DATA / f"capabilities-{version}.json").read_text()))
+
+
+@pytest.fixture(scope="session")
+def as_recorded() -> Callable[[Capabilities], Capabilities]:
+    """Cut a program's capabilities down to what is recorded of them; with HVKIT_RECORD=1 record that."""
+
+    def cut(capabilities: Capabilities) -> Capabilities:
+        kept = trim(capabilities)
+        file = DATA / f"capabilities-{kept.version[0]}.{kept.version[1]}.json"
+        if RECORDING:
+            file.write_text(json.dumps(kept.to_plain(), indent=1) + "\n")
+        return kept
+
+    return cut
+
+
+def real_binaries() -> list[str]:
+    """Return the programs to try command lines on: those of $HVKIT_QEMU_BINARIES, or the one under test."""
+    named = os.environ.get("HVKIT_QEMU_BINARIES")
+    if named:
+        return named.split(":")
+    return [shutil.which(os.environ.get("HVKIT_QEMU") or "qemu-system-x86_64") or "qemu-system-x86_64"]
+
+
+@pytest.fixture(scope="session", params=real_binaries(), ids=lambda path: path.replace("/", "_"))
+def real(request: pytest.FixtureRequest) -> Capabilities:
+    """Give the capabilities of each real program. A test that asks for it carries the marker `qemu`."""
+    return probe_capabilities(request.param)
+
+
+#: Makes a plan; see `plan`.
+Planner = Callable[..., MachinePlan]
+
+
+@pytest.fixture(scope="session")
+def plan(recorded: Callable[[str], Capabilities]) -> Planner:
+    """Plan a machine with one disk and one NIC of mode user, and change from there."""
+    default_disk = Disk(path="/srv/disk.img", uuid=DISK_UUID)
+    default_nic = Nic(mac="52:54:00:00:00:01", mode="user", uuid=NIC_UUID)
+    default_sockets = MachineSockets(
+        control="/run/web1.c", watch="/run/web1.w", serial="/run/web1.s", agent="/run/web1.a", pid_file="/run/web1.pid"
+    )
+
+    def make(
+        capabilities: Capabilities | str = "7.2",
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        disks: tuple[Disk, ...] = (default_disk,),
+        nics: tuple[Nic, ...] = (default_nic,),
+        memory_mib: int = 128,
+        vcpus: int = 1,
+        accelerator: Accelerator | None = None,
+        sockets: MachineSockets = default_sockets,
+        tap_fds: Mapping[UUID, int] | None = None,
+        block_devices: tuple[UUID, ...] = (),
+    ) -> MachinePlan:
+        instance = Instance(name="web1", uuid=INSTANCE_UUID, memory_mib=memory_mib, vcpus=vcpus, disks=disks, nics=nics)
+        return plan_machine(
+            instance,
+            TABLE.check_syntax(parameters or {}),
+            recorded(capabilities) if isinstance(capabilities, str) else capabilities,
+            accelerator or Accelerator(name="tcg", best_cpu="max", reason="a test wants it"),
+            sockets,
+            tap_fds,
+            block_devices=block_devices,
+        )
+
+    return make
+
+
+# ---- instances to run
+
+
+@pytest.fixture
+def kvm(tmp_path: Path) -> Iterator[KvmHypervisor]:
+    """A KVM hypervisor of the test's own; what it runs at the end is ended."""
+    hypervisor = KvmHypervisor(run_dir=tmp_path / "run", lock_timeout_s=5.0)
+    yield hypervisor
+    for name in hypervisor.list_instances():
+        hypervisor.stop_instance(name, force=True)
+        hypervisor.cleanup_instance(name)
+    assert everything_below(hypervisor.run_dir) <= {"cache", "instances", "locks", "sockets"}
+
+
+def everything_below(run_dir: Path) -> set[str]:
+    """Return the paths of all that is in a run directory, but for what is kept of QEMU programs."""
+    found = {str(path.relative_to(run_dir)) for path in run_dir.rglob("*")}
+    return {path for path in found if not path.startswith("cache/")}
+
+
+#: Makes an instance called web1, or another one.
+MakeInstance = Callable[..., Instance]
+
+
+@pytest.fixture
+def make_toy(tmp_path: Path, qemu_binary: str) -> MakeInstance:
+    """Make instances of a guest that obeys its power button, each with a disk of its own, to run on real QEMU."""
+
+    def make(name: str = "web1", *, parameters: Mapping[str, object] | None = None, **members: Any) -> Instance:
+        if "disks" not in members:
+            members["disks"] = (Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img"))),)
+        members.setdefault("memory_mib", 32)
+        return Instance(name=name, parameters={"kvm_path": qemu_binary, **(parameters or {})}, **members)
+
+    return make
+
+
+@pytest.fixture
+def make_simulated(tmp_path: Path) -> Callable[..., MakeInstance]:
+    """Give, for some knobs of the simulator, a function that makes instances to run on it."""
+
+    def with_knobs(**knobs: Any) -> MakeInstance:
+        directory = tmp_path / f"simulator-{uuid4()}"
+        directory.mkdir()
+        executable = write_executable(directory, **knobs)
+
+        def make(name: str = "web1", *, parameters: Mapping[str, object] | None = None, **members: Any) -> Instance:
+            members.setdefault("memory_mib", 32)
+            return Instance(name=name, parameters={"kvm_path": str(executable), **(parameters or {})}, **members)
+
+        return make
+
+    return with_knobs

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Command lines: written down, one feature at a time, and accepted by real QEMUs.
+
+``data/argv-VERSION-BOARD.txt`` has the whole command line of a plain machine, one option a line, and for each feature
+the lines that go (-) and come (+). HVKIT_RECORD=1 writes the files anew; read the difference before you commit it.
+
+HVKIT_QEMU_BINARIES, a list of programs with colons between them, says which real ones have to accept them all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import shlex
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NoReturn
+from uuid import UUID
+
+import attrs
+import pytest
+
+from hvkit.hypervisor.kvm.capabilities import Capabilities, KvmHost, choose_accelerator
+from hvkit.hypervisor.kvm.command_line import build_argv
+from hvkit.hypervisor.kvm.machine import MachinePlan, MachineSockets
+from hvkit.hypervisor.kvm.network import make_tap
+from hvkit.hypervisor.kvm.probe import read_kvm_host
+from hvkit.hypervisor.model import Disk, Nic
+from hvkit.qmp import ConnectError, QmpConnection
+from hvkit.qmp.schema import QueryName, QueryStatus, QueryUuid, Quit
+
+DATA: Final = Path(__file__).parent / "data"
+VERSIONS: Final = ("7.2", "10.0", "11.1")
+BOARDS: Final = ("q35", "pc")
+RECORDING: Final = os.environ.get("HVKIT_RECORD") == "1"
+
+#: Stands for the directory of all files in what is written down. Commas and blanks are special somewhere.
+WRITTEN_DIR: Final = "/srv/a,b c"
+WRITTEN_FD: Final = 7
+START_S: Final = 30.0
+
+Planner = Callable[..., MachinePlan]
+
+
+@attrs.frozen(kw_only=True)
+class Feature:
+    """How a machine differs from the plain one. ``DIR`` in texts stands for the directory of the files."""
+
+    parameters: dict[str, Any] = attrs.field(factory=dict)
+    disks: tuple[Disk, ...] | None = None
+    nics: tuple[Nic, ...] | None = None
+    vcpus: int = 1
+    kvm_flag: str = "disabled"
+
+
+def _disk(number: int = 1, file: str = "DIR/disk.img", **members: Any) -> Disk:
+    return Disk(path=f"/{file}", uuid=UUID(f"d15c0000-0000-4000-8000-{number:012}"), **members)
+
+
+def _nic(number: int = 1, **members: Any) -> Nic:
+    uuid = UUID(f"00c00000-0000-4000-8000-{number:012}")
+    return Nic(**{"mac": f"52:54:00:00:00:{number:02}", "mode": "user", "uuid": uuid, **members})
+
+
+def _with(**parameters: Any) -> Feature:
+    return Feature(parameters=parameters)
+
+
+FEATURES: Final[dict[str, Feature]] = {
+    "plain": Feature(),
+    "bare": Feature(disks=(), nics=()),
+    "kvm": Feature(kvm_flag="enabled"),
+    "no-acpi": _with(acpi=False),
+    "processors": Feature(parameters={"cpu_sockets": 2, "cpu_cores": 2, "cpu_type": "qemu64,-svm"}, vcpus=4),
+    "memory-in-files": _with(mem_path="/DIR"),
+    "local-time": _with(use_localtime=True),
+    "reboot-exits": _with(reboot_behavior="exit"),
+    "no-serial": _with(serial_console=False),
+    "guest-agent": _with(use_guest_agent=True),
+    "no-spare-ports": _with(hotplug_ports=0),
+    "extra": _with(kvm_extra='-device \'{"driver":"pvpanic"}\' -global kvm-pit.lost_tick_policy=discard'),
+    "linux": _with(kernel_path="/DIR/vmlinuz", initrd_path="/DIR/initrd", kernel_args="ro a,b", serial_speed=9600),
+    "linux-without-serial": _with(kernel_path="/DIR/vmlinuz", root_path="", serial_console=False),
+    "two-disks": Feature(disks=(_disk(), _disk(2, "DIR/disk.qcow2", format="qcow2"))),
+    "read-only-disk": Feature(disks=(_disk(read_only=True),)),
+    "block-device": Feature(disks=(_disk(file="dev/null"),)),
+    "disk-ide": _with(disk_type="ide"),
+    "disk-cache-none": _with(disk_cache="none"),
+    "disk-cache-writethrough": _with(disk_cache="writethrough"),
+    "disk-cache-writeback": _with(disk_cache="writeback"),
+    "disk-aio-native": _with(disk_cache="none", disk_aio="native"),
+    "disk-aio-io_uring": _with(disk_aio="io_uring"),
+    "disk-discard": _with(disk_discard="unmap"),
+    **{
+        f"scsi-{controller}": _with(disk_type="scsi-hd", scsi_controller_type=controller)
+        for controller in ("lsi", "virtio-scsi-pci", "megasas", "dc390")
+    },
+    "two-nics": Feature(nics=(_nic(), _nic(2))),
+    "boot-network": _with(boot_order="network"),
+    "tap": Feature(nics=(_nic(mode="tap"),)),
+    **{
+        f"nic-{nic_type}": _with(nic_type=nic_type)
+        for nic_type in ("e1000", "e1000e", "rtl8139", "ne2k_pci", "pcnet", "vmxnet3", "i82551", "i82557b", "i82559er")
+    },
+    **{f"vga-{vga}": _with(vga=vga) for vga in ("std", "cirrus", "virtio", "vmware")},
+}
+
+
+def _place(text: str, directory: str) -> str:
+    return text.replace("/DIR", directory)
+
+
+def _plan(
+    plan: Planner, program: Capabilities, board: str, name: str, *, directory: str, host: KvmHost, **arguments: Any
+) -> MachinePlan:
+    """Plan a feature's machine, its files in `directory`."""
+    feature = FEATURES[name]
+    disks = (_disk(),) if feature.disks is None else feature.disks
+    nics = (_nic(),) if feature.nics is None else feature.nics
+    return plan(
+        program,
+        {
+            "machine_version": board,
+            **{
+                key: _place(value, directory) if isinstance(value, str) else value
+                for key, value in feature.parameters.items()
+            },
+        },
+        disks=tuple(attrs.evolve(disk, path=_place(disk.path, directory)) for disk in disks),
+        nics=nics,
+        vcpus=feature.vcpus,
+        accelerator=choose_accelerator(feature.kvm_flag, host, program),
+        block_devices=[disk.uuid for disk in disks if disk.path.startswith("/dev/")],
+        **arguments,
+    )
+
+
+# ---- written down
+
+
+def _options(argv: list[str]) -> list[str]:
+    """Return one line for each option of a command line, as a shell would take it."""
+    lines: list[list[str]] = [[]]
+    for word in argv:
+        if word.startswith("-"):
+            lines.append([])
+        lines[-1].append(word)
+    return [shlex.join(line) for line in lines]
+
+
+def _difference(plain: list[str], other: list[str]) -> list[str]:
+    changes = difflib.ndiff(plain, other, linejunk=None, charjunk=None)
+    return [change for change in changes if change[0] in "+-"]
+
+
+def _written(plan: Planner, program: Capabilities, board: str) -> str:
+    """Return what is to be written down for a program and a board."""
+    sockets = MachineSockets(
+        control=f"{WRITTEN_DIR}/control",
+        watch=f"{WRITTEN_DIR}/watch",
+        serial=f"{WRITTEN_DIR}/serial",
+        serial_log=f"{WRITTEN_DIR}/serial.log",
+        agent=f"{WRITTEN_DIR}/agent",
+        pid_file=f"{WRITTEN_DIR}/pid",
+    )
+    options = {}
+    for name, feature in FEATURES.items():
+        taps = {nic.uuid: WRITTEN_FD for nic in feature.nics or () if nic.mode == "tap"}
+        made = _plan(plan, program, board, name, directory=WRITTEN_DIR, host=KvmHost(), sockets=sockets, tap_fds=taps)
+        options[name] = _options(build_argv(made))
+    sections = [("plain", options["plain"])]
+    sections += [(name, _difference(options["plain"], lines)) for name, lines in options.items() if name != "plain"]
+    return "\n".join("\n".join([f"== {name}", *lines, ""]) for name, lines in sections)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_command_lines_are_as_written_down(
+    plan: Planner, recorded: Callable[[str], Capabilities], version: str, board: str
+) -> None:
+    file = DATA / f"argv-{version}-{board}.txt"
+    now = _written(plan, recorded(version), board)
+    if RECORDING:
+        file.write_text(now)
+    assert now.splitlines() == file.read_text().splitlines()
+
+
+def test_a_listening_descriptor_takes_the_place_of_a_path(plan: Planner) -> None:
+    argv = build_argv(plan(sockets=MachineSockets(control=5, watch=6, serial=8)))
+    assert "socket,id=control,fd=5,server=on,wait=off" in argv
+    assert "socket,id=watch,fd=6,server=on,wait=off" in argv
+    assert "socket,id=serial0,fd=8,server=on,wait=off" in argv
+
+
+def test_extra_arguments_come_last(plan: Planner) -> None:
+    argv = build_argv(plan(parameters={"kvm_extra": "-global 'a b'"}))
+    assert argv[-2:] == ["-global", "a b"]
+
+
+# ---- accepted by the real thing
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a directory with an awkward name and everything that a machine's files need to be."""
+    made = tmp_path_factory.mktemp("a,b c")
+    (made / "disk.img").write_bytes(bytes(1 << 20))
+    (made / "vmlinuz").write_bytes(_hollow_kernel())
+    (made / "initrd").write_bytes(bytes(4096))
+    return made
+
+
+def _hollow_kernel() -> bytes:
+    """Return the least that passes for a kernel image. Source: Linux, the x86 boot protocol 2.12."""
+    image = bytearray(64 * 1024)
+    image[0x1F1] = 4  # sectors of set-up code
+    image[0x1FE:0x202] = b"\x55\xaa\xeb\x66"
+    struct.pack_into("<4sH", image, 0x202, b"HdrS", 0x20C)
+    image[0x211] = 1  # the rest is loaded high
+    struct.pack_into("<I", image, 0x22C, 0x7FFFFFFF)  # the highest address of an initial RAM disk
+    return bytes(image)
+
+
+def _need(name: str, directory: Path, unavailable: Callable[[str], NoReturn]) -> None:
+    """Make what a feature needs besides the files, or say why this machine cannot have it."""
+    feature = FEATURES[name]
+    if feature.kvm_flag == "enabled" and read_kvm_host().problem:
+        pytest.skip(f"this machine has no KVM: {read_kvm_host().problem}")
+    if any(disk.format == "qcow2" for disk in feature.disks or ()):
+        qemu_img = shutil.which("qemu-img") or unavailable("qemu-img is not installed")
+        subprocess.run([qemu_img, "create", "-q", "-f", "qcow2", directory / "disk.qcow2", "1M"], check=True)
+
+
+@contextlib.contextmanager
+def _taps(nics: tuple[Nic, ...]) -> Iterator[dict[UUID, int]]:
+    taps: dict[UUID, int] = {}
+    try:
+        for nic in nics:
+            if nic.mode == "tap":
+                if not os.access("/dev/net/tun", os.W_OK) or os.geteuid() != 0:
+                    pytest.skip("a tap takes root and /dev/net/tun")
+                taps[nic.uuid] = make_tap(f"hvt{os.getpid()}").descriptor
+        yield taps
+    finally:
+        for fd in taps.values():
+            os.close(fd)
+
+
+def _complaints(log: Path) -> list[str]:
+    """Return what QEMU said of its command line: an option that draws a warning is not right.
+
+    What a CPU model has and this host has not is no fault of the command line.
+    """
+    lines = log.read_text(errors="replace").splitlines()
+    return [line for line in lines if "host doesn't support requested feature" not in line]
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("name", FEATURES)
+def test_real_qemu_accepts(
+    plan: Planner, real: Capabilities, directory: Path, unavailable: Callable[[str], NoReturn], name: str, board: str
+) -> None:
+    _need(name, directory, unavailable)
+    log = directory / "log"
+    control = directory / "control"
+    control.unlink(missing_ok=True)
+    with (
+        _taps(FEATURES[name].nics or ()) as taps,
+        socket.socket(socket.AF_UNIX) as listener,
+        open(log, "wb") as said,
+    ):
+        listener.bind(str(control))
+        listener.listen()
+        sockets = MachineSockets(
+            control=listener.fileno(),
+            watch=f"{directory}/watch",
+            serial=f"{directory}/serial",
+            serial_log=f"{directory}/serial.log",
+            agent=f"{directory}/agent",
+            pid_file=f"{directory}/pid",
+        )
+        made = _plan(
+            plan, real, board, name, directory=str(directory), host=read_kvm_host(), sockets=sockets, tap_fds=taps
+        )
+        process = subprocess.Popen(
+            build_argv(made),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            pass_fds=(listener.fileno(), *taps.values()),
+        )
+        listener.close()
+        try:
+            with QmpConnection(control, timeout=START_S) as qmp, QmpConnection(f"{directory}/watch") as watch:
+                assert qmp.execute(QueryName()).name == made.name
+                assert str(made.uuid) == qmp.execute(QueryUuid()).UUID
+                assert watch.execute(QueryStatus()).status == "prelaunch"
+                qmp.execute(Quit())
+            assert process.wait(START_S) == 0, log.read_text(errors="replace")
+        except ConnectError as error:
+            pytest.fail(f"{error}: {log.read_text(errors='replace')}")
+        finally:
+            process.kill()
+            process.wait()
+    assert _complaints(log) == []

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-2-Clause
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvkit.errors import ProgrammerError
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.devices import DiskSettings, build_disk, build_nic, disk_id, nic_id
+from hvkit.hypervisor.kvm.topology import Address, BusKind
+from hvkit.hypervisor.model import Disk, Nic
+from hvkit.qmp.converter import unstructure
+from hvkit.qmp.schema import BlockdevAdd, DeviceAdd, NetdevAdd
+
+PCI = Address(BusKind.PCI, "port0", 0)
+DISK = Disk(path="/srv/a.img")
+NIC = Nic(mac="52:54:00:00:00:01", mode="user")
+
+
+def settings(**changes: Any) -> DiskSettings:
+    return DiskSettings(**{"type": "paravirtual", "cache": "default", "aio": "threads", "discard": "ignore", **changes})
+
+
+@given(st.uuids())
+def test_ids_are_what_qemu_takes(uuid: UUID) -> None:
+    disk = build_disk(Disk(path="/a", uuid=uuid), settings(), PCI, is_block_device=False)
+    for name in (disk_id(uuid), nic_id(uuid), *disk.node_names):
+        assert re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name)
+    assert len({disk_id(uuid), nic_id(uuid), *disk.node_names}) == 4
+
+
+def test_ids_tell_uuids_counted_by_hand_apart() -> None:
+    assert len({disk_id(UUID(int=number)) for number in range(100)}) == 100
+
+
+def test_ids_do_not_depend_on_the_place() -> None:
+    other = Address(BusKind.PCI, "port7", 0)
+    here = build_disk(DISK, settings(), PCI, is_block_device=False)
+    there = build_disk(DISK, settings(), other, is_block_device=False)
+    assert (here.device.id, here.nodes) == (there.device.id, there.nodes)
+
+
+def test_a_disk_is_plugged_into_a_running_machine_by_the_same_description() -> None:
+    disk = build_disk(DISK, settings(), PCI, is_block_device=False)
+    for node in disk.nodes:
+        assert unstructure(BlockdevAdd(node)) == unstructure(node)
+    assert isinstance(disk.device, DeviceAdd)
+    assert unstructure(disk.device)["drive"] == disk.node_names[-1]
+
+
+def test_a_nic_is_plugged_into_a_running_machine_by_the_same_description() -> None:
+    nic = build_nic(Nic(mac=NIC.mac), "paravirtual", PCI, tap_fd="sent-by-getfd")
+    assert unstructure(NetdevAdd(nic.netdev)) == {"type": "tap", "id": nic.netdev.id, "fd": "sent-by-getfd"}
+    assert unstructure(nic.device)["netdev"] == nic.netdev.id
+
+
+def test_each_node_stands_on_the_one_before() -> None:
+    file, format_ = build_disk(DISK, settings(), PCI, is_block_device=False).nodes
+    assert unstructure(format_)["file"] == file.node_name
+
+
+@pytest.mark.parametrize(("is_block_device", "driver"), [(False, "file"), (True, "host_device")])
+def test_files_and_block_devices_differ_in_the_protocol(is_block_device: bool, driver: str) -> None:
+    disk = build_disk(DISK, settings(), PCI, is_block_device=is_block_device)
+    assert disk.nodes[0].driver == driver
+
+
+@pytest.mark.parametrize("format_", ["raw", "qcow2"])
+def test_the_format_is_never_guessed(format_: Any) -> None:
+    disk = build_disk(Disk(path="/a", format=format_), settings(), PCI, is_block_device=False)
+    assert disk.nodes[-1].driver == format_
+
+
+@pytest.mark.parametrize(
+    ("cache", "nodes", "device"),
+    [
+        ("default", None, None),
+        ("none", {"direct": True, "no-flush": False}, "on"),
+        ("writethrough", {"direct": False, "no-flush": False}, "off"),
+        ("writeback", {"direct": False, "no-flush": False}, "on"),
+    ],
+)
+def test_cache_modes(cache: str, nodes: Any, device: str | None) -> None:
+    disk = build_disk(DISK, settings(cache=cache), PCI, is_block_device=False)
+    assert [unstructure(node).get("cache") for node in disk.nodes] == [nodes, nodes]
+    assert unstructure(disk.device).get("write-cache") == device
+
+
+def test_a_read_only_disk_is_read_only_all_the_way() -> None:
+    disk = build_disk(Disk(path="/a", read_only=True), settings(), PCI, is_block_device=False)
+    assert [(node.read_only, node.auto_read_only) for node in disk.nodes] == [(True, False), (True, False)]
+
+
+def test_an_ide_disk_cannot_be_read_only() -> None:
+    with pytest.raises(ParameterError, match="IDE"):
+        build_disk(
+            Disk(path="/a", read_only=True),
+            settings(type="ide"),
+            Address(BusKind.IDE, "ide.0", 0),
+            is_block_device=False,
+        )
+
+
+def test_a_disk_on_a_bus_of_another_kind_is_our_mistake() -> None:
+    with pytest.raises(ProgrammerError, match="scsi-hd"):
+        build_disk(DISK, settings(type="scsi-hd"), PCI, is_block_device=False)
+
+
+@pytest.mark.parametrize(("nic", "tap_fd"), [(NIC, "7"), (Nic(mac=NIC.mac), None)])
+def test_a_tap_goes_with_mode_tap_and_with_no_other(nic: Nic, tap_fd: str | None) -> None:
+    with pytest.raises(ProgrammerError, match="tap_fd"):
+        build_nic(nic, "paravirtual", PCI, tap_fd=tap_fd)
+
+
+def test_only_a_nic_that_is_booted_from_needs_the_code_for_it() -> None:
+    assert unstructure(build_nic(NIC, "paravirtual", PCI).device)["romfile"] == ""
+    booted = unstructure(build_nic(NIC, "paravirtual", PCI, boot_index=1).device)
+    assert booted["bootindex"] == 1
+    assert "romfile" not in booted
+
+
+def test_the_serial_number_of_a_disk_fits_and_tells_disks_apart() -> None:
+    serials = {
+        unstructure(build_disk(Disk(path="/a", uuid=uuid4()), settings(), PCI, is_block_device=False).device)["serial"]
+        for _ in range(10)
+    }
+    assert len(serials) == 10
+    assert all(len(serial) <= 20 for serial in serials)

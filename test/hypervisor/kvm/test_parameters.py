@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-2-Clause
+from __future__ import annotations
+
+import pytest
+
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.parameters import TABLE, parse_cpu_mask, parse_extra
+
+#: The names that an adapter finds in Ganeti as well.
+SHARED = {
+    *("kvm_path", "kernel_path", "initrd_path", "root_path", "kernel_args", "boot_order", "acpi", "mem_path"),
+    *("use_localtime", "reboot_behavior", "machine_version", "kvm_flag", "cpu_type", "cpu_cores", "cpu_threads"),
+    *("cpu_sockets", "cpu_mask", "disk_type", "scsi_controller_type", "disk_cache", "disk_aio", "disk_discard"),
+    *("nic_type", "vga", "serial_console", "serial_speed", "use_guest_agent", "kvm_extra"),
+}
+
+
+def test_names_are_ganetis_where_they_mean_the_same() -> None:
+    assert set(TABLE) - SHARED == {"hotplug_ports"}
+
+
+def test_the_defaults_go_together() -> None:
+    filled = TABLE.check_syntax({})
+    assert filled["machine_version"] == "q35"
+    assert filled["cpu_mask"] == "all"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("kvm_path", "qemu-system-x86_64"),
+        ("machine_version", "q35,acpi=off"),
+        ("machine_version", "pc q35"),
+        ("kvm_flag", "yes"),
+        ("cpu_cores", -1),
+        ("cpu_type", "max\n"),
+        ("kernel_path", "vmlinuz"),
+        ("kernel_args", "ro\nquiet"),
+        ("boot_order", "cdrom"),
+        ("disk_type", "virtio"),
+        ("disk_cache", "unsafe"),
+        ("disk_aio", "uring"),
+        ("nic_type", "virtio"),
+        ("hotplug_ports", 1000),
+        ("serial_speed", 12345),
+        ("reboot_behavior", "halt"),
+        ("acpi", "no"),
+    ],
+)
+def test_nonsense_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ParameterError) as caught:
+        TABLE.check_syntax({name: value})
+    assert caught.value.name == name
+
+
+def test_a_value_close_to_a_choice_says_so() -> None:
+    with pytest.raises(ParameterError, match="did you mean paravirtual"):
+        TABLE.check_syntax({"disk_type": "paravirtul"})
+
+
+def test_native_aio_needs_direct_access() -> None:
+    with pytest.raises(ParameterError, match="needs disk_cache none"):
+        TABLE.check_syntax({"disk_aio": "native"})
+    TABLE.check_syntax({"disk_aio": "native", "disk_cache": "none"})
+
+
+def test_an_initrd_needs_a_kernel() -> None:
+    with pytest.raises(ParameterError, match="kernel_path"):
+        TABLE.check_syntax({"initrd_path": "/boot/initrd"})
+
+
+def test_what_the_node_does_not_have_is_found_on_the_node_only() -> None:
+    given = {"kernel_path": "/nonexistent/vmlinuz", "kvm_path": "/bin/sh"}
+    TABLE.check_syntax(given)
+    with pytest.raises(ParameterError, match="a file of this node"):
+        TABLE.validate(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "sets"),
+    [
+        ("all", (None,)),
+        ("0-2,6", (frozenset({0, 1, 2, 6}),)),
+        ("0-2:all:1,3", (frozenset({0, 1, 2}), None, frozenset({1, 3}))),
+    ],
+)
+def test_cpu_mask(text: str, sets: tuple[frozenset[int] | None, ...]) -> None:
+    assert parse_cpu_mask(text) == sets
+
+
+@pytest.mark.parametrize("text", ["", "0-", "-1", "3-1", "0,,1", "all,1", "0:", "a", "1 2", "٣", "0-99999999999"])
+def test_cpu_mask_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        TABLE.check_syntax({"cpu_mask": text})
+    assert caught.value.name == "cpu_mask"
+
+
+def test_extra_arguments_are_words_as_for_a_shell() -> None:
+    assert parse_extra("-global 'a b=c' -no-hpet") == ("-global", "a b=c", "-no-hpet")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-name x", "--uuid 0", "-pidfile /tmp/x", "-daemonize", "-incoming defer", "-S", "-readconfig f", "'open"],
+)
+def test_extra_arguments_cannot_take_the_instance_from_us(text: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        TABLE.check_syntax({"kvm_extra": text})
+    assert caught.value.name == "kvm_extra"
+
+
+def test_extra_arguments_draw_advice() -> None:
+    assert any("kvm_extra" in advice for advice in TABLE.assess({"kvm_extra": "-no-hpet"}))
+    assert TABLE.assess({}) == []

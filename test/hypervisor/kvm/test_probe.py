@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Asking programs what they can do: real ones, and ones that are no QEMU at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvkit.hypervisor.errors import InstanceStartError
+from hvkit.hypervisor.kvm import probe
+from hvkit.hypervisor.kvm.capabilities import Capabilities, KvmHost
+from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
+
+#: A program that answers like QEMU, notes that it was run, and then does what its last line says.
+ANSWERING = """
+import json, os, sys
+open({runs!r}, "a").write(f"{{os.getpid()}}\\n")
+version = dict(zip(("major", "minor", "micro"), {version!r}))
+print(json.dumps({{"QMP": {{"version": {{"qemu": version, "package": ""}}, "capabilities": []}}}}), flush=True)
+answers = {answers!r}
+for line in sys.stdin:
+    request = json.loads(line)
+    reply = {{"return": answers.get(request["execute"], {{}}), "id": request["id"]}}
+    print(json.dumps(reply), flush=True)
+"""
+
+ANSWERS: dict[str, Any] = {
+    "query-cpu-definitions": [],
+    "query-target": {"arch": "x86_64"},
+    "query-kvm": {"present": True, "enabled": False},
+    "query-machines": [
+        {
+            "name": "pc-q35-8.0",
+            "alias": "q35",
+            "cpu-max": 288,
+            "hotpluggable-cpus": True,
+            "numa-mem-supported": True,
+            "deprecated": False,
+        }
+    ],
+    "qom-list-types": [{"name": "virtio-blk-pci"}],
+    "query-commands": [{"name": "quit"}],
+}
+
+
+@pytest.fixture(autouse=True)
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no test know what another one asked."""
+    monkeypatch.setattr(probe, "_known", {})
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and more than an entry that nobody has asked for yet."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+class Program:
+    """A program that was written by a test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "qemu"
+        self.runs_file = directory / "runs"
+
+    def write(self, source: str) -> str:
+        """Write the program anew, as another file, and return its path."""
+        made = self.path.with_suffix(".new")
+        made.write_text(f"#!{sys.executable}\n{source}")
+        made.chmod(0o755)
+        made.rename(self.path)
+        return str(self.path)
+
+    def write_answering(self, version: tuple[int, int, int] = (8, 0, 1), **answers: Any) -> str:
+        """Write one that answers like QEMU, with some answers of its own."""
+        changed = {**ANSWERS, **{name.replace("_", "-"): answer for name, answer in answers.items()}}
+        return self.write(ANSWERING.format(runs=str(self.runs_file), version=version, answers=changed))
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that noted that they ran."""
+        return [int(line) for line in self.runs_file.read_text().split()] if self.runs_file.exists() else []
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    made = Program(tmp_path)
+    yield made
+    deadline = time.monotonic() + 5  # a process that was killed ends when it is next scheduled
+    while any(is_running(pid) for pid in made.pids):
+        assert time.monotonic() < deadline, "the program still runs"
+        time.sleep(0.01)
+
+
+# ---- real programs
+
+
+@pytest.mark.qemu
+def test_a_real_program_is_as_recorded(
+    real: Capabilities,
+    recorded: Callable[[str], Capabilities],
+    as_recorded: Callable[[Capabilities], Capabilities],
+) -> None:
+    cut = as_recorded(real)
+    version = f"{real.version[0]}.{real.version[1]}"
+    if version not in ("7.2", "10.0", "11.1"):
+        pytest.skip(f"QEMU {version} is not one of those that are recorded")
+    assert cut == recorded(version)
+
+
+@pytest.mark.qemu
+def test_the_answers_of_a_real_program_are_kept_whole(qemu_binary: str, tmp_path: Path) -> None:
+    asked = probe_capabilities(qemu_binary, cache_dir=tmp_path / "cache")
+    probe._known.clear()
+    assert probe_capabilities(qemu_binary, cache_dir=tmp_path / "cache") == asked
+    assert asked.target == "x86_64"
+    assert asked.find_machine("q35").name.startswith("pc-q35-")
+
+
+# ---- being asked once
+
+
+def test_a_program_is_asked_once(program: Program) -> None:
+    path = program.write_answering()
+    assert probe_capabilities(path) is probe_capabilities(path)
+    assert len(program.pids) == 1
+
+
+def test_another_process_finds_the_answers(program: Program, tmp_path: Path) -> None:
+    path = program.write_answering()
+    asked = probe_capabilities(path, cache_dir=tmp_path / "cache")
+    probe._known.clear()
+    assert probe_capabilities(path, cache_dir=tmp_path / "cache") == asked
+    assert len(program.pids) == 1
+
+
+def test_a_program_that_was_replaced_is_asked_again(program: Program, tmp_path: Path) -> None:
+    assert probe_capabilities(program.write_answering((8, 0, 1)), cache_dir=tmp_path).version == (8, 0, 1)
+    assert probe_capabilities(program.write_answering((8, 0, 2)), cache_dir=tmp_path).version == (8, 0, 2)
+    assert len(list(tmp_path.glob("*.json"))) == 1, "the cache grows with every upgrade"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:-10],
+        lambda content: content[:50],
+        lambda content: content.replace(b"virtio-blk-pci", b"virtio-blk-pcj"),
+        lambda content: content.replace(b'"format":1', b'"format":0'),
+        lambda content: b"\xff" + content,
+        lambda content: os.urandom(2 << 20),
+    ],
+    ids=["empty", "cut", "cut-header", "changed", "other-format", "no-text", "huge"],
+)
+def test_a_damaged_cache_is_written_anew(program: Program, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    cache = tmp_path / "cache"
+    path = program.write_answering()
+    asked = probe_capabilities(path, cache_dir=cache)
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    probe._known.clear()
+    assert probe_capabilities(path, cache_dir=cache) == asked
+    assert len(program.pids) == 2
+    assert file.read_bytes() == whole
+    assert list(cache.iterdir()) == [file]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "no-directory").write_text("")
+    assert probe_capabilities(program.write_answering(), cache_dir=tmp_path / "no-directory").version == (8, 0, 1)
+
+
+def test_many_may_ask_at_once(program: Program, tmp_path: Path) -> None:
+    path = program.write_answering()
+    cache = tmp_path / "cache"
+    answers: list[Capabilities] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(probe_capabilities(path, cache_dir=cache))) for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 6
+    assert all(answer == answers[0] for answer in answers)
+    probe._known.clear()
+    asked_before = len(program.pids)
+    assert probe_capabilities(path, cache_dir=cache) == answers[0]
+    assert len(program.pids) == asked_before
+    assert len(list(cache.iterdir())) == 1
+
+
+# ---- programs that are not what is wanted
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("/nonexistent/qemu", "there is no such program"),
+        ("no-such-program-anywhere", "there is no such program"),
+        ("/tmp", "it is a directory"),
+        ("/etc/passwd", "it cannot be executed"),
+    ],
+)
+def test_what_is_no_program_is_named(path: str, problem: str) -> None:
+    with pytest.raises(InstanceStartError) as caught:
+        probe_capabilities(path)
+    assert str(caught.value) == f"{path}: {problem}"
+
+
+def test_a_file_that_the_kernel_does_not_run_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "qemu"
+    file.write_bytes(b"\x7fELFnot really")
+    file.chmod(0o755)
+    with pytest.raises(InstanceStartError, match=f"{file} cannot be run: Exec format error"):
+        probe_capabilities(str(file))
+
+
+def test_an_old_qemu_is_refused_by_its_version(program: Program) -> None:
+    with pytest.raises(InstanceStartError, match=r"is QEMU 7\.1\.9, older than 7\.2, the oldest that is supported"):
+        probe_capabilities(program.write_answering((7, 1, 9)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import sys; sys.exit('this is not QEMU')",
+        "import sys; print('QEMU emulator version 7.2', flush=True); sys.exit('this is not QEMU')",
+        "import sys; print('[]', flush=True); sys.exit('this is not QEMU')",
+        "import os, sys; sys.stderr.write('this is not QEMU'); sys.stderr.flush(); os.write(1, bytes(100000))",
+    ],
+    ids=["silent", "chatty", "other-json", "garbage"],
+)
+def test_what_is_no_qemu_is_named_and_quoted(program: Program, source: str) -> None:
+    path = program.write(source)
+    with pytest.raises(InstanceStartError) as caught:
+        probe_capabilities(path)
+    assert str(caught.value).startswith(f"{path} does not answer like QEMU: ")
+    assert caught.value.log == "this is not QEMU"
+
+
+def test_only_the_end_of_what_it_said_is_quoted(program: Program) -> None:
+    path = program.write("import sys; sys.stderr.write('x' * 1000000 + 'the end'); sys.exit(1)")
+    with pytest.raises(InstanceStartError) as caught:
+        probe_capabilities(path)
+    assert caught.value.log.endswith("the end")
+    assert len(caught.value.log) <= 2000
+
+
+def test_an_answer_of_another_shape_is_named(program: Program) -> None:
+    with pytest.raises(InstanceStartError, match="query-target"):
+        probe_capabilities(program.write_answering(query_target={"arch": 5}))
+
+
+NOTE_AND_HANG = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sleep", "1000"])
+open({runs!r}, "w").write(f"{{os.getpid()}}\\n{{child.pid}}\\n")
+{greeting}
+signal.pause()
+"""
+GREETING = """
+version = '{"qemu": {"major": 8, "minor": 0, "micro": 0}, "package": ""}'
+print('{"QMP": {"version": ' + version + ', "capabilities": []}}', flush=True)
+"""
+
+
+@pytest.mark.parametrize("greeting", ["", GREETING], ids=["no-greeting", "no-answer"])
+def test_one_that_hangs_is_killed_with_its_children_in_time(program: Program, greeting: str) -> None:
+    path = program.write(NOTE_AND_HANG.format(runs=str(program.runs_file), greeting=greeting))
+    with pytest.raises(InstanceStartError, match="does not answer like QEMU"):
+        probe_capabilities(path, timeout_s=2.0)
+    assert len(program.pids) == 2
+
+
+def test_a_failure_is_not_kept(program: Program, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with pytest.raises(InstanceStartError):
+        probe_capabilities(program.write("import sys; sys.exit(1)"), cache_dir=cache)
+    assert not cache.exists()
+    assert probe_capabilities(program.write_answering(), cache_dir=cache).version == (8, 0, 1)
+
+
+# ---- this host's KVM
+
+
+@pytest.mark.parametrize(
+    ("modules", "is_emulated"),
+    [(["kvm", "kvm_intel"], False), (["kvm_amd"], False), (["kvm", "kvm_pvm"], True), (["kvm"], True)],
+)
+def test_kvm_is_real_where_a_processor_drives_it(tmp_path: Path, modules: list[str], is_emulated: bool) -> None:
+    for module in modules:
+        (tmp_path / module).mkdir()
+    device = tmp_path / "kvm-device"
+    device.touch()
+    assert read_kvm_host(device, tmp_path) == KvmHost(is_emulated=is_emulated)
+
+
+def test_kvm_that_is_not_there_says_so(tmp_path: Path) -> None:
+    host = read_kvm_host(tmp_path / "kvm", tmp_path)
+    assert host.problem == f"{tmp_path}/kvm: No such file or directory"
