@@ -2,7 +2,8 @@
 """The command ``hvkit``: what an operator types on a node.
 
 Exit codes: 0 all went well; 1 the world did not do its part (`HypervisorError`); 2 the command line makes no sense;
-3 a bug in hvkit, shown with its traceback; 130 Ctrl-C. Errors are one line on stderr, beginning with ``hvkit:``.
+3 a bug in hvkit, shown with its traceback; 130 Ctrl-C, and as usual 128 and its number for another signal. Errors are
+one line on stderr, beginning with ``hvkit:``.
 """
 
 import sys
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError:
         sys.stderr.write("hvkit: the command needs click, which is not installed; type: pip install 'hvkit[cli]'\n")
         return EXIT_WORLD
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     from hvkit.cli.run import run
 
     return run(arguments)

@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
 import attrs
 import click
@@ -21,7 +20,7 @@ from hvkit.cli.doctor import INSTALL_QEMU, find_qemu
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor import BaseHypervisor, Disk, Instance, get_hypervisor
 from hvkit.qmp import QmpConnection
-from hvkit.qmp.schema import Cont, QueryBlock, QueryCpusFast, QueryStatus, ResumeEvent, ShutdownEvent
+from hvkit.qmp.schema import Cont, QueryBlock, QueryCpusFast, QueryKvm, QueryStatus, ResumeEvent, ShutdownEvent
 from hvkit.testing.simulator import write_executable
 from hvkit.testing.toy_guest import GREETING, write_disk
 
@@ -72,7 +71,7 @@ def run_demo(*, simulated: bool) -> None:
     else:
         why = "because you asked for it" if simulated else f"because there is no QEMU; to have one: {INSTALL_QEMU}"
         click.echo(f"SIMULATED: a program that only speaks like QEMU, {why}.")
-    with _signals_raise(), _scratch_directory() as directory:
+    with _scratch_directory() as directory:
         if not qemu:
             qemu = str(write_executable(directory))
         disk = Disk(path=str(write_disk(directory / "disk.raw")))
@@ -106,6 +105,8 @@ def _ask(narrator: Narrator, qmp: QmpConnection) -> None:
     narrator.sees(qmp.version)
     narrator.does("qmp.execute(QueryStatus())")
     narrator.sees(qmp.execute(QueryStatus()))
+    narrator.does("qmp.execute(QueryKvm())")
+    narrator.sees(qmp.execute(QueryKvm()))
     narrator.does("[(cpu.cpu_index, cpu.thread_id) for cpu in qmp.execute(QueryCpusFast())]")
     narrator.sees([(cpu.cpu_index, cpu.thread_id) for cpu in qmp.execute(QueryCpusFast())])
 
@@ -186,21 +187,6 @@ def _read_greeting(serial: socket.socket) -> str:
 
 
 # ---- whatever happens
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Have the signals that would end this process unwind it instead."""
-
-    def unwind(number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -21,8 +25,9 @@ def run(arguments: Sequence[str] | None) -> int:
         arguments: what was typed after the command's name; None for those of this process.
     """
     try:
-        # Outside its stand-alone mode click returns the code of --help and of ctx.exit(), and raises all else.
-        code = hvkit.main(args=arguments, prog_name="hvkit", standalone_mode=False)
+        with _signals_unwind():
+            # Outside its stand-alone mode click returns the code of --help and of ctx.exit(), and raises all else.
+            code = hvkit.main(args=arguments, prog_name="hvkit", standalone_mode=False)
         return code if isinstance(code, int) else EXIT_OK
     except click.ClickException as error:
         complain(_usage(error))
@@ -49,3 +54,22 @@ def _usage(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
     return f"{error.format_message()}{hint}"
+
+
+@contextmanager
+def _signals_unwind() -> Iterator[None]:
+    """Have the signals that would end this process at once unwind it instead, so that nothing half-made is left."""
+
+    def unwind(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # What somebody asked to be ignored, as nohup does, stays ignored.
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, unwind)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from uuid import uuid4
 
@@ -30,6 +31,7 @@ from hvkit.hypervisor import (
     DeviceKind,
     Disk,
     Instance,
+    InstanceBusy,
     InstanceNotFound,
     InstanceState,
     InstanceStateError,
@@ -189,12 +191,26 @@ class HypervisorConformance:
         hypervisor.start_instance(subject.make_instance("conform"))
         assert hypervisor.get_instance_info("conform").state is InstanceState.RUNNING
 
+    def test_two_starts_at_once_start_it_once(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
+        rivals = [subject.make_instance("conform", uuid=uuid4()) for _ in range(2)]
+
+        def start(instance: Instance) -> Instance | None:
+            try:
+                subject.open().start_instance(instance)
+            except (InstanceStateError, InstanceBusy):
+                return None
+            return instance
+
+        with ThreadPoolExecutor(len(rivals)) as pool:
+            started = [instance for instance in pool.map(start, rivals) if instance]
+        assert [instance.uuid for instance in started] == [hypervisor.get_instance_info("conform").uuid]
+
     # ---- stop
 
     def test_stopped_instance_is_shut_down_and_known(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
         info = hypervisor.get_instance_info(stopped.name)
         assert info.state in (InstanceState.SHUTDOWN, InstanceState.CRASHED)
-        assert info.uuid == stopped.uuid
+        assert (info.uuid, info.pid) == (stopped.uuid, None)
         assert hypervisor.list_instances() == [stopped.name]
 
     def test_stop_of_a_stopped_instance_does_nothing(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
@@ -205,6 +221,10 @@ class HypervisorConformance:
 
     def test_stop_without_force_ends_the_instance_in_time(self, hypervisor: BaseHypervisor, running: Instance) -> None:
         hypervisor.stop_instance(running.name, timeout=1)
+        assert hypervisor.get_instance_info(running.name).state.is_over
+
+    def test_stop_that_was_asked_for_before_only_waits(self, hypervisor: BaseHypervisor, running: Instance) -> None:
+        hypervisor.stop_instance(running.name, timeout=0.5, retry=True)
         assert hypervisor.get_instance_info(running.name).state.is_over
 
     def test_paused_instance_can_be_stopped(self, subject: Subject, hypervisor: BaseHypervisor) -> None:

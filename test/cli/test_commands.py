@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import hvkit
 from hvkit.cli import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, EXIT_WORLD, commands
 from hvkit.cli.commands import describe_console
 from hvkit.cli.settings import Settings, default_run_dir
-from hvkit.hypervisor import Capability, Console, ConsoleKind
+from hvkit.hypervisor import Capability, Console, ConsoleKind, InstanceInfo
 from hvkit.hypervisor.fake import FakeHypervisor
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.qmp import QmpConnection
@@ -313,6 +314,33 @@ def test_qmp_garbage_is_the_worlds_fault(type_command: TypeCommand, play_monitor
 
 
 # ---- as a process
+
+
+def test_signals_are_as_they_were_after_a_command(type_fake: TypeCommand) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    assert type_fake("list").code == EXIT_OK
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+@pytest.mark.parametrize(("number", "handled"), [(signal.SIGTERM, True), (signal.SIGHUP, False)])
+def test_ignored_signal_stays_ignored(
+    type_fake: TypeCommand, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, handled: bool
+) -> None:
+    def receive(self: FakeHypervisor) -> list[InstanceInfo]:
+        signal.raise_signal(number)
+        return []
+
+    monkeypatch.setattr(FakeHypervisor, "get_all_instances_info", receive)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        if handled:
+            with pytest.raises(SystemExit) as caught:
+                type_fake("list")
+            assert caught.value.code == 128 + number
+        else:
+            assert type_fake("list").code == EXIT_OK
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:

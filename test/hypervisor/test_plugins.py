@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from hvkit.hypervisor import (
     get_hypervisor,
     get_hypervisor_class,
     hypervisor_names,
+    plugins,
 )
 from hvkit.hypervisor.fake import FakeHypervisor
 from hvkit.hypervisor.parameters import ParameterTable
@@ -37,12 +39,12 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstallPl
     """Lay a distribution with one plugin on the path."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def install(name: str, module: str, source: str, *, attribute: str = "Hypervisor") -> None:
+    def install(name: str, module: str, source: str) -> None:
         (tmp_path / f"{module}.py").write_text(source)
         metadata = tmp_path / f"{module}-1.0.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(f"[hvkit.hypervisors]\n{name} = {module}:{attribute}\n")
+        (metadata / "entry_points.txt").write_text(f"[hvkit.hypervisors]\n{name} = {module}:Hypervisor\n")
         monkeypatch.delitem(sys.modules, module, raising=False)
 
     return install
@@ -106,6 +108,12 @@ def test_broken_plugin_says_which_and_why(install_plugin: InstallPlugin, source:
 
 def test_broken_plugin_does_not_keep_others_from_loading(install_plugin: InstallPlugin) -> None:
     install_plugin("broken", "hvkit_test_broken", "1 / 0")
+    assert get_hypervisor_class("fake") is FakeHypervisor
+
+
+def test_entry_point_of_ours_is_not_a_second_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = EntryPoint("fake", "hvkit.hypervisor.fake:FakeHypervisor", plugins.GROUP)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [ours])
     assert get_hypervisor_class("fake") is FakeHypervisor
 
 
