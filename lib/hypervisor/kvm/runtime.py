@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import attrs
@@ -20,7 +20,6 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn
 
 from hvkit.hypervisor.errors import RuntimeStateError
-from hvkit.hypervisor.kvm.capabilities import Accelerator
 from hvkit.hypervisor.kvm.process import ProcessIdentity
 from hvkit.hypervisor.kvm.topology import Address, Topology
 from hvkit.hypervisor.model import Instance
@@ -69,6 +68,9 @@ class DeviceRecord:
 class Runtime:
     """Everything remembered of one instance.
 
+    Its members, and those of the classes in it, are the format of the file: whoever changes one raises `VERSION` and
+    sees to it that older files are still understood.
+
     Attributes:
         instance: what was asked for.
         phase: how far we were.
@@ -77,7 +79,8 @@ class Runtime:
         binary: the QEMU it runs in.
         qemu_version: that QEMU's version.
         machine_type: the versioned machine type, also where a family or nothing was asked for.
-        accelerator: what runs the guest's instructions, and why.
+        accelerator: what runs the guest's instructions.
+        accelerator_reason: why that and no other.
         has_acpi: whether the guest has a power button.
         has_serial: whether it has a serial console.
         topology: its buses.
@@ -91,7 +94,8 @@ class Runtime:
     binary: str
     qemu_version: tuple[int, int, int]
     machine_type: str
-    accelerator: Accelerator
+    accelerator: Literal["kvm", "tcg"]
+    accelerator_reason: str
     has_acpi: bool
     has_serial: bool
     topology: Topology
@@ -151,7 +155,7 @@ def read_runtime(path: Path, name: str) -> Runtime | None:
         return None
     except OSError as error:
         raise RuntimeStateError(name, str(path), f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RuntimeStateError(name, str(path), f"is damaged: {error}") from error
     try:
         runtime = _parse(data)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """End a QEMU: by the guest's power button, then by QEMU's own command, then by signals."""
 
+import contextlib
 import logging
 import signal
 from typing import Final
@@ -22,8 +23,9 @@ _PRESS_AGAIN_S: Final = 3.0
 _ANSWER_S: Final = 2.0
 #: Seconds that QEMU has to write out its disks and end after it was told to.
 _QUIT_S: Final = 30.0
-#: What is left when nothing else helps, with the seconds it has. A process that is stopped only minds the last one.
-_SIGNALS: Final = ((signal.SIGTERM, 3.0), (signal.SIGKILL, 10.0))
+#: What is left when nothing else helps, with the seconds it has.
+_TERMINATE: Final = (signal.SIGTERM, 3.0)
+_KILL: Final = (signal.SIGKILL, 10.0)
 
 
 def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: float, press: bool = True) -> str:
@@ -48,7 +50,8 @@ def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: flo
         return how
     if process.wait(0):
         return "QEMU ended by itself"
-    if process.end(_SIGNALS):
+    # A process that was stopped minds nothing but SIGKILL.
+    if process.end((_KILL,) if process.is_stopped else (_TERMINATE, _KILL)):
         return "QEMU was killed: it did not answer" if not how else "QEMU was killed: it did not end when told to"
     raise InstanceStateError(
         paths.name,
@@ -58,29 +61,34 @@ def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: flo
 
 
 def _stop_by_monitor(process: Process, paths: InstancePaths, guest_timeout_s: float, press: bool) -> str:
-    """Let the guest shut down and QEMU end; empty where no monitor takes part in that."""
+    """Let the guest shut down and tell QEMU to quit; say how that went, or nothing where no monitor took part."""
     if guest_timeout_s <= 0 and process.is_stopped:
         return ""
     deadline = Deadline(guest_timeout_s)
-    how = "it was ended without asking the guest" if guest_timeout_s <= 0 else "the guest did not shut down in time"
-    try:
-        monitor = connect_monitor(
-            (paths.control_socket, paths.watch_socket), process, timeout_s=max(guest_timeout_s, _ANSWER_S)
-        )
-    except QmpError as error:
-        _log.info("%s: %s", paths.name, error)
-        return ""
-    try:
-        if guest_timeout_s > 0:
-            how = _wait_for_guest(monitor, deadline, press) or how
-        monitor.execute(Quit(), timeout=_ANSWER_S)
-    except ConnectionLost:  # QEMU went before it could answer, as it should, or by itself
-        return how
-    except QmpError as error:
-        _log.info("%s: %s", paths.name, error)
-        return ""
-    finally:
-        monitor.close()
+    # If a monitor breaks off, the button may have been pressed: the second time we only wait.
+    for may_press in (press, False):
+        try:
+            return _talk(process, paths, deadline, may_press)
+        except ConnectionLost as error:
+            _log.info("%s: %s", paths.name, error)
+            if process.wait(_ANSWER_S):
+                break
+        except QmpError as error:
+            _log.info("%s: %s", paths.name, error)
+            break
+    return ""
+
+
+def _talk(process: Process, paths: InstancePaths, deadline: Deadline, press: bool) -> str:
+    sockets = (paths.control_socket, paths.watch_socket)
+    monitor = connect_monitor(sockets, process, timeout_s=max(deadline.remaining_s(), _ANSWER_S))
+    with contextlib.closing(monitor):
+        if deadline.timeout_s > 0:
+            how = _wait_for_guest(monitor, deadline, press) or "the guest did not shut down in time"
+        else:
+            how = "it was ended without asking the guest"
+        with contextlib.suppress(ConnectionLost):  # QEMU may be gone before it could answer
+            monitor.execute(Quit(), timeout=_ANSWER_S)
     return how
 
 

@@ -1,0 +1,543 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The life of instances on real QEMU, orderly and not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, Literal, NoReturn
+from uuid import uuid4
+
+import attrs
+import pytest
+
+from guest.console import GuestConsole
+from guest.fixtures import TinyGuest
+from hvkit.errors import HypervisorError
+from hvkit.hypervisor import (
+    Disk,
+    Instance,
+    InstanceBusy,
+    InstanceInfo,
+    InstanceNotFound,
+    InstanceStartError,
+    InstanceState,
+    InstanceStateError,
+    Nic,
+    ParameterError,
+)
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.network import has_interface
+from hvkit.qmp import QmpConnection
+from hvkit.qmp.schema import QueryCpusFast, QueryNamedBlockNodes, ShutdownEvent, SystemPowerdown
+from hvkit.testing.toy_guest import FAREWELL, GREETING, write_disk
+
+pytestmark = pytest.mark.qemu
+
+MakeInstance = Callable[..., Instance]
+OpenConsole = Callable[[str], GuestConsole]
+
+#: The BIOS under TCG takes a second, on a busy machine several.
+GUEST_S: Final = 60.0
+
+
+@pytest.fixture
+def wait_for_toy(kvm: KvmHypervisor, guest_console: OpenConsole) -> Callable[[str], GuestConsole]:
+    """Waits until the toy guest of an instance is up, and gives its console."""
+
+    def wait(name: str) -> GuestConsole:
+        path = kvm.get_instance_console(name).path
+        assert path is not None
+        console = guest_console(path)
+        console.wait_for(GREETING, GUEST_S)
+        return console
+
+    return wait
+
+
+def start_to_boot(kvm: KvmHypervisor, instance: Instance, wait: Callable[[str], GuestConsole]) -> GuestConsole:
+    """Start an instance and return its console once its guest is up; nothing it says is lost."""
+    kvm.start_instance(instance, start_paused=True)
+    with kvm.monitor(instance.name) as monitor:
+        monitor.execute("cont")
+    return wait(instance.name)
+
+
+def pid_of(kvm: KvmHypervisor, name: str = "web1") -> int:
+    pid = kvm.get_instance_info(name).pid
+    assert pid is not None
+    return pid
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(claim: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not claim():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+
+
+def state_of(kvm: KvmHypervisor, name: str = "web1") -> InstanceState:
+    return kvm.get_instance_info(name).state
+
+
+def run_python(program: str, *, check: bool = True, **environment: str) -> str:
+    """Run a program that uses hvkit in a process of its own, and return what it prints."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert not check or run.returncode == 0, run.stderr
+    return run.stdout
+
+
+# ---- an orderly life
+
+
+@pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
+@pytest.mark.parametrize("machine", ["q35", "pc"])
+def test_guest_runs_and_obeys_its_power_button(
+    kvm: KvmHypervisor,
+    make_toy: MakeInstance,
+    wait_for_toy: Callable[[str], GuestConsole],
+    tmp_path: Path,
+    machine: str,
+    disk_format: Literal["raw", "qcow2"],
+) -> None:
+    path = write_disk(tmp_path / "toy.raw")
+    if disk_format == "qcow2":
+        image = tmp_path / "toy.qcow2"
+        subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(path), str(image)], check=True)
+        path = image
+    disk = Disk(path=str(path), format=disk_format)
+    instance = make_toy(disks=(disk,), parameters={"machine_version": machine})
+    console = start_to_boot(kvm, instance, wait_for_toy)
+    pid = pid_of(kvm)
+    kvm.stop_instance("web1", timeout=GUEST_S)
+    console.wait_for(FAREWELL)
+    info = kvm.get_instance_info("web1")
+    assert (info.state, info.reason, info.pid) == (InstanceState.SHUTDOWN, "the guest shut down", None)
+    assert not is_alive(pid)
+    kvm.cleanup_instance("web1")
+    assert kvm.list_instances() == []
+
+
+def test_power_button_is_pressed_again_for_a_guest_that_boots(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    kvm.start_instance(make_toy())
+    kvm.stop_instance("web1", timeout=GUEST_S)
+    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+
+
+def test_linux_obeys_its_power_button(
+    kvm: KvmHypervisor, tiny_guest: TinyGuest, guest_console: OpenConsole, make_toy: MakeInstance
+) -> None:
+    instance = Instance(name="web1", memory_mib=256, parameters=tiny_guest.parameters())
+    kvm.start_instance(instance, start_paused=True)
+    path = kvm.get_instance_console("web1").path
+    assert path is not None
+    console = guest_console(path)
+    with kvm.monitor("web1") as monitor:
+        monitor.execute("cont")
+    console.wait_until_ready()
+    kvm.stop_instance("web1", timeout=GUEST_S)
+    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+
+
+def test_guest_that_ignores_the_button_is_ended_in_time(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    kvm.start_instance(make_toy(disks=()))
+    began = time.monotonic()
+    kvm.stop_instance("web1", timeout=0.5)
+    assert 0.5 <= time.monotonic() - began < 10
+    assert kvm.get_instance_info("web1").reason == "the guest did not shut down in time"
+
+
+def test_retry_waits_without_pressing(
+    kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
+) -> None:
+    console = start_to_boot(kvm, make_toy(), wait_for_toy)
+    kvm.stop_instance("web1", timeout=0.5, retry=True)
+    assert FAREWELL not in console.transcript
+    assert state_of(kvm) is InstanceState.SHUTDOWN
+
+
+def test_guest_that_powered_off_by_itself_is_shut_down_until_cleanup(
+    kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
+) -> None:
+    start_to_boot(kvm, make_toy(), wait_for_toy)
+    with kvm.monitor("web1") as monitor, monitor.subscribe(ShutdownEvent) as events:
+        monitor.execute(SystemPowerdown())
+        assert events.get(timeout=GUEST_S).guest
+    wait_until(lambda: state_of(kvm) is InstanceState.SHUTDOWN)
+    pid = pid_of(kvm)
+    kvm.cleanup_instance("web1")
+    assert not is_alive(pid)
+    with pytest.raises(InstanceNotFound):
+        kvm.get_instance_info("web1")
+
+
+def test_instance_whose_guest_powered_off_can_be_started_again(
+    kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
+) -> None:
+    instance = make_toy()
+    start_to_boot(kvm, instance, wait_for_toy)
+    with kvm.monitor("web1") as monitor:
+        monitor.execute(SystemPowerdown())
+    wait_until(lambda: state_of(kvm) is InstanceState.SHUTDOWN)
+    first = pid_of(kvm)
+    kvm.start_instance(instance)
+    assert state_of(kvm) is InstanceState.RUNNING
+    assert not is_alive(first)
+
+
+def test_reboot_starts_the_guest_anew_in_the_same_process(
+    kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
+) -> None:
+    console = start_to_boot(kvm, make_toy(), wait_for_toy)
+    pid = pid_of(kvm)
+    kvm.reboot_instance("web1")
+    console.wait_for(GREETING, GUEST_S)
+    assert (state_of(kvm), pid_of(kvm)) == (InstanceState.RUNNING, pid)
+
+
+# ---- disks, NICs, processors
+
+
+@pytest.fixture
+def loop_device(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[str]:
+    image = write_disk(tmp_path / "loop.img")
+    made = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no loop device, so no test of a block device: {made.stderr.strip()}")
+    path = made.stdout.strip()
+    yield path
+    subprocess.run(["losetup", "--detach", path], check=True)
+
+
+def test_disk_may_be_a_block_device(kvm: KvmHypervisor, make_toy: MakeInstance, loop_device: str) -> None:
+    kvm.start_instance(make_toy(disks=(Disk(path=loop_device),)), start_paused=True)
+    with kvm.monitor("web1") as monitor:
+        drivers = {node.drv for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
+    assert drivers == {"raw", "host_device"}
+
+
+@pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
+def test_disk_grows(
+    kvm: KvmHypervisor, make_toy: MakeInstance, disk_image: Callable[..., Path], disk_format: Literal["raw", "qcow2"]
+) -> None:
+    disk = Disk(path=str(disk_image(size_mib=1, disk_format=disk_format)), format=disk_format)
+    kvm.start_instance(make_toy(disks=(disk,)), start_paused=True)
+    kvm.resize_disk("web1", disk, 2 << 20)
+    with kvm.monitor("web1") as monitor:
+        sizes = {node.image.virtual_size for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
+    assert 2 << 20 in sizes
+    with pytest.raises(ParameterError, match="only grows"):
+        kvm.resize_disk("web1", disk, 1 << 20)
+    with pytest.raises(ParameterError, match="no disk of that uuid"):
+        kvm.resize_disk("web1", attrs.evolve(disk, uuid=uuid4()), 4 << 20)
+
+
+@pytest.fixture
+def bridge(unavailable: Callable[[str], NoReturn]) -> Iterator[str]:
+    """A bridge to join; needs root and /dev/net/tun."""
+    if os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("taps need root and /dev/net/tun, so they are NOT tested here")
+    name = f"hvt{os.getpid() % 10**8}"
+    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+    yield name
+    subprocess.run(["ip", "link", "delete", name], check=True)
+
+
+def test_tap_joins_its_bridge_and_goes_with_its_instance(
+    kvm: KvmHypervisor, make_toy: MakeInstance, bridge: str
+) -> None:
+    tapped = Nic(mac="52:54:00:00:00:01", mode="tap", link=bridge)
+    named = Nic(mac="52:54:00:00:00:02", mode="tap", ifname=f"t{bridge}")
+    user = Nic(mac="52:54:00:00:00:03", mode="user")
+    kvm.start_instance(make_toy(nics=(tapped, named, user)), start_paused=True)
+    ports = os.listdir(f"/sys/class/net/{bridge}/brif")
+    assert ports == [f"hv{tapped.uuid.hex[:12]}"]
+    assert has_interface(named.ifname)
+    flags = int(Path(f"/sys/class/net/{named.ifname}/flags").read_text(), 16)
+    assert flags & 1, "it is up"
+    os.kill(pid_of(kvm), signal.SIGKILL)
+    wait_until(lambda: not has_interface(ports[0]) and not has_interface(named.ifname))
+
+
+@pytest.mark.parametrize(("mask", "vcpus"), [("0", 2), ("0:all", 2)])
+def test_processors_are_bound_before_they_run(
+    kvm: KvmHypervisor, make_toy: MakeInstance, mask: str, vcpus: int
+) -> None:
+    everywhere = os.sched_getaffinity(0)
+    kvm.start_instance(make_toy(vcpus=vcpus, parameters={"cpu_mask": mask}), start_paused=True)
+    with kvm.monitor("web1") as monitor:
+        threads = [processor.thread_id for processor in monitor.execute(QueryCpusFast())]
+    bound = [os.sched_getaffinity(thread) for thread in threads]
+    assert bound == [{0}, {0} if mask == "0" else everywhere]
+
+
+# ---- a life that is not orderly
+
+
+def test_killed_instance_has_crashed_and_can_be_started_again(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    instance = make_toy()
+    kvm.start_instance(instance)
+    os.kill(pid_of(kvm), signal.SIGKILL)
+    wait_until(lambda: state_of(kvm) is InstanceState.CRASHED)
+    info = kvm.get_instance_info("web1")
+    assert (info.reason, info.pid) == ("QEMU was ended by SIGKILL", None)
+    left = {path.name for path in kvm.run_dir.rglob("*")}
+    assert "pid" in left, "a killed QEMU tidies nothing up"
+    kvm.stop_instance("web1")
+    assert kvm.get_instance_info("web1") == info
+    kvm.start_instance(instance)
+    assert state_of(kvm) is InstanceState.RUNNING
+
+
+def test_another_process_sees_that_it_crashed(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    kvm.start_instance(make_toy(), start_paused=True)
+    os.kill(pid_of(kvm), signal.SIGKILL)
+    wait_until(lambda: state_of(kvm) is InstanceState.CRASHED)
+    program = f"""
+from hvkit.hypervisor import get_hypervisor
+print(get_hypervisor("kvm", run_dir={str(kvm.run_dir)!r}).get_instance_info("web1").state.value)"""
+    assert run_python(program) == "crashed\n"
+
+
+@pytest.fixture
+def frozen(kvm: KvmHypervisor, make_toy: MakeInstance) -> InstanceInfo:
+    """An instance whose process was stopped, among two others."""
+    for name in ("db1", "web1", "web2"):
+        kvm.start_instance(make_toy(name))
+    info = kvm.get_instance_info("web1")
+    assert info.pid is not None
+    os.kill(info.pid, signal.SIGSTOP)
+    return info
+
+
+def test_silent_instance_is_unresponsive_and_hides_no_other(kvm: KvmHypervisor, frozen: InstanceInfo) -> None:
+    began = time.monotonic()
+    states = {info.name: info.state for info in kvm.get_all_instances_info()}
+    assert time.monotonic() - began < 5
+    assert states == {
+        "db1": InstanceState.RUNNING,
+        "web1": InstanceState.UNRESPONSIVE,
+        "web2": InstanceState.RUNNING,
+    }
+    info = kvm.get_instance_info("web1")
+    assert (info.pid, info.reason) == (frozen.pid, "its process was stopped by a signal")
+
+
+@pytest.mark.parametrize(("how", "limit_s"), [({"force": True}, 8), ({"timeout": 1}, 15)])
+def test_silent_instance_can_be_stopped(
+    kvm: KvmHypervisor, frozen: InstanceInfo, how: dict[str, Any], limit_s: float
+) -> None:
+    began = time.monotonic()
+    kvm.stop_instance("web1", **how)
+    assert time.monotonic() - began < limit_s
+    assert kvm.get_instance_info("web1").reason == "QEMU was killed: it did not answer"
+    assert frozen.pid is not None
+    assert not is_alive(frozen.pid)
+
+
+def test_instance_whose_control_monitor_is_taken_is_running_and_can_be_stopped(
+    kvm: KvmHypervisor, make_toy: MakeInstance
+) -> None:
+    kvm.start_instance(make_toy())
+    with kvm.monitor("web1"):
+        assert state_of(kvm) is InstanceState.RUNNING
+        kvm.stop_instance("web1", timeout=GUEST_S)
+    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+
+
+# ---- several hands
+
+
+def test_instance_outlives_its_starter_and_obeys_another_process(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    instance = make_toy()
+    program = f"""
+from hvkit.hypervisor import Disk, Instance, get_hypervisor
+kvm = get_hypervisor("kvm", run_dir={str(kvm.run_dir)!r})
+kvm.start_instance(Instance(name="web1", memory_mib=32, uuid={str(instance.uuid)!r},
+    disks=(Disk(path={instance.disks[0].path!r}),), parameters={dict(instance.parameters)!r}))
+print(kvm.get_instance_info("web1").pid)"""
+    pid = int(run_python(program))
+    info = kvm.get_instance_info("web1")
+    assert (info.uuid, info.state, info.pid) == (instance.uuid, InstanceState.RUNNING, pid)
+    program = f"""
+from hvkit.hypervisor import get_hypervisor
+kvm = get_hypervisor("kvm", run_dir={str(kvm.run_dir)!r})
+print(kvm.list_instances())
+kvm.stop_instance("web1", force=True)"""
+    assert run_python(program) == "['web1']\n"
+    assert state_of(kvm) is InstanceState.SHUTDOWN
+    assert not is_alive(pid)
+
+
+def test_of_several_who_start_an_instance_one_wins(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    instance = make_toy()
+    starters = 4
+    barrier = threading.Barrier(starters)
+    results: list[HypervisorError | None] = []
+
+    def start() -> None:
+        mine = KvmHypervisor(run_dir=kvm.run_dir)
+        barrier.wait()
+        try:
+            mine.start_instance(instance)
+        except HypervisorError as error:
+            results.append(error)
+        else:
+            results.append(None)
+
+    threads = [threading.Thread(target=start) for _ in range(starters)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results.count(None) == 1
+    assert all(error is None or isinstance(error, (InstanceStateError, InstanceBusy)) for error in results)
+    assert state_of(kvm) is InstanceState.RUNNING
+
+
+def test_instance_that_somebody_works_on_is_busy(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    kvm.start_instance(make_toy(disks=()))
+    stopper = threading.Thread(target=lambda: kvm.stop_instance("web1", timeout=2))
+    stopper.start()
+    lock_file = kvm.run_dir / "locks" / "web1"
+    wait_until(lambda: lock_file.exists() and lock_file.read_text() == f"{os.getpid()}\n")
+    impatient = KvmHypervisor(run_dir=kvm.run_dir, lock_timeout_s=0.1)
+    with pytest.raises(InstanceBusy) as caught:
+        impatient.stop_instance("web1", force=True)
+    assert caught.value.holder == os.getpid()
+    assert state_of(impatient) is InstanceState.RUNNING, "a look needs no lock"
+    stopper.join()
+
+
+#: Kills its own process, as a daemon may be, when what is remembered is written for the n-th time, before or after.
+DIE: Final = """
+import os, signal
+from hvkit.hypervisor import Disk, Instance, get_hypervisor
+from hvkit.hypervisor.kvm import start
+write, count = start.write_runtime, 0
+def write_and_die(path, runtime):
+    global count
+    count += 1
+    if count == {number} and {before}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, runtime)
+    if count == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+start.write_runtime = write_and_die
+get_hypervisor("kvm", run_dir={run_dir!r}).start_instance(
+    Instance(name="web1", memory_mib=32, parameters={parameters!r}))
+"""
+
+
+def qemus_of(kvm: KvmHypervisor) -> list[int]:
+    """Return the processes that have the run directory in their command line."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(kvm.run_dir) in (directory / "cmdline").read_bytes() and is_alive(int(directory.name)):
+                found.append(int(directory.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "before", "qemus", "state"),
+    [
+        pytest.param(1, True, 0, None, id="before-anything-is-noted"),
+        pytest.param(1, False, 0, InstanceState.CRASHED, id="before-there-is-a-process"),
+        pytest.param(2, True, 1, InstanceState.CRASHED, id="before-its-pid-is-noted"),
+        pytest.param(2, False, 1, InstanceState.CRASHED, id="after-its-pid-is-noted"),
+        pytest.param(3, False, 1, InstanceState.PAUSED, id="before-it-runs"),
+    ],
+)
+@pytest.mark.parametrize("then", ["start", "stop", "cleanup"])
+def test_start_that_its_daemon_died_over_can_be_made_good(
+    kvm: KvmHypervisor,
+    make_toy: MakeInstance,
+    number: int,
+    before: bool,
+    qemus: int,
+    state: InstanceState | None,
+    then: str,
+) -> None:
+    instance = make_toy(disks=())
+    program = DIE.format(number=number, before=before, run_dir=str(kvm.run_dir), parameters=dict(instance.parameters))
+    run_python(program, check=False)
+    assert len(qemus_of(kvm)) == qemus
+    if state is None:
+        assert kvm.list_instances() == []
+    else:
+        assert state_of(kvm) is state
+    if state is InstanceState.PAUSED or (then == "stop" and state is not None):
+        kvm.stop_instance("web1", force=True)
+        assert state_of(kvm).is_over
+    if then == "start":
+        kvm.start_instance(instance)
+        assert state_of(kvm) is InstanceState.RUNNING
+        assert len(qemus_of(kvm)) == 1
+    else:
+        kvm.cleanup_instance("web1")
+        assert qemus_of(kvm) == []
+
+
+# ---- starts that fail
+
+
+def test_machine_that_is_another_one_is_not_kept(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
+    instance = make_toy()
+    impostor = tmp_path / "qemu"
+    words = f'"${{@/{instance.uuid}/{uuid4()}}}"'
+    impostor.write_text(f"#!/bin/bash\nexec {instance.parameters['kvm_path']} {words}\n")
+    impostor.chmod(0o755)
+    with pytest.raises(InstanceStartError, match="calls itself web1, with uuid"):
+        kvm.start_instance(attrs.evolve(instance, parameters={"kvm_path": str(impostor)}))
+    assert qemus_of(kvm) == []
+    assert kvm.list_instances() == []
+
+
+def test_failed_start_says_what_qemu_said(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    with pytest.raises(InstanceStartError) as caught:
+        kvm.start_instance(make_toy(parameters={"kvm_extra": "-device no-such-device"}))
+    error = caught.value
+    assert (error.instance, error.reason) == ("web1", "QEMU ended with exit code 1")
+    assert "'no-such-device' is not a valid device model name" in error.log
+    assert "'no-such-device'" in str(error)
+
+
+def test_start_that_fails_after_an_earlier_life_leaves_nothing(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    instance = make_toy()
+    kvm.start_instance(instance)
+    kvm.stop_instance("web1", force=True)
+    broken = attrs.evolve(instance, parameters={**instance.parameters, "kvm_extra": "-device no-such-device"})
+    with pytest.raises(InstanceStartError):
+        kvm.start_instance(broken)
+    assert kvm.list_instances() == []
+
+
+def test_monitor_of_an_instance_is_closed_after_use(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    kvm.start_instance(make_toy(), start_paused=True)
+    with kvm.monitor("web1") as monitor:
+        assert isinstance(monitor, QmpConnection)
+        assert monitor.version >= (7, 2, 0)
+    assert not monitor.is_connected
+    with kvm.monitor("web1") as monitor:
+        assert monitor.is_connected

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One hand at a time on each instance."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hvkit.hypervisor.errors import InstanceBusy
+from hvkit.hypervisor.kvm.locks import instance_lock, is_locked
+
+HOLD = """
+import sys
+from pathlib import Path
+from hvkit.hypervisor.kvm.locks import instance_lock
+with instance_lock("web1", Path(sys.argv[1]), timeout_s=5):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def lock_file(tmp_path: Path) -> Path:
+    return tmp_path / "web1"
+
+
+@contextmanager
+def held_by_another_process(lock_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock_file)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"held\n"
+        try:
+            yield process
+        finally:
+            process.stdin.close()
+
+
+def test_lock_is_held_and_given_up(lock_file: Path) -> None:
+    assert not is_locked(lock_file)
+    with instance_lock("web1", lock_file, timeout_s=1):
+        assert is_locked(lock_file)
+    assert not is_locked(lock_file)
+
+
+def test_lock_is_given_up_after_an_error(lock_file: Path) -> None:
+    with pytest.raises(ZeroDivisionError), instance_lock("web1", lock_file, timeout_s=1):
+        _ = 1 / 0
+    with instance_lock("web1", lock_file, timeout_s=0):
+        pass
+
+
+def test_other_thread_waits_for_its_turn(lock_file: Path) -> None:
+    order = []
+
+    def second() -> None:
+        with instance_lock("web1", lock_file, timeout_s=10):
+            order.append("second")
+
+    with instance_lock("web1", lock_file, timeout_s=1):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_other_thread_gives_up_at_its_deadline(lock_file: Path) -> None:
+    with instance_lock("web1", lock_file, timeout_s=1):
+        began = time.monotonic()
+        with pytest.raises(InstanceBusy) as caught, instance_lock("web1", lock_file, timeout_s=0.1):
+            pass
+        assert 0.1 <= time.monotonic() - began < 2
+    assert (caught.value.instance, caught.value.holder) == ("web1", os.getpid())
+
+
+def test_other_process_is_named(lock_file: Path) -> None:
+    with held_by_another_process(lock_file) as holder:
+        assert is_locked(lock_file)
+        with pytest.raises(InstanceBusy) as caught, instance_lock("web1", lock_file, timeout_s=0.1):
+            pass
+    assert caught.value.holder == holder.pid
+    assert f"process {holder.pid} is working on it" in str(caught.value)
+
+
+def test_lock_of_a_process_that_died_is_free(lock_file: Path) -> None:
+    with held_by_another_process(lock_file) as holder:
+        holder.kill()
+        with instance_lock("web1", lock_file, timeout_s=10):
+            pass
+
+
+def test_lock_file_that_was_removed_by_its_holder_excludes_all_the_same(lock_file: Path) -> None:
+    inside = 0
+    most = 0
+    guard = threading.Lock()
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with instance_lock("web1", lock_file, timeout_s=30):
+                with guard:
+                    inside += 1
+                    most = max(most, inside)
+                time.sleep(0.0005)
+                lock_file.unlink()
+                with guard:
+                    inside -= 1
+
+    program = f"""
+from pathlib import Path
+from hvkit.hypervisor.kvm.locks import instance_lock
+path = Path({str(lock_file)!r})
+for _ in range(50):
+    with instance_lock("web1", path, timeout_s=30):
+        inside = path.with_name("inside")
+        inside.open("x").close()
+        inside.unlink()
+        path.unlink()
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [subprocess.Popen([sys.executable, "-c", program], env=environment) for _ in range(3)]
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert most == 1
