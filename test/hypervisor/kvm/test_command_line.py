@@ -27,12 +27,15 @@ import pytest
 
 from hvkit.hypervisor.kvm.capabilities import Capabilities, KvmHost, choose_accelerator
 from hvkit.hypervisor.kvm.command_line import build_argv
+from hvkit.hypervisor.kvm.devices import DiskSettings, build_disk, build_nic
 from hvkit.hypervisor.kvm.machine import MachinePlan, MachineSockets
 from hvkit.hypervisor.kvm.network import make_tap
+from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.probe import read_kvm_host
+from hvkit.hypervisor.kvm.topology import BusKind
 from hvkit.hypervisor.model import Disk, Nic
 from hvkit.qmp import ConnectError, QmpConnection
-from hvkit.qmp.schema import QueryName, QueryStatus, QueryUuid, Quit
+from hvkit.qmp.schema import BlockdevAdd, NetdevAdd, QomList, QueryName, QueryStatus, QueryUuid, Quit
 
 DATA: Final = Path(__file__).parent / "data"
 VERSIONS: Final = ("7.2", "10.0", "11.1")
@@ -42,6 +45,7 @@ RECORDING: Final = os.environ.get("HVKIT_RECORD") == "1"
 #: Stands for the directory of all files in what is written down. Commas and blanks are special somewhere.
 WRITTEN_DIR: Final = "/srv/a,b c"
 WRITTEN_FD: Final = 7
+SECOND_DISK: Final = UUID("d15c0000-0000-4000-8000-000000000002")
 START_S: Final = 30.0
 
 Planner = Callable[..., MachinePlan]
@@ -260,13 +264,11 @@ def _complaints(log: Path) -> list[str]:
     return [line for line in lines if "host doesn't support requested feature" not in line]
 
 
-@pytest.mark.qemu
-@pytest.mark.parametrize("board", BOARDS)
-@pytest.mark.parametrize("name", FEATURES)
-def test_real_qemu_accepts(
-    plan: Planner, real: Capabilities, directory: Path, unavailable: Callable[[str], NoReturn], name: str, board: str
-) -> None:
-    _need(name, directory, unavailable)
+@contextlib.contextmanager
+def _running(
+    plan: Planner, program: Capabilities, board: str, name: str, directory: Path
+) -> Iterator[tuple[MachinePlan, QmpConnection]]:
+    """Have a real QEMU run a feature's machine and give its plan and a connection; it has to end as it should."""
     log = directory / "log"
     control = directory / "control"
     control.unlink(missing_ok=True)
@@ -286,7 +288,7 @@ def test_real_qemu_accepts(
             pid_file=f"{directory}/pid",
         )
         made = _plan(
-            plan, real, board, name, directory=str(directory), host=read_kvm_host(), sockets=sockets, tap_fds=taps
+            plan, program, board, name, directory=str(directory), host=read_kvm_host(), sockets=sockets, tap_fds=taps
         )
         process = subprocess.Popen(
             build_argv(made),
@@ -297,10 +299,8 @@ def test_real_qemu_accepts(
         )
         listener.close()
         try:
-            with QmpConnection(control, timeout=START_S) as qmp, QmpConnection(f"{directory}/watch") as watch:
-                assert qmp.execute(QueryName()).name == made.name
-                assert str(made.uuid) == qmp.execute(QueryUuid()).UUID
-                assert watch.execute(QueryStatus()).status == "prelaunch"
+            with QmpConnection(control, timeout=START_S) as qmp:
+                yield made, qmp
                 qmp.execute(Quit())
             assert process.wait(START_S) == 0, log.read_text(errors="replace")
         except ConnectError as error:
@@ -309,3 +309,46 @@ def test_real_qemu_accepts(
             process.kill()
             process.wait()
     assert _complaints(log) == []
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("name", FEATURES)
+def test_real_qemu_accepts(
+    plan: Planner, real: Capabilities, directory: Path, unavailable: Callable[[str], NoReturn], name: str, board: str
+) -> None:
+    _need(name, directory, unavailable)
+    with (
+        _running(plan, real, board, name, directory) as (made, qmp),
+        QmpConnection(f"{directory}/watch") as watch,
+    ):
+        assert qmp.execute(QueryName()).name == made.name
+        assert str(made.uuid) == qmp.execute(QueryUuid()).UUID
+        assert watch.execute(QueryStatus()).status == "prelaunch"
+        peripherals = {each.name for each in qmp.execute(QomList(path="/machine/peripheral"))}
+        planned = (*made.devices, *(disk.device for disk in made.disks), *(nic.device for nic in made.nics))
+        assert {device.id for device in planned} <= peripherals
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("name", ["plain", "scsi-virtio-scsi-pci"])
+def test_a_running_machine_takes_the_same_descriptions(
+    plan: Planner, real: Capabilities, directory: Path, name: str, board: str
+) -> None:
+    settings = DiskSettings.from_parameters(TABLE.fill(FEATURES[name].parameters))
+    (directory / "second.img").write_bytes(bytes(1 << 20))
+    with _running(plan, real, board, name, directory) as (made, qmp):
+        used = set(made.used_addresses)
+        disk_address = made.topology.allocate(settings.bus, used)
+        nic_address = made.topology.allocate(BusKind.PCI, used | {disk_address})
+        second = Disk(path=f"{directory}/second.img", uuid=SECOND_DISK)
+        disk = build_disk(second, settings, disk_address, is_block_device=False)
+        nic = build_nic(_nic(2), "paravirtual", nic_address)
+        for node in disk.nodes:
+            qmp.execute(BlockdevAdd(node))
+        qmp.execute(disk.device)
+        qmp.execute(NetdevAdd(nic.netdev))
+        qmp.execute(nic.device)
+        peripherals = {each.name for each in qmp.execute(QomList(path="/machine/peripheral"))}
+        assert {disk.device.id, nic.device.id} <= peripherals
