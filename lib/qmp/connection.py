@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command, Event
 from hvkit.qmp.converter import structure, unstructure
-from hvkit.qmp.deadlines import QUICK_S, Deadline, deadline_for
+from hvkit.qmp.deadlines import QUICK, Deadline, pace_of
 from hvkit.qmp.events import DEFAULT_MAXSIZE, Subscription, to_event
 from hvkit.qmp.message import QemuVersion, QmpMessage
-from hvkit.qmp.protocol import State
+from hvkit.qmp.protocol import Protocol, State
 from hvkit.qmp.session import Session
-from hvkit.qmp.transport import Transport, connect_unix
+from hvkit.qmp.transcript import Transcript
+from hvkit.qmp.transport import Address, Transport, address_text, connect
 
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
@@ -30,25 +31,48 @@ class QmpConnection:
     subscriptions end with the connection they were made on.
 
     Args:
-        path: the monitor's unix socket.
+        address: where the monitor listens: the path of a unix socket, ``@name`` for an abstract one, or a TCP host and
+            port.
         timeout: seconds that connecting and every command may take; None: 5 for connecting, and for commands what
             `hvkit.qmp.deadlines` says.
+        deadlines: seconds by the wire name of a command; goes before `timeout`.
+        out_of_band: negotiate that commands may be executed out of band, if the peer offers it.
+        transcript: a file to which every message is appended, without its secrets: one JSON object a line, with the
+            members `time` (seconds since the epoch), `direction` (``->`` sent, ``<-`` received) and `message`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
-        self._path = os.fspath(path)
+    def __init__(
+        self,
+        address: Address,
+        *,
+        timeout: float | None = None,
+        deadlines: Mapping[str, float] | None = None,
+        out_of_band: bool = False,
+        transcript: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._address = address
+        self._name = address_text(address)
         self._timeout = timeout
+        self._deadlines = dict(deadlines or {})
+        self._wants_out_of_band = out_of_band
+        self._transcript = transcript
         self._session: Session | None = None
         self._given: socket.socket | None = None
+        self._is_given = False
 
     @classmethod
-    def from_socket(cls, connected: socket.socket, *, timeout: float | None = None) -> Self:
+    def from_socket(cls, connected: socket.socket, **options: Any) -> Self:
         """Return a connection over a stream socket that leads to a monitor already; `connect` it next.
 
         The connection owns the socket from here on. It cannot be connected a second time.
+
+        Args:
+            connected: the socket.
+            options: as for the constructor.
         """
-        connection = cls(f"fd {connected.fileno()}", timeout=timeout)
+        connection = cls(f"fd {connected.fileno()}", **options)
         connection._given = connected
+        connection._is_given = True
         return connection
 
     def connect(self, *, timeout: float | None = None) -> None:
@@ -65,22 +89,23 @@ class QmpConnection:
             ProgrammerError: it is connected already, or was made of a socket that has been used up.
         """
         if self._session is not None and self._session.state is not State.ENDED:
-            raise ProgrammerError(f"{self._path}: connect() on a connection that is open")
+            raise ProgrammerError(f"{self._name}: connect() on a connection that is open")
         if timeout is None:
-            timeout = QUICK_S if self._timeout is None else self._timeout
+            timeout = QUICK.timeout_s if self._timeout is None else self._timeout
         deadline = Deadline(timeout)
         self._session = None
-        session = Session(self._open(deadline))
+        trace = None if self._transcript is None else Transcript(self._transcript).add
+        session = Session(self._open(deadline), Protocol(wants_out_of_band=self._wants_out_of_band, trace=trace))
         session.negotiate(deadline)
         self._session = session
 
     def _open(self, deadline: Deadline) -> Transport:
-        if not self._path.startswith("fd "):
-            return connect_unix(self._path, deadline)
+        if not self._is_given:
+            return connect(self._address, deadline)
         given, self._given = self._given, None
         if given is None:
-            raise ProgrammerError(f"{self._path}: a connection made of a socket connects once")
-        return Transport(given, self._path)
+            raise ProgrammerError(f"{self._name}: a connection made of a socket connects once")
+        return Transport(given, self._name)
 
     def close(self) -> None:
         """Close the connection; whoever waits on it gets ConnectionLost. Closing again does nothing."""
@@ -101,7 +126,7 @@ class QmpConnection:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<QmpConnection {self._path!r} {self._session.state.value if self._session else 'not connected'}>"
+        return f"<QmpConnection {self._name!r} {self._session.state.value if self._session else 'not connected'}>"
 
     @property
     def is_connected(self) -> bool:
@@ -121,21 +146,36 @@ class QmpConnection:
     def _open_session(self, what: str) -> Session:
         session = self._session
         if session is None:
-            raise ProgrammerError(f"{self._path}: {what} before connect()")
+            raise ProgrammerError(f"{self._name}: {what} before connect()")
         return session
 
     def _deadline(self, command: str, timeout: float | None) -> Deadline:
         if timeout is None:
-            timeout = self._timeout
-        return Deadline(deadline_for(command) if timeout is None else timeout)
+            timeout = self._deadlines.get(command, self._timeout)
+        return Deadline(pace_of(command).timeout_s if timeout is None else timeout)
 
     # ---- commands
 
     @overload
-    def execute(self, command: Command[R], /, *, timeout: float | None = None) -> R: ...
+    def execute(
+        self,
+        command: Command[R],
+        /,
+        *,
+        timeout: float | None = None,
+        fds: Sequence[int] = (),
+        out_of_band: bool = False,
+    ) -> R: ...
     @overload
     def execute(
-        self, command: str, arguments: Mapping[str, Any] | None = None, /, *, timeout: float | None = None
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        fds: Sequence[int] = (),
+        out_of_band: bool = False,
     ) -> Any: ...
     def execute(
         self,
@@ -144,6 +184,8 @@ class QmpConnection:
         /,
         *,
         timeout: float | None = None,
+        fds: Sequence[int] = (),
+        out_of_band: bool = False,
     ) -> Any:
         """Execute a command and return what it returns.
 
@@ -152,6 +194,10 @@ class QmpConnection:
             arguments: plain data or schema values by wire name, for a command given by its name.
             timeout: seconds to wait for the reply, `math.inf` for ever; None: the connection's own, or what
                 `hvkit.qmp.deadlines` has for the command.
+            fds: descriptors that travel with the very bytes of the command, as `getfd` and `add-fd` want. They stay the
+                caller's to close, whatever happens.
+            out_of_band: have the peer execute it ahead of others; for the few commands that allow it, on a connection
+                that has it negotiated.
 
         Returns:
             For a typed command a value of its `reply_type`; otherwise plain data.
@@ -177,9 +223,10 @@ class QmpConnection:
             plain = unstructure(command)
         exchange = session.exchange(
             name,
-            lambda protocol: protocol.open_exchange(name, plain),
+            lambda protocol: protocol.open_exchange(name, plain, out_of_band=out_of_band),
             self._deadline(name, timeout),
             has_reply=has_reply,
+            fds=fds,
         )
         if not has_reply:
             return None

@@ -1,23 +1,37 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """How long each command may take, as data.
 
-A deadline too long hangs a node's listing on one stopped machine; one too short kills healthy work. What
-a command does decides, so commands are sorted into classes here, and a caller can override any of it: for a connection
-or for one call.
+A deadline too long hangs a node's listing on one stopped machine; one too short kills healthy work. What a command does
+decides, so commands are sorted into paces here, and a caller can override any of it: for a connection or for one call.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
-#: Seconds for commands that only look at or change what QEMU has in memory: all that are not named below.
-QUICK_S: Final = 5.0
-#: Seconds for commands that wait for block devices or start and stop them.
-BLOCK_S: Final = 60.0
-#: Seconds for commands that move memory or disks and answer when they are done.
-HEAVY_S: Final = 600.0
+
+class Pace(NamedTuple):
+    """How long a command may take.
+
+    Attributes:
+        timeout_s: seconds until whoever waits for the reply gives up.
+        slow_s: seconds after which a reply that did come is worth a warning in the log.
+    """
+
+    timeout_s: float
+    slow_s: float
+
+
+#: Commands that only look at or change what QEMU has in memory: all that are not named below.
+QUICK: Final = Pace(5.0, 1.0)
+#: Commands that wait for block devices, or start and stop them.
+BLOCK: Final = Pace(60.0, 10.0)
+#: Commands that work through a whole device, and answer when they are done.
+HEAVY: Final = Pace(600.0, 60.0)
+#: Commands that work through all of the guest's memory: nobody knows how long that takes but who asked for it.
+ENDLESS: Final = Pace(math.inf, math.inf)
 
 _BLOCK = (
     "block-dirty-bitmap-add",
@@ -64,22 +78,28 @@ _BLOCK = (
 _HEAVY = (
     "blockdev-snapshot-delete-internal-sync",
     "blockdev-snapshot-internal-sync",
-    "dump-guest-memory",
     "human-monitor-command",
-    "memsave",
-    "pmemsave",
     "screendump",
     "xen-load-devices-state",
     "xen-save-devices-state",
 )
+_ENDLESS = (
+    "dump-guest-memory",
+    "memsave",
+    "pmemsave",
+)
 
-#: Deadlines in seconds of the commands that are not quick.
-DEADLINES: Final[dict[str, float]] = {**dict.fromkeys(_BLOCK, BLOCK_S), **dict.fromkeys(_HEAVY, HEAVY_S)}
+#: The commands that are not quick.
+PACES: Final[dict[str, Pace]] = {
+    **dict.fromkeys(_BLOCK, BLOCK),
+    **dict.fromkeys(_HEAVY, HEAVY),
+    **dict.fromkeys(_ENDLESS, ENDLESS),
+}
 
 
-def deadline_for(command: str) -> float:
-    """Return how many seconds a command may take."""
-    return DEADLINES.get(command, QUICK_S)
+def pace_of(command: str) -> Pace:
+    """Return how long a command may take, by its wire name."""
+    return PACES.get(command, QUICK)
 
 
 class Deadline:
@@ -89,12 +109,16 @@ class Deadline:
         timeout_s: seconds from now; `math.inf` for no end.
     """
 
-    __slots__ = ("_end", "timeout_s")
+    __slots__ = ("_start_s", "timeout_s")
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self._end = math.inf if timeout_s == math.inf else time.monotonic() + timeout_s
+        self._start_s = time.monotonic()
+
+    def elapsed_s(self) -> float:
+        """Return the seconds since it was set."""
+        return time.monotonic() - self._start_s
 
     def remaining_s(self) -> float:
         """Return the seconds that are left; 0 or less where there are none."""
-        return self._end - time.monotonic()
+        return self.timeout_s - (time.monotonic() - self._start_s)

@@ -55,20 +55,28 @@ class ConnectionLost(QmpError):
 class CommandTimeout(QmpError):
     """Raised when no reply came before the deadline; whether QEMU executes the command is unknown.
 
-    The connection stays usable: the late reply is dropped when it comes.
+    The connection stays usable: the late reply is dropped when it comes. From a peer that does not echo ids it must
+    come before any other command can be answered: while `replies_owed` is not 0, better open the connection again.
 
     Attributes:
         command: wire name of the command.
         timeout_s: the deadline that passed, in seconds.
+        replies_owed: to how many earlier commands a peer that does not echo ids still owes the reply.
     """
 
-    def __init__(self, command: str, timeout_s: float) -> None:
-        super().__init__(command, timeout_s)
+    def __init__(self, command: str, timeout_s: float, replies_owed: int = 0) -> None:
+        super().__init__(command, timeout_s, replies_owed)
         self.command = command
         self.timeout_s = timeout_s
+        self.replies_owed = replies_owed
 
     def __str__(self) -> str:
-        return f"{self.command}: no reply within {self.timeout_s:g} s; its fate is unknown"
+        text = f"{self.command}: no reply within {self.timeout_s:g} s; its fate is unknown"
+        if self.replies_owed:
+            text += (
+                f". The peer does not echo ids and owes {self.replies_owed} earlier replies: open the connection again"
+            )
+        return text
 
 
 class EventTimeout(QmpError):

@@ -21,8 +21,9 @@ The rules, which hold against any peer:
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from typing import Any, Final
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp import log
@@ -32,6 +33,9 @@ from hvkit.qmp.message import Greeting, decode, encode, encode_request, parse_gr
 
 #: The longest message taken from a peer, in bytes. The largest honest replies are below 100 MB.
 MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
+
+#: Takes the direction and the message.
+Trace: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 
 _NO_ID: Final = object()
 
@@ -126,21 +130,34 @@ class Protocol:
 
     Args:
         expects_greeting: False for a peer that says nothing on its own account, such as the guest agent.
+        wants_out_of_band: negotiate that commands may overtake others, if the peer offers it.
         max_message_bytes: longest message to take.
+        trace: called with ``->`` or ``<-`` and each message that is sent or received, without its secrets.
 
     Attributes:
         state: where the conversation is.
         greeting: what the peer said first; None until it did.
         failure: why the conversation ended; None while it goes on.
         echoes_ids: whether the peer puts our ids on its replies.
+        has_out_of_band: whether commands may overtake others.
     """
 
-    def __init__(self, *, expects_greeting: bool = True, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    def __init__(
+        self,
+        *,
+        expects_greeting: bool = True,
+        wants_out_of_band: bool = False,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        trace: Trace | None = None,
+    ) -> None:
         self.state = State.GREETING if expects_greeting else State.READY
         self.greeting: Greeting | None = None
         self.failure: QmpError | None = None
         self.echoes_ids = False
+        self.has_out_of_band = False
+        self._wants_out_of_band = wants_out_of_band
         self._max_message_bytes = max_message_bytes
+        self._trace = trace
         self._partial: list[bytes] = []
         self._partial_bytes = 0
         #: By id, in the order they were sent.
@@ -151,34 +168,28 @@ class Protocol:
 
     # ---- what we send
 
-    def start(self, command: str, arguments: Mapping[str, Any] | None = None, *, out_of_band: bool = False) -> Exchange:
-        """Start an exchange; its bytes are in `data_to_send`.
-
-        Raises:
-            ProgrammerError: the conversation is not ready for commands, or the arguments are no JSON.
-        """
-        exchange, data = self.open_exchange(command, arguments, out_of_band=out_of_band)
-        self._outgoing += data
-        return exchange
-
     def open_exchange(
         self, command: str, arguments: Mapping[str, Any] | None = None, *, out_of_band: bool = False
     ) -> tuple[Exchange, bytes]:
-        """Start an exchange whose bytes the caller sends, before any that are started later.
+        """Start an exchange and return its bytes, which the caller sends before those of any that start later.
 
         Raises:
-            ProgrammerError: the conversation is not ready for commands, or the arguments are no JSON.
+            ProgrammerError: the conversation is not ready for commands, the arguments are no JSON, or commands out of
+                band were not negotiated.
         """
         if self.state is not State.READY:
             raise ProgrammerError(f"{command}: the monitor is not ready for commands ({self.state.value})")
+        if out_of_band and not self.has_out_of_band:
+            raise ProgrammerError(f"{command}: commands out of band were not negotiated")
         return self._open(command, arguments, out_of_band)
 
     def _open(self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool) -> tuple[Exchange, bytes]:
         request_id = self._free_id()
         data = encode_request(command, arguments, request_id, out_of_band=out_of_band)
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
-        if log.is_debugging():
-            log.debug("-> %s %s id=%s", command, redact(arguments or {}), request_id)
+        if self._is_watched():
+            shown = {"exec-oob" if out_of_band else "execute": command, "arguments": arguments or {}, "id": request_id}
+            self._show("->", shown)
         return exchange, data + b"\n"
 
     def open_raw_exchange(self, message: Mapping[str, Any]) -> tuple[Exchange, bytes]:
@@ -200,9 +211,19 @@ class Protocol:
             raise ProgrammerError(f"{command}: id {request_id!r} is in use")
         data = encode({**message, "id": request_id})
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
-        if log.is_debugging():
-            log.debug("-> %s", redact(message))
+        if self._is_watched():
+            self._show("->", message)
         return exchange, data + b"\n"
+
+    def _is_watched(self) -> bool:
+        return self._trace is not None or log.is_debugging()
+
+    def _show(self, direction: str, message: Mapping[str, Any]) -> None:
+        """Let those who watch see a message, without its secrets."""
+        public = redact(message)
+        if self._trace is not None:
+            self._trace(direction, public)
+        log.debug("%s %s", direction, public)
 
     def _free_id(self) -> int:
         """Return the next id that is not in flight: short, and not the one just used.
@@ -230,6 +251,13 @@ class Protocol:
     def forget(self, exchange: Exchange) -> None:
         """Drop an exchange that is known not to get a reply: not one byte of it was sent, or it never has one."""
         self._in_flight.pop(exchange.request_id, None)
+
+    def replies_owed(self, exchange: Exchange) -> int:
+        """Return how many replies must come before the one to an exchange can: none from a peer that echoes ids."""
+        if self.echoes_ids:
+            return 0
+        older = itertools.takewhile(lambda each: each is not exchange, self._in_flight.values())
+        return sum(1 for _ in older)
 
     @property
     def commands_in_flight(self) -> tuple[str, ...]:
@@ -275,8 +303,8 @@ class Protocol:
         except DataError as error:
             self._breach(error)
             return
-        if log.is_debugging():
-            log.debug("<- %s", redact(message))
+        if self._is_watched():
+            self._show("<-", message)
         kind = None
         for name in _KINDS:
             if name in message:
@@ -312,7 +340,9 @@ class Protocol:
             self._end(error)
             return
         self.state = State.NEGOTIATING
-        _, data = self._open("qmp_capabilities", None, False)
+        self.has_out_of_band = self._wants_out_of_band and "oob" in self.greeting.capabilities
+        arguments = {"enable": ["oob"]} if self.has_out_of_band else None
+        _, data = self._open("qmp_capabilities", arguments, False)
         self._outgoing += data
 
     def _receive_reply(self, message: dict[str, Any]) -> None:

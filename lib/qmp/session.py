@@ -11,10 +11,11 @@ from __future__ import annotations
 import threading
 import typing
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp import log
+from hvkit.qmp.deadlines import Deadline, pace_of
 from hvkit.qmp.errors import CommandTimeout, ConnectError, ConnectionLost
 from hvkit.qmp.events import Subscription
 from hvkit.qmp.message import Greeting
@@ -61,10 +62,10 @@ class Session:
         address: what it is connected to, as text.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, protocol: Protocol) -> None:
         self.address = transport.address
         self._transport = transport
-        self._protocol = Protocol()
+        self._protocol = protocol
         #: Guards everything here but the sending itself.
         self._lock = threading.Lock()
         #: Those who wait while somebody else reads sleep on this.
@@ -151,6 +152,7 @@ class Session:
         deadline: Deadline,
         *,
         has_reply: bool = True,
+        fds: Sequence[int] = (),
     ) -> Exchange:
         """Send a command and wait until its exchange is over.
 
@@ -159,6 +161,7 @@ class Session:
             start: opens the exchange in the protocol and returns it with its bytes.
             deadline: for all of it.
             has_reply: False to return once it is sent.
+            fds: descriptors that travel with the command.
 
         Raises:
             CommandTimeout: no reply in time.
@@ -175,7 +178,7 @@ class Session:
                     raise self._lost()
                 exchange, data = start(self._protocol)
                 self._is_sending = True
-            if not self._send(data, deadline):
+            if not self._send(data, deadline, fds):
                 with self._lock:
                     self._protocol.forget(exchange)
                 raise CommandTimeout(command, deadline.timeout_s)
@@ -197,9 +200,12 @@ class Session:
                 with self._lock:
                     self._protocol.give_up(exchange)
         if not is_there:
-            raise CommandTimeout(exchange.command, deadline.timeout_s)
+            raise CommandTimeout(exchange.command, deadline.timeout_s, self._protocol.replies_owed(exchange))
+        elapsed_s = deadline.elapsed_s()
+        if elapsed_s > pace_of(exchange.command).slow_s:
+            log.warning("%s: %s took %.1f s", self.address, exchange.command, elapsed_s)
 
-    def _send(self, data: bytes, deadline: Deadline) -> bool:
+    def _send(self, data: bytes, deadline: Deadline, fds: Sequence[int] = ()) -> bool:
         """Send a message, after what is left of the one before; by whoever holds the send lock and set `_is_sending`.
 
         Returns:
@@ -207,11 +213,13 @@ class Session:
             sent in part is sent before the next one.
         """
         try:
-            backlog = self._unsent + data
-            sent = self._transport.send(backlog, deadline)
-            is_begun = sent > len(self._unsent)
-            self._unsent = backlog[sent:] if is_begun else self._unsent[sent:]
-            return is_begun
+            if self._unsent:
+                self._unsent = self._unsent[self._transport.send(self._unsent, deadline) :]
+                if self._unsent:
+                    return False
+            sent = self._transport.send(data, deadline, fds)
+            self._unsent = data[sent:] if sent else b""
+            return sent > 0
         except OSError as error:
             self._take_last_words()
             self.end(f"the peer is gone: {error.strerror}")

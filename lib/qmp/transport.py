@@ -12,10 +12,14 @@ import math
 import os
 import socket
 import struct
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
 
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import ConnectError
+
+#: Where a monitor listens: a path, the name of an abstract socket with ``@`` before it, or a TCP host and port.
+Address: TypeAlias = str | os.PathLike[str] | tuple[str, int]
 
 #: More than this at once makes the allocator map and unmap memory for every read, which costs more than the read.
 _RECEIVE_BYTES: Final = 65536
@@ -66,8 +70,13 @@ class Transport:
         except BlockingIOError:
             return None
 
-    def send(self, data: bytes, deadline: Deadline) -> int:
+    def send(self, data: bytes, deadline: Deadline, fds: Sequence[int] = ()) -> int:
         """Send data, waiting while the peer does not read.
+
+        Args:
+            data: what to send.
+            deadline: when to stop.
+            fds: descriptors that travel with the first byte. They stay the caller's: the peer gets copies.
 
         Returns:
             How many bytes were sent; fewer than given when the deadline passed.
@@ -85,7 +94,10 @@ class Transport:
                 _set_timeout(self._socket, socket.SO_SNDTIMEO, remaining_s)
                 self._send_timeout_s = remaining_s
             try:
-                sent += self._socket.send(data[sent:] if sent else data, flags)
+                if fds and not sent:
+                    sent = socket.send_fds(self._socket, [data], list(fds), flags)
+                else:
+                    sent += self._socket.send(data[sent:] if sent else data, flags)
             except BlockingIOError:
                 break
         return sent
@@ -108,24 +120,51 @@ class Transport:
         self._socket.close()
 
 
-def connect_unix(path: str, deadline: Deadline) -> Transport:
-    """Connect to a unix socket.
+def address_text(address: Address) -> str:
+    """Return an address as people write it."""
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else os.fspath(address)
+
+
+def connect(address: Address, deadline: Deadline) -> Transport:
+    """Connect to a monitor's socket.
 
     Raises:
         ConnectError: there is no such socket, nobody listens on it, or its backlog stays full.
     """
-    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    text = address_text(address)
     try:
-        # Where the backlog is full the kernel lets connect() wait this long for a place in it.
-        _set_timeout(opened, socket.SO_SNDTIMEO, deadline.remaining_s())
-        opened.connect(path)
+        if isinstance(address, tuple):
+            return Transport(_connect_tcp(address, deadline), text)
+        # '@' is how ss(8) and systemd write the zero byte of an abstract socket
+        return Transport(_connected(socket.AF_UNIX, "\0" + text[1:] if text[:1] == "@" else text, deadline), text)
     except (OSError, ValueError) as error:
-        opened.close()
-        raise ConnectError(path, _problem(error, deadline)) from error
+        raise ConnectError(text, _problem(error, deadline)) from error
+
+
+def _connect_tcp(address: tuple[str, int], deadline: Deadline) -> socket.socket:
+    host, port = address
+    failure: OSError | None = None
+    for family, _, _, _, resolved in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            connected = _connected(family, resolved, deadline)
+        except OSError as error:
+            failure = error
+        else:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connected
+    raise failure or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+
+def _connected(family: int, target: Any, deadline: Deadline) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        # The kernel lets connect() wait this long: for a place in the backlog, or for the other end of the network.
+        _set_timeout(opened, socket.SO_SNDTIMEO, deadline.remaining_s())
+        opened.connect(target)
     except BaseException:
         opened.close()
         raise
-    return Transport(opened, path)
+    return opened
 
 
 def _problem(error: OSError | ValueError, deadline: Deadline) -> str:
@@ -135,8 +174,12 @@ def _problem(error: OSError | ValueError, deadline: Deadline) -> str:
             return "there is no such socket"
         case ConnectionRefusedError():
             return "nobody listens on this socket; it may be left over from a process that was killed"
+        case BlockingIOError(errno=errno.EINPROGRESS):
+            return f"no answer from the network within {deadline.timeout_s:g} s"
         case BlockingIOError():
             return f"no place in the socket's backlog within {deadline.timeout_s:g} s: QEMU is busy or stopped"
+        case socket.gaierror():
+            return f"the host is not known: {error.strerror}"
         case OSError(errno=int() as number):
             return os.strerror(number)
     return str(error)

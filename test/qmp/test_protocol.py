@@ -40,8 +40,8 @@ def ready(*, echoes_ids: bool = True) -> Protocol:
 
 
 def start(protocol: Protocol, command: str = "query-status", **arguments: Any) -> tuple[Exchange, dict[str, Any]]:
-    exchange = protocol.start(command, arguments)
-    return exchange, sent(protocol.data_to_send())
+    exchange, data = protocol.open_exchange(command, arguments)
+    return exchange, sent(data)
 
 
 # ---- greeting and negotiation
@@ -104,7 +104,7 @@ def test_events_before_the_greeting_are_kept() -> None:
 
 def test_no_command_before_it_is_ready() -> None:
     with pytest.raises(ProgrammerError, match="not ready for commands"):
-        Protocol().start("query-status")
+        Protocol().open_exchange("query-status")
 
 
 # ---- replies
@@ -281,18 +281,55 @@ def test_the_end_fails_every_exchange_with_an_error_of_its_own() -> None:
 
 def test_requests_are_compact() -> None:
     protocol = ready()
-    protocol.start("a", {"b": [1, {"c": None}]})
-    assert protocol.data_to_send() == b'{"execute":"a","arguments":{"b":[1,{"c":null}]},"id":2}\n'
-    protocol.start("query-status", {})
-    assert protocol.data_to_send() == b'{"execute":"query-status","id":3}\n'
+    assert (
+        protocol.open_exchange("a", {"b": [1, {"c": None}]})[1]
+        == b'{"execute":"a","arguments":{"b":[1,{"c":null}]},"id":2}\n'
+    )
+    assert protocol.open_exchange("query-status", {})[1] == b'{"execute":"query-status","id":3}\n'
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, object(), b"x"])
 def test_what_is_no_json_is_the_callers_fault(value: Any) -> None:
     protocol = ready()
     with pytest.raises(ProgrammerError, match="cannot be sent as JSON"):
-        protocol.start("a", {"b": value})
+        protocol.open_exchange("a", {"b": value})
     assert protocol.commands_in_flight == ()
+
+
+def test_out_of_band_is_negotiated_where_it_is_wanted_and_offered() -> None:
+    offering = {"QMP": {**GREETING["QMP"], "capabilities": ["oob"]}}
+    for greeting, is_offered in ((offering, True), (GREETING, False)):
+        protocol = Protocol(wants_out_of_band=True)
+        protocol.receive_data(line(greeting))
+        request = sent(protocol.data_to_send())
+        assert request.get("arguments") == ({"enable": ["oob"]} if is_offered else None)
+        protocol.receive_data(line({"return": {}, "id": request["id"]}))
+        assert protocol.has_out_of_band is is_offered
+        if is_offered:
+            assert sent(protocol.open_exchange("migrate-pause", out_of_band=True)[1])["exec-oob"] == "migrate-pause"
+        else:
+            with pytest.raises(ProgrammerError, match="not negotiated"):
+                protocol.open_exchange("migrate-pause", out_of_band=True)
+
+
+def test_a_peer_without_ids_owes_the_replies_to_what_was_given_up() -> None:
+    protocol = ready(echoes_ids=False)
+    lost, _ = start(protocol)
+    protocol.give_up(lost)
+    exchange, _ = start(protocol)
+    assert protocol.replies_owed(exchange) == 1
+    protocol.receive_data(line({"return": "late"}))
+    assert protocol.replies_owed(exchange) == 0
+
+
+def test_a_trace_sees_every_message_without_secrets() -> None:
+    seen: list[Any] = []
+    protocol = Protocol(trace=lambda direction, message: seen.append((direction, message)))
+    protocol.receive_data(line(GREETING))
+    protocol.receive_data(line({"return": {}, "id": 1}))
+    start(protocol, "change-vnc-password", password="opensesame")
+    assert [direction for direction, _ in seen] == ["<-", "->", "<-", "->"]
+    assert "opensesame" not in repr(seen)
 
 
 @pytest.mark.parametrize("bad_id", [True, [], 1.5, None])

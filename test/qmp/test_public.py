@@ -80,8 +80,9 @@ def test_the_classes_of_errors_are_those_of_qapi(pytestconfig: pytest.Config) ->
     assert set(errors.COMMAND_ERRORS) | {"GenericError"} == set(facts["qmp"]["QapiErrorClass"]["values"])
 
 
-def test_deadlines_name_commands_that_exist() -> None:
-    assert set(deadlines.DEADLINES) <= set(schema.commands())
-    assert deadlines.deadline_for("query-status") == deadlines.QUICK_S
-    assert deadlines.deadline_for("blockdev-add") == deadlines.BLOCK_S
-    assert deadlines.deadline_for("newer-than-we") == deadlines.QUICK_S
+def test_paces_name_commands_that_exist() -> None:
+    assert set(deadlines.PACES) <= set(schema.commands())
+    assert deadlines.pace_of("query-status") is deadlines.QUICK
+    assert deadlines.pace_of("blockdev-add") is deadlines.BLOCK
+    assert deadlines.pace_of("dump-guest-memory") is deadlines.ENDLESS
+    assert deadlines.pace_of("newer-than-we") is deadlines.QUICK

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-2-Clause
+from __future__ import annotations
+
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hvkit.qmp import ConnectError
+from hvkit.qmp.listener import QmpListener
+from hvkit.qmp.schema import QueryStatus
+from hvkit.testing import QmpStub
+
+
+def test_a_monitor_that_calls_is_answered(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with QmpListener(path) as listener:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+        caller = socket.socket(socket.AF_UNIX)
+        caller.connect(str(path))
+        with QmpStub(caller, [(None, {"return": {"status": "running", "running": True}})]):
+            connection = listener.accept(timeout=5)
+            assert connection.execute(QueryStatus()).running
+            connection.close()
+    assert not path.exists()
+    listener.close()
+
+
+def test_nobody_calls(tmp_path: Path) -> None:
+    with QmpListener(tmp_path / "s") as listener, pytest.raises(ConnectError, match=r"nobody called within 0\.1 s"):
+        listener.accept(timeout=0.1)
+
+
+def test_a_caller_that_is_no_monitor_is_refused(tmp_path: Path) -> None:
+    with QmpListener(tmp_path / "s") as listener, socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(tmp_path / "s"))
+        caller.sendall(b"GET / HTTP/1.1\r\n")
+        with pytest.raises(ConnectError):
+            listener.accept(timeout=5)
+
+
+def test_a_path_in_use_is_a_connect_error(tmp_path: Path) -> None:
+    with QmpListener(tmp_path / "s"), pytest.raises(ConnectError, match="cannot listen: Address already in use"):
+        QmpListener(tmp_path / "s")
+
+
+@pytest.mark.qemu
+def test_a_real_qemu_calls_and_calls_again(qemu_binary: str, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with QmpListener(path) as listener:
+        process = subprocess.Popen(
+            [
+                qemu_binary,
+                *("-S", "-M", "none", "-nodefaults", "-display", "none"),
+                *("-chardev", f"socket,id=qmp,path={path},reconnect=1", "-mon", "qmp,mode=control"),
+            ]
+        )
+        try:
+            for _ in range(2):
+                connection = listener.accept(timeout=20)
+                assert connection.execute(QueryStatus()).status == "prelaunch"
+                connection.close()
+        finally:
+            process.kill()
+            process.wait()
