@@ -23,7 +23,7 @@ import enum
 import inspect
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar, dataclass_transform, get_args
 
@@ -75,12 +75,15 @@ def wire(name: str, *, default: Any = attrs.NOTHING) -> Any:
 FreeForm = Mapping[str, Any]
 
 
-def free_form() -> Any:
+def free_form(*, factory: Callable[[], dict[str, Any]]) -> Any:
     """Declare the member that holds arguments the schema leaves open, such as the properties of a device.
 
-    They are sent beside the other members, not below a name of their own. None are given by default.
+    They are sent beside the other members, not below a name of their own.
+
+    Args:
+        factory: makes what is there by default. Type checkers take the member for required where it is not written.
     """
-    return _Spec(None, {}, True)
+    return _Spec(None, factory(), True)
 
 
 class Member:

@@ -59,7 +59,7 @@ class Tell(Command[None], wire_name="tell", whole_argument="arguments", kw_only=
 
 class Open(Command[None], wire_name="open_it"):
     driver: str
-    properties: FreeForm = free_form()
+    properties: FreeForm = free_form(factory=dict)
 
 
 class HappenedEvent(Event, wire_name="HAPPENED"):

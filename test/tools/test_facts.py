@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+
 from tools.qapi.facts import FACTS_PATH, SCHEMAS, Definition, Facts, Item, facts_text, read_facts
 from tools.qapi.make_facts import Source, main, make_facts
 from tools.qapi.merge import MergeError, check_facts, merge
@@ -25,7 +26,9 @@ def of_versions(**versions: Mapping[str, Definition]) -> Facts:
 def test_the_file_is_what_merging_its_own_versions_gives(facts: Facts) -> None:
     again = attrs.evolve(
         facts,
-        schemas={schema: merge({version: facts.as_of(version, schema) for version in facts.versions}) for schema in SCHEMAS},
+        schemas={
+            schema: merge({version: facts.as_of(version, schema) for version in facts.versions}) for schema in SCHEMAS
+        },
     )
     assert facts_text(again) == FACTS_PATH.read_text(encoding="utf-8")
 
@@ -102,7 +105,7 @@ def test_makes_facts_of_trees_and_of_a_reference(tmp_path: Path) -> None:
     built.joinpath("qemu-qmp-ref.html").write_text(
         "<title>QEMU 2.0.1</title><section>"
         '<dt class="sig sig-object qapi" id="command-QMP-one.c">c</dt><dd><dl><dt class="field-odd">Arguments:</dt>'
-        '<dd class="field-odd"><ul><li><strong>a</strong> (int, <em>optional</em>) – text</li></ul></dd></dl></dd></section>'
+        '<dd class="field-odd"><ul><li><strong>a</strong> (int, <em>optional</em>)</li></ul></dd></dl></dd></section>'
     )
     built.joinpath("qemu-ga-ref.html").write_text("")
     built.joinpath("qemu-storage-daemon-qmp-ref.html").write_text('<a id="module-QSD-one"></a>')

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tools.qapi.facts import Definition, Item
+from tools.qapi.introspection import Entity
 from tools.qapi.reference import (
     ReferenceDefinition,
     UnknownShape,
@@ -38,7 +40,7 @@ def returns(text: str) -> str:
 
 
 def member(name: str, type_name: str, rest: str = "", *, optional: bool = False) -> str:
-    return f"<strong>{name}</strong> ({type_name}{', <em>optional</em>' if optional else ''}) – {rest}"
+    return f"<strong>{name}</strong> ({type_name}{', <em>optional</em>' if optional else ''}) &ndash; {rest}"
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_tells_a_union_by_its_branches(read: Any) -> None:
 
 def test_reads_a_command_with_a_named_argument_and_a_reply(read: Any) -> None:
     text = page(
-        block("command", "do-it", field("Arguments", "The members of <a>Args</a>."), returns("[Thing] – things")),
+        block("command", "do-it", field("Arguments", "The members of <a>Args</a>."), returns("[Thing] &ndash; things")),
         block("command", "ask", returns("string -- text")),
     )
     command = read(text)["do-it"].definition
@@ -102,7 +104,11 @@ def test_reads_a_command_with_a_named_argument_and_a_reply(read: Any) -> None:
 
 def test_reads_an_enumeration_and_an_alternate(read: Any) -> None:
     text = page(
-        block("enum", "E", field("Values", "<strong>a</strong> – text", "<strong>b</strong> – text (since 9.0)")),
+        block(
+            "enum",
+            "E",
+            field("Values", "<strong>a</strong>", "<strong>b</strong> &ndash; text (since 9.0)"),
+        ),
         block("alternate", "A", field("Alternatives", member("one", "string"), member("many", "[string]"))),
     )
     assert read(text)["E"].definition.values == {"a": Item(), "b": Item(since="9.0")}
@@ -114,7 +120,7 @@ def test_lists_features_and_takes_the_condition_from_the_remark(read: Any) -> No
         block(
             "command",
             "c",
-            field("Features", "<strong>unstable</strong> – text", "<strong>deprecated</strong> – text"),
+            field("Features", "<strong>unstable</strong> &ndash; text", "<strong>deprecated</strong> &ndash; text"),
             remark="<div><p><em>Availability</em>: <code>CONFIG_X</code></p></div>",
         )
     )
@@ -133,7 +139,9 @@ def test_refuses_an_entry_of_another_shape(read: Any) -> None:
 
 def test_reads_which_modules_a_program_has(tmp_path: Path) -> None:
     path = tmp_path / "qsd.html"
-    path.write_text('<span id="module-QSD-block-core"></span><dt id="command-QSD-job.job-pause"></dt><p id="x-QMP-a.b">')
+    path.write_text(
+        '<span id="module-QSD-block-core"></span><dt id="command-QSD-job.job-pause"></dt><p id="x-QMP-a.b">'
+    )
     assert read_modules(path, "QSD") == ("block-core", "job")
 
 
@@ -183,7 +191,7 @@ def test_a_reply_says_where_features_belong() -> None:
         "c": Definition(kind="command", module="m", features=("unstable",), data="S"),
         "S": Definition(kind="struct", module="m", members={"a": Item("int", features=("x",)), "b": Item("int")}),
     }
-    reply = [
+    reply: list[Entity] = [
         {"name": "c", "meta-type": "command", "arg-type": "0", "ret-type": "1", "allow-oob": True},
         {
             "name": "0",

@@ -2,6 +2,7 @@
 from pathlib import Path
 
 import pytest
+
 from tools.qapi.facts import Definition, Item
 from tools.qapi.source_tree import (
     SchemaSyntaxError,
@@ -21,7 +22,9 @@ def definition(text: str, module: str = "m") -> Definition:
 
 
 def test_parses_strings_words_lists_objects_and_skips_comments() -> None:
-    text = "# a comment\n{ 'a': ['b', 'c'],  # another\n  'd': { 'e': true, 'f': false, 'g': null } }\n{ 'h': 'it\\'s' }"
+    text = (
+        "# a comment\n{ 'a': ['b', 'c'],  # another\n  'd': { 'e': true, 'f': false, 'g': null } }\n{ 'h': 'it\\'s' }"
+    )
     assert [expression for expression, _ in parse(text)] == [
         {"a": ["b", "c"], "d": {"e": True, "f": False, "g": None}},
         {"h": "it's"},

@@ -238,7 +238,7 @@ class Classes:
             bases = [data]
         fields = self._fields(self.schema.members(name), "command")
         if "no-gen" in definition.flags:
-            fields.append(Field("properties", "FreeForm", default="free_form()"))
+            fields.append(Field("properties", "FreeForm", default="free_form(factory=dict)"))
         return self._finish(self._names[name], "command", name, definition, bases, [base], keywords, fields)
 
     def _event_class(self, name: str, definition: Definition) -> Class:

@@ -302,7 +302,7 @@ def _words_of(classes: Iterable[Class], aliases: Iterable[Alias]) -> Iterator[st
             yield "Literal" if field.narrowed_to else field.annotation
             if field.wire_name:
                 yield "wire"
-            if field.default.endswith("()"):
+            if field.default.startswith("free_form"):
                 yield field.default
     for alias in aliases:
         yield from alias.alternatives

@@ -34,7 +34,7 @@ class DeviceAdd(Command[None], wire_name="device_add"):
     driver: str
     bus: str | None = None
     id: str | None = None
-    properties: FreeForm = free_form()
+    properties: FreeForm = free_form(factory=dict)
 
 
 class DeviceDel(Command[None], wire_name="device_del"):

@@ -112,7 +112,9 @@ def test_every_type_of_the_running_qemu_is_in_the_facts(machine: Machine) -> Non
 def test_every_query_without_arguments_fits_its_type_and_comes_back_equal(machine: Machine) -> None:
     facts = read_facts().as_of(machine.version)
     names = [each["name"] for each in machine.connection.execute("query-commands")]
-    answered, unknown, changed = [], [], []
+    answered: list[str] = []
+    unknown: list[str] = []
+    changed: list[str] = []
     for name in sorted(names):
         arguments = facts[name].members.values()
         if "query-" not in name or facts[name].data or not all(argument.is_optional for argument in arguments):
