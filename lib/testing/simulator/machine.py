@@ -34,6 +34,8 @@ from hvkit.testing.simulator.options import Described, OptionError, Options
 from hvkit.testing.simulator.refusal import Refusal, check_arguments
 
 _BALLOON_PERIOD_S = 0.1
+#: How long after the reply to system_reset the machine is seen to have been reset.
+_RESET_S = 0.01
 
 
 class Host(Protocol):
@@ -236,20 +238,23 @@ class Machine:
             self.exit_status = 0
 
     def reset(self) -> None:
-        """Press the reset button. What was about to be unplugged is gone then."""
+        """Press the reset button. What was about to be unplugged goes then."""
         if self.options.is_ended_by_reboot:
             self._shut_down(ShutdownEvent(guest=False, reason="host-qmp-system-reset"))
             return
         self._boot += 1
         self._guest_is_up = self._is_booting = self._is_ballooning = False
         self._held.clear()
-        for device in [each for each in self.devices if each.is_leaving]:
-            self._events.extend(self.devices.remove(device))
         self._events.append(ResetEvent(guest=False, reason="host-qmp-system-reset"))
+        self._later(_RESET_S, self._drop_leaving_devices)
         if self.status == "running":
             self._start_guest()
         elif self.status != "inmigrate":
             self.status = "prelaunch"
+
+    def _drop_leaving_devices(self) -> None:
+        for device in [each for each in self.devices if each.is_leaving]:
+            self._finish_unplug(device)
 
     def quit(self) -> None:
         """End, as the monitor asks."""

@@ -366,7 +366,7 @@ def test_a_guest_may_keep_a_device_until_it_is_reset() -> None:
     bench.ask("device_del", id="disk1")
     assert bench.events(60) == []
     bench.ask("system_reset")
-    assert [type(event) for event in bench.events()] == [DeviceDeletedEvent, DeviceDeletedEvent, ResetEvent]
+    assert [type(event) for event in bench.events(1)] == [ResetEvent, DeviceDeletedEvent, DeviceDeletedEvent]
 
 
 def test_a_scsi_disk_needs_no_guest_to_go() -> None:
