@@ -115,6 +115,10 @@ class Deadline:
         self.timeout_s = timeout_s
         self._start_s = time.monotonic()
 
+    def sooner(self, timeout_s: float) -> Deadline:
+        """Return a deadline that many seconds from now, but not after this one."""
+        return Deadline(min(timeout_s, self.remaining_s()))
+
     def elapsed_s(self) -> float:
         """Return the seconds since it was set."""
         return time.monotonic() - self._start_s

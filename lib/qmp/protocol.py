@@ -34,6 +34,10 @@ from hvkit.qmp.message import Greeting, decode, encode, encode_request, parse_gr
 #: The longest message taken from a peer, in bytes. The largest honest replies are below 100 MB.
 MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
 
+#: Seconds that a peer has to answer the negotiation, which is sent without a line end, before it is sent one. Proxies
+#: and test doubles may read whole lines; QEMU does not.
+LINE_END_GRACE_S: Final = 0.025
+
 #: Takes the direction and the message.
 Trace: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 
@@ -163,6 +167,8 @@ class Protocol:
         #: By id, in the order they were sent.
         self._in_flight: dict[Any, Exchange] = {}
         self._last_id = 0
+        #: Ends what we send. QEMU needs nothing there, and reads its monitor byte by byte: 5 us for each of them.
+        self._line_end = b"" if expects_greeting else b"\n"
         self._outgoing = b""
         self._notices: list[dict[str, Any]] = []
 
@@ -190,7 +196,7 @@ class Protocol:
         if self._is_watched():
             shown = {"exec-oob" if out_of_band else "execute": command, "arguments": arguments or {}, "id": request_id}
             self._show("->", shown)
-        return exchange, data + b"\n"
+        return exchange, data + self._line_end
 
     def open_raw_exchange(self, message: Mapping[str, Any]) -> tuple[Exchange, bytes]:
         """Start an exchange with a message as the caller made it; one without an id is given one.
@@ -213,7 +219,7 @@ class Protocol:
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
         if self._is_watched():
             self._show("->", message)
-        return exchange, data + b"\n"
+        return exchange, data + self._line_end
 
     def _is_watched(self) -> bool:
         return self._trace is not None or log.is_debugging()
@@ -243,6 +249,15 @@ class Protocol:
         """Take the bytes that the conversation wants sent."""
         data, self._outgoing = self._outgoing, b""
         return data
+
+    def end_lines(self) -> None:
+        """End what we send, and have sent, with a newline from now on: the peer reads whole lines.
+
+        To be called where a peer leaves the negotiation unanswered for `LINE_END_GRACE_S`.
+        """
+        if not self._line_end:
+            self._line_end = b"\n"
+            self._outgoing += b"\n"
 
     def give_up(self, exchange: Exchange) -> None:
         """Stop waiting for an exchange; its late reply will be dropped."""

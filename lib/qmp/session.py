@@ -19,7 +19,7 @@ from hvkit.qmp.deadlines import Deadline, pace_of
 from hvkit.qmp.errors import CommandTimeout, ConnectError, ConnectionLost
 from hvkit.qmp.events import Subscription
 from hvkit.qmp.message import Greeting
-from hvkit.qmp.protocol import Exchange, Protocol, State
+from hvkit.qmp.protocol import LINE_END_GRACE_S, Exchange, Protocol, State
 from hvkit.qmp.transport import Transport
 
 #: How many events that no subscription wanted are kept.
@@ -98,26 +98,31 @@ class Session:
         Raises:
             ConnectError: the peer did not say the right thing, or nothing; the session has ended.
         """
-        protocol = self._protocol
-        for state, missing in ((State.GREETING, "greeting"), (State.NEGOTIATING, "answer to qmp_capabilities")):
-            try:
-                arrived = self._wait(_Beyond(protocol, state), deadline)
-                if arrived and (data := protocol.data_to_send()):
-                    self._is_sending = True
-                    self._send(data, deadline)
-            except ConnectionLost as error:
-                raise ConnectError(self.address, error.reason) from error
-            except BaseException:
-                self.end("connecting was interrupted")
-                raise
-            failure = protocol.failure
-            if failure is not None:
-                self.end(str(failure))
-                raise ConnectError(self.address, str(failure)) from failure
-            if not arrived:
-                reason = f"no {missing} within {deadline.timeout_s:g} s: busy with another client, or stopped"
-                self.end(reason)
-                raise ConnectError(self.address, reason)
+        try:
+            self._pass(State.GREETING, "greeting", deadline)
+            self._send_outgoing(deadline)
+            if not self._wait(_Beyond(self._protocol, State.NEGOTIATING), deadline.sooner(LINE_END_GRACE_S)):
+                self._protocol.end_lines()
+                self._send_outgoing(deadline)
+            self._pass(State.NEGOTIATING, "answer to qmp_capabilities", deadline)
+        except ConnectionLost as error:
+            failure = self._protocol.failure or error
+            reason = error.reason if isinstance(failure, ConnectionLost) else str(failure)
+            raise ConnectError(self.address, reason) from failure
+        except BaseException:
+            self.end("connecting was interrupted")
+            raise
+
+    def _pass(self, state: State, missing: str, deadline: Deadline) -> None:
+        """Wait for the end of a state of the negotiation."""
+        if not self._wait(_Beyond(self._protocol, state), deadline):
+            self.end(f"no {missing} within {deadline.timeout_s:g} s: busy with another client, or stopped")
+        if self._protocol.state is State.ENDED:
+            raise self._lost()
+
+    def _send_outgoing(self, deadline: Deadline) -> None:
+        self._is_sending = True
+        self._send(self._protocol.data_to_send(), deadline)
 
     def end(self, reason: str) -> None:
         """End the session; whoever waits on it gets ConnectionLost with this reason. Ending again does nothing."""

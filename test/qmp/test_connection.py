@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -194,6 +195,25 @@ def test_old_servers_are_understood(path: Path, version: dict[str, Any], reply: 
             connection.execute("device_del", {"id": "x"})
 
 
+def test_a_peer_that_reads_whole_lines_is_understood() -> None:
+    ours, theirs = socket.socketpair()
+
+    def peer() -> None:
+        with theirs, theirs.makefile("rwb", buffering=0) as stream:
+            stream.write(b'{"QMP": {"version": {}}}\n')
+            for line in stream:
+                stream.write(b'{"return": {}, "id": %d}\n' % json.loads(line)["id"])
+
+    thread = threading.Thread(target=peer)
+    thread.start()
+    connection = QmpConnection.from_socket(ours)
+    connection.connect()
+    for _ in range(3):
+        assert connection.execute("stop", timeout=5) == {}
+    connection.close()
+    thread.join()
+
+
 def test_a_socket_that_is_connected_already_will_do() -> None:
     ours, theirs = socket.socketpair()
     with QmpStub(theirs, [(None, {"return": STATUS})]):
@@ -363,9 +383,9 @@ def test_a_peer_that_does_not_read_costs_a_timeout_not_the_stream() -> None:
         theirs.sendall(b'{"return": {}, "id": 1}\n')
         begin.wait(10)
         data = b""
-        while data.count(b"\n") < 2:
+        while not data.endswith(b'"id":3}'):
             data += theirs.recv(65536)
-        seen.extend(data.splitlines())
+        seen.extend(data.split(b"}{"))
         theirs.sendall(b'{"return": "late", "id": 2}\n{"return": "right", "id": 3}\n')
 
     thread = threading.Thread(target=peer)

@@ -23,8 +23,7 @@ def line(message: Any) -> bytes:
 
 
 def sent(data: bytes) -> dict[str, Any]:
-    assert data.endswith(b"\n")
-    assert data.count(b"\n") == 1
+    assert b"\n" not in data
     request: dict[str, Any] = json.loads(data)
     return request
 
@@ -283,9 +282,9 @@ def test_requests_are_compact() -> None:
     protocol = ready()
     assert (
         protocol.open_exchange("a", {"b": [1, {"c": None}]})[1]
-        == b'{"execute":"a","arguments":{"b":[1,{"c":null}]},"id":2}\n'
+        == b'{"execute":"a","arguments":{"b":[1,{"c":null}]},"id":2}'
     )
-    assert protocol.open_exchange("query-status", {})[1] == b'{"execute":"query-status","id":3}\n'
+    assert protocol.open_exchange("query-status", {})[1] == b'{"execute":"query-status","id":3}'
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, object(), b"x"])
@@ -336,6 +335,18 @@ def test_a_trace_sees_every_message_without_secrets() -> None:
 def test_a_raw_message_needs_a_plain_id(bad_id: Any) -> None:
     with pytest.raises(ProgrammerError, match="string or an integer"):
         ready().open_raw_exchange({"execute": "a", "id": bad_id})
+
+
+def test_a_peer_that_reads_whole_lines_is_sent_some() -> None:
+    protocol = Protocol()
+    protocol.receive_data(line(GREETING))
+    assert protocol.data_to_send() == b'{"execute":"qmp_capabilities","id":1}'
+    protocol.end_lines()
+    protocol.end_lines()
+    assert protocol.data_to_send() == b"\n"
+    protocol.receive_data(line({"return": {}, "id": 1}))
+    assert protocol.open_exchange("stop")[1] == b'{"execute":"stop","id":2}\n'
+    assert protocol.open_raw_exchange({"execute": "stop"})[1] == b'{"execute":"stop","id":3}\n'
 
 
 def test_a_raw_message_cannot_take_an_id_in_use() -> None:
