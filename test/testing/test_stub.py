@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hvkit.errors import ProgrammerError
+from hvkit.qmp import QmpConnection
 from hvkit.testing import CLOSE, DEFAULT_GREETING, SILENCE, CloseAfter, Delay, QmpStub, WaitFor
 from hvkit.testing.framing import Garbage
 
@@ -323,6 +324,16 @@ def test_serves_a_listening_socket(path: Path) -> None:
         client.read()
         assert client.ask(STATUS) == RUNNING
     assert listener.fileno() == -1
+
+
+def test_the_example_of_its_documentation_works(path: Path) -> None:
+    script: list[Any] = [
+        ({"execute": "query-status"}, {"return": {"status": "running", "running": True, "singlestep": False}}),
+        ({"execute": "quit"}, [{"event": "SHUTDOWN", "data": {"guest": False}}, {"return": {}}, CLOSE]),
+    ]
+    with QmpStub(path, script), QmpConnection(path) as connection:
+        assert connection.execute("query-status")["running"]
+        connection.execute("quit")
 
 
 def test_a_path_in_use_is_refused_to_the_caller(path: Path) -> None:

@@ -2,13 +2,18 @@
 """What a test can turn on a simulated QEMU, and the file that carries it there."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
 import attrs
 
 from hvkit.errors import ProgrammerError
+
+
+def _to_version(numbers: Iterable[int]) -> tuple[int, int, int]:
+    major, minor, micro = numbers
+    return (major, minor, micro)
 
 
 @attrs.frozen(kw_only=True)
@@ -36,7 +41,7 @@ class Knobs:
         start_failure: what it complains about instead of starting; empty to start.
     """
 
-    version: tuple[int, int, int] = attrs.field(default=(7, 2, 0), converter=tuple)
+    version: tuple[int, int, int] = attrs.field(default=(7, 2, 0), converter=_to_version)
     package: str = "hvkit simulator"
     guest_boot_delay_s: float = 0.05
     guest_shutdown_delay_s: float = 0.05

@@ -31,7 +31,7 @@ from hvkit.testing.simulator.blocks import BlockGraph, Image
 from hvkit.testing.simulator.devices import Device, DeviceTree
 from hvkit.testing.simulator.knobs import Knobs
 from hvkit.testing.simulator.options import Described, OptionError, Options
-from hvkit.testing.simulator.refusal import Refusal, check_arguments
+from hvkit.testing.simulator.refusal import Refusal, check_arguments, convert_strings
 
 _BALLOON_PERIOD_S = 0.1
 #: How long after the reply to system_reset the machine is seen to have been reset.
@@ -120,6 +120,8 @@ class Machine:
         self._is_booting = False
         self._guest_is_up = False
         self._is_ballooning = False
+        self._is_kept_after_shutdown = options.is_kept_after_shutdown
+        self._is_ended_by_reboot = options.is_ended_by_reboot
         self._held: list[Callable[[], None]] = []  # what the guest will do once it runs
         self._build()
         if not options.is_paused and not options.is_incoming:
@@ -145,7 +147,8 @@ class Machine:
     def _build_each(self, described: Described, kind: Any, add: Callable[[Any], object]) -> None:
         """Add one thing of the command line; a wrong one is QEMU's end."""
         try:
-            add(check_arguments(described.data, kind))
+            data = described.data if described.is_json else convert_strings(described.data, kind)
+            add(check_arguments(data, kind))
         except Refusal as refusal:
             raise OptionError(f"{described.option}: {refusal.description}") from None
 
@@ -231,7 +234,7 @@ class Machine:
 
     def _shut_down(self, event: ShutdownEvent) -> None:
         self._events.append(event)
-        if self.options.is_kept_after_shutdown:
+        if self._is_kept_after_shutdown:
             self.status = "shutdown"
             self._events.append(StopEvent())
         else:
@@ -239,7 +242,7 @@ class Machine:
 
     def reset(self) -> None:
         """Press the reset button. What was about to be unplugged goes then."""
-        if self.options.is_ended_by_reboot:
+        if self._is_ended_by_reboot:
             self._shut_down(ShutdownEvent(guest=False, reason="host-qmp-system-reset"))
             return
         self._boot += 1
@@ -270,9 +273,9 @@ class Machine:
     def set_actions(self, *, reboot: str | None, shutdown: str | None) -> None:
         """Say what a reset and a shutdown of the guest mean; None leaves it as it is."""
         if reboot is not None:
-            self.options.is_ended_by_reboot = reboot == "shutdown"
+            self._is_ended_by_reboot = reboot == "shutdown"
         if shutdown is not None:
-            self.options.is_kept_after_shutdown = shutdown == "pause"
+            self._is_kept_after_shutdown = shutdown == "pause"
 
     # ---- memory
 

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """How the simulated QEMU says no: error replies, and arguments checked against the schema."""
 
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
-from hvkit.qmp.base import Command, Struct, members_of
+from hvkit.qmp.base import Command, Struct, Union, members_of, resolve
 from hvkit.qmp.converter import structure
 from hvkit.qmp.errors import DataError
 
 T = TypeVar("T", bound=Struct)
 
-_QAPI_NAMES = {"str": "string", "int": "integer", "bool": "boolean"}
+_QAPI_NAMES: Final = {"str": "string", "int": "integer", "bool": "boolean"}
+
+_SWITCHES: Final = {"on": True, "yes": True, "off": False, "no": False}
 
 
 class Refusal(Exception):
@@ -59,3 +62,22 @@ def _check_known(value: Any, path: str) -> None:
         _check_known(item, f"{path}{member.wire_name}.")
     for name in value.unknown:
         raise Refusal(f"Parameter '{path}{name}' is unexpected")
+
+
+def convert_strings(data: Mapping[str, Any], kind: type[Struct]) -> dict[str, Any]:
+    """Return data that was written as ``key=value`` as it would be in JSON; what does not fit stays a string."""
+    converted = dict(data)
+    if issubclass(kind, Union) and isinstance(tag := data.get(kind.tag), str) and tag in kind.branches:
+        kind = resolve(kind.branches[tag], kind.__module__)
+    for member in members_of(kind).values():
+        value = data.get(member.wire_name)
+        kinds = (member.type, *get_args(member.type))
+        structs = [each for each in kinds if isinstance(each, type) and issubclass(each, Struct)]
+        if isinstance(value, dict) and structs:
+            converted[member.wire_name] = convert_strings(value, structs[0])
+        elif isinstance(value, str) and str not in kinds:
+            if bool in kinds:
+                converted[member.wire_name] = _SWITCHES.get(value, value)
+            elif int in kinds and value.isdigit():
+                converted[member.wire_name] = int(value)
+    return converted

@@ -295,6 +295,14 @@ def test_refuses_nodes_as_qemu_does(arguments: dict[str, Any], description: str)
     assert bench.refusal("blockdev-add", **arguments) == description
 
 
+def test_a_node_can_be_described_in_words() -> None:
+    bench = Bench("-blockdev", "driver=raw,node-name=r,read-only=on,size=1048576,file.driver=file,file.filename=/raw")
+    (node,) = [node for node in bench.ask("query-named-block-nodes") if node["node-name"] == "r"]
+    assert (node["ro"], node["image"]["virtual-size"]) == (True, MIB)
+    with pytest.raises(OptionError, match="expected: boolean"):
+        Bench("-blockdev", "driver=raw,node-name=r,read-only=perhaps,file.driver=file,file.filename=/raw")
+
+
 def test_a_node_can_be_resized() -> None:
     bench = Bench(*DISK)
     bench.ask("block_resize", node_name="d0", size=256 * MIB)
