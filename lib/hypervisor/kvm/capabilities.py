@@ -53,7 +53,7 @@ class Capabilities:
         devices: names of the devices it has.
         objects: names of the objects that a user can make in it.
         commands: wire names of its QMP commands.
-        cpu_models: names of its CPU models.
+        cpu_models: names of its CPU models; none where it does not list them.
     """
 
     binary: str
@@ -101,6 +101,18 @@ class Capabilities:
                 parameter,
                 value,
                 f"{value!r} needs a device that {self.binary} {self.version_text} does not have: {driver}",
+            )
+
+    def check_cpu_model(self, model: str) -> None:
+        """Refuse a CPU model that this program does not have.
+
+        Raises:
+            ParameterError: it does not have it.
+        """
+        if self.cpu_models and model not in self.cpu_models:
+            matches = difflib.get_close_matches(model, self.cpu_models, n=2)
+            raise ParameterError(
+                "cpu_type", model, f"{self.binary} {self.version_text} has no CPU model {model!r}", matches
             )
 
     def to_plain(self) -> dict[str, Any]:

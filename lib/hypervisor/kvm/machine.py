@@ -214,7 +214,7 @@ def plan_machine(
         uuid=instance.uuid,
         machine=machine,
         accelerator=accelerator,
-        processors=_plan_processors(instance, parameters, machine, accelerator),
+        processors=_plan_processors(instance, parameters, capabilities, machine, accelerator),
         memory_mib=instance.memory_mib,
         memory=_plan_memory(instance, parameters),
         has_acpi=parameters["acpi"],
@@ -296,7 +296,11 @@ def _plan_disks_and_nics(
 
 
 def _plan_processors(
-    instance: Instance, parameters: Mapping[str, Any], machine: MachineType, accelerator: Accelerator
+    instance: Instance,
+    parameters: Mapping[str, Any],
+    capabilities: Capabilities,
+    machine: MachineType,
+    accelerator: Accelerator,
 ) -> Processors:
     count = instance.vcpus
     if count > machine.cpu_max:
@@ -316,7 +320,8 @@ def _plan_processors(
     model = parameters["cpu_type"] or "host"
     base, comma, features = model.partition(",")
     if base == "host":
-        model = f"{accelerator.best_cpu}{comma}{features}"
+        base, model = accelerator.best_cpu, f"{accelerator.best_cpu}{comma}{features}"
+    capabilities.check_cpu_model(base)
     return Processors(
         count=count,
         model=model,

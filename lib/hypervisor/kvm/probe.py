@@ -138,13 +138,24 @@ def _read_identity(path: str) -> _Identity | None:
 
 def _ask(binary: str, timeout_s: float) -> Capabilities:
     deadline = Deadline(timeout_s)
-    with tempfile.TemporaryFile() as said:
+    with _explaining(binary):
+        said = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
+    with said:
         try:
             with _run(binary, said) as connection:
                 return _question(binary, connection, deadline)
         except QmpError as error:
             reason = error.reason if isinstance(error, (ConnectError, ConnectionLost)) else str(error)
             raise InstanceStartError("", f"{binary} does not answer like QEMU: {reason}", _tail(said)) from error
+
+
+@contextlib.contextmanager
+def _explaining(binary: str) -> Iterator[None]:
+    """Turn what the kernel refuses into an error that names the program."""
+    try:
+        yield
+    except OSError as error:
+        raise InstanceStartError("", f"{binary} cannot be run: {os.strerror(error.errno or 0)}") from error
 
 
 @contextlib.contextmanager
@@ -158,9 +169,10 @@ def _run(binary: str, said: IO[bytes]) -> Iterator[QmpConnection]:
     Raises:
         InstanceStartError: it cannot be run.
     """
-    ours, theirs = socket.socketpair()
+    with _explaining(binary):
+        ours, theirs = socket.socketpair()
     with ours, theirs:
-        try:
+        with _explaining(binary):
             process = subprocess.Popen(
                 [binary, *_QUESTIONED],
                 stdin=theirs.fileno(),
@@ -168,8 +180,6 @@ def _run(binary: str, said: IO[bytes]) -> Iterator[QmpConnection]:
                 stderr=said,
                 start_new_session=True,
             )
-        except OSError as error:
-            raise InstanceStartError("", f"{binary} cannot be run: {os.strerror(error.errno or 0)}") from error
         connection = QmpConnection.from_socket(ours)
         try:
             theirs.close()

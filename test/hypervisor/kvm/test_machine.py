@@ -113,6 +113,11 @@ def test_cpu_models(plan: Planner, cpu_type: str, best_cpu: str, model: str) -> 
     assert plan(parameters={"cpu_type": cpu_type}, accelerator=accelerator).processors.model == model
 
 
+def test_a_cpu_model_that_the_program_does_not_have_is_refused(plan: Planner) -> None:
+    with pytest.raises(ParameterError, match="did you mean Skylake-Server"):
+        plan(parameters={"cpu_type": "SkylakeServer,-hle"})
+
+
 @pytest.mark.parametrize(
     ("vcpus", "shape", "is_possible"),
     [

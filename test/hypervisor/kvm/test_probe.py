@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -227,6 +229,15 @@ def test_a_file_that_the_kernel_does_not_run_is_named(tmp_path: Path) -> None:
         probe_capabilities(str(file))
 
 
+def test_no_room_for_a_file_is_the_worlds_fault(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(InstanceStartError, match="cannot be run: No space left on device"):
+        probe_capabilities(program.write_answering())
+
+
 def test_an_old_qemu_is_refused_by_its_version(program: Program) -> None:
     with pytest.raises(InstanceStartError, match=r"is QEMU 7\.1\.9, older than 7\.2, the oldest that is supported"):
         probe_capabilities(program.write_answering((7, 1, 9)))
@@ -235,15 +246,15 @@ def test_an_old_qemu_is_refused_by_its_version(program: Program) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "import sys; sys.exit('this is not QEMU')",
-        "import sys; print('QEMU emulator version 7.2', flush=True); sys.exit('this is not QEMU')",
-        "import sys; print('[]', flush=True); sys.exit('this is not QEMU')",
-        "import os, sys; sys.stderr.write('this is not QEMU'); sys.stderr.flush(); os.write(1, bytes(100000))",
+        "",
+        "print('QEMU emulator version 7.2', flush=True)",
+        "print('[]', flush=True)",
+        "os.write(1, bytes(100000))",
     ],
     ids=["silent", "chatty", "other-json", "garbage"],
 )
 def test_what_is_no_qemu_is_named_and_quoted(program: Program, source: str) -> None:
-    path = program.write(source)
+    path = program.write(f"import os, sys\nprint('this is not QEMU', file=sys.stderr, flush=True)\n{source}")
     with pytest.raises(InstanceStartError) as caught:
         probe_capabilities(path)
     assert str(caught.value).startswith(f"{path} does not answer like QEMU: ")
