@@ -174,6 +174,12 @@ def test_a_tagged_class_gives_way_to_a_definition_of_its_name() -> None:
     assert "class UOneBranch(UONE, U):" in text_of(defs)
 
 
+def test_a_member_that_would_have_two_names_is_refused() -> None:
+    defs = {**asks(u="U", a="A"), "U": union("k", {"one": "A"}), "K": KEYS, "A": struct(tag=Item("int"))}
+    with pytest.raises(SchemaConflict, match="UOne has a member under two names"):
+        Classes(schema_of(defs))
+
+
 def test_a_union_in_a_union_has_branches_of_both() -> None:
     inner = Definition("union", "m", tag="t", members={"t": Item("K")}, variants={"two": Item("A")})
     defs = {**asks(u="U", i="I"), "U": union("k", {"one": "I"}), "I": inner, "K": KEYS, "A": struct(a=Item("int"))}

@@ -66,10 +66,10 @@ class Class:
         definition_name: the definition it is made of.
         bases: the class names that it is derived from, those of `hvkit.qmp.base` included.
         keywords: the class keywords, as source text.
-        fields: the members it declares itself.
-        all_fields: those and the inherited ones, by Python name.
         branches: of a union: class name by tag value.
         notes: sentences for the docstring.
+        fields: the members it declares itself.
+        all_fields: those and the inherited ones, by Python name.
     """
 
     name: str
@@ -77,11 +77,11 @@ class Class:
     kind: str
     definition_name: str
     bases: tuple[str, ...]
-    keywords: Mapping[str, str]
-    fields: tuple[Field, ...]
-    all_fields: Mapping[str, Field]
-    branches: Mapping[str, str]
+    keywords: Mapping[str, str] = attrs.field(factory=dict)
+    branches: Mapping[str, str] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()
+    fields: tuple[Field, ...] = ()
+    all_fields: Mapping[str, Field] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -227,8 +227,9 @@ class Classes:
         data = definition.data
         if data and self.schema.is_union(data):
             keywords |= {"whole_argument": quoted("arguments"), "kw_only": "False"}
-            field = Field("arguments", self._names[data])
-            return self._finish(self._names[name], "command", name, definition, [], [base], keywords, [field])
+            return self._with_members(
+                self._named(name, [], base, keywords=keywords), [Field("arguments", self._names[data])]
+            )
         bases = []
         if data and self._names[data] == self._names[name]:
             # The struct is this class: it has the struct's own base.
@@ -239,31 +240,26 @@ class Classes:
         fields = self._fields(self.schema.members(name), "command")
         if "no-gen" in definition.flags:
             fields.append(Field("properties", "FreeForm", default="free_form(factory=dict)"))
-        return self._finish(self._names[name], "command", name, definition, bases, [base], keywords, fields)
+        return self._with_members(self._named(name, bases, base, keywords=keywords), fields)
 
     def _event_class(self, name: str, definition: Definition) -> Class:
         bases = [definition.data] if definition.data else []
-        fields = self._fields(self.schema.members(name), "event")
-        keywords = {"wire_name": quoted(name)}
-        return self._finish(self._names[name], "event", name, definition, bases, ["Event"], keywords, fields)
+        made = self._named(name, bases, "Event", keywords={"wire_name": quoted(name)})
+        return self._with_members(made, self._fields(self.schema.members(name), "event"))
 
     def _struct_class(self, name: str, definition: Definition) -> Class:
         bases = [definition.base] if definition.base else []
         union = self.schema.fused_with(name)
         if union:
-            return self._fused_class(name, definition, union, bases)
-        kind = definition.kind
-        fields = self._fields(self.schema.members(name), kind)
-        if kind == "struct":
-            notes = self._shared_notes(name)
-            return self._finish(self._names[name], kind, name, definition, bases, [], {}, fields, notes=notes)
-        branches = {tag: self._branch_class_name(name, tag) for tag in definition.variants}
-        keywords = {"tag": quoted(definition.tag)}
-        return self._finish(
-            self._names[name], kind, name, definition, bases, ["Union"], keywords, fields, branches=branches
-        )
+            return self._fused_class(name, union, bases)
+        if definition.kind == "struct":
+            made = self._named(name, bases, notes=self._shared_notes(name))
+        else:
+            branches = {tag: self._branch_class_name(name, tag) for tag in definition.variants}
+            made = self._named(name, bases, "Union", keywords={"tag": quoted(definition.tag)}, branches=branches)
+        return self._with_members(made, self._fields(self.schema.members(name), definition.kind))
 
-    def _fused_class(self, name: str, definition: Definition, union: str, bases: list[str]) -> Class:
+    def _fused_class(self, name: str, union: str, bases: list[str]) -> Class:
         """Make a struct that lives for a union a subclass of it."""
         tags = self.schema.tags_by_branch(union).get(name, [])
         fields = self._fields(self.schema.members(name), "union")
@@ -272,7 +268,7 @@ class Classes:
         if not any(self.schema.fused_with(base) for base in bases):
             bases = [*bases, union]
         note = self._branch_note(union, tags) if tags else f"A base of branches of `{union}`."
-        return self._finish(self._names[name], "struct", name, definition, bases, [], {}, fields, notes=(note,))
+        return self._with_members(self._named(name, bases, notes=(note,)), fields)
 
     def _branch_note(self, union: str, tags: Sequence[str]) -> str:
         values = " or ".join(f"`{tag}`" for tag in tags)
@@ -315,18 +311,17 @@ class Classes:
             fields = self._narrowed(self._fields(merged, "union"), definition.tag, [tag])
             name = self._branch_class_name(union, tag)
             inner = {each: f"{name}{camel_case(each)}" for each in branch.branches}
-            made = self._place(
+            made = Class(
                 name=name,
                 module=union_class.module,
                 kind="branch",
                 definition_name=variant.type,
                 bases=(branch.name, union_class.name),
                 keywords=branch.keywords,
-                fields=fields,
                 branches=inner,
                 notes=(self._branch_note(union, [tag]),),
             )
-            self.classes[name] = made
+            self.classes[name] = made = self._with_members(made, fields)
             for inner_tag, inner_name in inner.items():
                 self._add_nested_branch(made, inner_tag, inner_name, branch)
 
@@ -335,18 +330,16 @@ class Classes:
         inner = self.classes[union_class.branches[tag]]
         if inner.branches:
             raise SchemaConflict(f"{name}: a union in a union in a union")
-        note = f"Branch of `{outer.name}` where {union_class.keywords['tag'].strip(chr(34))!r} is `{tag}`."
-        self.classes[name] = self._place(
+        tag_name = outer.keywords["tag"].strip('"')
+        made = Class(
             name=self._free_name(name),
             module=outer.module,
             kind="branch",
             definition_name=inner.definition_name,
             bases=(inner.name, outer.name),
-            keywords={},
-            fields=[],
-            branches={},
-            notes=(note.replace("'", "`"),),
+            notes=(f"Branch of `{outer.name}` where `{tag_name}` is `{tag}`.",),
         )
+        self.classes[made.name] = self._with_members(made, ())
 
     # ---- members
 
@@ -375,48 +368,43 @@ class Classes:
             narrowed.append(field)
         return narrowed
 
-    def _finish(
+    def _named(
         self,
         name: str,
-        kind: str,
-        definition_name: str,
-        definition: Definition,
-        schema_bases: Sequence[str],
-        seam_bases: Sequence[str],
-        keywords: Mapping[str, str],
-        fields: Sequence[Field],
+        bases: Sequence[str],
+        seam_base: str = "",
+        *,
+        keywords: Mapping[str, str] | None = None,
         branches: Mapping[str, str] | None = None,
         notes: tuple[str, ...] = (),
     ) -> Class:
-        bases = [self._class_of(base).name for base in schema_bases] + list(seam_bases)
-        return self._place(
-            name=name,
+        """Return the class that has a definition's name, without its members yet.
+
+        Args:
+            name: the definition.
+            bases: definitions that it is derived from.
+            seam_base: a class of `hvkit.qmp.base` that it is derived from too.
+            keywords: the class keywords.
+            branches: of a union: class name by tag value.
+            notes: sentences for the docstring.
+        """
+        definition = self.schema.newest[name]
+        base_names = [self._class_of(base).name for base in bases] + ([seam_base] if seam_base else [])
+        return Class(
+            name=self._names[name],
             module=module_name(definition.module),
-            kind=kind,
-            definition_name=definition_name,
-            bases=tuple(bases) or ("Struct",),
-            keywords=keywords,
-            fields=fields,
+            kind=definition.kind,
+            definition_name=name,
+            bases=tuple(base_names) or ("Struct",),
+            keywords=keywords or {},
             branches=branches or {},
             notes=notes,
         )
 
-    def _place(
-        self,
-        *,
-        name: str,
-        module: str,
-        kind: str,
-        definition_name: str,
-        bases: tuple[str, ...],
-        keywords: Mapping[str, str],
-        fields: Sequence[Field],
-        branches: Mapping[str, str],
-        notes: tuple[str, ...],
-    ) -> Class:
-        """Make a class that declares what it does not inherit."""
+    def _with_members(self, made: Class, fields: Sequence[Field]) -> Class:
+        """Return a class that has these members: it declares what it does not inherit."""
         inherited: dict[str, Field] = {}
-        for base in reversed(bases):
+        for base in reversed(made.bases):
             if base in self.classes:
                 inherited |= self.classes[base].all_fields
         own = []
@@ -425,6 +413,9 @@ class Classes:
             if known is None or not field.is_given_by(known):
                 own.append(field)
                 if known is not None and field.default == "None" and not known.default:
-                    raise SchemaConflict(f"{name}.{field.name} may be absent, but not in the base that has it")
+                    raise SchemaConflict(f"{made.name}.{field.name} may be absent, but not in the base that has it")
         every = inherited | {field.name: field for field in own}
-        return Class(name, module, kind, definition_name, bases, keywords, tuple(own), every, branches, notes)
+        wire_names = [field.wire_name or ruled_wire_name(field.name) for field in every.values()]
+        if len(set(wire_names)) != len(wire_names):
+            raise SchemaConflict(f"{made.name} has a member under two names")
+        return attrs.evolve(made, fields=tuple(own), all_fields=every)
