@@ -83,7 +83,7 @@ def limits(versions: Sequence[str], every: Sequence[str], since: str) -> str:
         missing = every[-len(versions) - 1]
         if since and version_key(since) > version_key(missing):
             return f"since {since}"
-        return f"{versions[0]} and later" if len(versions) > 1 else f"{versions[0]} only"
+        return f"{versions[0]} and later"
     if versions == every[: len(versions)] and len(versions) > 1:
         return f"until {versions[-1]}"
     return f"{' and '.join(versions)} only"
@@ -123,7 +123,7 @@ class Writer:
         for version, name in self._schema.predecessors.get(definition_name, ()):
             older[name] = version
         return [
-            f"Stands for `{name}` of QEMU until {version} too."
+            f"Until {version} `{name}` stood in its place."
             for name, version in older.items()
             if not self._schema.newest.get(name) or self._schema.newest[name].kind == "struct"
         ]

@@ -83,7 +83,7 @@ class AudiodevCoreaudioOptions(Audiodev):
 
 
 class AudiodevDBusOptions(Audiodev):
-    """Struct `AudiodevDBusOptions`, since 10.0. Stands for `AudiodevGenericOptions` of QEMU until 7.2 too. Branch of
+    """Struct `AudiodevDBusOptions`, since 10.0. Until 7.2 `AudiodevGenericOptions` stood in its place. Branch of
     `Audiodev` where `driver` is `dbus`.
     """
 

@@ -533,7 +533,7 @@ class BlockLatencyHistogramInfo(Struct):
 
 
 class BlockLimitsInfo(Struct):
-    """Struct `BlockLimitsInfo`, 11.1 only."""
+    """Struct `BlockLimitsInfo`, 11.1 and later."""
 
     request_alignment: int
     max_discard: int | None = None
@@ -1638,7 +1638,7 @@ class ThrottleLimits(Struct):
 
 
 class VmdkExtentInfo(Struct):
-    """Struct `VmdkExtentInfo`, since 8.0. Stands for `ImageInfo` of QEMU until 7.2 too."""
+    """Struct `VmdkExtentInfo`, since 8.0. Until 7.2 `ImageInfo` stood in its place."""
 
     filename: str
     format: str

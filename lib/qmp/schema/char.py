@@ -112,7 +112,7 @@ class ChardevUdpWrapper(ChardevBackend):
 
 
 class ChardevPtyWrapper(ChardevBackend):
-    """Struct `ChardevPtyWrapper`, since 9.2. Stands for `ChardevCommonWrapper` of QEMU until 7.2 too. Branch of
+    """Struct `ChardevPtyWrapper`, since 9.2. Until 7.2 `ChardevCommonWrapper` stood in its place. Branch of
     `ChardevBackend` where `type` is `pty`.
     """
 
@@ -256,7 +256,7 @@ class ChardevMux(ChardevCommon):
 
 
 class ChardevPty(ChardevCommon):
-    """Struct `ChardevPty`, since 9.2. Stands for `ChardevCommon` of QEMU until 7.2 too."""
+    """Struct `ChardevPty`, since 9.2. Until 7.2 `ChardevCommon` stood in its place."""
 
     path: str | None = None  # 10.0 and later
 

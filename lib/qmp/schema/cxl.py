@@ -51,7 +51,7 @@ CxlUncorErrorType = Literal[
 
 
 class CXLCommonEventBase(Struct):
-    """Struct `CXLCommonEventBase`, 11.1 only."""
+    """Struct `CXLCommonEventBase`, 11.1 and later."""
 
     path: str
     log: CxlEventLog
@@ -63,7 +63,7 @@ class CXLCommonEventBase(Struct):
 
 
 class CXLDRAMEvent(CXLCommonEventBase):
-    """Struct `CXLDRAMEvent`, 11.1 only."""
+    """Struct `CXLDRAMEvent`, 11.1 and later."""
 
     dpa: int
     descriptor: int
@@ -77,16 +77,16 @@ class CXLDRAMEvent(CXLCommonEventBase):
     row: int | None = None
     column: int | None = None
     correction_mask: list[int] | None = None
-    component_id: str | None = None  # 11.1 only
-    is_comp_id_pldm: bool | None = None  # 11.1 only
-    sub_channel: int | None = None  # 11.1 only
-    cme_ev_flags: int | None = None  # 11.1 only
-    cvme_count: int | None = None  # 11.1 only
-    sub_type: int | None = None  # 11.1 only
+    component_id: str | None = None  # 11.1 and later
+    is_comp_id_pldm: bool | None = None  # 11.1 and later
+    sub_channel: int | None = None  # 11.1 and later
+    cme_ev_flags: int | None = None  # 11.1 and later
+    cvme_count: int | None = None  # 11.1 and later
+    sub_type: int | None = None  # 11.1 and later
 
 
 class CXLGeneralMediaEvent(CXLCommonEventBase):
-    """Struct `CXLGeneralMediaEvent`, 11.1 only."""
+    """Struct `CXLGeneralMediaEvent`, 11.1 and later."""
 
     dpa: int
     descriptor: int
@@ -96,14 +96,14 @@ class CXLGeneralMediaEvent(CXLCommonEventBase):
     rank: int | None = None
     device: int | None = None
     component_id: str | None = None
-    is_comp_id_pldm: bool | None = None  # 11.1 only
-    cme_ev_flags: int | None = None  # 11.1 only
-    cme_count: int | None = None  # 11.1 only
-    sub_type: int | None = None  # 11.1 only
+    is_comp_id_pldm: bool | None = None  # 11.1 and later
+    cme_ev_flags: int | None = None  # 11.1 and later
+    cme_count: int | None = None  # 11.1 and later
+    sub_type: int | None = None  # 11.1 and later
 
 
 class CXLMemModuleEvent(CXLCommonEventBase):
-    """Struct `CXLMemModuleEvent`, 11.1 only."""
+    """Struct `CXLMemModuleEvent`, 11.1 and later."""
 
     type: int
     health_status: int
@@ -114,9 +114,9 @@ class CXLMemModuleEvent(CXLCommonEventBase):
     dirty_shutdown_count: int
     corrected_volatile_error_count: int
     corrected_persistent_error_count: int
-    component_id: str | None = None  # 11.1 only
-    is_comp_id_pldm: bool | None = None  # 11.1 only
-    sub_type: int | None = None  # 11.1 only
+    component_id: str | None = None  # 11.1 and later
+    is_comp_id_pldm: bool | None = None  # 11.1 and later
+    sub_type: int | None = None  # 11.1 and later
 
 
 class CXLUncorErrorRecord(Struct):

@@ -401,7 +401,7 @@ class PCDIMMDeviceInfo(Struct):
 
 
 class QemuTargetInfo(Struct):
-    """Struct `QemuTargetInfo`, 11.1 only. Stands for `TargetInfo` of QEMU until 10.0 too."""
+    """Struct `QemuTargetInfo`, 11.1 and later. Until 10.0 `TargetInfo` stood in its place."""
 
     arch: SysEmuTarget
 

@@ -333,7 +333,7 @@ class MigrationParameters(Struct):
 
 
 class MigrationRAMStats(Struct):
-    """Struct `MigrationRAMStats`, 11.1 only. Stands for `MigrationStats` of QEMU until 10.0 too."""
+    """Struct `MigrationRAMStats`, 11.1 and later. Until 10.0 `MigrationStats` stood in its place."""
 
     transferred: int
     remaining: int

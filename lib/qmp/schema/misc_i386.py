@@ -81,14 +81,14 @@ class SevLaunchMeasureInfo(Struct):
 
 
 class SgxEpcSection(Struct):
-    """Struct `SgxEpcSection`, 11.1 only. Stands for `SGXEPCSection` of QEMU until 10.0 too."""
+    """Struct `SgxEpcSection`, 11.1 and later. Until 10.0 `SGXEPCSection` stood in its place."""
 
     node: int
     size: int
 
 
 class SgxInfo(Struct):
-    """Struct `SgxInfo`, 11.1 only. Stands for `SGXInfo` of QEMU until 10.0 too."""
+    """Struct `SgxInfo`, 11.1 and later. Until 10.0 `SGXInfo` stood in its place."""
 
     sgx: bool
     sgx1: bool

@@ -339,19 +339,19 @@ class NetLegacyNicOptions(Netdev):
 
 
 class NetdevUserDomainSuffix(Struct):
-    """Struct `NetdevUserDomainSuffix`, 11.1 only. Stands for `String` of QEMU until 10.0 too."""
+    """Struct `NetdevUserDomainSuffix`, 11.1 and later. Until 10.0 `String` stood in its place."""
 
     str_: str
 
 
 class NetdevUserGuestForward(Struct):
-    """Struct `NetdevUserGuestForward`, 11.1 only. Stands for `String` of QEMU until 10.0 too."""
+    """Struct `NetdevUserGuestForward`, 11.1 and later. Until 10.0 `String` stood in its place."""
 
     str_: str
 
 
 class NetdevUserHostForward(Struct):
-    """Struct `NetdevUserHostForward`, 11.1 only. Stands for `String` of QEMU until 10.0 too."""
+    """Struct `NetdevUserHostForward`, 11.1 and later. Until 10.0 `String` stood in its place."""
 
     str_: str
 

@@ -42,7 +42,7 @@ ObjectType = Literal[
     "filter-redirector",
     "filter-replay",
     "filter-rewriter",
-    "igvm-cfg",  # 11.1 only
+    "igvm-cfg",  # 11.1 and later
     "input-barrier",
     "input-linux",
     "iommufd",  # 10.0 and later
@@ -53,8 +53,8 @@ ObjectType = Literal[
     "memory-backend-memfd",
     "memory-backend-ram",
     "memory-backend-shm",  # 10.0 and later
-    "monitor-hmp",  # 11.1 only
-    "monitor-qmp",  # 11.1 only
+    "monitor-hmp",  # 11.1 and later
+    "monitor-qmp",  # 11.1 and later
     "pef-guest",
     "pr-manager-helper",
     "qtest",
@@ -67,7 +67,7 @@ ObjectType = Literal[
     "sev-snp-guest",  # 10.0 and later
     "thread-context",
     "s390-pv-guest",
-    "tdx-guest",  # 11.1 only
+    "tdx-guest",  # 11.1 and later
     "throttle-group",
     "tls-creds-anon",
     "tls-creds-psk",

@@ -18,7 +18,7 @@ SocketAddressType = Literal["inet", "unix", "vsock", "fd"]
 
 
 class FdSocketAddress(Struct):
-    """Struct `FdSocketAddress`, 10.0 and later. Stands for `String` of QEMU until 7.2 too. As a branch:
+    """Struct `FdSocketAddress`, 10.0 and later. Until 7.2 `String` stood in its place. As a branch:
     `SocketAddressFd` in `SocketAddress`.
     """
 
@@ -62,7 +62,7 @@ class VsockSocketAddressWrapper(SocketAddressLegacy):
 
 
 class FdSocketAddressWrapper(SocketAddressLegacy):
-    """Struct `FdSocketAddressWrapper`, 10.0 and later. Stands for `StringWrapper` of QEMU until 7.2 too. Branch of
+    """Struct `FdSocketAddressWrapper`, 10.0 and later. Until 7.2 `StringWrapper` stood in its place. Branch of
     `SocketAddressLegacy` where `type` is `fd`.
     """
 
