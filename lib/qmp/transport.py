@@ -125,50 +125,95 @@ def address_text(address: Address) -> str:
     return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else os.fspath(address)
 
 
+class Opening:
+    """The way to an address, looked up: families, and what the kernel wants to know.
+
+    Args:
+        address: where to connect.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.is_tcp = isinstance(address, tuple)
+        self._address = address
+
+    def targets(self) -> list[tuple[socket.AddressFamily, Any]]:
+        """Return the addresses to try, in order.
+
+        Raises:
+            OSError: the host is not known.
+        """
+        if isinstance(self._address, tuple):
+            found = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)
+            return [(family, target) for family, _, _, _, target in found]
+        path = os.fspath(self._address)
+        # '@' is how ss(8) and systemd write the zero byte of an abstract socket
+        return [(socket.AF_UNIX, "\0" + path[1:] if path[:1] == "@" else path)]
+
+    def start(self) -> socket.socket:
+        """Return a non-blocking socket that is connected, or is connecting, to the first address.
+
+        Raises:
+            OSError: it cannot be; EAGAIN where a unix socket's backlog is full.
+        """
+        family, target = self.targets()[0]
+        opened = self._socket(family)
+        try:
+            opened.setblocking(False)
+            opened.connect(target)
+        except BlockingIOError as error:
+            if error.errno != errno.EINPROGRESS:
+                opened.close()
+                raise
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def finish(self, deadline: Deadline) -> socket.socket:
+        """Return a socket that is connected to the first address that can be.
+
+        Raises:
+            OSError: none can be.
+        """
+        failure: OSError | None = None
+        for family, target in self.targets():
+            opened = self._socket(family)
+            try:
+                # The kernel lets connect() wait this long: for a place in the backlog, for the end of the network.
+                _set_timeout(opened, socket.SO_SNDTIMEO, deadline.remaining_s())
+                opened.connect(target)
+            except OSError as error:
+                opened.close()
+                failure = error
+            except BaseException:
+                opened.close()
+                raise
+            else:
+                return opened
+        raise failure or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+    def _socket(self, family: socket.AddressFamily) -> socket.socket:
+        opened = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        if self.is_tcp:
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened
+
+
 def connect(address: Address, deadline: Deadline) -> Transport:
     """Connect to a monitor's socket.
 
     Raises:
         ConnectError: there is no such socket, nobody listens on it, or its backlog stays full.
     """
-    text = address_text(address)
+    name = address_text(address)
     try:
-        if isinstance(address, tuple):
-            return Transport(_connect_tcp(address, deadline), text)
-        # '@' is how ss(8) and systemd write the zero byte of an abstract socket
-        return Transport(_connected(socket.AF_UNIX, "\0" + text[1:] if text[:1] == "@" else text, deadline), text)
+        return Transport(Opening(address).finish(deadline), name)
     except (OSError, ValueError) as error:
-        raise ConnectError(text, _problem(error, deadline)) from error
+        raise ConnectError(name, connect_problem(error, deadline)) from error
 
 
-def _connect_tcp(address: tuple[str, int], deadline: Deadline) -> socket.socket:
-    host, port = address
-    failure: OSError | None = None
-    for family, _, _, _, resolved in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        try:
-            connected = _connected(family, resolved, deadline)
-        except OSError as error:
-            failure = error
-        else:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return connected
-    raise failure or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-
-
-def _connected(family: int, target: Any, deadline: Deadline) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        # The kernel lets connect() wait this long: for a place in the backlog, or for the other end of the network.
-        _set_timeout(opened, socket.SO_SNDTIMEO, deadline.remaining_s())
-        opened.connect(target)
-    except BaseException:
-        opened.close()
-        raise
-    return opened
-
-
-def _problem(error: OSError | ValueError, deadline: Deadline) -> str:
-    """Say what keeps us from connecting to a path."""
+def connect_problem(error: OSError | ValueError, deadline: Deadline) -> str:
+    """Say in words what keeps us from connecting."""
     match error:
         case FileNotFoundError():
             return "there is no such socket"

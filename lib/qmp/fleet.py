@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One question to many machines at once: one thread, one deadline, and an answer or an error from each.
+
+All monitors are asked before any is waited for, so a round takes as long as the slowest answer; a machine that is
+silent, dead or babbling costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from types import NoneType, TracebackType
+from typing import Any, Final, Generic, Self, TypeVar, overload
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp.base import Command
+from hvkit.qmp.converter import structure, unstructure
+from hvkit.qmp.deadlines import QUICK, Deadline
+from hvkit.qmp.errors import CommandTimeout, ConnectError, ConnectionLost, QmpError
+from hvkit.qmp.protocol import LINE_END_GRACE_S, Exchange, Protocol, State
+from hvkit.qmp.transport import Address, Opening, address_text, connect_problem
+
+R = TypeVar("R", covariant=True)
+
+_RECEIVE_BYTES: Final = 65536
+#: How many sockets that are ready are served before the clock is looked at again.
+_EVENTS_AT_ONCE: Final = 64
+
+
+class Outcome(Generic[R]):
+    """What became of the question to one machine.
+
+    Attributes:
+        error: why there is no answer; None where there is one.
+    """
+
+    __slots__ = ("_value", "error")
+
+    def __init__(self, value: R | None, error: QmpError | None) -> None:
+        self._value = value
+        self.error = error
+
+    @property
+    def value(self) -> R:
+        """The answer.
+
+        Raises:
+            QmpError: there is none; `error` says why.
+        """
+        if self.error is not None:
+            raise self.error
+        return self._value  # type: ignore[return-value]  # without an error it is an R, and R may be None
+
+    def __repr__(self) -> str:
+        return f"Outcome(error={self.error!r})" if self.error is not None else f"Outcome(value={self._value!r})"
+
+
+class _Question:
+    """A command made ready to be sent to any number of machines."""
+
+    __slots__ = ("arguments", "name", "reply_type")
+
+    def __init__(self, command: Command[Any] | str) -> None:
+        self.reply_type: Any
+        if isinstance(command, str):
+            self.name, self.arguments, self.reply_type = command, None, Any
+        else:
+            self.name, self.arguments, self.reply_type = command.wire_name, unstructure(command), command.reply_type
+
+    def outcome(self, exchange: Exchange) -> Outcome[Any]:
+        """Make the outcome of an exchange that is ready."""
+        try:
+            returned = exchange.result()
+            if self.reply_type is Any:
+                return Outcome(returned, None)
+            if self.reply_type is NoneType:
+                return Outcome(None, None)
+            return Outcome(structure(returned, self.reply_type, where=self.name), None)
+        except QmpError as error:
+            return Outcome(None, error)
+
+
+class _Link:
+    """The connection to one machine, never waited for."""
+
+    def __init__(self, address: Address, poller: select.epoll) -> None:
+        self.name = address_text(address)
+        self.question: _Question | None = None
+        self.exchange: Exchange | None = None
+        self.error: QmpError | None = None
+        #: Somebody else is being connected in our place in the backlog; the kernel tells nobody when that ends.
+        self.is_refused_for_now = False
+        self._opening = Opening(address)
+        self._poller = poller
+        self._socket: socket.socket | None = None
+        self._protocol = Protocol()
+        self._unsent = b""
+        self._waits_to_send = False
+        self._negotiating_since_s = 0.0
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of its socket; -1 where it has none."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more can come of the question."""
+        return self.error is not None or (self.exchange is not None and self.exchange.is_ready)
+
+    def begin(self, question: _Question) -> None:
+        """Ask, connecting first where there is no connection."""
+        self.question, self.exchange, self.error = question, None, None
+        if self._socket is None:
+            self._protocol = Protocol()
+            self._unsent = b""
+            self.connect()
+        else:
+            self._advance()
+
+    def connect(self) -> None:
+        """Begin to connect; asked again where the backlog was full."""
+        try:
+            self._socket = self._opening.start()
+        except OSError as error:
+            self.is_refused_for_now = error.errno == errno.EAGAIN
+            if not self.is_refused_for_now:
+                self.error = ConnectError(self.name, connect_problem(error, Deadline(0)))
+            return
+        self.is_refused_for_now = False
+        self._waits_to_send = self._opening.is_tcp  # until it is connected
+        self._poller.register(self._socket, select.EPOLLIN | (select.EPOLLOUT if self._waits_to_send else 0))
+
+    def serve(self, events: int) -> None:
+        """Read and write what can be."""
+        if self._socket is None:
+            return
+        try:
+            if events & select.EPOLLOUT:
+                self._flush()
+            if events & ~select.EPOLLOUT:
+                self._read(self._socket)
+        except OSError as error:
+            self._lose(f"the connection broke: {error.strerror}")
+
+    def _read(self, readable: socket.socket) -> None:
+        try:
+            data = readable.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self._lose("the peer closed the connection")
+            return
+        self._protocol.receive_data(data)
+        self._protocol.take_notices()
+        self._advance()
+
+    def _advance(self) -> None:
+        """Send what the conversation wants sent, and the question as soon as it can be."""
+        protocol = self._protocol
+        if protocol.state is State.ENDED:
+            self._lose(str(protocol.failure))
+            return
+        if protocol.state is State.READY:
+            if self.exchange is not None or self.question is None:
+                return
+            self.exchange, data = protocol.open_exchange(self.question.name, self.question.arguments)
+        else:
+            data = protocol.data_to_send()
+            if data:
+                self._negotiating_since_s = time.monotonic()
+        if data:
+            self._unsent += data
+            try:
+                self._flush()
+            except OSError as error:
+                self._lose(f"the peer is gone: {error.strerror}")
+
+    def _flush(self) -> None:
+        assert self._socket is not None
+        if self._unsent:
+            with contextlib.suppress(BlockingIOError):
+                self._unsent = self._unsent[self._socket.send(self._unsent, socket.MSG_NOSIGNAL) :]
+        if self._waits_to_send is not bool(self._unsent):
+            self._waits_to_send = bool(self._unsent)
+            self._poller.modify(self._socket, select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0))
+
+    def tick(self, now_s: float) -> None:
+        """Do what is due without anything having come."""
+        if self.is_refused_for_now:
+            self.connect()
+        elif self._protocol.state is State.NEGOTIATING and now_s - self._negotiating_since_s > LINE_END_GRACE_S:
+            self._protocol.end_lines()
+            self._advance()
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether it is connecting still, so that `tick` may have something to do."""
+        return self._protocol.state is not State.READY
+
+    def expire(self, timeout_s: float) -> None:
+        """Give up on the question; the connection stays if there is one that works."""
+        if self.exchange is not None:
+            self._protocol.give_up(self.exchange)
+            self.error = CommandTimeout(self.exchange.command, timeout_s, self._protocol.replies_owed(self.exchange))
+            return
+        if self.is_refused_for_now:
+            missing = "place in the socket's backlog"
+        elif self._protocol.state is State.GREETING:
+            missing = "greeting"
+        else:
+            missing = "answer to qmp_capabilities"
+        self.close()
+        self.error = ConnectError(self.name, f"no {missing} within {timeout_s:g} s: busy or stopped")
+
+    def outcome(self) -> Outcome[Any]:
+        """Return what became of the question."""
+        if self.error is not None or self.exchange is None or self.question is None:
+            return Outcome(None, self.error)
+        return self.question.outcome(self.exchange)
+
+    def _lose(self, reason: str) -> None:
+        was_usable = self.exchange is not None
+        self._protocol.receive_eof(ConnectionLost(self.name, reason, self._protocol.commands_in_flight))
+        if not was_usable:
+            self.error = ConnectError(self.name, reason)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next question opens another one."""
+        self.is_refused_for_now = False
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class Fleet:
+    """Connections to the monitors of many machines, kept from one question to the next.
+
+    A connection is made when its machine is first asked, and again after it was lost. For one thread at a time.
+
+    Args:
+        addresses: where each machine's monitor listens, by a name of the caller's.
+    """
+
+    def __init__(self, addresses: Mapping[str, Address]) -> None:
+        self._poller = select.epoll()
+        self._links = {name: _Link(address, self._poller) for name, address in addresses.items()}
+
+    @overload
+    def execute(
+        self, command: Command[R], *, names: Iterable[str] | None = None, timeout: float = QUICK.timeout_s
+    ) -> dict[str, Outcome[R]]: ...
+    @overload
+    def execute(
+        self, command: str, *, names: Iterable[str] | None = None, timeout: float = QUICK.timeout_s
+    ) -> dict[str, Outcome[Any]]: ...
+    def execute(
+        self, command: Command[Any] | str, *, names: Iterable[str] | None = None, timeout: float = QUICK.timeout_s
+    ) -> dict[str, Outcome[Any]]:
+        """Execute one command on all machines, or on some.
+
+        Args:
+            command: a typed command, or the wire name of one that needs no arguments.
+            names: which machines; None for all.
+            timeout: seconds for all of it, connecting included.
+
+        Returns:
+            An outcome for each machine. A `CommandTimeout` in one leaves that connection usable.
+
+        Raises:
+            ProgrammerError: the command cannot be sent, or there is no machine of a name, or the fleet is closed.
+        """
+        question = _Question(command)
+        return self.execute_each(dict.fromkeys(self._links if names is None else names, question), timeout=timeout)
+
+    def execute_each(
+        self, commands: Mapping[str, Command[Any] | str | _Question], *, timeout: float = QUICK.timeout_s
+    ) -> dict[str, Outcome[Any]]:
+        """Execute a command of its own on each machine.
+
+        Args:
+            commands: by the machine's name.
+            timeout: seconds for all of it, connecting included.
+
+        Raises:
+            ProgrammerError: as for `execute`.
+        """
+        if self._poller.closed:
+            raise ProgrammerError("the fleet is closed")
+        unknown = sorted(set(commands) - set(self._links))
+        if unknown:
+            raise ProgrammerError(f"no machine of that name in the fleet: {', '.join(unknown)}")
+        questions = {
+            name: command if isinstance(command, _Question) else _Question(command)
+            for name, command in commands.items()
+        }
+        asked = {name: self._links[name] for name in questions}
+        deadline = Deadline(timeout)
+        for name, link in asked.items():
+            link.begin(questions[name])
+        try:
+            self._serve({link for link in asked.values() if not link.is_settled}, deadline)
+        finally:  # an interrupt leaves no exchange that somebody seems to wait for
+            for link in asked.values():
+                if not link.is_settled:
+                    link.expire(timeout)
+        return {name: link.outcome() for name, link in asked.items()}
+
+    def _serve(self, unsettled: set[_Link], deadline: Deadline) -> None:
+        by_fd = {link.fd: link for link in self._links.values() if link.fd >= 0}
+        on_their_way = {link for link in unsettled if link.is_on_its_way}
+        while unsettled:
+            remaining_s = deadline.remaining_s()
+            if remaining_s <= 0:
+                return
+            wait_s = min(remaining_s, LINE_END_GRACE_S) if on_their_way else remaining_s
+            for fd, events in self._poller.poll(None if wait_s == float("inf") else wait_s, _EVENTS_AT_ONCE):
+                link = by_fd[fd]
+                link.serve(events)
+                if link.is_settled:
+                    unsettled.discard(link)
+            if on_their_way:
+                now_s = time.monotonic()
+                for link in on_their_way:
+                    link.tick(now_s)
+                    if link.fd >= 0:
+                        by_fd[link.fd] = link
+                    if link.is_settled:
+                        unsettled.discard(link)
+                on_their_way = {link for link in on_their_way & unsettled if link.is_on_its_way}
+
+    def close(self) -> None:
+        """Close all connections. Closing again does nothing."""
+        for link in self._links.values():
+            link.close()
+        self._poller.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@overload
+def ask(addresses: Mapping[str, Address], command: Command[R], *, timeout: float = ...) -> dict[str, Outcome[R]]: ...
+@overload
+def ask(addresses: Mapping[str, Address], command: str, *, timeout: float = ...) -> dict[str, Outcome[Any]]: ...
+def ask(
+    addresses: Mapping[str, Address], command: Command[Any] | str, *, timeout: float = QUICK.timeout_s
+) -> dict[str, Outcome[Any]]:
+    """Connect to many monitors, execute one command on each, and close the connections.
+
+    Args:
+        addresses: where each machine's monitor listens, by a name of the caller's.
+        command: a typed command, or the wire name of one that needs no arguments.
+        timeout: seconds for all of it.
+
+    Raises:
+        ProgrammerError: the command cannot be sent.
+    """
+    with Fleet(addresses) as fleet:
+        return fleet.execute(command, timeout=timeout)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One question to many machines: over stubs for what is odd, over real ones for what is real."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp import CommandError, CommandTimeout, ConnectError, ConnectionLost, DataError
+from hvkit.qmp.fleet import Fleet, ask
+from hvkit.qmp.schema import QueryName, QueryStatus, StatusInfo, Stop
+from hvkit.testing import CLOSE, SILENCE, Delay, QmpStub
+
+STATUS = {"return": {"status": "running", "running": True}}
+RUNNING = StatusInfo(status="running", running=True)
+
+
+def test_every_machine_answers(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        addresses = {}
+        for number in range(20):
+            addresses[f"m{number}"] = tmp_path / f"{number}"
+            reply = {"return": {"status": "running", "running": True}}
+            stack.enter_context(QmpStub(addresses[f"m{number}"], [({"execute": "query-status"}, reply)] * 3))
+        with Fleet(addresses) as fleet:
+            for _ in range(2):
+                outcomes = fleet.execute(QueryStatus())
+                assert list(outcomes) == list(addresses)
+                assert all(outcome.value == RUNNING for outcome in outcomes.values())
+        assert all(outcome.error is None for outcome in ask(addresses, QueryStatus()).values())
+
+
+def test_what_is_wrong_with_one_is_told_of_that_one(tmp_path: Path) -> None:
+    scripts: dict[str, Any] = {
+        "right": STATUS,
+        "refusing": {"error": {"class": "GenericError", "desc": "not now"}},
+        "silent": SILENCE,
+        "dying": CLOSE,
+        "misfit": {"return": {"status": 3, "running": True}},
+        "garbage": b"}{\n",
+    }
+    addresses = {name: tmp_path / name for name in scripts}
+    left_over = tmp_path / "left-over"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(left_over))
+    with contextlib.ExitStack() as stack:
+        for name, reply in scripts.items():
+            stack.enter_context(QmpStub(addresses[name], [(None, reply)], check_on_exit=False))
+        stack.enter_context(QmpStub(tmp_path / "mute", greeting=None))
+        stack.enter_context(QmpStub(tmp_path / "web", greeting=b"HTTP/1.1 400 Bad Request\r\n"))
+        addresses |= {name: tmp_path / name for name in ("mute", "web", "missing", "left-over")}
+        began = time.monotonic()
+        outcomes = ask(addresses, QueryStatus(), timeout=0.5)
+        assert time.monotonic() - began < 2
+    assert outcomes["right"].value == RUNNING
+    expected = {
+        "refusing": (CommandError, "not now"),
+        "silent": (CommandTimeout, "no reply within 0.5 s"),
+        "dying": (ConnectionLost, "fate unknown: query-status"),
+        "misfit": (DataError, "query-status.status: expected str, got int"),
+        "garbage": (DataError, "not JSON"),
+        "mute": (ConnectError, "no greeting within 0.5 s"),
+        "web": (ConnectError, "not JSON"),
+        "missing": (ConnectError, "there is no such socket"),
+        "left-over": (ConnectError, "nobody listens"),
+    }
+    for name, (kind, text) in expected.items():
+        error = outcomes[name].error
+        assert isinstance(error, kind), name
+        assert text in str(error)
+        with pytest.raises(kind):
+            _ = outcomes[name].value
+
+
+def test_a_machine_that_was_late_answers_the_next_question_right(tmp_path: Path) -> None:
+    script = [(None, [Delay(0.2), {"return": {"status": "paused", "running": False}}]), (None, STATUS)]
+    with QmpStub(tmp_path / "s", script), Fleet({"m": tmp_path / "s"}) as fleet:
+        assert isinstance(fleet.execute(QueryStatus(), timeout=0.05)["m"].error, CommandTimeout)
+        assert fleet.execute(QueryStatus())["m"].value == RUNNING
+
+
+def test_a_machine_that_was_lost_is_connected_again(tmp_path: Path) -> None:
+    with QmpStub(tmp_path / "s", [(None, CLOSE), (None, STATUS)]), Fleet({"m": tmp_path / "s"}) as fleet:
+        assert isinstance(fleet.execute(QueryStatus())["m"].error, ConnectionLost)
+        assert fleet.execute(QueryStatus())["m"].value == RUNNING
+
+
+def test_each_machine_may_be_asked_something_else(tmp_path: Path) -> None:
+    with (
+        QmpStub(tmp_path / "a", [({"execute": "query-status"}, STATUS)]),
+        QmpStub(tmp_path / "b", [({"execute": "stop"}, {"return": {}})]),
+        Fleet({"a": tmp_path / "a", "b": tmp_path / "b"}) as fleet,
+    ):
+        outcomes = fleet.execute_each({"a": QueryStatus(), "b": Stop()})
+        assert outcomes["a"].value == RUNNING
+        assert outcomes["b"].value is None
+        assert outcomes["b"].error is None
+
+
+def test_some_machines_may_be_asked(tmp_path: Path) -> None:
+    with QmpStub(tmp_path / "a", [(None, STATUS)]), Fleet({"a": tmp_path / "a", "b": tmp_path / "b"}) as fleet:
+        assert list(fleet.execute("query-status", names=["a"])) == ["a"]
+        with pytest.raises(ProgrammerError, match="no machine of that name in the fleet: c"):
+            fleet.execute(QueryStatus(), names=["a", "c"])
+
+
+def test_a_closed_fleet_is_the_callers_fault(tmp_path: Path) -> None:
+    fleet = Fleet({})
+    assert fleet.execute(QueryStatus()) == {}
+    fleet.close()
+    fleet.close()
+    with pytest.raises(ProgrammerError, match="closed"):
+        fleet.execute(QueryStatus())
+
+
+def test_a_babbling_machine_costs_the_others_nothing(tmp_path: Path) -> None:
+    babble = [{"event": "STOP"}] * 20_000
+    with (
+        QmpStub(tmp_path / "babbling", [(None, [*babble, Delay(60)])], check_on_exit=False),
+        QmpStub(tmp_path / "right", [(None, STATUS)]),
+    ):
+        outcomes = ask({name: tmp_path / name for name in ("babbling", "right")}, QueryStatus(), timeout=1)
+    assert outcomes["right"].value == RUNNING
+    assert isinstance(outcomes["babbling"].error, CommandTimeout)
+
+
+def test_a_peer_that_reads_whole_lines_is_understood(tmp_path: Path) -> None:
+    ready = threading.Event()
+
+    def serve() -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "s"))
+            listener.listen(1)
+            ready.set()
+            client, _ = listener.accept()
+            with client, client.makefile("rwb", buffering=0) as stream:
+                stream.write(b'{"QMP": {"version": {}}}\n')
+                for line in stream:
+                    stream.write(b'{"return": {"status": "running", "running": true}}\n' if line else b"")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    ready.wait(5)
+    assert ask({"m": tmp_path / "s"}, QueryStatus())["m"].value == RUNNING
+    thread.join()
+
+
+def test_tcp_machines_are_asked_too() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    with QmpStub(listener, [(None, STATUS)]):
+        assert ask({"m": ("127.0.0.1", port)}, QueryStatus())["m"].value == RUNNING
+    outcome = ask({"m": ("127.0.0.1", port)}, QueryStatus(), timeout=1)["m"]
+    assert isinstance(outcome.error, ConnectError)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    before = open_descriptors()
+    with QmpStub(tmp_path / "mute", greeting=None):
+        ask({"mute": tmp_path / "mute", "missing": tmp_path / "missing"}, QueryStatus(), timeout=0.05)
+    assert open_descriptors() == before
+
+
+@pytest.fixture
+def machines(qemu_binary: str, tmp_path: Path) -> Iterator[dict[str, tuple[Path, subprocess.Popen[bytes]]]]:
+    started: dict[str, tuple[Path, subprocess.Popen[bytes]]] = {}
+    try:
+        for number in range(6):
+            name, path = f"vm{number}", tmp_path / f"vm{number}"
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+                listener.listen(1)
+                fd = listener.fileno()
+                command = [qemu_binary, "-S", "-M", "none", "-nodefaults", "-display", "none", "-name", name]
+                command += ["-chardev", f"socket,id=qmp,fd={fd},server=on,wait=off", "-mon", "qmp,mode=control"]
+                started[name] = (path, subprocess.Popen(command, pass_fds=[fd]))
+        yield started
+    finally:
+        for _, process in started.values():
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.qemu
+def test_real_machines_of_which_some_are_stopped_busy_or_dead(
+    machines: dict[str, tuple[Path, subprocess.Popen[bytes]]],
+) -> None:
+    addresses = {name: path for name, (path, _) in machines.items()}
+    for name, outcome in ask(addresses, QueryName(), timeout=20).items():
+        assert outcome.value.name == name
+    os.kill(machines["vm0"][1].pid, signal.SIGSTOP)
+    machines["vm1"][1].kill()
+    machines["vm1"][1].wait()
+    with socket.socket(socket.AF_UNIX) as occupant:
+        occupant.connect(str(addresses["vm2"]))
+        occupant.recv(4096)
+        outcomes = ask(addresses, QueryName(), timeout=1)
+    assert [name for name, outcome in outcomes.items() if outcome.error is None] == ["vm3", "vm4", "vm5"]
+    assert "no greeting" in str(outcomes["vm0"].error)
+    assert "nobody listens" in str(outcomes["vm1"].error)
+    assert "no greeting" in str(outcomes["vm2"].error)
+
+
+def test_more_machines_than_select_can_take(tmp_path: Path) -> None:
+    """1,100 descriptors: a poller that cannot hold them would fail, select() among them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip(f"the limit of open files is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+    try:
+        with QmpStub(tmp_path / "s", [(None, STATUS)]):
+            padding = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+            try:
+                assert ask({"m": tmp_path / "s"}, QueryStatus())["m"].value == RUNNING
+            finally:
+                for fd in padding:
+                    os.close(fd)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
