@@ -8,7 +8,7 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final, Literal, NoReturn, get_args, get_origin
 
 from hvkit.qmp import DataError
 from hvkit.qmp.base import Command, FreeForm, Null, Struct, Union, free_form_member, members_of, resolve
@@ -80,9 +80,18 @@ def parse_free(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _free(text: str) -> Any:
     try:
-        return json.loads(text)
+        return _parse_json(text)
     except ValueError:
         return text
+
+
+def _parse_json(text: str) -> Any:
+    """Parse what is JSON, and not what Python's parser takes for it besides: NaN and the infinities."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
 
 
 def _typed_members(cls: type[Struct], tree: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -155,11 +164,6 @@ def _scalar(kind: Any, text: str) -> tuple[bool, Any]:
             return True, int(text, 0)
         except ValueError:
             return False, None
-    if kind is float:
-        try:
-            return True, float(text)
-        except ValueError:
-            return False, None
     if kind is Any:
         return True, _free(text)
     if kind is Null:
@@ -167,15 +171,15 @@ def _scalar(kind: Any, text: str) -> tuple[bool, Any]:
     if kind is str or get_origin(kind) is Literal:
         return True, text
     try:
-        data = json.loads(text)
+        data = _parse_json(text)
     except ValueError:
         return False, None
     return isinstance(data, list if get_origin(kind) is list else dict), data
 
 
 def _describe(kind: Any) -> str:
-    if kind in (bool, int, float):
-        return {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+    if kind in (bool, int):
+        return "true or false" if kind is bool else "a whole number"
     if kind is Null:
         return "null"
     return "a JSON array" if get_origin(kind) is list else "a JSON object"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hvkit.cli.qmp_arguments import ArgumentError, build_command, parse_free, parse_words
-from hvkit.qmp import schema
+from hvkit.qmp import NULL, schema
 from hvkit.qmp.converter import unstructure
 from hvkit.qmp.schema import (
     BlockdevAdd,
@@ -70,6 +70,30 @@ def test_free_arguments_are_taken_as_they_look() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (("value=5",), 5),
+        (("value=on",), "on"),
+        (("value=NaN",), "NaN"),
+        (("value=[1]",), [1]),
+        (("value.a=1", "value.b=c"), {"a": 1, "b": "c"}),
+    ],
+)
+def test_member_of_any_type_is_taken_as_it_looks(words: tuple[str, ...], value: Any) -> None:
+    assert build("qom-set", "path=/a", "property=b", *words).value == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("null", NULL), ("io1", "io1")])
+def test_null_where_the_schema_has_it(text: str, value: Any) -> None:
+    assert build("x-blockdev-set-iothread", "node-name=a", f"iothread={text}").iothread == value
+
+
+def test_tag_that_the_schema_does_not_know_passes() -> None:
+    built = build("blockdev-add", "driver=brand-new", "node-name=a")
+    assert unstructure(built) == {"driver": "brand-new", "node-name": "a"}
+
+
+@pytest.mark.parametrize(
     ("words", "text"),
     [
         (("block_resize", "size=big"), "size: expected a whole number, got 'big'"),
@@ -82,6 +106,7 @@ def test_free_arguments_are_taken_as_they_look() -> None:
             ("blockdev-add", "driver=qcow2", "file.driver=file", "file.filenam=/a"),
             "file.filenam: no such member; did you mean",
         ),
+        (("object-add", "qom-type=secret", "id=a", "loaded=maybe"), "loaded: expected true or false, got 'maybe'"),
         (("block_resize", "size.a=1"), "size: has no members of its own"),
         (("migrate-set-capabilities", "capabilities={}"), "capabilities: expected a JSON array, got '{}'"),
         (("migrate-set-capabilities", "capabilities=[1]"), "capabilities[0]: expected object, got int"),
