@@ -41,7 +41,7 @@ from hvkit.hypervisor.model import (
 )
 from hvkit.hypervisor.node import read_node_info
 from hvkit.qmp import QmpConnection
-from hvkit.qmp.schema import Balloon, BlockResize, QueryNamedBlockNodes, ResetEvent, SystemReset
+from hvkit.qmp.schema import Balloon, BlockResize, QueryNamedBlockNodes, ResetEvent, SetAction, SystemReset
 
 _ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
 _MIB: Final = 1 << 20
@@ -141,13 +141,20 @@ class KvmHypervisor(BaseHypervisor):
         with self._locked(paths):
             self._need_state(paths, (InstanceState.RUNNING,), "cannot be reset")
             with self._connected(paths) as monitor, monitor.subscribe(ResetEvent) as events:
-                monitor.execute(SystemReset())
-                events.get(timeout=_RESET_S)
+                if self._recall(paths).instance.parameters.get("reboot_behavior") == "exit":
+                    # What is said of reboots by the guest holds for ours as well: it would be a shutdown.
+                    monitor.execute(SetAction(reboot="reset"))
+                    monitor.execute(SystemReset())
+                    events.get(timeout=_RESET_S)
+                    monitor.execute(SetAction(reboot="shutdown"))
+                else:
+                    monitor.execute(SystemReset())
+                    events.get(timeout=_RESET_S)
 
     def cleanup_instance(self, name: str) -> None:
         """Forget an instance that is over, as `BaseHypervisor.cleanup_instance` says."""
         paths = self._directory.instance(name)
-        if not self.run_dir.exists():
+        if not os.path.lexists(self.run_dir):
             return
         self._directory.make()
         with self._locked(paths):
@@ -283,7 +290,7 @@ class KvmHypervisor(BaseHypervisor):
 
     def _cache_dir(self) -> Path | None:
         """Return where to keep what QEMU programs can do; nowhere before there is a run directory."""
-        return self.run_dir / "cache" if self.run_dir.is_dir() else None
+        return self.run_dir / "cache" if os.path.isdir(self.run_dir) else None
 
     @contextlib.contextmanager
     def _locked(self, paths: InstancePaths) -> Iterator[None]:
@@ -292,8 +299,8 @@ class KvmHypervisor(BaseHypervisor):
             try:
                 yield
             finally:
-                if not paths.dir.exists():
-                    paths.lock_file.unlink(missing_ok=True)
+                if not os.path.lexists(paths.dir):
+                    paths.remove_lock()
 
     def _known(self, name: str) -> InstancePaths:
         """Return the files of an instance that something is remembered of.

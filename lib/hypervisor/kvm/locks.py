@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 
-from hvkit.hypervisor.errors import InstanceBusy
+from hvkit.hypervisor.errors import InstanceBusy, RuntimeStateError
 
 #: How often a lock that another process holds is tried again, in seconds: flock(2) has no deadline of its own.
 _INTERVAL_S: Final = 0.02
@@ -45,6 +45,7 @@ def instance_lock(name: str, lock_file: Path, *, timeout_s: float) -> Iterator[N
 
     Raises:
         InstanceBusy: somebody else still holds the lock at the deadline; names the pid.
+        RuntimeStateError: the lock file cannot be opened.
     """
     deadline = time.monotonic() + timeout_s
     with _queue(lock_file) as queue:
@@ -60,12 +61,18 @@ def instance_lock(name: str, lock_file: Path, *, timeout_s: float) -> Iterator[N
             queue.lock.release()
 
 
-def is_locked(lock_file: Path) -> bool:
-    """Tell whether somebody, this process included, is working on the instance at this moment."""
+def is_locked(name: str, lock_file: Path) -> bool:
+    """Tell whether somebody, this process included, is working on the instance at this moment.
+
+    Raises:
+        RuntimeStateError: the lock file cannot be opened.
+    """
     try:
         descriptor = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise RuntimeStateError(name, str(lock_file), f"cannot be opened: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -92,7 +99,10 @@ def _queue(lock_file: Path) -> Iterator[_Queue]:
 
 def _acquire(name: str, lock_file: Path, deadline: float) -> int:
     while True:
-        descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise RuntimeStateError(name, str(lock_file), f"cannot be opened: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_current(descriptor, lock_file):

@@ -92,6 +92,17 @@ class InstancePaths:
         except OSError as error:
             raise self._cannot_remove(error) from error
 
+    def remove_lock(self) -> None:
+        """Remove the lock file, which the caller holds.
+
+        Raises:
+            RuntimeStateError: it could not be removed.
+        """
+        try:
+            self.lock_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._cannot_remove(error) from error
+
     def _cannot_remove(self, error: OSError) -> RuntimeStateError:
         return RuntimeStateError(self.name, str(error.filename), f"cannot be removed: {error.strerror}")
 
@@ -160,8 +171,12 @@ class RunDirectory:
         Raises:
             ParameterError: it is a symlink or no directory, belongs to somebody else, or others may enter it.
         """
-        with suppress(FileNotFoundError):
+        try:
             _check_private(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _cannot(self.path, "cannot be looked at", error) from error
 
     def make(self) -> None:
         """Make the run directory and those below it, as far as they are missing.

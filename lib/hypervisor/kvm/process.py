@@ -184,16 +184,19 @@ def open_process(identity: ProcessIdentity) -> Process | None:
         return None
     except OSError as error:
         raise ProcessError(f"process {identity.pid}: {error.strerror}") from error
-    # Looked at after the pidfd was made: if this is the right start time, then the pidfd is of the right process.
+    process = Process(identity, pidfd)
     try:
+        # Looked at after the pidfd was made: if this is the right start time, then the pidfd is of the right process.
         stat = _read_stat(identity.pid)
+        # Not by its being a zombie: that is so when its first thread has ended, while others may still hold its files.
+        is_there = stat is not None and stat.start_time == identity.start_time and not process.wait(0)
     except BaseException:
-        os.close(pidfd)
+        process.close()
         raise
-    if stat is None or stat.has_ended or stat.start_time != identity.start_time:
-        os.close(pidfd)
+    if not is_there:
+        process.close()
         return None
-    return Process(identity, pidfd)
+    return process
 
 
 class _Children:
@@ -201,25 +204,30 @@ class _Children:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: dict[ProcessIdentity, subprocess.Popen[bytes]] = {}
+        self._running: set[ProcessIdentity] = set()
         self._ended: dict[ProcessIdentity, int] = {}
 
-    def add(self, identity: ProcessIdentity, popen: "subprocess.Popen[bytes]") -> None:
+    def add(self, identity: ProcessIdentity) -> None:
         with self._lock:
-            self._running[identity] = popen
+            self._running.add(identity)
 
     def reap(self) -> None:
         """Collect the children that have ended, so that none stays behind as a zombie."""
         with self._lock:
-            ended = {i: popen.returncode for i, popen in self._running.items() if popen.poll() is not None}
-            for identity, status in ended.items():
-                del self._running[identity]
-                self._ended[identity] = status
+            for identity in tuple(self._running):
+                try:
+                    pid, status = os.waitpid(identity.pid, os.WNOHANG)
+                except ChildProcessError:  # somebody else in this process has reaped it, and knows how it ended
+                    self._running.discard(identity)
+                    continue
+                if pid:
+                    self._running.discard(identity)
+                    self._ended[identity] = os.waitstatus_to_exitcode(status)
             while len(self._ended) > _ENDED_KEPT:
                 del self._ended[next(iter(self._ended))]
 
     def exit_status(self, identity: ProcessIdentity) -> int | None:
-        """Return how a child ended, negative for a signal; None where it runs or was never a child of this process."""
+        """Return how a child ended, negative for a signal; None where it runs or that is not known."""
         self.reap()
         with self._lock:
             return self._ended.get(identity)
@@ -278,11 +286,14 @@ def spawn(argv: Sequence[str], *, log_file: Path, pass_fds: Collection[int] = ()
         raise ProcessError(f"{argv[0]} cannot be started: {error.strerror}") from error
     finally:
         os.close(log)
-    # A child that ended at once is a zombie until we reap it, which still has its start time.
-    start_time = _read_stat(popen.pid)
-    assert start_time is not None
-    identity = ProcessIdentity(popen.pid, start_time.start_time, read_boot_id())
-    children.add(identity, popen)
+    # It is reaped by `children`; a Popen that thinks otherwise complains when it goes.
+    popen.returncode = 0
+    # A child that ended at once is a zombie, which still has its start time, unless the kernel was told to reap it.
+    stat = _read_stat(popen.pid)
+    if stat is None:
+        raise ProcessError(f"{argv[0]} ended at once: {read_log_tail(log_file)}")
+    identity = ProcessIdentity(popen.pid, stat.start_time, read_boot_id())
+    children.add(identity)
     return identity
 
 
@@ -311,8 +322,16 @@ def listen(path: Path) -> socket.socket:
 
 
 def is_listening(path: Path) -> bool:
-    """Tell whether a program listens on a unix socket, be it stopped or busy."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    """Tell whether a program listens on a unix socket, be it stopped or busy.
+
+    Raises:
+        ProcessError: we have too many open files to find out.
+    """
+    try:
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ProcessError(f"{path}: cannot be looked at: {error.strerror}") from error
+    with probe:
         probe.setblocking(False)
         try:
             probe.connect(os.fspath(path))
@@ -385,7 +404,11 @@ def set_process_affinity(pid: int, cpus: Collection[int]) -> None:
     Raises:
         ProcessError: it is gone, or none of the CPUs can be used.
     """
-    for thread in os.listdir(f"/proc/{pid}/task"):
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError as error:
+        raise ProcessError(f"process {pid}: {error.strerror}") from error
+    for thread in threads:
         set_affinity(int(thread), cpus)
 
 

@@ -31,7 +31,7 @@ from hvkit.qmp.schema import QueryBalloon, QueryStatus
 
 #: What each status of QEMU means for the instance. One that is newer than this table is told from `running` alone.
 #: Source: QAPI module `run-state`, definition `RunState`.
-_STATES: Final = {
+STATES: Final = {
     "colo": (InstanceState.RUNNING, ""),
     "debug": (InstanceState.PAUSED, "a debugger stopped it"),
     "finish-migrate": (InstanceState.MIGRATING, "the last of it is being sent"),
@@ -97,7 +97,7 @@ def look(runtime: Runtime, paths: InstancePaths, *, timeout_s: float, is_ours: b
 
 def _look_at_start(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _Sight:
     pid = runtime.process.pid if runtime.process else None
-    if is_ours or not is_locked(paths.lock_file):
+    if is_ours or not is_locked(paths.name, paths.lock_file):
         return _Sight(InstanceState.CRASHED, "its start was interrupted", pid)
     return _Sight(InstanceState.PAUSED, "it is being started", pid)
 
@@ -175,7 +175,7 @@ def _with_process(answer: _Answer | None, process: Process) -> _Sight:
     pid = process.identity.pid
     if answer is not None:
         by_running = InstanceState.RUNNING if answer.is_running else InstanceState.PAUSED
-        state, reason = _STATES.get(answer.status, (by_running, f"QEMU says: {answer.status}"))
+        state, reason = STATES.get(answer.status, (by_running, f"QEMU says: {answer.status}"))
         return _Sight(state, reason, pid, answer.memory_mib)
     if process.is_stopped:
         return _Sight(InstanceState.UNRESPONSIVE, "its process was stopped by a signal", pid)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hvkit.hypervisor.errors import InstanceBusy
+from hvkit.hypervisor.errors import InstanceBusy, RuntimeStateError
 from hvkit.hypervisor.kvm.locks import instance_lock, is_locked
 
 HOLD = """
@@ -48,10 +48,10 @@ def held_by_another_process(lock_file: Path) -> Iterator[subprocess.Popen[bytes]
 
 
 def test_lock_is_held_and_given_up(lock_file: Path) -> None:
-    assert not is_locked(lock_file)
+    assert not is_locked("web1", lock_file)
     with instance_lock("web1", lock_file, timeout_s=1):
-        assert is_locked(lock_file)
-    assert not is_locked(lock_file)
+        assert is_locked("web1", lock_file)
+    assert not is_locked("web1", lock_file)
 
 
 def test_lock_is_given_up_after_an_error(lock_file: Path) -> None:
@@ -88,7 +88,7 @@ def test_other_thread_gives_up_at_its_deadline(lock_file: Path) -> None:
 
 def test_other_process_is_named(lock_file: Path) -> None:
     with held_by_another_process(lock_file) as holder:
-        assert is_locked(lock_file)
+        assert is_locked("web1", lock_file)
         with pytest.raises(InstanceBusy) as caught, instance_lock("web1", lock_file, timeout_s=0.1):
             pass
     assert caught.value.holder == holder.pid
@@ -100,6 +100,16 @@ def test_lock_of_a_process_that_died_is_free(lock_file: Path) -> None:
         holder.kill()
         with instance_lock("web1", lock_file, timeout_s=10):
             pass
+
+
+def test_lock_file_that_cannot_be_opened_is_named(lock_file: Path) -> None:
+    lock_file.symlink_to(lock_file.with_name("elsewhere"))
+    with pytest.raises(RuntimeStateError, match="cannot be opened: Too many levels of symbolic links") as caught:
+        is_locked("web1", lock_file)
+    assert caught.value.path == str(lock_file)
+    with pytest.raises(RuntimeStateError), instance_lock("web1", lock_file, timeout_s=1):
+        pass
+    assert not lock_file.with_name("elsewhere").exists()
 
 
 def test_lock_file_that_was_removed_by_its_holder_excludes_all_the_same(lock_file: Path) -> None:

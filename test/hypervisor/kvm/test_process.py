@@ -321,3 +321,10 @@ def test_thread_is_bound_to_processors(start: Spawner) -> None:
     assert os.sched_getaffinity(identity.pid) == {0}
     with pytest.raises(ProcessError, match=r"cannot be bound to CPUs \[9999\]"):
         set_affinity(identity.pid, {9999})
+
+
+def test_child_that_somebody_else_reaped_is_gone(start: Spawner) -> None:
+    identity = start("/bin/true")
+    os.waitpid(identity.pid, 0)
+    assert open_process(identity) is None
+    assert describe_exit(identity) == "QEMU is gone"
