@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def test_typed_and_untyped_commands(path: Path) -> None:
 
 def test_every_use_before_connect_is_the_callers_fault(path: Path) -> None:
     connection = QmpConnection(path)
-    uses = [
+    uses: list[Callable[[], object]] = [
         lambda: connection.execute(QueryStatus()),
         lambda: connection.execute("query-status"),
         lambda: connection.exchange(QmpMessage({"execute": "stop"})),
@@ -423,7 +423,7 @@ def test_a_command_of_which_nothing_was_sent_is_not_in_flight() -> None:
 
 
 def test_events_in_between_are_kept_in_order(path: Path) -> None:
-    greeting = [STOPPED, {"QMP": {"version": {}, "capabilities": []}}, RESUMED]
+    greeting: list[Any] = [STOPPED, {"QMP": {"version": {}, "capabilities": []}}, RESUMED]
     newer = {"event": "NEWER_THAN_WE", "data": {"x": 1}}
     with QmpStub(path, [(None, [newer, OK])], greeting=greeting), QmpConnection(path) as connection:
         connection.execute("stop")
