@@ -18,7 +18,7 @@ not fit, in `setUp` and `tearDown`, there are `start`, `stop` and `check`.
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
@@ -89,8 +89,8 @@ class CloseAfter:
 Action: TypeAlias = Delay | WaitFor | Close | CloseAfter
 #: One message or action, or several in order.
 Reply: TypeAlias = Message | Action | Sequence[Message | Action]
-#: What is expected, a mapping or None for anything; and the `Reply`, or what makes it from the request. Not said to type
-#: checkers: of a script in a variable of its own they infer a list of objects, and would refuse that.
+#: What is expected, a mapping or None for anything; and the `Reply`, or what makes it from the request. Not said to
+#: type checkers: of a script in a variable of its own they infer a list of objects, and would refuse that.
 ScriptEntry: TypeAlias = tuple[Any, Any]
 
 #: Close the connection.
