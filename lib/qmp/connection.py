@@ -3,28 +3,22 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
-from types import NoneType, TracebackType
+from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command, Event
-from hvkit.qmp.converter import structure, unstructure
-from hvkit.qmp.deadlines import QUICK, Deadline, pace_of
+from hvkit.qmp.endpoint import Endpoint, from_wire, raw_from_wire, to_wire
 from hvkit.qmp.events import DEFAULT_MAXSIZE, Subscription, to_event
-from hvkit.qmp.message import QemuVersion, QmpMessage
-from hvkit.qmp.protocol import Protocol, State
+from hvkit.qmp.message import QmpMessage
 from hvkit.qmp.session import Session
-from hvkit.qmp.transcript import Transcript
-from hvkit.qmp.transport import Address, Transport, address_text, connect
+from hvkit.qmp.transport import Transport, connect
 
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
 
 
-class QmpConnection:
+class QmpConnection(Endpoint[Session]):
     """A connection to the monitor of one QEMU.
 
     Any number of threads may use it at once. A connection that was closed or lost can be connected again;
@@ -41,40 +35,6 @@ class QmpConnection:
             members `time` (seconds since the epoch), `direction` (``->`` sent, ``<-`` received) and `message`.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        *,
-        timeout: float | None = None,
-        deadlines: Mapping[str, float] | None = None,
-        out_of_band: bool = False,
-        transcript: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self._address = address
-        self._name = address_text(address)
-        self._timeout = timeout
-        self._deadlines = dict(deadlines or {})
-        self._wants_out_of_band = out_of_band
-        self._transcript = transcript
-        self._session: Session | None = None
-        self._given: socket.socket | None = None
-        self._is_given = False
-
-    @classmethod
-    def from_socket(cls, connected: socket.socket, **options: Any) -> Self:
-        """Return a connection over a stream socket that leads to a monitor already; `connect` it next.
-
-        The connection owns the socket from here on. It cannot be connected a second time.
-
-        Args:
-            connected: the socket.
-            options: as for the constructor.
-        """
-        connection = cls(f"fd {connected.fileno()}", **options)
-        connection._given = connected
-        connection._is_given = True
-        return connection
-
     def connect(self, *, timeout: float | None = None) -> None:
         """Connect, read and check the greeting, and leave negotiation behind.
 
@@ -88,33 +48,18 @@ class QmpConnection:
                 monitor; its reason says which.
             ProgrammerError: it is connected already, or was made of a socket that has been used up.
         """
-        if self._session is not None and self._session.state is not State.ENDED:
-            raise ProgrammerError(f"{self._name}: connect() on a connection that is open")
-        if timeout is None:
-            timeout = QUICK.timeout_s if self._timeout is None else self._timeout
-        deadline = Deadline(timeout)
-        self._session = None
-        trace = None if self._transcript is None else Transcript(self._transcript).add
-        session = Session(self._open(deadline), Protocol(wants_out_of_band=self._wants_out_of_band, trace=trace))
+        deadline = self._begin_connecting(timeout)
+        given = self._take_given()
+        transport = connect(self._address, deadline) if given is None else Transport(given, self._name)
+        session = Session(transport, self._new_protocol())
         session.negotiate(deadline)
         self._session = session
 
-    def _open(self, deadline: Deadline) -> Transport:
-        if not self._is_given:
-            return connect(self._address, deadline)
-        given, self._given = self._given, None
-        if given is None:
-            raise ProgrammerError(f"{self._name}: a connection made of a socket connects once")
-        return Transport(given, self._name)
-
     def close(self) -> None:
         """Close the connection; whoever waits on it gets ConnectionLost. Closing again does nothing."""
-        session, self._session = self._session, None
+        session = self._detach()
         if session is not None:
             session.end("the connection was closed")
-        given, self._given = self._given, None
-        if given is not None:
-            given.close()
 
     def __enter__(self) -> Self:
         self.connect()
@@ -124,35 +69,6 @@ class QmpConnection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"<QmpConnection {self._name!r} {self._session.state.value if self._session else 'not connected'}>"
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether commands can be executed, as far as is known: a peer that died is noticed when it is talked to."""
-        return self._session is not None and self._session.state is State.READY
-
-    @property
-    def version(self) -> QemuVersion:
-        """The peer's version by its greeting; 0.0.0 where that does not say.
-
-        Raises:
-            ProgrammerError: there is no connection yet.
-        """
-        greeting = self._open_session("version").greeting
-        return greeting.version if greeting else QemuVersion(0, 0, 0)
-
-    def _open_session(self, what: str) -> Session:
-        session = self._session
-        if session is None:
-            raise ProgrammerError(f"{self._name}: {what} before connect()")
-        return session
-
-    def _deadline(self, command: str, timeout: float | None) -> Deadline:
-        if timeout is None:
-            timeout = self._deadlines.get(command, self._timeout)
-        return Deadline(pace_of(command).timeout_s if timeout is None else timeout)
 
     # ---- commands
 
@@ -212,15 +128,7 @@ class QmpConnection:
             ProgrammerError: there is no connection, or the arguments cannot be sent.
         """
         session = self._session or self._open_session("execute()")
-        reply_type: Any
-        if isinstance(command, str):
-            name, has_reply, reply_type = command, True, Any
-            plain = unstructure(arguments) if arguments else None
-        else:
-            if arguments is not None:
-                raise ProgrammerError(f"{command.wire_name}: a typed command carries its arguments itself")
-            name, has_reply, reply_type = command.wire_name, command.has_reply, command.reply_type
-            plain = unstructure(command)
+        name, plain, has_reply, reply_type = to_wire(command, arguments)
         exchange = session.exchange(
             name,
             lambda protocol: protocol.open_exchange(name, plain, out_of_band=out_of_band),
@@ -228,12 +136,7 @@ class QmpConnection:
             has_reply=has_reply,
             fds=fds,
         )
-        if not has_reply:
-            return None
-        returned = exchange.result()
-        if reply_type is NoneType:
-            return None
-        return returned if reply_type is Any else structure(returned, reply_type, where=name)
+        return from_wire(exchange, reply_type) if has_reply else None
 
     def exchange(self, message: QmpMessage, *, timeout: float | None = None) -> QmpMessage:
         """Send a raw message and return the raw reply to it, an error reply too.
@@ -258,10 +161,7 @@ class QmpConnection:
             lambda protocol: protocol.open_raw_exchange(message.data),
             self._deadline(name, timeout),
         )
-        reply = exchange.raw_reply()
-        if "id" not in message:
-            reply.pop("id", None)
-        return QmpMessage(reply)
+        return raw_from_wire(exchange, message)
 
     # ---- events
 

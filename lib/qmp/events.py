@@ -7,6 +7,7 @@ number of events and counts what it had to drop. Events stay plain data until so
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -25,44 +26,22 @@ E = TypeVar("E", bound=Event)
 DEFAULT_MAXSIZE = 10_000
 
 
-class EventSource(Protocol):
-    """What a subscription needs of its connection."""
-
-    def wait_for_event(self, subscription: Subscription[Any], deadline: Deadline) -> bool:
-        """Wait until a subscription is ready; False when the deadline passed.
-
-        Raises:
-            ConnectionLost: the connection ended and it is not.
-        """
-
-    def unsubscribe(self, subscription: Subscription[Any]) -> None:
-        """Stop delivering to a subscription."""
-
-
-class Subscription(Generic[E]):
-    """Events of some types, in the order they came, from the moment of subscribing.
-
-    Iterating gives events until the connection ends, which raises ConnectionLost: silence is never mistaken for peace.
+class EventQueue(Generic[E]):
+    """Events of some types, in the order they came, until somebody takes them. Nothing here waits.
 
     Attributes:
+        names: wire names of the wanted events; None where all are wanted.
         dropped: how many events were dropped since nobody took them in time; the oldest go first.
     """
 
     def __init__(
-        self,
-        source: EventSource,
-        types: tuple[type[E], ...],
-        *,
-        match: Callable[[E], bool] | None = None,
-        maxsize: int = DEFAULT_MAXSIZE,
+        self, types: tuple[type[E], ...], *, match: Callable[[E], bool] | None = None, maxsize: int = DEFAULT_MAXSIZE
     ) -> None:
         if maxsize < 1:
             raise ProgrammerError("a subscription must hold at least one event")
         self.dropped = 0
-        #: Wire names of the wanted events; None where all are wanted.
         self.names = frozenset(each.wire_name for each in types) if types else None
         self._wants_unknown = GenericEvent in types
-        self._source = source
         self._match = match
         self._queue: deque[dict[str, Any]] = deque(maxlen=maxsize)
 
@@ -81,6 +60,63 @@ class Subscription(Generic[E]):
         self._queue.append(notice)
         return True
 
+    def take(self, predicate: Callable[[E], bool] | None = None) -> E | None:
+        """Take the first event that is there and satisfies a predicate, and drop those before it; does not wait.
+
+        Returns:
+            The event; None when there was none, and now there is no event at all.
+
+        Raises:
+            DataError: an event came whose data does not have the shape of its class; it is consumed.
+        """
+        while True:
+            try:
+                notice = self._queue.popleft()
+            except IndexError:
+                return None
+            event: Any = to_event(notice)
+            if (self._match is None or self._match(event)) and (predicate is None or predicate(event)):
+                taken: E = event
+                return taken
+
+    def _too_late(self, deadline: Deadline) -> EventTimeout:
+        return EventTimeout(tuple(sorted(self.names)) if self.names else (), deadline.timeout_s)
+
+
+class EventSource(Protocol):
+    """What a subscription needs of its connection."""
+
+    def wait_for_event(self, subscription: Subscription[Any], deadline: Deadline) -> bool:
+        """Wait until a subscription is ready; False when the deadline passed.
+
+        Raises:
+            ConnectionLost: the connection ended and it is not.
+        """
+
+    def unsubscribe(self, subscription: Subscription[Any]) -> None:
+        """Stop delivering to a subscription."""
+
+
+class Subscription(EventQueue[E]):
+    """Events of some types, in the order they came, from the moment of subscribing.
+
+    Iterating gives events until the connection ends, which raises ConnectionLost: silence is never mistaken for peace.
+
+    Attributes:
+        dropped: how many events were dropped since nobody took them in time; the oldest go first.
+    """
+
+    def __init__(
+        self,
+        source: EventSource,
+        types: tuple[type[E], ...],
+        *,
+        match: Callable[[E], bool] | None = None,
+        maxsize: int = DEFAULT_MAXSIZE,
+    ) -> None:
+        super().__init__(types, match=match, maxsize=maxsize)
+        self._source = source
+
     def get(self, timeout: float | None = None) -> E:
         """Return the next event.
 
@@ -92,7 +128,7 @@ class Subscription(Generic[E]):
             ConnectionLost: the connection ended, and no event is left.
             DataError: an event came whose data does not have the shape of its class; it is consumed.
         """
-        return self._next(lambda event: True, timeout)
+        return self._next(None, timeout)
 
     def wait_for(self, predicate: Callable[[E], bool], timeout: float | None = None) -> E:
         """Return the first event that satisfies a predicate; those before it are dropped.
@@ -108,18 +144,13 @@ class Subscription(Generic[E]):
         """
         return self._next(predicate, timeout)
 
-    def _next(self, predicate: Callable[[E], bool], timeout: float | None) -> E:
-        deadline = Deadline(float("inf") if timeout is None else timeout)
+    def _next(self, predicate: Callable[[E], bool] | None, timeout: float | None) -> E:
+        deadline = Deadline(math.inf if timeout is None else timeout)
         while self._source.wait_for_event(self, deadline):
-            try:
-                notice = self._queue.popleft()
-            except IndexError:  # another thread of the same subscription took it
-                continue
-            event: Any = to_event(notice)
-            if (self._match is None or self._match(event)) and predicate(event):
-                taken: E = event
-                return taken
-        raise EventTimeout(tuple(sorted(self.names)) if self.names else (), deadline.timeout_s)
+            event = self.take(predicate)
+            if event is not None:
+                return event
+        raise self._too_late(deadline)
 
     def __iter__(self) -> Iterator[E]:
         while True:

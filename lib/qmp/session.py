@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import threading
 import typing
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from hvkit.qmp import log
-from hvkit.qmp.deadlines import Deadline, pace_of
-from hvkit.qmp.errors import CommandTimeout, ConnectError, ConnectionLost
+from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.endpoint import Conversation
+from hvkit.qmp.errors import CommandTimeout, ConnectionLost
 from hvkit.qmp.events import Subscription
-from hvkit.qmp.message import Greeting
 from hvkit.qmp.protocol import LINE_END_GRACE_S, Exchange, Protocol, State
 from hvkit.qmp.transport import Transport
-
-#: How many events that no subscription wanted are kept.
-_UNCLAIMED_EVENTS: Final = 1000
 
 
 class Awaited(typing.Protocol):
@@ -55,17 +50,12 @@ class _Never:
 _NEVER: Final = _Never()
 
 
-class Session:
-    """A conversation over a transport, which it owns.
-
-    Attributes:
-        address: what it is connected to, as text.
-    """
+class Session(Conversation):
+    """A conversation over a transport, which it owns."""
 
     def __init__(self, transport: Transport, protocol: Protocol) -> None:
-        self.address = transport.address
+        super().__init__(transport.address, protocol)
         self._transport = transport
-        self._protocol = protocol
         #: Guards everything here but the sending itself.
         self._lock = threading.Lock()
         #: Those who wait while somebody else reads sleep on this.
@@ -77,18 +67,6 @@ class Session:
         self._send_lock = threading.Lock()
         #: The rest of a message that a peer stopped reading in the middle of; it goes before the next message.
         self._unsent = b""
-        self._subscriptions: list[Subscription[Any]] = []
-        self._unclaimed: deque[dict[str, Any]] = deque(maxlen=_UNCLAIMED_EVENTS)
-
-    @property
-    def greeting(self) -> Greeting | None:
-        """What the peer said first."""
-        return self._protocol.greeting
-
-    @property
-    def state(self) -> State:
-        """Where the conversation is."""
-        return self._protocol.state
 
     # ---- the beginning and the end
 
@@ -99,24 +77,22 @@ class Session:
             ConnectError: the peer did not say the right thing, or nothing; the session has ended.
         """
         try:
-            self._pass(State.GREETING, "greeting", deadline)
+            self._pass(State.GREETING, deadline)
             self._send_outgoing(deadline)
             if not self._wait(_Beyond(self._protocol, State.NEGOTIATING), deadline.sooner(LINE_END_GRACE_S)):
                 self._protocol.end_lines()
                 self._send_outgoing(deadline)
-            self._pass(State.NEGOTIATING, "answer to qmp_capabilities", deadline)
+            self._pass(State.NEGOTIATING, deadline)
         except ConnectionLost as error:
-            failure = self._protocol.failure or error
-            reason = error.reason if isinstance(failure, ConnectionLost) else str(failure)
-            raise ConnectError(self.address, reason) from failure
+            raise self._never_ready() from (self._protocol.failure or error)
         except BaseException:
             self.end("connecting was interrupted")
             raise
 
-    def _pass(self, state: State, missing: str, deadline: Deadline) -> None:
+    def _pass(self, state: State, deadline: Deadline) -> None:
         """Wait for the end of a state of the negotiation."""
         if not self._wait(_Beyond(self._protocol, state), deadline):
-            self.end(f"no {missing} within {deadline.timeout_s:g} s: busy with another client, or stopped")
+            self.end(self._silence(deadline))
         if self._protocol.state is State.ENDED:
             raise self._lost()
 
@@ -130,8 +106,7 @@ class Session:
             self._end(reason)
 
     def _end(self, reason: str) -> None:
-        if self._protocol.state is not State.ENDED:
-            self._protocol.receive_eof(ConnectionLost(self.address, reason, self._protocol.commands_in_flight))
+        self._note_end(reason)
         self._transport.shut_down()
         self._close_if_unused()
         self._news.notify_all()
@@ -140,13 +115,6 @@ class Session:
         """Free the descriptor after the end, once nobody reads or writes: its number may be given out again."""
         if self._protocol.state is State.ENDED and self._reader is None and not self._is_sending:
             self._transport.close()
-
-    def _lost(self) -> ConnectionLost:
-        """Return the error for a session that has ended."""
-        failure = self._protocol.failure
-        if isinstance(failure, ConnectionLost):
-            return ConnectionLost(self.address, failure.reason, failure.commands)
-        return ConnectionLost(self.address, f"the connection was given up: {failure}")
 
     # ---- exchanges
 
@@ -206,9 +174,7 @@ class Session:
                     self._protocol.give_up(exchange)
         if not is_there:
             raise CommandTimeout(exchange.command, deadline.timeout_s, self._protocol.replies_owed(exchange))
-        elapsed_s = deadline.elapsed_s()
-        if elapsed_s > pace_of(exchange.command).slow_s:
-            log.warning("%s: %s took %.1f s", self.address, exchange.command, elapsed_s)
+        self._warn_if_slow(exchange, deadline)
 
     def _send(self, data: bytes, deadline: Deadline, fds: Sequence[int] = ()) -> bool:
         """Send a message, after what is left of the one before; by whoever holds the send lock and set `_is_sending`.
@@ -325,13 +291,6 @@ class Session:
 
     # ---- events
 
-    def _deliver(self, notice: dict[str, Any]) -> None:
-        wanted = False
-        for subscription in self._subscriptions:
-            wanted |= subscription.offer(notice)
-        if not wanted:
-            self._unclaimed.append(notice)
-
     def add_subscription(self, subscription: Subscription[Any]) -> None:
         """Deliver events to a subscription from now on."""
         with self._lock:
@@ -365,6 +324,4 @@ class Session:
             if not self._unclaimed:
                 raise
         with self._lock:
-            notices = list(self._unclaimed)
-            self._unclaimed.clear()
-        return notices
+            return self._take_kept()

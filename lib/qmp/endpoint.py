@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What every connection has, whether threads wait on it or tasks: its options, its state, its words for what happens.
+
+Nothing here waits, reads or sends.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any, Final, Generic, Self, TypeVar
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp import log
+from hvkit.qmp.base import Command
+from hvkit.qmp.converter import structure, unstructure
+from hvkit.qmp.deadlines import QUICK, Deadline, pace_of
+from hvkit.qmp.errors import ConnectError, ConnectionLost
+from hvkit.qmp.events import EventQueue
+from hvkit.qmp.message import Greeting, QemuVersion, QmpMessage
+from hvkit.qmp.protocol import Exchange, Protocol, State
+from hvkit.qmp.transcript import Transcript
+from hvkit.qmp.transport import Address, address_text
+
+#: How many events that no subscription wanted are kept.
+_UNCLAIMED_EVENTS: Final = 1000
+#: What has not come where a negotiation stays in a state.
+_MISSING: Final = {State.GREETING: "greeting", State.NEGOTIATING: "answer to qmp_capabilities"}
+
+
+class Conversation:
+    """What is known in the course of one life of a connection, from the connected socket to its end.
+
+    Attributes:
+        address: what it is connected to, as text.
+    """
+
+    def __init__(self, address: str, protocol: Protocol) -> None:
+        self.address = address
+        self._protocol = protocol
+        self._subscriptions: list[EventQueue[Any]] = []
+        self._unclaimed: deque[dict[str, Any]] = deque(maxlen=_UNCLAIMED_EVENTS)
+
+    @property
+    def greeting(self) -> Greeting | None:
+        """What the peer said first."""
+        return self._protocol.greeting
+
+    @property
+    def state(self) -> State:
+        """Where the conversation is."""
+        return self._protocol.state
+
+    def _note_end(self, reason: str) -> None:
+        """Have everything in flight fail with this reason, unless the conversation has ended before."""
+        if self._protocol.state is not State.ENDED:
+            self._protocol.receive_eof(ConnectionLost(self.address, reason, self._protocol.commands_in_flight))
+
+    def _lost(self) -> ConnectionLost:
+        """Return the error for a conversation that has ended."""
+        failure = self._protocol.failure
+        if isinstance(failure, ConnectionLost):
+            return ConnectionLost(self.address, failure.reason, failure.commands)
+        return ConnectionLost(self.address, f"the connection was given up: {failure}")
+
+    def _never_ready(self) -> ConnectError:
+        """Return the error for a conversation that ended before it was ready; to be raised from its failure."""
+        failure = self._protocol.failure
+        return ConnectError(self.address, failure.reason if isinstance(failure, ConnectionLost) else str(failure))
+
+    def _silence(self, deadline: Deadline) -> str:
+        """Say that the negotiation did not go on before the deadline."""
+        missing = _MISSING[self._protocol.state]
+        return f"no {missing} within {deadline.timeout_s:g} s: busy with another client, or stopped"
+
+    def _deliver(self, notice: dict[str, Any]) -> None:
+        wanted = False
+        for subscription in self._subscriptions:
+            wanted |= subscription.offer(notice)
+        if not wanted:
+            self._unclaimed.append(notice)
+
+    def _take_kept(self) -> list[dict[str, Any]]:
+        notices = list(self._unclaimed)
+        self._unclaimed.clear()
+        return notices
+
+    def _warn_if_slow(self, exchange: Exchange, deadline: Deadline) -> None:
+        elapsed_s = deadline.elapsed_s()
+        if elapsed_s > pace_of(exchange.command).slow_s:
+            log.warning("%s: %s took %.1f s", self.address, exchange.command, elapsed_s)
+
+
+C = TypeVar("C", bound=Conversation)
+
+
+class Endpoint(Generic[C]):
+    """Our end of a connection to a monitor, connected or not; the options are described in `QmpConnection`."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        timeout: float | None = None,
+        deadlines: Mapping[str, float] | None = None,
+        out_of_band: bool = False,
+        transcript: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._address = address
+        self._name = address_text(address)
+        self._timeout = timeout
+        self._deadlines = dict(deadlines or {})
+        self._wants_out_of_band = out_of_band
+        self._transcript = transcript
+        self._session: C | None = None
+        self._given: socket.socket | None = None
+        self._is_given = False
+
+    @classmethod
+    def from_socket(cls, connected: socket.socket, **options: Any) -> Self:
+        """Return a connection over a stream socket that leads to a monitor already; `connect` it next.
+
+        The connection owns the socket from here on. It cannot be connected a second time.
+
+        Args:
+            connected: the socket.
+            options: as for the constructor.
+        """
+        connection = cls(f"fd {connected.fileno()}", **options)
+        connection._given = connected
+        connection._is_given = True
+        return connection
+
+    def __repr__(self) -> str:
+        state = self._session.state.value if self._session else "not connected"
+        return f"<{type(self).__name__} {self._name!r} {state}>"
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether commands can be executed, as far as is known: a peer that died is noticed when it is talked to."""
+        return self._session is not None and self._session.state is State.READY
+
+    @property
+    def version(self) -> QemuVersion:
+        """The peer's version by its greeting; 0.0.0 where that does not say.
+
+        Raises:
+            ProgrammerError: there is no connection yet.
+        """
+        greeting = self._open_session("version").greeting
+        return greeting.version if greeting else QemuVersion(0, 0, 0)
+
+    def _open_session(self, what: str) -> C:
+        session = self._session
+        if session is None:
+            raise ProgrammerError(f"{self._name}: {what} before connect()")
+        return session
+
+    def _begin_connecting(self, timeout: float | None) -> Deadline:
+        """Return until when connecting may take.
+
+        Raises:
+            ProgrammerError: it is connected already.
+        """
+        if self._session is not None and self._session.state is not State.ENDED:
+            raise ProgrammerError(f"{self._name}: connect() on a connection that is open")
+        self._session = None
+        if timeout is None:
+            timeout = QUICK.timeout_s if self._timeout is None else self._timeout
+        return Deadline(timeout)
+
+    def _new_protocol(self) -> Protocol:
+        trace = None if self._transcript is None else Transcript(self._transcript).add
+        return Protocol(wants_out_of_band=self._wants_out_of_band, trace=trace)
+
+    def _take_given(self) -> socket.socket | None:
+        """Return the socket that the connection was made of; None where it was made of an address.
+
+        Raises:
+            ProgrammerError: it has been used up.
+        """
+        given, self._given = self._given, None
+        if given is None and self._is_given:
+            raise ProgrammerError(f"{self._name}: a connection made of a socket connects once")
+        return given
+
+    def _detach(self) -> C | None:
+        """Forget the session, for the caller to end, and close a socket that was never used."""
+        session, self._session = self._session, None
+        given, self._given = self._given, None
+        if given is not None:
+            given.close()
+        return session
+
+    def _deadline(self, command: str, timeout: float | None) -> Deadline:
+        if timeout is None:
+            timeout = self._deadlines.get(command, self._timeout)
+        return Deadline(pace_of(command).timeout_s if timeout is None else timeout)
+
+
+# What a command is on the wire, and its reply off it. Functions, and a plain tuple: they are in every command's way.
+
+
+def to_wire(command: Command[Any] | str, arguments: Mapping[str, Any] | None) -> tuple[str, Any, bool, Any]:
+    """Return a command's wire name, its arguments as plain data, whether it has a reply, and the type of that.
+
+    Raises:
+        ProgrammerError: a typed command has arguments beside it, or they cannot be made plain.
+    """
+    if isinstance(command, str):
+        return command, unstructure(arguments) if arguments else None, True, Any
+    if arguments is not None:
+        raise ProgrammerError(f"{command.wire_name}: a typed command carries its arguments itself")
+    return command.wire_name, unstructure(command), command.has_reply, command.reply_type
+
+
+def from_wire(exchange: Exchange, reply_type: Any) -> Any:
+    """Return what a command returned, as a value of its type.
+
+    Raises:
+        QmpError: the command failed, there will be no reply, or the reply does not fit.
+    """
+    returned = exchange.result()
+    if reply_type is NoneType:
+        return None
+    return returned if reply_type is Any else structure(returned, reply_type, where=exchange.command)
+
+
+def raw_from_wire(exchange: Exchange, message: QmpMessage) -> QmpMessage:
+    """Return the raw reply to a raw message, without an id that is ours.
+
+    Raises:
+        QmpError: there will be no reply.
+    """
+    reply = exchange.raw_reply()
+    if "id" not in message:
+        reply.pop("id", None)
+    return QmpMessage(reply)
