@@ -52,7 +52,7 @@ def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: flo
         return "QEMU ended by itself"
     # A process that was stopped minds nothing but SIGKILL.
     if process.end((_KILL,) if process.is_stopped else (_TERMINATE, _KILL)):
-        return "QEMU was killed: it did not answer" if not how else "QEMU was killed: it did not end when told to"
+        return "QEMU was ended by a signal: " + ("it did not end when told to" if how else "it did not answer")
     raise InstanceStateError(
         paths.name,
         InstanceState.UNRESPONSIVE.value,

@@ -29,6 +29,7 @@ from hvkit.hypervisor import (
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.network import has_interface
+from hvkit.hypervisor.kvm.runtime import Runtime, write_runtime
 
 MakeInstance = Callable[..., Instance]
 
@@ -288,6 +289,39 @@ def test_node_that_was_restarted(kvm: KvmHypervisor, crashed: Instance) -> None:
     assert (info.state, info.reason) == (InstanceState.CRASHED, "the node was restarted")
 
 
+# ---- starts that are cut short
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_state_that_cannot_be_written_stops_the_start(
+    kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    written: list[Runtime] = []
+
+    def fail_in_the_end(path: Path, runtime: Runtime) -> None:
+        written.append(runtime)
+        if len(written) == number:
+            raise RuntimeStateError("web1", str(path), "cannot be written: No space left on device")
+        write_runtime(path, runtime)
+
+    monkeypatch.setattr("hvkit.hypervisor.kvm.start.write_runtime", fail_in_the_end)
+    with pytest.raises(InstanceStartError, match="No space left on device"):
+        kvm.start_instance(make())
+    assert_nothing_left(kvm)
+
+
+def test_start_that_is_interrupted_leaves_nothing(
+    kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hvkit.hypervisor.kvm.start._bind_to_cpus", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        kvm.start_instance(make())
+    assert_nothing_left(kvm)
+
+
 # ---- programs that misbehave
 
 
@@ -302,7 +336,7 @@ def test_qemu_that_hangs_when_told_to_quit_is_killed(
 ) -> None:
     kvm.start_instance(make_simulated(hang_on="quit")())
     kvm.stop_instance("web1", force=True)
-    assert kvm.get_instance_info("web1").reason == "QEMU was killed: it did not answer"
+    assert kvm.get_instance_info("web1").reason == "QEMU was ended by a signal: it did not answer"
 
 
 def test_monitor_that_breaks_off_while_the_guest_is_asked(
