@@ -8,6 +8,7 @@ Below the run directory, all of it of mode 0700 and owned by us::
     instances/NAME/log            what QEMU said on its standard output and error
     sockets/KEY.c .w .s .a        control monitor, monitor for watchers, serial console, guest agent
     locks/NAME                    held while somebody works on the instance
+    cache/                        what QEMU programs can do (hvkit.hypervisor.kvm.probe)
 
 Sockets have a short directory and a short name, made of a hash of the instance's name, because the address of a unix
 socket has to fit into 108 bytes and an instance's name may be longer than that alone.

@@ -36,8 +36,9 @@ from hvkit.hypervisor import (
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.locks import is_locked
 from hvkit.hypervisor.kvm.network import has_interface
+from hvkit.hypervisor.kvm.probe import read_kvm_host
 from hvkit.qmp import QmpConnection
-from hvkit.qmp.schema import QueryCpusFast, QueryNamedBlockNodes, ShutdownEvent, SystemPowerdown, SystemReset
+from hvkit.qmp.schema import QueryCpusFast, QueryKvm, QueryNamedBlockNodes, ShutdownEvent, SystemPowerdown, SystemReset
 from hvkit.testing.toy_guest import FAREWELL, GREETING, write_disk
 
 pytestmark = pytest.mark.qemu
@@ -137,6 +138,19 @@ def test_guest_runs_and_obeys_its_power_button(
     assert not is_alive(pid)
     kvm.cleanup_instance("web1")
     assert kvm.list_instances() == []
+
+
+def test_guest_runs_under_kvm(
+    kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
+) -> None:
+    host = read_kvm_host()
+    if host.problem:
+        pytest.skip(f"KVM is NOT tested here: {host.problem}")
+    start_to_boot(kvm, make_toy(parameters={"kvm_flag": "enabled"}), wait_for_toy)
+    with kvm.monitor("web1") as monitor:
+        assert monitor.execute(QueryKvm()).enabled
+    kvm.stop_instance("web1", timeout=GUEST_S)
+    assert kvm.get_instance_info("web1").reason == "the guest shut down"
 
 
 def test_power_button_is_pressed_again_for_a_guest_that_boots(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
