@@ -346,6 +346,14 @@ def test_killed_instance_has_crashed_and_can_be_started_again(kvm: KvmHypervisor
     assert state_of(kvm) is InstanceState.RUNNING
 
 
+def test_qemu_that_somebody_terminated_has_shut_down(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    kvm.start_instance(make_toy())
+    os.kill(pid_of(kvm), signal.SIGTERM)
+    wait_until(lambda: state_of(kvm).is_over)
+    info = kvm.get_instance_info("web1")
+    assert (info.state, info.reason) == (InstanceState.SHUTDOWN, "QEMU ended in good order")
+
+
 def test_another_process_sees_that_it_crashed(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(), start_paused=True)
     os.kill(pid_of(kvm), signal.SIGKILL)
