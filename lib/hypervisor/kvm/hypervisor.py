@@ -375,12 +375,15 @@ class KvmHypervisor(BaseHypervisor):
 
     @contextlib.contextmanager
     def _connected(self, paths: InstancePaths) -> Iterator[QmpConnection]:
-        """Open a monitor of an instance whose process is there."""
+        """Open a monitor of an instance whose process is there, for a short while.
+
+        The watchers' monitor comes first: the control monitor is what `monitor` gives to callers.
+        """
         process = find_process(self._recall(paths), paths)
         if process is None:
             raise InstanceStateError(paths.name, self._look(paths).state.value, "it has no process")
         with process:
-            monitor = connect_monitor((paths.control_socket, paths.watch_socket), process, timeout_s=_LOOK_S)
+            monitor = connect_monitor((paths.watch_socket, paths.control_socket), process, timeout_s=_LOOK_S)
             with contextlib.closing(monitor):
                 yield monitor
 
