@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Run a QEMU program without a machine, to question it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from typing import IO, Final
+
+from hvkit.qmp.connection import QmpConnection
+from hvkit.qmp.errors import ConnectError
+from hvkit.qmp.program_cache import ProgramIdentity, read_identity
+
+#: How a program is run to be questioned: no machine, no devices, no configuration, its monitor on stdin and stdout.
+_QUESTIONED: Final = ("-S", "-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio")
+#: How much of what a program said is quoted, in bytes.
+_QUOTED_BYTES: Final = 2000
+#: How long a killed process is waited for, in seconds.
+_REAP_S: Final = 5.0
+
+
+def find_program(binary: str) -> ProgramIdentity:
+    """Return which file a program is.
+
+    Args:
+        binary: path of the program, or a name to look for in PATH.
+
+    Raises:
+        ConnectError: there is no such program, or it cannot be executed.
+    """
+    path = shutil.which(binary)
+    if path is None:
+        raise ConnectError(binary, _why_not_executable(binary))
+    identity = read_identity(os.path.abspath(path))
+    if identity is None:
+        raise ConnectError(binary, "it was removed just now")
+    return identity
+
+
+def _why_not_executable(binary: str) -> str:
+    if os.path.isdir(binary):
+        return "it is a directory"
+    return "it cannot be executed" if os.path.exists(binary) else "there is no such program"
+
+
+@contextlib.contextmanager
+def run_program(binary: str, said: IO[bytes]) -> Iterator[QmpConnection]:
+    """Run a program without a machine, its monitor on a socket of ours; kill it and its children at the end.
+
+    Args:
+        binary: path of the program.
+        said: file that gets what it writes to its standard error.
+
+    Returns:
+        A connection to its monitor; `connect` it next.
+
+    Raises:
+        OSError: it cannot be run.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen(
+            [binary, *_QUESTIONED],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=said,
+            start_new_session=True,
+        )
+        connection = QmpConnection.from_socket(ours)
+        try:
+            theirs.close()
+            yield connection
+        finally:
+            connection.close()
+            # The whole session: the program may be a script that runs QEMU.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_REAP_S)
+
+
+def read_last_words(said: IO[bytes]) -> str:
+    """Return the end of what a program wrote."""
+    size = said.seek(0, os.SEEK_END)
+    said.seek(max(size - _QUOTED_BYTES, 0))
+    return said.read(_QUOTED_BYTES).decode(errors="replace").strip()
