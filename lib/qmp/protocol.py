@@ -75,9 +75,10 @@ class Exchange:
         error: why there will be no reply; None while there may be one.
         is_ready: there is a reply, or an error in its place.
         is_given_up: nobody waits for it any more.
+        on_ready: called when it becomes ready, for those who cannot look; None for nobody.
     """
 
-    __slots__ = ("command", "error", "is_given_up", "is_ready", "reply", "request_id")
+    __slots__ = ("command", "error", "is_given_up", "is_ready", "on_ready", "reply", "request_id")
 
     def __init__(self, command: str, request_id: Any) -> None:
         self.command = command
@@ -86,17 +87,22 @@ class Exchange:
         self.error: QmpError | None = None
         self.is_ready = False
         self.is_given_up = False
+        self.on_ready: Callable[[], None] | None = None
 
     def succeed(self, reply: dict[str, Any]) -> None:
         """Note the reply; an error reply is one, too."""
         self.reply = reply
         self.is_ready = True
+        if self.on_ready is not None:
+            self.on_ready()
 
     def fail(self, error: QmpError) -> None:
         """Note why there will be no reply; of several reasons the first counts."""
         if not self.is_ready:
             self.error = error
             self.is_ready = True
+            if self.on_ready is not None:
+                self.on_ready()
 
     def raw_reply(self) -> dict[str, Any]:
         """Return the whole reply message, an error reply too.

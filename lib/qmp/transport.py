@@ -156,7 +156,7 @@ class Opening:
             OSError: it cannot be; EAGAIN where a unix socket's backlog is full.
         """
         family, target = self.targets()[0]
-        opened = self._socket(family)
+        opened = self.new_socket(family)
         try:
             opened.setblocking(False)
             opened.connect(target)
@@ -177,7 +177,7 @@ class Opening:
         """
         failure: OSError | None = None
         for family, target in self.targets():
-            opened = self._socket(family)
+            opened = self.new_socket(family)
             try:
                 # The kernel lets connect() wait this long: for a place in the backlog, for the end of the network.
                 _set_timeout(opened, socket.SO_SNDTIMEO, deadline.remaining_s())
@@ -192,7 +192,8 @@ class Opening:
                 return opened
         raise failure or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
 
-    def _socket(self, family: socket.AddressFamily) -> socket.socket:
+    def new_socket(self, family: socket.AddressFamily) -> socket.socket:
+        """Return a blocking socket to connect to one of the addresses."""
         opened = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         if self.is_tcp:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

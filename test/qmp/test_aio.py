@@ -1,0 +1,653 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The asyncio connection against a stub: the odd cases, cancellation above all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hvkit.errors import HypervisorError, ProgrammerError
+from hvkit.qmp import (
+    CommandNotFound,
+    CommandTimeout,
+    ConnectError,
+    ConnectionLost,
+    DataError,
+    DeviceNotFound,
+    EventTimeout,
+    GenericEvent,
+    ProtocolError,
+    QmpConnection,
+    QmpError,
+    QmpMessage,
+)
+from hvkit.qmp.aio import AsyncQmpConnection, AsyncSubscription
+from hvkit.qmp.schema import DeviceDeletedEvent, QueryStatus, ResumeEvent, ShutdownEvent, StatusInfo, StopEvent
+from hvkit.testing import CLOSE, SILENCE, CloseAfter, Delay, QmpStub, WaitFor
+from loops import descriptors, in_loop, requests_of
+
+STATUS = {"status": "running", "running": True, "singlestep": False}
+OK: dict[str, Any] = {"return": {}}
+STOPPED = {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 0}}
+RESUMED = {"event": "RESUME"}
+READY = b'{"QMP": {"version": {}}}\n{"return": {}, "id": 1}\n'
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "qmp.sock"
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """An event for a script to wait for; set at the end, so that a failing test does not hold the stub."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+# ---- its place
+
+
+def test_the_blocking_path_does_not_import_asyncio() -> None:
+    code = "import sys, hvkit.qmp; sys.exit('asyncio' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+def test_it_has_the_names_of_the_blocking_connection() -> None:
+    def public(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert public(QmpConnection) == public(AsyncQmpConnection)
+
+
+def test_constructing_needs_no_event_loop(path: Path) -> None:
+    connection = AsyncQmpConnection(path, timeout=1)
+    assert not connection.is_connected
+    assert repr(connection) == f"<AsyncQmpConnection '{path}' not connected>"
+    with QmpStub(path, [(None, {"return": STATUS})] * 2):
+        for _ in range(2):  # two event loops, one after the other
+
+            async def ask() -> StatusInfo:
+                async with connection:
+                    return await connection.execute(QueryStatus())
+
+            assert asyncio.run(ask()).running
+
+
+# ---- connecting
+
+
+@in_loop
+async def test_typed_and_untyped_commands(path: Path) -> None:
+    script = [
+        ({"execute": "query-status"}, {"return": STATUS}),
+        ({"execute": "query-status"}, {"return": STATUS}),
+        ({"execute": "eject", "arguments": {"id": "cd", "force": True}}, OK),
+    ]
+    with QmpStub(path, script):
+        async with AsyncQmpConnection(path) as connection:
+            assert connection.is_connected
+            assert connection.version >= (7, 2)
+            status = await connection.execute(QueryStatus())
+            assert status == StatusInfo(status="running", running=True, singlestep=False)
+            assert await connection.execute("query-status") == STATUS
+            assert await connection.execute("eject", {"id": "cd", "force": True}) == {}
+        assert not connection.is_connected
+
+
+@in_loop
+async def test_every_use_before_connect_is_the_callers_fault(path: Path) -> None:
+    connection = AsyncQmpConnection(path)
+    for use in (
+        lambda: connection.execute(QueryStatus()),
+        lambda: connection.exchange(QmpMessage({"execute": "stop"})),
+    ):
+        with pytest.raises(ProgrammerError, match=r"before connect\(\)"):
+            await use()
+    for look in (connection.subscribe, connection.take_events, lambda: connection.version):
+        with pytest.raises(ProgrammerError, match=r"before connect\(\)"):
+            look()
+    await connection.close()
+
+
+@in_loop
+async def test_connecting_twice_is_the_callers_fault_and_harmless(path: Path) -> None:
+    with QmpStub(path, [(None, {"return": STATUS})]):
+        async with AsyncQmpConnection(path) as connection:
+            with pytest.raises(ProgrammerError, match="a connection that is open"):
+                await connection.connect()
+            assert await connection.execute("query-status") == STATUS
+
+
+@in_loop
+async def test_the_same_object_connects_again(path: Path) -> None:
+    with QmpStub(path, [(None, {"return": 1}), (None, {"return": 2})]):
+        connection = AsyncQmpConnection(path)
+        for expected in (1, 2):
+            await connection.connect()
+            assert await connection.execute("query-status") == expected
+            await connection.close()
+            await connection.close()
+
+
+@in_loop
+async def test_what_keeps_us_from_connecting_is_named(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConnectError, match=r"qmp\.sock: there is no such socket"):
+        await AsyncQmpConnection(path).connect()
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(path))
+    with pytest.raises(ConnectError, match="nobody listens"):
+        await AsyncQmpConnection(path).connect()
+    with pytest.raises(ConnectError, match="too long"):
+        await AsyncQmpConnection(tmp_path / ("x" * 200)).connect()
+    with pytest.raises(ConnectError, match="the host is not known"):
+        await AsyncQmpConnection(("no-such-host.invalid", 4444)).connect()
+
+
+@pytest.mark.parametrize("greeting", [{"hello": 1}, b"220 mail.example ESMTP\r\n", {"return": {}}, b"\xff\x00\n"])
+@in_loop
+async def test_a_wrong_greeting_is_a_connect_error(path: Path, greeting: Any) -> None:
+    with QmpStub(path, greeting=greeting), pytest.raises(ConnectError) as caught:
+        await AsyncQmpConnection(path).connect()
+    assert "greeting" in caught.value.reason or "JSON" in caught.value.reason
+
+
+@in_loop
+async def test_no_greeting_is_a_connect_error_at_the_deadline(path: Path) -> None:
+    before = descriptors()
+    began = time.monotonic()
+    with QmpStub(path, greeting=None), pytest.raises(ConnectError, match=r"no greeting within 0\.2 s: busy"):
+        await AsyncQmpConnection(path).connect(timeout=0.2)
+    assert 0.15 < time.monotonic() - began < 2
+    assert descriptors() == before
+
+
+@in_loop
+async def test_a_full_backlog_costs_the_deadline_and_not_the_loop(path: Path) -> None:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.01)
+            ticks += 1
+
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+        ticking = asyncio.create_task(tick())
+        with pytest.raises(ConnectError, match=r"no place in the socket's backlog within 0\.3 s"):
+            await AsyncQmpConnection(path).connect(timeout=0.3)
+        ticking.cancel()
+        await asyncio.wait({ticking})
+    assert ticks > 5
+
+
+@in_loop
+async def test_a_place_in_a_backlog_that_becomes_free_is_taken(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+        connecting = asyncio.create_task(AsyncQmpConnection(path).connect(timeout=5))
+        await asyncio.sleep(0)
+        listener.accept()[0].close()
+        second, _ = await asyncio.to_thread(listener.accept)
+        second.close()
+        with pytest.raises(ConnectError, match="closed the connection"):
+            await connecting
+
+
+@pytest.mark.parametrize(
+    ("stub", "reason"),
+    [
+        ({"greeting": CLOSE}, "closed the connection"),
+        ({"capabilities_reply": {"error": {"class": "GenericError", "desc": "not you"}}}, "not you"),
+        ({"capabilities_reply": SILENCE}, "no answer to qmp_capabilities"),
+    ],
+)
+@in_loop
+async def test_what_goes_wrong_in_the_negotiation_is_named(path: Path, stub: dict[str, Any], reason: str) -> None:
+    with QmpStub(path, **stub), pytest.raises(ConnectError, match=reason):
+        await AsyncQmpConnection(path).connect(timeout=0.3)
+
+
+@pytest.mark.parametrize("reply", [{"return": {}}, {"return": []}])
+@in_loop
+async def test_old_servers_are_understood(path: Path, reply: dict[str, Any]) -> None:
+    script = [(None, {"return": STATUS}), (None, {"error": {"class": "DeviceNotFound", "desc": "x", "data": {}}})]
+    with QmpStub(path, script, greeting={"QMP": {"version": {}}}, capabilities_reply=reply, echo_ids=False):
+        async with AsyncQmpConnection(path) as connection:
+            assert (await connection.execute(QueryStatus())).running
+            with pytest.raises(DeviceNotFound):
+                await connection.execute("device_del", {"id": "x"})
+
+
+@in_loop
+async def test_a_peer_that_reads_whole_lines_is_understood() -> None:
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with theirs, theirs.makefile("rwb") as stream:
+            stream.write(b'{"QMP": {"version": {}}}\n')
+            stream.flush()
+            for number in (1, 2):
+                stream.readline()
+                stream.write(b'{"return": {"n": %d}, "id": %d}\n' % (number, number))
+                stream.flush()
+
+    serving = asyncio.create_task(asyncio.to_thread(serve))
+    connection = AsyncQmpConnection.from_socket(ours)
+    await connection.connect()
+    assert await connection.execute("ask") == {"n": 2}
+    await serving
+    await connection.close()
+
+
+@in_loop
+async def test_all_transports(path: Path) -> None:
+    name = f"hvkit-aio-{os.getpid()}"
+    abstract = socket.socket(socket.AF_UNIX)
+    abstract.bind(f"\0{name}")
+    abstract.listen(1)
+    tcp = socket.create_server(("127.0.0.1", 0))
+    port = tcp.getsockname()[1]
+    with QmpStub(abstract, [(None, {"return": STATUS})]), QmpStub(tcp, [(None, {"return": STATUS})]):
+        for address in (f"@{name}", ("127.0.0.1", port)):
+            async with AsyncQmpConnection(address) as connection:
+                assert (await connection.execute(QueryStatus())).running
+    with pytest.raises(ConnectError, match=f"127.0.0.1:{port}: nobody listens"):
+        await AsyncQmpConnection(("127.0.0.1", port)).connect()
+
+
+@in_loop
+async def test_a_socket_that_is_connected_already_will_do() -> None:
+    ours, theirs = socket.socketpair()
+    with QmpStub(theirs, [(None, {"return": STATUS})]):
+        connection = AsyncQmpConnection.from_socket(ours)
+        await connection.connect()
+        assert (await connection.execute(QueryStatus())).running
+        await connection.close()
+        with pytest.raises(ProgrammerError, match="connects once"):
+            await connection.connect()
+    ours, theirs = socket.socketpair()
+    await AsyncQmpConnection.from_socket(ours).close()
+    assert ours.fileno() == -1
+    theirs.close()
+
+
+@in_loop
+async def test_a_cancelled_connect_leaves_nothing_open(path: Path) -> None:
+    before = descriptors()
+    tcp = socket.create_server(("127.0.0.1", 0))
+    for address, greeting in ((path, None), (path, {"QMP": {}}), (tcp.getsockname(), None)):
+        listener = tcp if isinstance(address, tuple) else path
+        stub = QmpStub(listener, greeting=greeting, capabilities_reply=SILENCE, check_on_exit=False)
+        with stub:
+            connection = AsyncQmpConnection(address)
+            connecting = asyncio.create_task(connection.connect())
+            if greeting:
+                await requests_of(stub, 1)
+            else:
+                await asyncio.sleep(0.05)
+            with pytest.raises(ProgrammerError, match="connect"):
+                await connection.connect()
+            connecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await connecting
+            assert not connection.is_connected
+    tcp.close()
+    assert descriptors() == before
+
+
+@in_loop
+async def test_closing_ends_a_connect(path: Path) -> None:
+    with QmpStub(path, greeting=None):
+        connection = AsyncQmpConnection(path)
+        connecting = asyncio.create_task(connection.connect())
+        await asyncio.sleep(0.05)
+        await connection.close()
+        with pytest.raises(ConnectError, match="was closed"):
+            await connecting
+
+
+@in_loop
+async def test_closing_ends_a_connect_that_waits_for_the_backlog(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+        connection = AsyncQmpConnection(path)
+        connecting = asyncio.create_task(connection.connect())
+        await asyncio.sleep(0)
+        with pytest.raises(ProgrammerError, match="being connected"):
+            await connection.connect()
+        await connection.close()
+        listener.accept()[0].close()
+        with pytest.raises(ConnectError, match="was closed"):
+            await connecting
+        assert not connection.is_connected
+
+
+# ---- commands
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 64])
+@in_loop
+async def test_chunks_make_no_difference(path: Path, chunk_size: int) -> None:
+    script = [(None, [STOPPED, {"return": STATUS}, RESUMED]), (None, {"return": [1, 2]})]
+    with QmpStub(path, script, chunk_size=chunk_size):
+        async with AsyncQmpConnection(path) as connection:
+            assert (await connection.execute(QueryStatus())).running
+            assert await connection.execute("anything") == [1, 2]
+            assert connection.take_events() == [StopEvent(), ResumeEvent()]
+
+
+@in_loop
+async def test_raw_messages_and_errors(path: Path) -> None:
+    script = [
+        ({"execute": "query-status", "id": "mine"}, {"return": STATUS}),
+        ({"execute": "x"}, {"error": {"class": "CommandNotFound", "desc": "no"}}),
+        ({"execute": "x"}, {"error": {"class": "CommandNotFound", "desc": "has not been found"}}),
+    ]
+    with QmpStub(path, script):
+        async with AsyncQmpConnection(path) as connection:
+            named = await connection.exchange(QmpMessage({"execute": "query-status", "id": "mine"}))
+            assert named == {"return": STATUS, "id": "mine"}
+            unnamed = await connection.exchange(QmpMessage({"execute": "x"}))
+            assert unnamed == {"error": {"class": "CommandNotFound", "desc": "no"}}
+            with pytest.raises(CommandNotFound, match="has not been found"):
+                await connection.execute("x")
+
+
+@in_loop
+async def test_what_cannot_be_encoded_is_the_callers_fault_and_costs_nothing(path: Path) -> None:
+    with QmpStub(path, [(None, {"return": STATUS})]):
+        async with AsyncQmpConnection(path) as connection:
+            with pytest.raises(ProgrammerError):
+                await connection.execute("x", {"a": {1, 2}})
+            with pytest.raises(ProgrammerError, match="carries its arguments itself"):
+                await connection.execute(QueryStatus(), {"a": 1})  # type: ignore[call-overload]
+            assert (await connection.execute(QueryStatus())).running
+
+
+@pytest.mark.parametrize("garbage", [b"}{\r\n", b"\xff\xff\n", b"[]\n", b'{"QMP": {}}\n', b'{"id": 1}\n'])
+@in_loop
+async def test_garbage_is_of_both_families_and_the_connection_lives(path: Path, garbage: bytes) -> None:
+    with QmpStub(path, [(None, garbage), (None, {"return": STATUS})]):
+        async with AsyncQmpConnection(path) as connection:
+            with pytest.raises(HypervisorError) as caught:
+                await connection.execute(QueryStatus())
+            assert isinstance(caught.value, DataError | ProtocolError)
+            assert (await connection.execute(QueryStatus())).running
+
+
+@in_loop
+async def test_garbage_of_a_peer_without_ids_ends_the_connection(path: Path) -> None:
+    with QmpStub(path, [(None, b"}{\r\n")], echo_ids=False):
+        async with AsyncQmpConnection(path) as connection:
+            with pytest.raises(DataError):
+                await connection.execute(QueryStatus())
+            with pytest.raises(ConnectionLost, match="given up: not JSON"):
+                await connection.execute(QueryStatus())
+
+
+@pytest.mark.parametrize("echo_ids", [True, False])
+@in_loop
+async def test_after_a_timeout_the_late_reply_is_dropped(path: Path, echo_ids: bool, released: threading.Event) -> None:
+    script = [(None, [WaitFor(released), {"return": "late"}]), (None, {"return": "right"})]
+    with QmpStub(path, script, echo_ids=echo_ids):
+        async with AsyncQmpConnection(path) as connection:
+            with pytest.raises(CommandTimeout, match=r"slow: no reply within 0\.1 s") as caught:
+                await connection.execute("slow", timeout=0.1)
+            assert (caught.value.command, caught.value.timeout_s) == ("slow", 0.1)
+            released.set()
+            assert await connection.execute("next") == "right"
+
+
+@in_loop
+async def test_deadlines_come_from_the_call_the_connection_or_the_table(path: Path) -> None:
+    with QmpStub(path, [(None, SILENCE)] * 2, check_on_exit=False):
+        connection = AsyncQmpConnection(path, timeout=0.1, deadlines={"slow": 0.2})
+        await connection.connect()
+        for command, timeout_s in (("quick", 0.1), ("slow", 0.2)):
+            with pytest.raises(CommandTimeout) as caught:
+                await connection.execute(command)
+            assert caught.value.timeout_s == timeout_s
+        await connection.close()
+
+
+@in_loop
+async def test_a_babbling_peer_does_not_move_the_deadline() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(READY)
+    stop = threading.Event()
+
+    def babble() -> None:
+        try:
+            while not stop.is_set():
+                theirs.sendall(b'{"event": "STOP"}\n' * 100)
+        except OSError:
+            return
+
+    babbling = asyncio.create_task(asyncio.to_thread(babble))
+    connection = AsyncQmpConnection.from_socket(ours)
+    await connection.connect()
+    began = time.monotonic()
+    with pytest.raises(CommandTimeout):
+        await connection.execute("slow", timeout=0.2)
+    with connection.subscribe(StopEvent) as events, pytest.raises(EventTimeout):
+        await events.wait_for(lambda event: False, timeout=0.2)
+    connection.take_events()
+    assert time.monotonic() - began < 5
+    stop.set()
+    await connection.close()
+    await babbling
+    theirs.close()
+
+
+@in_loop
+async def test_a_peer_that_closes_in_mid_reply_names_the_command(path: Path) -> None:
+    script = [(None, [STOPPED, CloseAfter(12, {"return": STATUS})])]
+    with QmpStub(path, script):
+        async with AsyncQmpConnection(path) as connection:
+            with pytest.raises(ConnectionLost, match="fate unknown: query-status") as caught:
+                await connection.execute(QueryStatus())
+            assert caught.value.commands == ("query-status",)
+            assert connection.take_events() == [StopEvent()]
+            with pytest.raises(ConnectionLost):
+                connection.take_events()
+            with pytest.raises(ConnectionLost):
+                await connection.execute(QueryStatus())
+            with pytest.raises(ConnectionLost):
+                connection.subscribe()
+            assert not connection.is_connected
+
+
+@in_loop
+async def test_the_last_words_of_a_peer_that_left_are_heard() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(READY)
+    connection = AsyncQmpConnection.from_socket(ours)
+    await connection.connect()
+    theirs.sendall(b'{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}\n')
+    theirs.recv(4096)
+    theirs.close()
+    with pytest.raises(ConnectionLost, match=r"the peer is gone|closed the connection"):
+        await connection.execute("query-status")
+    assert connection.take_events() == [ShutdownEvent(guest=True, reason="guest-shutdown")]
+    await connection.close()
+
+
+@in_loop
+async def test_another_event_loop_is_the_callers_fault(path: Path) -> None:
+    with QmpStub(path, [(None, OK)], check_on_exit=False):
+        async with AsyncQmpConnection(path) as connection:
+            with pytest.raises(ProgrammerError, match="event loop"):
+                await asyncio.to_thread(lambda: asyncio.run(connection.execute("query-status")))
+
+
+# ---- events
+
+
+@in_loop
+async def test_a_subscription_gets_its_types_and_nothing_from_before(path: Path) -> None:
+    deleted = {"event": "DEVICE_DELETED", "data": {"device": "d1", "path": "/machine/peripheral/d1"}}
+    with QmpStub(path, [(None, [deleted, OK]), (None, [OK, STOPPED, deleted])]):
+        async with AsyncQmpConnection(path) as connection:
+            await connection.execute("one")
+            with connection.subscribe(DeviceDeletedEvent) as events:
+                await connection.execute("two")
+                event = await events.get(timeout=5)
+                assert (event.device, event.path) == ("d1", "/machine/peripheral/d1")
+                with pytest.raises(EventTimeout, match="DEVICE_DELETED"):
+                    await events.get(timeout=0.05)
+            assert [type(each) for each in connection.take_events()] == [DeviceDeletedEvent, StopEvent]
+
+
+@in_loop
+async def test_a_subscription_matches_and_waits_with_one_deadline(path: Path) -> None:
+    script = [(None, [OK, *({"event": "STOP"} if n % 2 else {"event": "NEWER", "data": {"n": n}} for n in range(6))])]
+    with QmpStub(path, script):
+        async with AsyncQmpConnection(path) as connection:
+            everything = connection.subscribe()
+            newer = connection.subscribe(GenericEvent, match=lambda event: event.data["n"] > 0)
+            await connection.execute("go")
+            assert (await newer.get(timeout=5)).data == {"n": 2}
+            stop = await everything.wait_for(lambda event: isinstance(event, StopEvent), timeout=5)
+            assert isinstance(stop, StopEvent)
+            began = time.monotonic()
+            with pytest.raises(EventTimeout):
+                await everything.wait_for(lambda event: False, timeout=0.2)
+            assert time.monotonic() - began < 1
+
+
+@in_loop
+async def test_an_event_that_has_come_needs_no_time(path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(READY)
+    connection = AsyncQmpConnection.from_socket(ours)
+    await connection.connect()
+    with connection.subscribe(StopEvent) as events:
+        theirs.sendall(b'{"event": "STOP"}\n')
+        assert await events.get(timeout=0) == StopEvent()
+        with pytest.raises(EventTimeout):
+            await events.get(timeout=0)
+    await connection.close()
+    theirs.close()
+
+
+@in_loop
+async def test_a_full_subscription_drops_the_oldest_and_counts(path: Path) -> None:
+    with QmpStub(path, [(None, [*({"event": "N", "data": {"n": n}} for n in range(5)), OK])]):
+        async with AsyncQmpConnection(path) as connection:
+            with connection.subscribe(GenericEvent, maxsize=2) as events:
+                await connection.execute("go")
+                assert events.dropped == 3
+                assert [(await events.get(timeout=1)).data["n"] for _ in range(2)] == [3, 4]
+
+
+@in_loop
+async def test_iterating_ends_with_the_connection(path: Path) -> None:
+    heard = []
+    with QmpStub(path, [(None, [OK, STOPPED, RESUMED, CLOSE])]):
+        async with AsyncQmpConnection(path) as connection:
+            events = connection.subscribe(StopEvent, ResumeEvent)
+            await connection.execute("go")
+            with pytest.raises(ConnectionLost, match="closed the connection"):  # noqa: PT012 - iterating raises
+                async for event in events:
+                    heard.append(event)
+    assert heard == [StopEvent(), ResumeEvent()]
+
+
+@in_loop
+async def test_an_event_that_does_not_fit_is_a_data_error_and_consumed(path: Path) -> None:
+    bad = {"event": "SHUTDOWN", "data": {"guest": "perhaps"}}
+    good = {"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-shutdown"}}
+    with QmpStub(path, [(None, [bad, good, OK])]):
+        async with AsyncQmpConnection(path) as connection:
+            events = connection.subscribe(ShutdownEvent)
+            await connection.execute("go")
+            with pytest.raises(DataError, match=r"SHUTDOWN\.guest: expected bool, got str"):
+                await events.get(timeout=1)
+            assert (await events.get(timeout=1)).guest
+
+
+@in_loop
+async def test_a_cancelled_wait_takes_no_event_away(path: Path) -> None:
+    with QmpStub(path, [(None, OK)]) as stub:
+        async with AsyncQmpConnection(path) as connection:
+            await connection.execute("go")
+            with connection.subscribe(StopEvent) as events:
+                waiting = asyncio.create_task(events.get())
+                await asyncio.sleep(0)
+                stub.send(STOPPED)
+                waiting.cancel()
+                await asyncio.wait({waiting})
+                assert await events.get(timeout=5) == StopEvent()
+
+
+@in_loop
+async def test_several_tasks_share_a_subscription(path: Path) -> None:
+    with QmpStub(path, [(None, OK)]) as stub:
+        async with AsyncQmpConnection(path) as connection:
+            await connection.execute("go")
+            events: AsyncSubscription[StopEvent] = connection.subscribe(StopEvent)
+            tasks = [asyncio.create_task(events.get(timeout=10)) for _ in range(5)]
+            await asyncio.sleep(0)
+            for _ in tasks:
+                stub.send(STOPPED)
+            assert await asyncio.gather(*tasks) == [StopEvent()] * 5
+
+
+# ---- size, and anything at all
+
+
+@in_loop
+async def test_a_large_reply_takes_linear_time(path: Path) -> None:
+    large = "x" * (64 * 1024 * 1024)
+    with QmpStub(path, [(None, {"return": large})]):
+        async with AsyncQmpConnection(path) as connection:
+            assert await connection.execute("large", timeout=60) == large
+
+
+@settings(max_examples=40)
+@given(pieces=st.lists(st.binary(max_size=40), max_size=6))
+def test_any_bytes_from_a_peer_are_survived(pieces: list[bytes]) -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        theirs.sendall(READY)
+        connection = AsyncQmpConnection.from_socket(ours)
+        await connection.connect()
+        theirs.sendall(b"".join(pieces))
+        theirs.close()
+        with pytest.raises(QmpError):
+            await connection.execute(QueryStatus(), timeout=5)
+        await connection.close()
+
+    asyncio.run(main())
+
+
+@in_loop
+async def test_a_transcript_is_kept(path: Path, tmp_path: Path) -> None:
+    with QmpStub(path, [(None, [Delay(0.01), OK])]):
+        async with AsyncQmpConnection(path, transcript=tmp_path / "log") as connection:
+            await connection.execute("set_password", {"protocol": "vnc", "password": "xyzzy"})
+    text = (tmp_path / "log").read_text()
+    assert "set_password" in text
+    assert "xyzzy" not in text
