@@ -10,6 +10,8 @@ The whole tree, so that a caller can choose what to catch::
     │   │   ├── ConnectionLost      it was usable and went away
     │   │   ├── CommandTimeout      a deadline passed; what became of the command is unknown
     │   │   ├── EventTimeout        no event that was waited for came in time
+    │   │   ├── JobError            a job failed
+    │   │   │   └── JobCancelled    it was cancelled
     │   │   ├── ProtocolError       the peer broke the protocol
     │   │   ├── DataError           what the peer sent does not fit; ALSO a ProgrammerError
     │   │   └── CommandError        QEMU said no

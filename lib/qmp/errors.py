@@ -154,6 +154,27 @@ class KvmMissingCapability(CommandError):
     """Raised when the command needs something that this host's KVM does not have."""
 
 
+class JobError(QmpError):
+    """Raised when a job failed, or is not there.
+
+    Attributes:
+        job_id: the job's id.
+        error: what went wrong, in QEMU's own words.
+    """
+
+    def __init__(self, job_id: str, error: str) -> None:
+        super().__init__(job_id, error)
+        self.job_id = job_id
+        self.error = error
+
+    def __str__(self) -> str:
+        return f"job {self.job_id}: {self.error}"
+
+
+class JobCancelled(JobError):
+    """Raised when a job was cancelled before it was done."""
+
+
 #: The error classes that QAPI tells apart; every other one is a plain `CommandError`.
 #: Source: QAPI module `error`, definition `QapiErrorClass`.
 COMMAND_ERRORS: dict[str, type[CommandError]] = {

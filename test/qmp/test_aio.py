@@ -62,7 +62,7 @@ def released() -> Iterator[threading.Event]:
 
 
 def test_the_blocking_path_does_not_import_asyncio() -> None:
-    code = "import sys, hvkit.qmp; sys.exit('asyncio' in sys.modules)"
+    code = "import sys, hvkit.qmp, hvkit.qmp.jobs; sys.exit('asyncio' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 

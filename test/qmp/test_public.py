@@ -27,6 +27,8 @@ ERRORS = [
     errors.ConnectionLost("/run/x.sock", "the peer closed the connection", ("stop", "quit")),
     errors.CommandTimeout("stop", 5.0),
     errors.EventTimeout(("STOP",), 5.0),
+    errors.JobError("backup", "No space left on device"),
+    errors.JobCancelled("backup", "Operation canceled"),
     errors.ProtocolError("the peer sent something"),
     errors.DataError("query-block[3].inserted", "expected object, got str"),
     errors.CommandError("stop", "GenericError", "no"),

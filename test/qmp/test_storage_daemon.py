@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The storage daemon of QEMU speaks the same protocol: exports and block jobs with the same connection."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from hvkit.qmp import CommandNotFound, QmpConnection
+from hvkit.qmp.jobs import Job, run_job
+from hvkit.qmp.schema import (
+    BlockdevAdd,
+    BlockdevBackup,
+    BlockdevMirror,
+    BlockdevOptionsFile,
+    BlockdevOptionsNull,
+    BlockExportAdd,
+    BlockExportDel,
+    BlockExportDeletedEvent,
+    BlockExportOptionsNbd,
+    NbdServerStart,
+    NbdServerStop,
+    QueryBlockExports,
+    QueryStatus,
+    UnixSocketAddress,
+    UnixSocketAddressWrapper,
+)
+
+pytestmark = pytest.mark.qemu
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[QmpConnection]:
+    program = shutil.which("qemu-storage-daemon")
+    if program is None:
+        unavailable("qemu-storage-daemon is not installed; as root: apt-get install qemu-system-common")
+    path = tmp_path / "qmp.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        process = subprocess.Popen(
+            [
+                program,
+                *("--chardev", f"socket,id=qmp,fd={listener.fileno()},server=on,wait=off"),
+                *("--monitor", "chardev=qmp"),
+            ],
+            pass_fds=[listener.fileno()],
+            stderr=subprocess.DEVNULL,  # it warns that a null device has no block size
+        )
+    try:
+        with QmpConnection(path) as connection:
+            yield connection
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_it_has_block_commands_and_no_machine(daemon: QmpConnection) -> None:
+    assert daemon.version >= (7, 2)
+    with pytest.raises(CommandNotFound):
+        daemon.execute(QueryStatus())
+
+
+def test_an_export_is_served_and_removed(daemon: QmpConnection, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"boot" + bytes(MIB - 4))
+    daemon.execute(BlockdevAdd(BlockdevOptionsFile(driver="file", node_name="disk", filename=str(disk))))
+    address = UnixSocketAddressWrapper(data=UnixSocketAddress(path=str(tmp_path / "nbd.sock")))
+    daemon.execute(NbdServerStart(addr=address))
+    daemon.execute(BlockExportAdd(BlockExportOptionsNbd(id="e", node_name="disk", name="disk", writable=True)))
+    (export,) = daemon.execute(QueryBlockExports())
+    assert (export.id, export.type, export.node_name) == ("e", "nbd", "disk")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(str(tmp_path / "nbd.sock"))
+        assert client.recv(16, socket.MSG_WAITALL) == b"NBDMAGICIHAVEOPT"
+    with daemon.subscribe(BlockExportDeletedEvent) as events:
+        daemon.execute(BlockExportDel(id="e"))
+        assert events.get(timeout=10).id == "e"
+    daemon.execute(NbdServerStop())
+    assert daemon.execute(QueryBlockExports()) == []
+
+
+def test_block_jobs(daemon: QmpConnection, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"data" * (MIB // 4))
+    target.write_bytes(bytes(MIB))
+    for path in (source, target):
+        daemon.execute(BlockdevAdd(BlockdevOptionsFile(driver="file", node_name=path.name, filename=str(path))))
+    done = run_job(daemon, BlockdevBackup(job_id="b", device="source", target="target", sync="full"), timeout=20)
+    assert done.fraction == 1
+    assert target.read_bytes() == source.read_bytes()
+    daemon.execute(BlockdevAdd(BlockdevOptionsNull(driver="null-co", node_name="null", size=MIB)))
+    with Job.start(daemon, BlockdevMirror(job_id="m", device="source", target="null", sync="full")) as job:
+        assert job.wait_for("ready", timeout=20).status == "ready"
+        job.complete()
+        job.wait(timeout=20)
