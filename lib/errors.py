@@ -7,15 +7,20 @@ The whole tree, so that a caller can choose what to catch::
     ├── HypervisorError             the world: QEMU, the kernel, the peer, the operator
     │   ├── QmpError                                                         hvkit.qmp.errors
     │   │   ├── ConnectError        the monitor never became usable
+    │   │   │   └── AgentNotResponding      no answer from the guest agent; nothing was sent
     │   │   ├── ConnectionLost      it was usable and went away
     │   │   ├── CommandTimeout      a deadline passed; what became of the command is unknown
+    │   │   │   └── AgentProgramTimeout     a program in the guest did not end in time
+    │   │   ├── AgentFreezeExpired  the guest's filesystems did not stay frozen
     │   │   ├── EventTimeout        no event that was waited for came in time
     │   │   ├── JobError            a job failed
     │   │   │   └── JobCancelled    it was cancelled
     │   │   ├── ProtocolError       the peer broke the protocol
     │   │   ├── DataError           what the peer sent does not fit; ALSO a ProgrammerError
     │   │   └── CommandError        QEMU said no
-    │   │       └── CommandNotFound, DeviceNotFound, DeviceNotActive, KvmMissingCapability
+    │   │       ├── DeviceNotFound, DeviceNotActive, KvmMissingCapability
+    │   │       └── CommandNotFound
+    │   │           └── AgentCommandDisabled  the guest agent has it, and will not
     │   ├── PluginError             no such hypervisor, or one that cannot be loaded  hvkit.hypervisor.errors
     │   ├── ParameterError          a parameter or a device that cannot be used
     │   ├── InstanceNotFound        no instance of that name here

@@ -89,10 +89,38 @@ _ENDLESS = (
     "pmemsave",
 )
 
-#: The commands that are not quick.
+#: Commands of the guest agent that work with the guest's disks, or start programs there.
+_AGENT_BLOCK = (
+    "guest-exec",
+    "guest-file-close",
+    "guest-file-flush",
+    "guest-file-open",
+    "guest-file-read",
+    "guest-file-seek",
+    "guest-file-write",
+    "guest-fsfreeze-thaw",
+    "guest-get-disks",
+    "guest-get-diskstats",
+    "guest-get-fsinfo",
+    "guest-set-memory-blocks",
+    "guest-set-time",
+    "guest-set-user-password",
+    "guest-set-vcpus",
+    "guest-ssh-add-authorized-keys",
+    "guest-ssh-get-authorized-keys",
+    "guest-ssh-remove-authorized-keys",
+)
+#: Commands of the guest agent that write out, or look through, whole filesystems.
+_AGENT_HEAVY = (
+    "guest-fsfreeze-freeze",
+    "guest-fsfreeze-freeze-list",
+    "guest-fstrim",
+)
+
+#: The commands that are not quick, those of the guest agent included.
 PACES: Final[dict[str, Pace]] = {
-    **dict.fromkeys(_BLOCK, BLOCK),
-    **dict.fromkeys(_HEAVY, HEAVY),
+    **dict.fromkeys(_BLOCK + _AGENT_BLOCK, BLOCK),
+    **dict.fromkeys(_HEAVY + _AGENT_HEAVY, HEAVY),
     **dict.fromkeys(_ENDLESS, ENDLESS),
 }
 

@@ -31,6 +31,14 @@ class ConnectError(QmpError):
         return f"{self.address}: {self.reason}"
 
 
+class AgentNotResponding(ConnectError):
+    """Raised when a guest agent does not answer; what was to be executed was not sent.
+
+    The guest has not booted or is stopped, no agent runs in it, or another client holds the agent's socket: from the
+    host these look the same. An agent that does answer, but refuses, raises `AgentCommandDisabled`.
+    """
+
+
 class ConnectionLost(QmpError):
     """Raised when an established connection ends while something was expected of it.
 
@@ -77,6 +85,39 @@ class CommandTimeout(QmpError):
                 f". The peer does not echo ids and owes {self.replies_owed} earlier replies: open the connection again"
             )
         return text
+
+
+class AgentProgramTimeout(CommandTimeout):
+    """Raised when a program in the guest did not end in time. It goes on running: the agent cannot end it.
+
+    Attributes:
+        pid: of the program in the guest; `guest-exec-status` tells of it once it has ended.
+    """
+
+    def __init__(self, command: str, timeout_s: float, pid: int) -> None:
+        super().__init__(command, timeout_s)
+        self.args = (command, timeout_s, pid)
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return f"{self.command}: process {self.pid} of the guest did not end within {self.timeout_s:g} s"
+
+
+class AgentFreezeExpired(QmpError):
+    """Raised when filesystems did not stay frozen for as long as they had to; they are not frozen any more.
+
+    Attributes:
+        limit_s: the limit that was set, in seconds.
+        reason: what thawed them.
+    """
+
+    def __init__(self, limit_s: float, reason: str) -> None:
+        super().__init__(limit_s, reason)
+        self.limit_s = limit_s
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the guest's filesystems did not stay frozen: {self.reason}"
 
 
 class EventTimeout(QmpError):
@@ -142,6 +183,13 @@ class CommandNotFound(CommandError):
     """Raised when this QEMU does not have the command, or has it disabled."""
 
 
+class AgentCommandDisabled(CommandNotFound):
+    """Raised when a guest agent has the command and will not execute it.
+
+    It was configured so, or the guest's filesystems are frozen, which disables most commands; the description says it.
+    """
+
+
 class DeviceNotFound(CommandError):
     """Raised when no device of that name exists."""
 
@@ -187,4 +235,7 @@ COMMAND_ERRORS: dict[str, type[CommandError]] = {
 
 def command_error(command: str, error_class: str, description: str) -> CommandError:
     """Build the error of the right class for an error reply."""
+    # Old agents gave it another error class; all of them say it with these words.
+    if command.startswith("guest-") and f"{command} has been disabled" in description:
+        return AgentCommandDisabled(command, error_class, description)
     return COMMAND_ERRORS.get(error_class, CommandError)(command, error_class, description)

@@ -8,6 +8,7 @@ not read keeps nobody but those who send.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import typing
 from collections.abc import Callable, Sequence
@@ -125,6 +126,7 @@ class Session(Conversation):
         deadline: Deadline,
         *,
         has_reply: bool = True,
+        grace_s: float = 0.0,
         fds: Sequence[int] = (),
     ) -> Exchange:
         """Send a command and wait until its exchange is over.
@@ -134,6 +136,7 @@ class Session(Conversation):
             start: opens the exchange in the protocol and returns it with its bytes.
             deadline: for all of it.
             has_reply: False to return once it is sent.
+            grace_s: how long, in seconds, a command without reply may be refused: its reply is there then.
             fds: descriptors that travel with the command.
 
         Raises:
@@ -160,9 +163,20 @@ class Session(Conversation):
         if has_reply:
             self._wait_for_reply(exchange, deadline)
         else:
+            self._wait_for_refusal(exchange, grace_s)
+        return exchange
+
+    def _wait_for_refusal(self, exchange: Exchange, grace_s: float) -> None:
+        """Wait a while for the error reply to a command that has no other."""
+        try:
+            if self._protocol.state is State.ENDED:
+                raise self._lost()
+            if grace_s:
+                with contextlib.suppress(ConnectionLost):  # what was asked for may well end the peer
+                    self._wait(exchange, Deadline(grace_s))
+        finally:
             with self._lock:
                 self._protocol.forget(exchange)
-        return exchange
 
     def _wait_for_reply(self, exchange: Exchange, deadline: Deadline) -> None:
         is_there = False
@@ -245,6 +259,10 @@ class Session(Conversation):
                     self.end("interrupted while receiving")
                 raise
 
+    def _read_what_came(self) -> None:
+        """Read all that is there, and wait for nothing."""
+        self._wait(_NEVER, Deadline(0))
+
     def _sleep(self, deadline: Deadline) -> bool:
         remaining_s = deadline.remaining_s()
         if remaining_s <= 0:
@@ -319,7 +337,7 @@ class Session(Conversation):
             ConnectionLost: the session ended and there are none.
         """
         try:
-            self._wait(_NEVER, Deadline(0))
+            self._read_what_came()
         except ConnectionLost:
             if not self._unclaimed:
                 raise

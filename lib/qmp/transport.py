@@ -23,6 +23,8 @@ Address: TypeAlias = str | os.PathLike[str] | tuple[str, int]
 
 #: More than this at once makes the allocator map and unmap memory for every read, which costs more than the read.
 _RECEIVE_BYTES: Final = 65536
+#: How long after its deadline a wait still takes what is there, in seconds.
+_OVERTIME_S: Final = 0.5
 #: How much later than its deadline an operation may end, in seconds: saves setting the timeout anew for each one.
 _SLACK_S: Final = 0.02
 
@@ -47,14 +49,15 @@ class Transport:
         """Return what has come, waiting for something if nothing has.
 
         Returns:
-            At least one byte; no bytes at the end of the stream; None when the deadline passed.
+            At least one byte; no bytes at the end of the stream; None when the deadline passed and nothing is there,
+            or passed a while ago: a peer that never stops talking keeps nobody for ever.
 
         Raises:
             OSError: the connection broke.
         """
         remaining_s = deadline.remaining_s()
         if remaining_s <= 0:
-            return self._receive_now()
+            return self._receive_now() if remaining_s > -_OVERTIME_S else None
         # False for NaN as well, which is what it is at first
         if not remaining_s <= self._receive_timeout_s <= remaining_s + _SLACK_S:
             _set_timeout(self._socket, socket.SO_RCVTIMEO, remaining_s)

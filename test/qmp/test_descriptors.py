@@ -10,7 +10,7 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import pytest
@@ -32,7 +32,7 @@ from hvkit.qmp.schema import (
 )
 from hvkit.testing import CLOSE, SILENCE, QmpStub
 
-OK: Final = {"return": {}}
+OK: Final[dict[str, Any]] = {"return": {}}
 TUNSETIFF: Final = 0x400454CA
 IFF_TAP_NO_PI_VNET_HDR: Final = 0x0002 | 0x1000 | 0x4000
 
@@ -223,7 +223,7 @@ def test_an_error_of_the_block_is_not_hidden_by_a_lost_connection(tmp_path: Path
 
 def test_a_descriptor_that_could_not_be_withdrawn_is_an_error(tmp_path: Path, unlinked: int) -> None:
     path = tmp_path / "qmp.sock"
-    with QmpStub(path, [(None, OK), (None, CLOSE)]), QmpConnection(path) as connection:
+    with QmpStub(path, [(None, OK), (None, CLOSE)]), QmpConnection(path) as connection:  # noqa: SIM117
         with pytest.raises(ConnectionLost, match="closefd"), passed(connection, unlinked):
             pass
 

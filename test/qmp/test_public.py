@@ -26,6 +26,9 @@ ERRORS = [
     errors.ConnectError("/run/x.sock", "there is no such socket"),
     errors.ConnectionLost("/run/x.sock", "the peer closed the connection", ("stop", "quit")),
     errors.CommandTimeout("stop", 5.0),
+    errors.AgentNotResponding("/run/agent.sock", "no answer"),
+    errors.AgentProgramTimeout("guest-exec", 5.0, 42),
+    errors.AgentFreezeExpired(5.0, "the limit passed"),
     errors.EventTimeout(("STOP",), 5.0),
     errors.JobError("backup", "No space left on device"),
     errors.JobCancelled("backup", "Operation canceled"),
@@ -33,6 +36,7 @@ ERRORS = [
     errors.DataError("query-block[3].inserted", "expected object, got str"),
     errors.CommandError("stop", "GenericError", "no"),
     errors.CommandNotFound("stop", "CommandNotFound", "no"),
+    errors.AgentCommandDisabled("guest-exec", "CommandNotFound", "no"),
     errors.DeviceNotFound("stop", "DeviceNotFound", "no"),
     errors.DeviceNotActive("stop", "DeviceNotActive", "no"),
     errors.KvmMissingCapability("stop", "KVMMissingCap", "no"),
@@ -77,13 +81,22 @@ def test_the_qapi_error_class_picks_the_class(error_class: str, kind: type[Any])
     assert error.error_class == error_class
 
 
+def test_a_command_that_an_agent_has_disabled_has_a_class_of_its_own() -> None:
+    text = "Command guest-exec has been disabled: the command is not allowed"
+    assert type(errors.command_error("guest-exec", "CommandNotFound", text)) is errors.AgentCommandDisabled
+    assert type(errors.command_error("guest-ping", "CommandNotFound", text)) is errors.CommandNotFound
+
+
 def test_the_classes_of_errors_are_those_of_qapi(pytestconfig: pytest.Config) -> None:
     facts = json.loads((pytestconfig.rootpath / "tools/qapi/qapi-facts.json").read_text())
     assert set(errors.COMMAND_ERRORS) | {"GenericError"} == set(facts["qmp"]["QapiErrorClass"]["values"])
 
 
 def test_paces_name_commands_that_exist() -> None:
-    assert set(deadlines.PACES) <= set(schema.commands())
+    assert set(deadlines.PACES) <= {*schema.commands(), *schema.agent_commands()}
+    assert deadlines.pace_of("guest-ping") is deadlines.QUICK
+    assert deadlines.pace_of("guest-exec") is deadlines.BLOCK
+    assert deadlines.pace_of("guest-fstrim") is deadlines.HEAVY
     assert deadlines.pace_of("query-status") is deadlines.QUICK
     assert deadlines.pace_of("blockdev-add") is deadlines.BLOCK
     assert deadlines.pace_of("dump-guest-memory") is deadlines.ENDLESS

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One life of a connection to a guest agent: one command at a time, and only where the order of replies is certain."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from hvkit.qmp import schema
+from hvkit.qmp.agent.protocol import SYNC_COMMAND, AgentProtocol
+from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.errors import AgentNotResponding, CommandTimeout, ConnectError, ConnectionLost, QmpError
+from hvkit.qmp.protocol import Exchange, Protocol
+from hvkit.qmp.session import Session
+from hvkit.qmp.transport import Transport
+
+#: After so long, in seconds, synchronizing is tried anew: the guest may have been reset with our question in its hands.
+_SYNC_ATTEMPT_S: Final = 2.0
+#: How long an agent may take to refuse a command that has no reply otherwise, in seconds.
+_REFUSAL_GRACE_S: Final = 0.3
+
+
+class AgentSession(Session):
+    """A conversation with a guest agent over a transport, which it owns."""
+
+    def __init__(self, transport: Transport, protocol: AgentProtocol) -> None:
+        super().__init__(transport, protocol)
+        self._agent = protocol
+        #: Held from before a command is sent until it is over.
+        self._turn = threading.Lock()
+
+    def negotiate(self, deadline: Deadline) -> None:
+        """Synchronize with the agent.
+
+        Raises:
+            AgentNotResponding: it does not answer; the session has ended.
+            ConnectError: the socket was closed, or is no agent's; the session has ended.
+        """
+        try:
+            self._synchronize(deadline)
+        except AgentNotResponding as error:
+            self.end(error.reason)
+            raise
+        except QmpError as error:
+            reason = error.reason if isinstance(error, ConnectionLost) else str(error)
+            self.end(reason)
+            raise ConnectError(self.address, reason) from error
+        except BaseException:
+            self.end("connecting was interrupted")
+            raise
+
+    def exchange(
+        self,
+        command: str,
+        start: Callable[[Protocol], tuple[Exchange, bytes]],
+        deadline: Deadline,
+        *,
+        has_reply: bool = True,
+        grace_s: float = 0.0,
+        fds: Sequence[int] = (),
+    ) -> Exchange:
+        """Do what a session does, when it is this command's turn and the agent is synchronized.
+
+        A command without reply is over when it was sent, and not refused at once.
+
+        Raises:
+            AgentNotResponding: the deadline passed before the command could be sent.
+            CommandTimeout: no reply in time.
+            ConnectionLost: the session had ended before.
+            CommandError: a command without reply was refused.
+            ProgrammerError: the command cannot be sent.
+        """
+        wait_s = min(max(deadline.remaining_s(), 0.0), threading.TIMEOUT_MAX)
+        if not self._turn.acquire(timeout=wait_s):
+            raise AgentNotResponding(self.address, f"busy with another command for {deadline.timeout_s:g} s")
+        try:
+            self._read_what_came()
+            if not self._agent.is_synchronized:
+                self._synchronize(deadline)
+            if has_reply and _is_answered(command):
+                return super().exchange(command, start, deadline, fds=fds)
+            exchange = super().exchange(command, start, deadline, has_reply=False, grace_s=_REFUSAL_GRACE_S, fds=fds)
+            if exchange.reply is not None:
+                exchange.result()
+            exchange.succeed({"return": {}})
+            return exchange
+        finally:
+            self._turn.release()
+
+    def doubt(self) -> None:
+        """Synchronize before the next command: the last reply was perhaps that to another one."""
+        with self._lock:
+            self._agent.doubt()
+
+    def _synchronize(self, deadline: Deadline) -> None:
+        """Have the agent's next reply be that to our next command; what it still had to say is dropped.
+
+        Raises:
+            AgentNotResponding: it does not answer.
+            ConnectionLost: the session ended.
+            ProtocolError: it sent a message without end; the session has ended.
+        """
+
+        def start(_: Protocol) -> tuple[Exchange, bytes]:
+            return self._agent.open_sync(int.from_bytes(os.urandom(4), "big") >> 1)
+
+        while True:
+            try:
+                exchange = super().exchange(SYNC_COMMAND, start, deadline.sooner(_SYNC_ATTEMPT_S))
+            except CommandTimeout as error:
+                if deadline.remaining_s() <= 0:
+                    raise AgentNotResponding(
+                        self.address,
+                        f"no answer within {deadline.timeout_s:g} s: the guest has not booted or is stopped, no agent "
+                        "runs in it, or another client holds the agent's socket",
+                    ) from error
+            else:
+                exchange.result()
+                return
+
+
+@functools.cache
+def _is_answered(command: str) -> bool:
+    """Whether the agent answers a command that succeeds; it does so to those that the schema does not know."""
+    return command not in schema.agent_commands() or bool(schema.command(command).has_reply)
