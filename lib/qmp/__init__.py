@@ -17,6 +17,7 @@ from hvkit.qmp.errors import (
     DeviceNotFound,
     EventTimeout,
     KvmMissingCapability,
+    NotInThisQemu,
     ProtocolError,
     QmpError,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "EventTimeout",
     "GenericEvent",
     "KvmMissingCapability",
+    "NotInThisQemu",
     "ProtocolError",
     "QemuVersion",
     "QmpConnection",

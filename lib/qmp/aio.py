@@ -248,10 +248,13 @@ class AsyncQmpConnection(Endpoint[AsyncSession]):
             DataError: the reply does not have the shape of its type; or what came while the command was in flight
                 is no JSON, and its fate is unknown.
             ProtocolError: something senseless came while the command was in flight; its fate is unknown.
+            NotInThisQemu: the peer lacks something that the command carries; only after `check_against`.
             ProgrammerError: there is no connection, or it is another event loop's, or the arguments cannot be sent.
         """
         session = self._open_session("execute()")
         name, plain, has_reply, reply_type = to_wire(command, arguments)
+        if self._command_check is not None:
+            self._command_check.check(name, plain)
         exchange = await session.exchange(
             lambda protocol: protocol.open_exchange(name, plain, out_of_band=out_of_band),
             self._deadline(name, timeout),

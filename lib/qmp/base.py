@@ -113,6 +113,11 @@ class Member:
         return attrs.Factory(dict) if self.is_free_form else self.default
 
     @property
+    def annotation(self) -> str:
+        """The member's type as its declaration spells it."""
+        return str(self._annotation)
+
+    @property
     def type(self) -> Any:
         """The member's type, with every name in it looked up."""
         return resolve(self._annotation, self._module)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import typing
 from collections import deque
 from collections.abc import Mapping
 from types import NoneType
@@ -94,6 +95,13 @@ class Conversation:
             log.warning("%s: %s took %.1f s", self.address, exchange.command, elapsed_s)
 
 
+class CommandCheck(typing.Protocol):
+    """Knows what a peer has; see `hvkit.qmp.introspection.Introspection`."""
+
+    def check(self, command: str, arguments: Mapping[str, Any] | None, /) -> None:
+        """Raise NotInThisQemu where the peer lacks something that a command carries."""
+
+
 C = TypeVar("C", bound=Conversation)
 
 
@@ -118,6 +126,7 @@ class Endpoint(Generic[C]):
         self._session: C | None = None
         self._given: socket.socket | None = None
         self._is_given = False
+        self._command_check: CommandCheck | None = None
 
     @classmethod
     def from_socket(cls, connected: socket.socket, **options: Any) -> Self:
@@ -153,6 +162,20 @@ class Endpoint(Generic[C]):
         greeting = self._open_session("version").greeting
         return greeting.version if greeting else QemuVersion(0, 0, 0)
 
+    def check_against(self, peer: CommandCheck | None) -> None:
+        """From now on, have `execute` refuse what the peer does not have, before anything is sent.
+
+        It holds until the connection ends: another one may lead to another QEMU.
+
+        Args:
+            peer: what the peer has, an `hvkit.qmp.introspection.Introspection`; None: send everything again.
+
+        Raises:
+            ProgrammerError: there is no connection.
+        """
+        self._open_session("check_against()")
+        self._command_check = peer
+
     def _open_session(self, what: str) -> C:
         session = self._session
         if session is None:
@@ -168,6 +191,7 @@ class Endpoint(Generic[C]):
         if self._session is not None and self._session.state is not State.ENDED:
             raise ProgrammerError(f"{self._name}: connect() on a connection that is open")
         self._session = None
+        self._command_check = None  # it was about the peer of before
         if timeout is None:
             timeout = QUICK.timeout_s if self._timeout is None else self._timeout
         return Deadline(timeout)

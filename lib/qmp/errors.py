@@ -5,7 +5,7 @@ The tree is drawn in `hvkit.errors`. Facts are attributes, and everything given 
 an error survives pickling and a trip through somebody's RPC.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hvkit.errors import HypervisorError, ProgrammerError
 
@@ -118,6 +118,25 @@ class AgentFreezeExpired(QmpError):
 
     def __str__(self) -> str:
         return f"the guest's filesystems did not stay frozen: {self.reason}"
+
+
+class NotInThisQemu(QmpError):
+    """Raised when a QEMU lacks what it is asked for; nothing was sent.
+
+    Attributes:
+        missing: what it lacks, by path (see `hvkit.qmp.introspection`), with a remark such as ``since 8.1``.
+        version: its version as text.
+    """
+
+    def __init__(self, missing: Mapping[str, str], version: str) -> None:
+        missing = dict(missing)
+        super().__init__(missing, version)
+        self.missing = missing
+        self.version = version
+
+    def __str__(self) -> str:
+        lacks = (f"{path} ({remark})" if remark else path for path, remark in self.missing.items())
+        return f"QEMU {self.version} does not have {', '.join(lacks)}"
 
 
 class EventTimeout(QmpError):

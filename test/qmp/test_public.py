@@ -18,6 +18,7 @@ PUBLIC = {
     *("QmpConnection", "QmpMessage", "QemuVersion", "Subscription"),
     *("Command", "Event", "GenericEvent", "NULL"),
     *("QmpError", "ConnectError", "ConnectionLost", "CommandTimeout", "EventTimeout", "ProtocolError", "DataError"),
+    "NotInThisQemu",
     *("CommandError", "CommandNotFound", "DeviceNotFound", "DeviceNotActive", "KvmMissingCapability"),
 }
 
@@ -26,6 +27,7 @@ ERRORS = [
     errors.ConnectError("/run/x.sock", "there is no such socket"),
     errors.ConnectionLost("/run/x.sock", "the peer closed the connection", ("stop", "quit")),
     errors.CommandTimeout("stop", 5.0),
+    errors.NotInThisQemu({"migrate/channels": "since 8.2"}, "7.2.0"),
     errors.AgentNotResponding("/run/agent.sock", "no answer"),
     errors.AgentProgramTimeout("guest-exec", 5.0, 42),
     errors.AgentFreezeExpired(5.0, "the limit passed"),

@@ -130,10 +130,13 @@ class AgentConnection(Endpoint[AgentSession]):
             ConnectionLost: the connection ended; the fate of the commands it names is unknown.
             DataError: the reply does not have the shape of its type, or is no JSON.
             ProtocolError: something senseless came in place of the reply; the fate of the command is unknown.
+            NotInThisQemu: the peer lacks something that the command carries; only after `check_against`.
             ProgrammerError: there is no connection, or the arguments cannot be sent.
         """
         session = self._session or self._open_session("execute()")
         name, plain, has_reply, reply_type = to_wire(command, arguments)
+        if self._command_check is not None:
+            self._command_check.check(name, plain)
         exchange = session.exchange(
             name,
             lambda protocol: protocol.open_exchange(name, plain),
