@@ -28,6 +28,7 @@ from hvkit.qmp import (
     DeviceNotFound,
     EventTimeout,
     GenericEvent,
+    NotInThisQemu,
     ProtocolError,
     QmpConnection,
     QmpError,
@@ -405,6 +406,24 @@ async def test_garbage_of_a_peer_without_ids_ends_the_connection(path: Path) -> 
                 await connection.execute(QueryStatus())
             with pytest.raises(ConnectionLost, match="given up: not JSON"):
                 await connection.execute(QueryStatus())
+
+
+class LacksStop:
+    """Stands for what is known of a peer."""
+
+    def check(self, command: str, arguments: Any, /) -> None:
+        if command == "stop":
+            raise NotInThisQemu({"stop": ""}, "7.2.0")
+
+
+@in_loop
+async def test_what_the_peer_lacks_is_not_sent(path: Path) -> None:
+    with QmpStub(path, [({"execute": "query-status"}, {"return": STATUS})]):
+        async with AsyncQmpConnection(path) as connection:
+            connection.check_against(LacksStop())
+            with pytest.raises(NotInThisQemu):
+                await connection.execute("stop")
+            assert (await connection.execute(QueryStatus())).running
 
 
 @pytest.mark.parametrize("echo_ids", [True, False])

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The programs in `examples/` do what they say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hvkit.qmp import QmpConnection
+from hvkit.qmp.schema import BlockdevAdd, BlockdevOptionsFile, BlockdevOptionsNull, QueryJobs, QueryNamedBlockNodes
+from hvkit.testing import QmpStub
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+MIB = 1024 * 1024
+
+
+def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def path(qemu_binary: str, tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "qmp.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        process = subprocess.Popen(
+            [
+                qemu_binary,
+                *("-S", "-M", "q35,accel=tcg", "-m", "32", "-nodefaults", "-no-user-config", "-display", "none"),
+                *("-chardev", f"socket,id=qmp,fd={listener.fileno()},server=on,wait=off", "-mon", "qmp,mode=control"),
+            ],
+            pass_fds=[listener.fileno()],
+        )
+    try:
+        yield path
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.qemu
+def test_a_backup_holds_what_the_disk_holds(path: Path, tmp_path: Path) -> None:
+    disk, target = tmp_path / "disk", tmp_path / "copy.qcow2"
+    disk.write_bytes(b"precious" * (MIB // 8))
+    with QmpConnection(path) as connection:
+        connection.execute(BlockdevAdd(BlockdevOptionsFile(driver="file", node_name="disk0", filename=str(disk))))
+    done = run("backup.py", path, "disk0", target)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "concluded 100%" in done.stdout
+    assert target.read_bytes()[:4] == b"QFI\xfb"
+    assert b"precious" in target.read_bytes()
+    with QmpConnection(path) as connection:
+        assert [node.node_name for node in connection.execute(QueryNamedBlockNodes())] == ["disk0"]
+        assert connection.execute(QueryJobs()) == []
+
+
+@pytest.mark.qemu
+def test_a_backup_that_cannot_be_made_leaves_nothing_behind(path: Path, tmp_path: Path) -> None:
+    with QmpConnection(path) as connection:
+        connection.execute(BlockdevAdd(BlockdevOptionsNull(driver="null-co", node_name="disk0", size=MIB)))
+    done = run("backup.py", path, "disk0", tmp_path / "no" / "copy.qcow2")
+    assert done.returncode == 1
+    assert "No such file or directory" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run("backup.py", path, "disk9", tmp_path / "copy.qcow2").stderr == "there is no node disk9\n"
+    with QmpConnection(path) as connection:
+        assert [node.node_name for node in connection.execute(QueryNamedBlockNodes())] == ["disk0"]
+        assert connection.execute(QueryJobs()) == []
+
+
+@pytest.mark.qemu
+def test_an_interrupted_backup_cancels_its_job(path: Path, tmp_path: Path) -> None:
+    with QmpConnection(path) as connection:
+        slow = BlockdevOptionsNull(driver="null-co", node_name="disk0", size=1024 * MIB, latency_ns=200_000_000)
+        connection.execute(BlockdevAdd(slow))
+    command = [sys.executable, str(EXAMPLES / "backup.py"), str(path), "disk0", str(tmp_path / "copy.qcow2")]
+    program = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert program.stdout is not None
+        assert program.stdout.read(20)  # the job runs
+        program.send_signal(signal.SIGINT)
+        _, complaint = program.communicate(timeout=30)
+    finally:
+        program.kill()
+        program.communicate()
+    assert complaint == b"backup.py: job backup: Operation canceled\n"
+    assert program.returncode == 1
+    with QmpConnection(path) as connection:
+        assert [node.node_name for node in connection.execute(QueryNamedBlockNodes())] == ["disk0"]
+        assert connection.execute(QueryJobs()) == []
+
+
+def test_a_watcher_shows_events_and_stands_absence(tmp_path: Path) -> None:
+    stop = {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 0}}
+    there, absent = tmp_path / "there.sock", tmp_path / "absent.sock"
+    with QmpStub(there) as stub:
+        command = [sys.executable, str(EXAMPLES / "event_watcher.py"), str(there), str(absent)]
+        watcher = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            assert watcher.stdout is not None
+            first = sorted(watcher.stdout.readline() for _ in range(2))
+            assert first[0] == f"{absent} ConnectError: {absent}: there is no such socket\n"
+            assert first[1] == f"{there} connected: QEMU 7.2.0\n"
+            stub.send(stop)
+            lines = iter(watcher.stdout.readline, "")
+            assert next(line for line in lines if line.startswith(str(there))) == (
+                f"{there} 1970-01-01T00:00:01.000+00:00 StopEvent()\n"
+            )
+            watcher.send_signal(signal.SIGINT)
+            assert watcher.communicate(timeout=10)[1] == ""
+            assert watcher.returncode == 0
+        finally:
+            watcher.kill()
+            watcher.communicate()
