@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvkit.errors import ProgrammerError
-from hvkit.qmp import CommandError, CommandTimeout, ConnectError, ConnectionLost, DataError, ProtocolError
+from hvkit.qmp import CommandError, CommandTimeout, ConnectError, ConnectionLost, DataError, ProtocolError, QmpError
 from hvkit.qmp.agent import (
     AgentCommandDisabled,
     AgentConnection,
@@ -398,6 +398,39 @@ def test_an_answer_is_the_commands_own_or_none(steps: list[str]) -> None:
         assert exchange.is_ready is (step not in ("give up", "late"))
 
 
+SCRAPS: Final = st.sampled_from(
+    [
+        b'{"return": ',
+        b'{"error": ',
+        b'{"event": "X"',
+        b'"id": 1',
+        b"{}",
+        b"[]",
+        b"1",
+        b", ",
+        b"}",
+        b"\n",
+        b"\xff",
+        b"[" * 2000,
+    ]
+)
+
+
+@given(st.lists(st.binary(max_size=9) | SCRAPS, max_size=20), st.booleans())
+def test_whatever_a_guest_says_is_a_reply_or_an_error(said: list[bytes], is_synchronized: bool) -> None:
+    seen: list[Any] = []
+    protocol = AgentProtocol(trace=lambda direction, message: seen.append(message))
+    exchange, _ = protocol.open_sync(1)
+    if is_synchronized:
+        protocol.receive_data(answer(1))
+        exchange, _ = protocol.open_exchange("guest-exec", {"path": "x", "env": ["a=b"]})
+    for data in said:
+        protocol.receive_data(data)
+    protocol.receive_eof(ConnectionLost("agent", "the peer closed the connection"))
+    with contextlib.suppress(QmpError):
+        exchange.result()
+
+
 # ---- errors
 
 
@@ -490,9 +523,11 @@ def test_what_is_no_base64_is_the_guests_fault(scripted: Scripted) -> None:
 
 
 def test_a_program_is_given_as_a_list(path: Path) -> None:
-    for wrong in ("ls -l", []):
-        with pytest.raises(ProgrammerError, match="list"):
-            AgentConnection(path).run(wrong)
+    agent = AgentConnection(path)
+    with pytest.raises(ProgrammerError, match="list"):
+        agent.run("ls -l")
+    with pytest.raises(ProgrammerError, match="list"):
+        agent.run([])
 
 
 # ---- files
@@ -628,6 +663,39 @@ def test_the_error_of_a_block_that_outlived_its_limit_counts(scripted: Scripted)
     with pytest.raises(ZeroDivisionError) as caught, agent.frozen(limit_s=0.1) as freeze:
         outlive(freeze, scripted.stub)
     assert "did not stay frozen" in caught.value.__notes__[0]
+
+
+def come_back_after_the_watchdog(scripted: Scripted, is_back: threading.Event) -> None:
+    scripted.stub.wait_for_requests(3)
+    for thread in threading.enumerate():
+        if thread.name == "hvkit freeze watchdog":
+            thread.join(10)
+    is_back.set()
+
+
+def test_a_watchdog_that_found_nobody_does_not_make_the_end_give_up(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hvkit.qmp.agent.freeze._THAW_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("hvkit.qmp.agent.freeze._THAW_ATTEMPT_S", 0.1)
+    is_back = threading.Event()
+
+    def answers(request: dict[str, Any]) -> Any:
+        if not is_back.is_set():
+            return SILENCE
+        return synced(request) if "sync" in request["execute"] else {"return": 1}
+
+    agent = scripted([SYNC, (FREEZE, {"return": 1}), *[(None, answers)] * 50], check_on_exit=False)
+    with pytest.raises(AgentFreezeExpired, match="limit"), agent.frozen(limit_s=0.1):
+        come_back_after_the_watchdog(scripted, is_back)
+    assert names_of(scripted.stub)[-1] == "fsfreeze-thaw"
+
+
+def test_a_guest_that_stays_silent_cannot_be_thawed(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvkit.qmp.agent.freeze._THAW_TIMEOUT_S", 0.5)
+    agent = scripted([SYNC, (FREEZE, {"return": 1}), *[(None, SILENCE)] * 50], check_on_exit=False)
+    with pytest.raises((CommandTimeout, AgentNotResponding)), agent.frozen():
+        pass
 
 
 def test_filesystems_that_somebody_else_thawed_were_not_frozen(scripted: Scripted) -> None:
