@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -394,14 +395,19 @@ BACKUP = BlockdevBackup(job_id="b", device="src", target="dst", sync="full")
 
 
 def test_the_end_that_comes_with_the_answer_about_its_middle(tmp_path: Path, kind: Any) -> None:
-    """The reply says that it runs; the event of its end, which is newer, was read together with the reply."""
+    """The reply says that it runs; the event of its end, which is newer, is read together with the reply."""
     path = tmp_path / "qmp.sock"
+
+    def running_and_concluded(request: dict[str, Any]) -> bytes:
+        messages = [{"return": [info("running")], "id": request["id"]}, change("concluded")]
+        return b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+
     script = [
         (None, [change("created"), change("running"), {"return": {}}]),
-        ({"execute": "query-jobs"}, [b"" , {"return": [info("running")]}, change("concluded")]),
+        ({"execute": "query-jobs"}, running_and_concluded),
         ({"execute": "query-jobs"}, {"return": [info("concluded", 8, 8)]}),
         ({"execute": "job-dismiss", "arguments": {"id": "b"}}, {"return": {}}),
-    ]  # fmt: skip
+    ]
     with QmpStub(path, script):
         qemu = kind(path)
         job = qemu.start(BACKUP)
