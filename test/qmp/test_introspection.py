@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
+import functools
 import gzip
 import json
+import operator
 import os
 import socket
 import subprocess
@@ -17,6 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp import (
@@ -27,6 +32,7 @@ from hvkit.qmp import (
     NotInThisQemu,
     QemuVersion,
     QmpConnection,
+    QmpError,
     introspection,
     schema,
 )
@@ -81,8 +87,8 @@ SMALL: Final[list[dict[str, Any]]] = [
 ]
 
 
-def recorded(version: str) -> Introspection:
-    reply = json.loads(gzip.decompress((RECORDINGS / f"{version}.json.gz").read_bytes()))
+def recorded(version: str, program: str = "") -> Introspection:
+    reply = json.loads(gzip.decompress((RECORDINGS / f"{version}{program}.json.gz").read_bytes()))
     major, minor = map(int, version.split("."))
     return Introspection(reply, QemuVersion(major, minor, 0))
 
@@ -179,6 +185,16 @@ def disagreements(peer: Introspection, version: str) -> list[str]:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_is_found_is_what_the_facts_say(version: str) -> None:
     assert disagreements(recorded(version), version) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_storage_daemon_has_a_part_of_it(version: str) -> None:
+    daemon, facts = recorded(version, "-qsd"), FACTS[version]
+    found = [path for path in paths(facts) if daemon.has(path)]
+    assert len(found) > 1000
+    assert not [path for path in found if expected(facts, path) is False]
+    assert daemon.has("block-export-add/type=vhost-user-blk/addr")
+    assert not daemon.has("device_add")
 
 
 def test_the_facts_would_be_found_wrong() -> None:
@@ -485,6 +501,57 @@ def test_types_that_are_made_of_themselves_end() -> None:
     assert not peer.has("stop->/x")
     assert not peer.has("stop/x/y")
     assert [each.path for each in peer.missing("stop", {"t": "c", "q": 1, "x": [[[]]]})] != []
+
+
+ENTITIES: Final = {entity["name"]: entity for entity in NEW._reply}
+#: The arguments of blockdev-add and of what it leads to, some of them.
+NEAR_BLOCKDEV_ADD: Final = sorted(
+    {
+        "blockdev-add",
+        *(
+            entity.name
+            for step in ("", "/driver", "/driver=qcow2/file", "/driver=raw/offset")
+            for mask in NEW._get(f"blockdev-add{step}").types
+            for entity in (NEW._entity(mask), *NEW._within(mask))
+        ),
+    }
+)
+JUNK: Final[Any] = [None, 5, "", "x", "driver", "str", [], {}, [{}], {"name": "x"}, *NEAR_BLOCKDEV_ADD]
+
+
+def places_in(data: Any) -> Iterator[tuple[str | int, ...]]:
+    """Yield the way to everything in plain data."""
+    items: Any = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        yield (key,)
+        yield from ((key, *inner) for inner in places_in(value))
+
+
+PLACES: Final = [(name, *place) for name in NEAR_BLOCKDEV_ADD for place in places_in(ENTITIES[name])]
+
+
+@given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(JUNK)), min_size=1, max_size=3))
+def test_no_damage_raises_anything_but_the_worlds_errors(damages: list[tuple[tuple[Any, ...], Any]]) -> None:
+    damaged = {
+        name: copy.deepcopy(entity) if name in NEAR_BLOCKDEV_ADD else entity for name, entity in ENTITIES.items()
+    }
+    for (*way, last), junk in damages:
+        with contextlib.suppress(LookupError, TypeError):  # an earlier damage took the place away
+            functools.reduce(operator.getitem, way, damaged)[last] = junk
+    try:
+        peer = Introspection(list(damaged.values()), QemuVersion(11, 1, 0))
+    except DataError:
+        return
+    command = BlockdevAdd(BlockdevOptionsQcow2(file=null_node(), backing=NULL, cache_size=1))
+    for ask in (
+        lambda: peer.has("blockdev-add/driver=qcow2/file/driver=nbd/server/type=unix/path"),
+        lambda: peer.members("blockdev-add/driver=qcow2"),
+        lambda: peer.values("blockdev-add/driver"),
+        lambda: peer.features("blockdev-add/driver=file"),
+        lambda: peer.missing(command),
+    ):
+        with contextlib.suppress(QmpError):
+            ask()
 
 
 # ---- connections
