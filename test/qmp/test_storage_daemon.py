@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -42,7 +43,7 @@ def daemon(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[Q
     program = shutil.which("qemu-storage-daemon")
     if program is None:
         unavailable("qemu-storage-daemon is not installed; as root: apt-get install qemu-system-common")
-    path = tmp_path / "qmp.sock"
+    path, started = tmp_path / "qmp.sock", tmp_path / "pid"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(1)
@@ -50,12 +51,17 @@ def daemon(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[Q
             [
                 program,
                 *("--chardev", f"socket,id=qmp,fd={listener.fileno()},server=on,wait=off"),
-                *("--monitor", "chardev=qmp"),
+                *("--monitor", "chardev=qmp", "--pidfile", str(started)),
             ],
             pass_fds=[listener.fileno()],
             stderr=subprocess.DEVNULL,  # it warns that a null device has no block size
         )
     try:
+        # 7.2 greets before it has started, and now and then leaves who answers that early without a reply for ever.
+        deadline_s = time.monotonic() + 10
+        while not started.exists() and process.poll() is None:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.005)
         with QmpConnection(path) as connection:
             yield connection
     finally:
