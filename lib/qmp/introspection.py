@@ -196,7 +196,7 @@ class Introspection:
     def values(self, path: str) -> tuple[str, ...]:
         """Return the values that an enumeration has, such as ``values("migrate/channels/channel-type")``.
 
-        None for a member that is no enumeration. Those of a union's tag are its branches.
+        There are none where a member is no enumeration. Those of a union's tag are its branches.
 
         Raises:
             NotInThisQemu: there is no such place.
