@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,3 +124,48 @@ def test_a_watcher_shows_events_and_stands_absence(tmp_path: Path) -> None:
         finally:
             watcher.kill()
             watcher.communicate()
+
+
+@pytest.mark.qemu
+def test_a_node_daemon_serves_several_clients_at_once(path: Path, tmp_path: Path) -> None:
+    address, gone = tmp_path / "node.sock", tmp_path / "gone.sock"
+    command = [sys.executable, str(EXAMPLES / "node_daemon.py"), str(address), f"vm={path}", f"gone={gone}"]
+    program = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    try:
+        with contextlib.ExitStack() as stack:
+            clients = []
+            for _ in range(5):
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                connect_within(client, address, 10)
+                clients.append(stack.enter_context(client.makefile("rw")))
+            for client_file in clients:
+                client_file.write("vm status\nvm cpus\nvm weather\nnobody status\ngone status\n" * 20)
+                client_file.flush()
+            for client_file in clients:
+                for _ in range(20):
+                    answers = [client_file.readline().rstrip("\n") for _ in range(5)]
+                    assert answers[:4] == ["prelaunch", "1", "error: no question weather", "error: no machine nobody"]
+                    assert answers[4] == f"error: {gone}: there is no such socket"
+        program.send_signal(signal.SIGINT)
+        assert program.wait(10) == 0
+        assert program.stderr is not None
+        assert program.stderr.read() == ""
+        assert not address.exists()
+    finally:
+        program.kill()
+        program.wait()
+        if program.stderr is not None:
+            program.stderr.close()
+
+
+def connect_within(client: socket.socket, address: Path, timeout_s: float) -> None:
+    """Connect to a program that is starting."""
+    end_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            client.connect(str(address))
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert time.monotonic() < end_s, "the program does not listen"
+            time.sleep(0.02)
+        else:
+            return
