@@ -623,3 +623,33 @@ def test_any_bytes_from_a_peer_are_survived(pieces: list[bytes]) -> None:
     with pytest.raises(QmpError):
         connection.execute(QueryStatus(), timeout=5)
     connection.close()
+
+
+def test_a_flood_of_events_nobody_takes_is_bounded() -> None:
+    """200,000 events: the newest 1,000 are kept for `take_events`, a subscription holds what it was told to."""
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b'{"QMP": {"version": {}}}\n{"return": {}, "id": 1}\n')
+    connection = QmpConnection.from_socket(ours)
+    connection.connect()
+
+    def flood(request_id: int) -> None:
+        events = b"".join(b'{"event": "N", "data": {"n": %d}}\r\n' % number for number in range(200_000))
+        theirs.sendall(events + b'{"return": {}, "id": %d}\n' % request_id)
+
+    with connection.subscribe(StopEvent) as none, connection.subscribe(GenericEvent, maxsize=10) as few:
+        flooding = threading.Thread(target=flood, args=(2,))
+        flooding.start()
+        connection.execute("query-status", timeout=60)
+        flooding.join()
+        assert few.dropped == 199_990
+        assert [few.get(timeout=1).data["n"] for _ in range(10)] == list(range(199_990, 200_000))
+        assert (none.dropped, none.is_ready) == (0, False)
+    flooding = threading.Thread(target=flood, args=(3,))
+    flooding.start()
+    connection.execute("query-status", timeout=60)
+    flooding.join()
+    kept = connection.take_events()
+    assert kept[0] == GenericEvent(name="N", data={"n": 199_000})
+    assert len(kept) == 1000
+    connection.close()
+    theirs.close()
