@@ -18,6 +18,8 @@ from hvkit.qmp.program_cache import ProgramIdentity, read_identity
 
 #: How a program is run to be questioned: no machine, no devices, no configuration, its monitor on stdin and stdout.
 _QUESTIONED: Final = ("-S", "-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio")
+#: What a program gets of our environment. The rest may hold secrets of the daemon.
+_ENVIRONMENT: Final = frozenset({"PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "QEMU_MODULE_DIR"})
 #: How much of what a program said is quoted, in bytes.
 _QUOTED_BYTES: Final = 2000
 #: How long a killed process is waited for, in seconds.
@@ -48,9 +50,16 @@ def _why_not_executable(binary: str) -> str:
     return "it cannot be executed" if os.path.exists(binary) else "there is no such program"
 
 
+def read_environment() -> dict[str, str]:
+    """Return what a QEMU program needs of our environment, and nothing else of it."""
+    return {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
+
+
 @contextlib.contextmanager
 def run_program(binary: str, said: IO[bytes]) -> Iterator[QmpConnection]:
     """Run a program without a machine, its monitor on a socket of ours; kill it and its children at the end.
+
+    It gets of our environment only what it needs.
 
     Args:
         binary: path of the program.
@@ -69,6 +78,7 @@ def run_program(binary: str, said: IO[bytes]) -> Iterator[QmpConnection]:
             stdin=theirs.fileno(),
             stdout=theirs.fileno(),
             stderr=said,
+            env=read_environment(),
             start_new_session=True,
         )
         connection = QmpConnection.from_socket(ours)

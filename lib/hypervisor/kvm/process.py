@@ -24,9 +24,7 @@ from typing import Final, Self
 import attrs
 
 from hvkit.errors import HypervisorError
-
-#: What QEMU gets of our environment. The rest may hold secrets of the daemon.
-_ENVIRONMENT: Final = frozenset({"PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "QEMU_MODULE_DIR"})
+from hvkit.qmp.program import read_environment
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _BACKLOG: Final = 16
@@ -59,8 +57,15 @@ class ProcessIdentity:
 
 
 def read_boot_id() -> str:
-    """Return the kernel's random id of this boot."""
-    return _BOOT_ID.read_text(encoding="ascii").strip()
+    """Return the kernel's random id of this boot.
+
+    Raises:
+        ProcessError: we have too many open files to find out.
+    """
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ProcessError(f"{_BOOT_ID}: {error.strerror}") from error
 
 
 @attrs.frozen
@@ -77,17 +82,24 @@ class _Stat:
 
 
 def _read_stat(pid: int) -> _Stat | None:
+    path = Path(f"/proc/{pid}/stat")
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        stat = path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
+    except OSError as error:
+        raise ProcessError(f"{path}: {error.strerror}") from error
     # The command's name is in brackets and may hold anything, brackets too: count from the last one.
     fields = stat[stat.rindex(")") + 2 :].split()
     return _Stat(state=fields[0], start_time=int(fields[19]))
 
 
 def read_identity(pid: int) -> ProcessIdentity | None:
-    """Return the identity of a process; None where there is none or it has ended."""
+    """Return the identity of a process; None where there is none or it has ended.
+
+    Raises:
+        ProcessError: we have too many open files to find out.
+    """
     stat = _read_stat(pid)
     return None if stat is None or stat.has_ended else ProcessIdentity(pid, stat.start_time, read_boot_id())
 
@@ -95,7 +107,7 @@ def read_identity(pid: int) -> ProcessIdentity | None:
 class Process:
     """A process that is held by a pidfd: what is done here is done to that process or to none.
 
-    Make one with `open_process`; close it, or use it as a context manager.
+    Make one with `open_process` or `spawn`; close it, or use it as a context manager.
     """
 
     def __init__(self, identity: ProcessIdentity, pidfd: int) -> None:
@@ -118,7 +130,11 @@ class Process:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it was stopped by a signal or a debugger: nothing of it runs, not even its monitor."""
+        """Whether it was stopped by a signal or a debugger: nothing of it runs, not even its monitor.
+
+        Raises:
+            ProcessError: we have too many open files to find out.
+        """
         stat = _read_stat(self.identity.pid)
         return stat is not None and stat.state in "Tt"
 
@@ -249,7 +265,7 @@ def describe_exit(identity: ProcessIdentity) -> str:
         return f"QEMU was ended by signal {-status}"
 
 
-def spawn(argv: Sequence[str], *, log_file: Path, pass_fds: Collection[int] = ()) -> ProcessIdentity:
+def spawn(argv: Sequence[str], *, log_file: Path, pass_fds: Collection[int] = ()) -> Process:
     """Start a program that outlives us.
 
     It is the leader of a session of its own; its umask is 077, its directory ``/``, its standard input ``/dev/null``.
@@ -261,10 +277,13 @@ def spawn(argv: Sequence[str], *, log_file: Path, pass_fds: Collection[int] = ()
         log_file: where its output and errors go.
         pass_fds: files it inherits, under the same numbers.
 
+    Returns:
+        The process, which may have ended already.
+
     Raises:
-        ProcessError: it could not be started, or the log file not be made. Nothing is left running.
+        ProcessError: it could not be started, or not be got hold of, or the log file not be made. Nothing is left
+            running.
     """
-    environment = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         log = os.open(log_file, flags, 0o600)
@@ -277,7 +296,7 @@ def spawn(argv: Sequence[str], *, log_file: Path, pass_fds: Collection[int] = ()
             stdout=log,
             stderr=log,
             cwd="/",
-            env=environment,
+            env=read_environment(),
             umask=0o077,
             pass_fds=tuple(pass_fds),
             start_new_session=True,
@@ -288,13 +307,29 @@ def spawn(argv: Sequence[str], *, log_file: Path, pass_fds: Collection[int] = ()
         os.close(log)
     # It is reaped by `children`; a Popen that thinks otherwise complains when it goes.
     popen.returncode = 0
+    try:
+        return _adopt(popen.pid)
+    except BaseException:
+        # Nobody has reaped it, so that the pid is still its own.
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(popen.pid, signal.SIGKILL)
+            os.waitpid(popen.pid, 0)
+        raise
+
+
+def _adopt(pid: int) -> Process:
+    """Get hold of a child of ours, and see to it that it is reaped."""
     # A child that ended at once is a zombie, which still has its start time, unless the kernel was told to reap it.
-    stat = _read_stat(popen.pid)
+    stat = _read_stat(pid)
     if stat is None:
-        raise ProcessError(f"{argv[0]} ended at once: {read_log_tail(log_file)}")
-    identity = ProcessIdentity(popen.pid, stat.start_time, read_boot_id())
+        raise ProcessError(f"process {pid} ended at once")
+    identity = ProcessIdentity(pid, stat.start_time, read_boot_id())
+    try:
+        process = Process(identity, os.pidfd_open(pid))
+    except OSError as error:
+        raise ProcessError(f"process {pid}: {error.strerror}") from error
     children.add(identity)
-    return identity
+    return process
 
 
 def listen(path: Path) -> socket.socket:

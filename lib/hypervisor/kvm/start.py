@@ -27,8 +27,8 @@ from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.process import (
     Process,
     ProcessError,
-    ProcessIdentity,
     describe_exit,
+    find_listener,
     listen,
     open_process,
     read_log_tail,
@@ -106,25 +106,22 @@ def bring_up(preparation: Preparation, paths: InstancePaths, *, start_paused: bo
 
     Raises:
         InstanceStartError: it did not come up; carries the end of what QEMU said.
-        ParameterError: the machine cannot be planned.
-        InstanceStateError: it did not come up, and its process cannot be ended. It is remembered.
+        InstanceStateError: it did not come up, and its process cannot be found or ended. It is remembered.
     """
-    process = None
+    launch = None
     try:
         launch = _launch(preparation, paths)
-        process = open_process(launch.identity)
-        if process is None:
-            raise ProcessError(describe_exit(launch.identity))
-        _let_run(launch, process, paths, start_paused=start_paused)
+        _let_run(launch, paths, start_paused=start_paused)
     except BaseException as error:
+        process = launch.process if launch is not None else None
         failure = _explain(error, process, preparation, paths)
         _unmake(process, paths)
         if failure is None:
             raise
         raise failure from error
     finally:
-        if process is not None:
-            process.close()
+        if launch is not None:
+            launch.process.close()
 
 
 @attrs.frozen
@@ -133,7 +130,7 @@ class _Launch:
 
     plan: MachinePlan
     runtime: Runtime
-    identity: ProcessIdentity
+    process: Process
 
 
 def _launch(preparation: Preparation, paths: InstancePaths) -> _Launch:
@@ -212,16 +209,16 @@ def _id(device: DeviceAdd) -> str:
     return device.id
 
 
-def _let_run(launch: _Launch, process: Process, paths: InstancePaths, *, start_paused: bool) -> None:
+def _let_run(launch: _Launch, paths: InstancePaths, *, start_paused: bool) -> None:
     """Check the machine that came up, configure it and let it run, each noted down before it is done."""
-    runtime = attrs.evolve(launch.runtime, process=process.identity)
+    runtime = attrs.evolve(launch.runtime, process=launch.process.identity)
     write_runtime(paths.runtime_file, runtime)
     with ExitStack() as stack:
         monitor = QmpConnection(paths.control_socket)
         stack.callback(monitor.close)
         monitor.connect(timeout=_GREETING_S)
         _check_identity(monitor, runtime.instance)
-        _bind_to_cpus(monitor, process, launch.plan.processors.affinity)
+        _bind_to_cpus(monitor, launch.process, launch.plan.processors.affinity)
         # From here on the guest may have run: whoever finds this must not take it for a start that can be undone.
         write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.RUNNING))
         if not start_paused:
@@ -266,10 +263,24 @@ def _explain(
 
 
 def _unmake(process: Process | None, paths: InstancePaths) -> None:
-    if process is not None and not process.end(_UNDO_SIGNALS):
-        raise InstanceStateError(
-            paths.name,
-            InstanceState.UNRESPONSIVE.value,
-            f"it did not come up, and process {process.identity.pid} cannot be ended: the kernel holds it",
-        )
+    """End what was started and remove all files; keep them where a process may be left that is found by them.
+
+    Args:
+        process: the QEMU; None where none was started, or nobody knows: who was interrupted may have started it.
+        paths: the instance's files.
+    """
+    try:
+        process = process or _find_started(paths)
+        if process is not None:
+            with process:
+                if not process.end(_UNDO_SIGNALS):
+                    raise ProcessError(f"process {process.identity.pid} cannot be ended: the kernel holds it")
+    except ProcessError as error:
+        problem = f"it did not come up, and what was started may be there: {error}"
+        raise InstanceStateError(paths.name, InstanceState.UNRESPONSIVE.value, problem) from error
     paths.remove()
+
+
+def _find_started(paths: InstancePaths) -> Process | None:
+    identity = find_listener(paths.control_socket, paths.pid_file)
+    return None if identity is None else open_process(identity)

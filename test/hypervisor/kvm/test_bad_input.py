@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from hvkit.hypervisor import (
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.network import has_interface
+from hvkit.hypervisor.kvm.process import ProcessError
 from hvkit.hypervisor.kvm.runtime import Runtime, write_runtime
 
 MakeInstance = Callable[..., Instance]
@@ -310,15 +312,45 @@ def test_state_that_cannot_be_written_stops_the_start(
     assert_nothing_left(kvm)
 
 
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [
+        *(("start.write_runtime", call) for call in (1, 2, 3)),
+        *((function, 1) for function in ("process.read_boot_id", "start.spawn", "start._launch", "start._let_run")),
+    ],
+)
 def test_start_that_is_interrupted_leaves_nothing(
-    kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch
+    kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch, function: str, call: int
 ) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    function = f"hvkit.hypervisor.kvm.{function}"
+    original = pkgutil.resolve_name(function)
+    calls = []
 
-    monkeypatch.setattr("hvkit.hypervisor.kvm.start._bind_to_cpus", interrupt)
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        calls.append(original(*arguments, **options))
+        if len(calls) == call:  # what it gave is lost, as when a signal comes at that moment
+            raise KeyboardInterrupt
+        return calls[-1]
+
+    monkeypatch.setattr(function, interrupted)
     with pytest.raises(KeyboardInterrupt):
         kvm.start_instance(make())
+    assert_nothing_left(kvm)
+
+
+def test_start_that_may_have_left_a_process_is_remembered(
+    kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_unsure(*_: object) -> None:
+        raise ProcessError("a program listens there that cannot be identified")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hvkit.hypervisor.kvm.start.spawn", be_unsure)
+        patch.setattr("hvkit.hypervisor.kvm.start.find_listener", be_unsure)
+        with pytest.raises(InstanceStateError, match="may be there"):
+            kvm.start_instance(make())
+    assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
+    kvm.cleanup_instance("web1")
     assert_nothing_left(kvm)
 
 

@@ -221,6 +221,18 @@ def test_what_is_no_program_is_named(path: str, problem: str) -> None:
     assert str(caught.value) == f"{path}: {problem}"
 
 
+def test_program_sees_of_our_environment_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
+    seen = tmp_path / "seen"
+    program = tmp_path / "qemu"
+    program.write_text(f"#!/bin/sh\nenv > {seen}\n")
+    program.chmod(0o755)
+    with pytest.raises(InstanceStartError):
+        probe_capabilities(str(program))
+    assert "PATH=" in seen.read_text()
+    assert "hunter2" not in seen.read_text()
+
+
 def test_a_file_that_the_kernel_does_not_run_is_named(tmp_path: Path) -> None:
     file = tmp_path / "qemu"
     file.write_bytes(b"\x7fELFnot really")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -46,9 +47,9 @@ class Spawner:
         self._started: list[ProcessIdentity] = []
 
     def __call__(self, *argv: str, pass_fds: tuple[int, ...] = ()) -> ProcessIdentity:
-        identity = spawn(argv, log_file=self.log_file, pass_fds=pass_fds)
-        self._started.append(identity)
-        return identity
+        with spawn(argv, log_file=self.log_file, pass_fds=pass_fds) as process:
+            self._started.append(process.identity)
+            return process.identity
 
     def finish(self, identity: ProcessIdentity) -> str:
         """Wait until a program has ended, and return what it wrote."""
@@ -120,6 +121,20 @@ def test_program_that_ends_at_once_has_an_identity_all_the_same(start: Spawner) 
     start.finish(identity)
     assert open_process(identity) is None
     assert describe_exit(identity) == "QEMU ended with exit code 1"
+
+
+def test_program_that_cannot_be_held_is_not_left_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def fail(pid: int) -> int:
+        tried.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    with pytest.raises(ProcessError, match="Too many open files"):
+        spawn(["/bin/sleep", "60"], log_file=tmp_path / "log")
+    with pytest.raises(ProcessLookupError):
+        os.kill(tried[0], 0)
 
 
 # ---- identity
@@ -220,13 +235,10 @@ def test_many_threads_may_start_and_wait(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         for _ in range(5):
-            identity = spawn(["/bin/sh", "-c", f"exit {number}"], log_file=tmp_path / f"log{number}")
-            process = open_process(identity)
-            if process is not None:
-                with process:
-                    process.wait(10)
-            if children.exit_status(identity) != number:
-                failures.append(identity)
+            with spawn(["/bin/sh", "-c", f"exit {number}"], log_file=tmp_path / f"log{number}") as process:
+                process.wait(10)
+            if children.exit_status(process.identity) != number:
+                failures.append(process.identity)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
