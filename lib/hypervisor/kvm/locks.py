@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """One hand at a time on each instance: between threads, and between processes.
 
-The lock is an flock(2) on a file that belongs to the instance; the kernel gives it up when its holder dies. Threads of
-one process queue up in front of it, so that only one of them has to look at the file again and again.
+The lock is on a file that belongs to the instance, and is held by the open file (F_OFD_SETLK of fcntl(2)): the kernel
+gives it up when its holder dies, and tells others of it without their taking it. Threads of one process queue up in
+front of it, so that only one of them has to look at the file again and again.
 """
 
 import contextlib
 import fcntl
 import os
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +20,12 @@ import attrs
 
 from hvkit.hypervisor.errors import InstanceBusy, RuntimeStateError
 
-#: How often a lock that another process holds is tried again, in seconds: flock(2) has no deadline of its own.
+#: How often a lock that another process holds is tried again, in seconds: the kernel waits without a deadline.
 _INTERVAL_S: Final = 0.02
+
+#: struct flock: type, whence, start, length (0: to the end), pid (0 for locks of open files). Source: fcntl(2).
+_FLOCK: Final = "@hhqqi4x"
+_ALL_OF_IT: Final = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 @attrs.define
@@ -62,7 +68,7 @@ def instance_lock(name: str, lock_file: Path, *, timeout_s: float) -> Iterator[N
 
 
 def is_locked(name: str, lock_file: Path) -> bool:
-    """Tell whether somebody, this process included, is working on the instance at this moment.
+    """Tell whether somebody, this process included, is working on the instance at this moment. Keeps nobody from it.
 
     Raises:
         RuntimeStateError: the lock file cannot be opened.
@@ -74,12 +80,10 @@ def is_locked(name: str, lock_file: Path) -> bool:
     except OSError as error:
         raise RuntimeStateError(name, str(lock_file), f"cannot be opened: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        (kind, *_) = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _ALL_OF_IT))
     finally:
         os.close(descriptor)
-    return False
+    return bool(kind != fcntl.F_UNLCK)
 
 
 @contextlib.contextmanager
@@ -104,10 +108,9 @@ def _acquire(name: str, lock_file: Path, deadline: float) -> int:
         except OSError as error:
             raise RuntimeStateError(name, str(lock_file), f"cannot be opened: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _ALL_OF_IT)
             if _is_current(descriptor, lock_file):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+                _write_holder(descriptor)
                 return descriptor
         except BlockingIOError:
             holder = _read_holder(descriptor)
@@ -128,6 +131,13 @@ def _is_current(descriptor: int, lock_file: Path) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(os.fstat(descriptor), there)
+
+
+def _write_holder(descriptor: int) -> None:
+    # For others to read in an error: the lock is held without it, also where the disk is full.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
 def _read_holder(descriptor: int) -> int | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -93,6 +94,32 @@ def test_other_process_is_named(lock_file: Path) -> None:
             pass
     assert caught.value.holder == holder.pid
     assert f"process {holder.pid} is working on it" in str(caught.value)
+
+
+def test_looking_keeps_nobody_from_the_lock(lock_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_file.touch()
+    close = os.close
+    taken = []
+
+    def take_before_closing(descriptor: int) -> None:
+        monkeypatch.undo()
+        with instance_lock("web1", lock_file, timeout_s=0):
+            taken.append(descriptor)
+        close(descriptor)
+
+    monkeypatch.setattr(os, "close", take_before_closing)
+    assert not is_locked("web1", lock_file)
+    assert taken, "the looker still had the file open"
+
+
+def test_lock_is_held_on_a_full_disk(lock_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with instance_lock("web1", lock_file, timeout_s=1):
+        assert is_locked("web1", lock_file)
+    assert not is_locked("web1", lock_file)
 
 
 def test_lock_of_a_process_that_died_is_free(lock_file: Path) -> None:
