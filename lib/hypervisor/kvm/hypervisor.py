@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar, Final
 
-import attrs
-
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import (
@@ -26,10 +24,10 @@ from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
-from hvkit.hypervisor.kvm.runtime import Phase, Runtime, read_runtime, write_runtime
+from hvkit.hypervisor.kvm.runtime import Runtime, read_runtime
 from hvkit.hypervisor.kvm.start import bring_up, prepare
 from hvkit.hypervisor.kvm.state import describe_damage, find_process, look
-from hvkit.hypervisor.kvm.stop import stop_process
+from hvkit.hypervisor.kvm.stop import stop_process, stop_remembered
 from hvkit.hypervisor.model import (
     Capability,
     Console,
@@ -122,14 +120,10 @@ class KvmHypervisor(BaseHypervisor):
             if process is None:
                 return
             with process:
-                if runtime is not None:
-                    if not runtime.has_acpi or runtime.phase is Phase.STARTING:
-                        guest_timeout_s = 0.0
-                    runtime = attrs.evolve(runtime, phase=Phase.STOPPING, process=process.identity)
-                    write_runtime(paths.runtime_file, runtime)
-                reason = stop_process(process, paths, guest_timeout_s=guest_timeout_s, press=not retry)
-            if runtime is not None:
-                write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.STOPPED, reason=reason))
+                if runtime is None:
+                    stop_process(process, paths, guest_timeout_s=guest_timeout_s, press=not retry)
+                else:
+                    stop_remembered(runtime, process, paths, guest_timeout_s=guest_timeout_s, press=not retry)
             paths.remove_traces()
 
     def reboot_instance(self, name: str) -> None:

@@ -6,6 +6,7 @@ not. The file is replaced as a whole, after its bytes are on the disk; whoever d
 one. It is read strictly, because nobody but hvkit writes it.
 """
 
+import contextlib
 import enum
 import json
 import os
@@ -35,7 +36,8 @@ class Phase(enum.Enum):
     Attributes:
         STARTING: it is being brought up. Where nobody holds its lock, whoever did that has died over it.
         RUNNING: it was brought up and is on its own.
-        STOPPING: it is being stopped, or was to be.
+        STOPPING: it is being stopped. Where nobody holds its lock, whoever did that has died over it, and it may well
+            go on.
         STOPPED: its process has ended and we saw to it.
     """
 
@@ -127,6 +129,8 @@ def write_runtime(path: Path, runtime: Runtime) -> None:
         os.replace(new, path)
         _sync_directory(path.parent)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
         raise RuntimeStateError(runtime.instance.name, str(path), f"cannot be written: {error.strerror}") from error
 
 

@@ -15,6 +15,7 @@ from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.process import (
     Process,
+    ProcessError,
     children,
     describe_exit,
     find_listener,
@@ -82,7 +83,7 @@ def look(runtime: Runtime, paths: InstancePaths, *, timeout_s: float, is_ours: b
         is_ours: whether the caller holds the instance's lock, so that nobody else can be working on it.
     """
     sight = _look_at_start(runtime, paths, is_ours) if runtime.phase is Phase.STARTING else None
-    sight = sight or _look_at_process(runtime, paths, timeout_s)
+    sight = sight or _look_at_process(runtime, paths, timeout_s, is_ours)
     instance = runtime.instance
     return InstanceInfo(
         name=instance.name,
@@ -102,15 +103,21 @@ def _look_at_start(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _Si
     return _Sight(InstanceState.PAUSED, "it is being started", pid)
 
 
-def _look_at_process(runtime: Runtime, paths: InstancePaths, timeout_s: float) -> _Sight:
+def _look_at_process(runtime: Runtime, paths: InstancePaths, timeout_s: float, is_ours: bool) -> _Sight:
     process = find_process(runtime, paths)
     if process is None:
-        return _without_process(runtime, paths)
+        return _without_process(runtime, paths, is_ours)
     with process:
         answer = _ask(paths, process, timeout_s)
         if process.wait(0):
-            return _without_process(runtime, paths)
-        return _with_process(answer, process)
+            return _without_process(runtime, paths, is_ours)
+        if answer is not None:
+            return _as_answered(answer, process)
+        return _without_answer(runtime, paths, process, is_ours)
+
+
+def _is_being_stopped(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> bool:
+    return runtime.phase is Phase.STOPPING and not is_ours and is_locked(paths.name, paths.lock_file)
 
 
 def describe_damage(paths: InstancePaths, damage: HypervisorError) -> InstanceInfo:
@@ -118,7 +125,10 @@ def describe_damage(paths: InstancePaths, damage: HypervisorError) -> InstanceIn
 
     It is over if nobody listens on its control monitor, which lasts exactly as long as its QEMU.
     """
-    is_there = is_listening(paths.control_socket)
+    try:
+        is_there = is_listening(paths.control_socket)
+    except ProcessError:  # it may be
+        is_there = True
     return InstanceInfo(
         name=paths.name,
         uuid=UUID(int=0),
@@ -171,22 +181,27 @@ def _ask(paths: InstancePaths, process: Process, timeout_s: float) -> _Answer | 
         monitor.close()
 
 
-def _with_process(answer: _Answer | None, process: Process) -> _Sight:
+def _as_answered(answer: _Answer, process: Process) -> _Sight:
+    by_running = InstanceState.RUNNING if answer.is_running else InstanceState.PAUSED
+    state, reason = STATES.get(answer.status, (by_running, f"QEMU says: {answer.status}"))
+    return _Sight(state, reason, process.identity.pid, answer.memory_mib)
+
+
+def _without_answer(runtime: Runtime, paths: InstancePaths, process: Process, is_ours: bool) -> _Sight:
     pid = process.identity.pid
-    if answer is not None:
-        by_running = InstanceState.RUNNING if answer.is_running else InstanceState.PAUSED
-        state, reason = STATES.get(answer.status, (by_running, f"QEMU says: {answer.status}"))
-        return _Sight(state, reason, pid, answer.memory_mib)
     if process.is_stopped:
         return _Sight(InstanceState.UNRESPONSIVE, "its process was stopped by a signal", pid)
+    if _is_being_stopped(runtime, paths, is_ours):
+        # Who stops it has a monitor for as long as that takes, and somebody else may well have the other.
+        return _Sight(InstanceState.RUNNING, "it is being stopped, and its monitors are taken", pid)
     return _Sight(InstanceState.UNRESPONSIVE, "its process is there, and no monitor answers", pid)
 
 
-def _without_process(runtime: Runtime, paths: InstancePaths) -> _Sight:
+def _without_process(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _Sight:
     """Tell a good end from a bad one: QEMU removes its pid file when it ends in good order, not when it is killed."""
     if runtime.phase is Phase.STOPPED:
         return _Sight(InstanceState.SHUTDOWN, runtime.reason)
-    if runtime.phase is Phase.STOPPING:
+    if _is_being_stopped(runtime, paths, is_ours):
         return _Sight(InstanceState.SHUTDOWN, "it ended while it was being stopped")
     process = runtime.process
     if process is not None and process.boot_id != read_boot_id():

@@ -6,10 +6,13 @@ import logging
 import signal
 from typing import Final
 
-from hvkit.hypervisor.errors import InstanceStateError
+import attrs
+
+from hvkit.hypervisor.errors import InstanceStateError, RuntimeStateError
 from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.process import Process
+from hvkit.hypervisor.kvm.runtime import Phase, Runtime, write_runtime
 from hvkit.hypervisor.model import InstanceState
 from hvkit.qmp import ConnectionLost, EventTimeout, QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
@@ -19,13 +22,52 @@ _log = logging.getLogger(__name__)
 
 #: How often the button is pressed, in seconds: a guest that boots misses it.
 _PRESS_AGAIN_S: Final = 3.0
-#: Seconds that a monitor has to answer when there is no guest to wait for.
+#: Seconds that a monitor has to answer when there is no guest to wait for, and a stopped process to go on.
 _ANSWER_S: Final = 2.0
+#: How often a stopped process is looked at, in seconds.
+_LOOK_AGAIN_S: Final = 0.1
 #: Seconds that QEMU has to write out its disks and end after it was told to.
 _QUIT_S: Final = 30.0
 #: What is left when nothing else helps, with the seconds it has.
 _TERMINATE: Final = (signal.SIGTERM, 3.0)
 _KILL: Final = (signal.SIGKILL, 10.0)
+
+
+def stop_remembered(
+    runtime: Runtime, process: Process, paths: InstancePaths, *, guest_timeout_s: float, press: bool
+) -> None:
+    """End the QEMU of an instance, as `stop_process` does, and remember how that went.
+
+    What cannot be written, because a disk is full, does not keep a QEMU running: then its end is told later by what
+    it left behind.
+
+    Args:
+        runtime: what is remembered of the instance, whose lock the caller holds.
+        process: the QEMU.
+        paths: the instance's files.
+        guest_timeout_s: seconds that the guest has to shut down, if it has a power button and ever ran.
+        press: whether to press that button, and not only to wait for the guest.
+
+    Raises:
+        InstanceStateError: not even SIGKILL ended it.
+    """
+    if not runtime.has_acpi or runtime.phase is Phase.STARTING:
+        guest_timeout_s = 0.0
+    runtime = attrs.evolve(runtime, process=process.identity)
+    _note(paths, attrs.evolve(runtime, phase=Phase.STOPPING))
+    try:
+        reason = stop_process(process, paths, guest_timeout_s=guest_timeout_s, press=press)
+    except BaseException:
+        _note(paths, runtime)
+        raise
+    _note(paths, attrs.evolve(runtime, phase=Phase.STOPPED, reason=reason))
+
+
+def _note(paths: InstancePaths, runtime: Runtime) -> None:
+    try:
+        write_runtime(paths.runtime_file, runtime)
+    except RuntimeStateError as error:
+        _log.warning("%s", error)
 
 
 def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: float, press: bool = True) -> str:
@@ -62,7 +104,7 @@ def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: flo
 
 def _stop_by_monitor(process: Process, paths: InstancePaths, guest_timeout_s: float, press: bool) -> str:
     """Let the guest shut down and tell QEMU to quit; say how that went, or nothing where no monitor took part."""
-    if guest_timeout_s <= 0 and process.is_stopped:
+    if _stands_still(process, min(guest_timeout_s, _ANSWER_S)):
         return ""
     deadline = Deadline(guest_timeout_s)
     # If a monitor breaks off, the button may have been pressed: the second time we only wait.
@@ -77,6 +119,17 @@ def _stop_by_monitor(process: Process, paths: InstancePaths, guest_timeout_s: fl
             _log.info("%s: %s", paths.name, error)
             break
     return ""
+
+
+def _stands_still(process: Process, timeout_s: float) -> bool:
+    """Tell whether a signal has stopped a process, and it does not go on in time."""
+    deadline = Deadline(timeout_s)
+    while process.is_stopped:
+        remaining_s = deadline.remaining_s()
+        if remaining_s <= 0:
+            return True
+        process.wait(min(_LOOK_AGAIN_S, remaining_s))
+    return False
 
 
 def _talk(process: Process, paths: InstancePaths, deadline: Deadline, press: bool) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pkgutil
@@ -352,6 +353,53 @@ def test_start_that_may_have_left_a_process_is_remembered(
     assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
     kvm.cleanup_instance("web1")
     assert_nothing_left(kvm)
+
+
+# ---- stops that are cut short
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_instance_can_be_stopped_when_nothing_can_be_written(
+    kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    kvm.start_instance(make())
+    pid = kvm.get_instance_info("web1").pid
+
+    def be_full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        for function in ("fsync", "pwrite"):
+            patch.setattr(os, function, be_full)
+        kvm.stop_instance("web1", force=force, timeout=5)
+    assert not Path(f"/proc/{pid}").exists()
+    assert kvm.get_instance_info("web1").state is InstanceState.SHUTDOWN
+    assert [path.name for path in runtime_file(kvm).parent.iterdir() if path.name != "log"] == ["runtime.json"]
+
+
+def test_crash_after_an_interrupted_stop_is_a_crash(
+    kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    kvm.start_instance(make())
+    with monkeypatch.context() as patch:
+        patch.setattr("hvkit.hypervisor.kvm.stop._talk", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            kvm.stop_instance("web1", timeout=60)
+    info = kvm.get_instance_info("web1")
+    assert info.state is InstanceState.RUNNING
+    assert info.pid is not None
+    os.kill(info.pid, signal.SIGKILL)
+    wait_for_end(kvm, "web1")
+    assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
+
+
+def test_crash_after_a_stop_that_somebody_died_over_is_a_crash(kvm: KvmHypervisor, crashed: Instance) -> None:
+    sound = runtime_file(kvm).read_text()
+    runtime_file(kvm).write_text(sound.replace('"phase": "running"', '"phase": "stopping"'))
+    assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
 
 
 # ---- programs that misbehave

@@ -400,6 +400,42 @@ def test_silent_instance_can_be_stopped(
     assert not is_alive(frozen.pid)
 
 
+def test_stopped_process_is_not_waited_for_as_long_as_a_guest(kvm: KvmHypervisor, frozen: InstanceInfo) -> None:
+    began = time.monotonic()
+    kvm.stop_instance("web1")
+    assert time.monotonic() - began < 15
+    assert kvm.get_instance_info("web1").reason == "QEMU was ended by a signal: it did not answer"
+
+
+def test_process_that_goes_on_in_time_is_asked(
+    kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
+) -> None:
+    start_to_boot(kvm, make_toy(), wait_for_toy)
+    pid = pid_of(kvm)
+    os.kill(pid, signal.SIGSTOP)
+    alarm = threading.Timer(0.5, os.kill, (pid, signal.SIGCONT))
+    alarm.start()
+    kvm.stop_instance("web1", timeout=GUEST_S)
+    alarm.join()
+    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+
+
+def test_instance_that_is_being_stopped_while_its_control_monitor_is_taken_is_running(
+    kvm: KvmHypervisor, make_toy: MakeInstance
+) -> None:
+    kvm.start_instance(make_toy(disks=()))
+    stopper = threading.Thread(target=lambda: kvm.stop_instance("web1", timeout=6))
+    infos = [kvm.get_instance_info("web1")]
+    with kvm.monitor("web1"):
+        stopper.start()
+        while not infos[-1].reason:
+            infos.append(kvm.get_instance_info("web1"))
+        stopper.join()
+    assert infos[-1].state is InstanceState.RUNNING
+    assert infos[-1].reason == "it is being stopped, and its monitors are taken"
+    assert state_of(kvm) is InstanceState.SHUTDOWN
+
+
 def test_instance_whose_control_monitor_is_taken_is_running_and_can_be_stopped(
     kvm: KvmHypervisor, make_toy: MakeInstance
 ) -> None:
