@@ -158,6 +158,15 @@ class _Unbuilt:
 
 
 _UNBUILT: Final = _Unbuilt()
+
+
+def _build_and_init(self: Struct, **members: Any) -> None:
+    """Stand where attrs will put the function that sets a class's members."""
+    cls: Any = type(self)
+    _build(cls)
+    cls.__attrs_init__(self, **members)
+
+
 S = TypeVar("S", bound="Struct")
 
 
@@ -174,16 +183,15 @@ class Struct:
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         cls.__attrs_attrs__ = _UNBUILT
+        cls.__attrs_init__ = _build_and_init  # type: ignore[attr-defined]  # attrs' name for it
 
     if not TYPE_CHECKING:  # checkers synthesize the constructor from the members
 
         def __init__(self, /, **members):
-            cls = type(self)
-            cls.__attrs_attrs__  # noqa: B018 - reading it has the class built
             try:
-                cls.__attrs_init__(self, **members)
+                self.__attrs_init__(**members)
             except TypeError:
-                raise _wrong_members(cls, members) from None
+                raise _wrong_members(type(self), members) from None
 
     @property
     def unknown(self) -> Mapping[str, Any]:
@@ -332,12 +340,15 @@ class Command(Struct, Generic[R]):
     if not TYPE_CHECKING:
 
         def __init__(self, /, *positional, **members):
-            cls = type(self)
             if positional:
+                cls = type(self)
                 if len(positional) > 1 or not cls.whole_argument or cls.whole_argument in members:
                     raise ProgrammerError(f"{cls.__name__} takes its members as keywords")
                 members[cls.whole_argument] = positional[0]
-            super().__init__(**members)
+            try:  # as Struct does: a call less for every command
+                self.__attrs_init__(**members)
+            except TypeError:
+                raise _wrong_members(type(self), members) from None
 
 
 class Event(Struct):

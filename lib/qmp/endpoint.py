@@ -238,7 +238,8 @@ def to_wire(command: Command[Any] | str, arguments: Mapping[str, Any] | None) ->
         return command, unstructure(arguments) if arguments else None, True, Any
     if arguments is not None:
         raise ProgrammerError(f"{command.wire_name}: a typed command carries its arguments itself")
-    return command.wire_name, unstructure(command), command.has_reply, command.reply_type
+    plain = unstructure(command) if command.__dict__ else None
+    return command.wire_name, plain, command.has_reply, command.reply_type
 
 
 def from_wire(exchange: Exchange, reply_type: Any) -> Any:

@@ -27,6 +27,8 @@ def _find_logger() -> logging.Logger | None:
 
 def is_debugging() -> bool:
     """Whether somebody wants to see every message."""
+    if _logger is None and "logging" not in sys.modules:
+        return False
     logger = _logger or _find_logger()
     return logger is not None and logger.isEnabledFor(_DEBUG)
 

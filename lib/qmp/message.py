@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Event, GenericEvent, redact
 from hvkit.qmp.converter import structure
 from hvkit.qmp.errors import DataError, ProtocolError
+
+#: orjson's reader, where the extra `fast` is installed; None to do without it. What it refuses the standard library
+#: reads or refuses. Integers beyond 64 bits, which QAPI does not have, are floats to it.
+fast_loads: Callable[[bytes], Any] | None
+try:
+    from orjson import loads as fast_loads
+except ImportError:
+    fast_loads = None
 
 
 def _refuse_constant(text: str) -> NoReturn:
@@ -44,6 +52,20 @@ def decode(line: bytes) -> dict[str, Any]:
     Raises:
         DataError: the line is not a JSON object in UTF-8.
     """
+    if fast_loads is None:
+        message = _read(line)
+    else:
+        try:
+            message = fast_loads(line)
+        except ValueError:
+            message = _read(line)
+    if type(message) is not dict:
+        raise DataError("", f"expected a JSON object, got {type(message).__name__}")
+    return message
+
+
+def _read(line: bytes) -> Any:
+    """Read a line with the standard library, which says best what is wrong with it."""
     try:
         text = str(line.strip(), "utf-8")
         message, end = _decoder.raw_decode(text)  # decode() itself runs two regular expressions for the white space
@@ -52,8 +74,6 @@ def decode(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         # The text of these errors shows a position and at most a byte, never the content.
         raise DataError("", f"not JSON: {str(error) or type(error).__name__}") from None
-    if type(message) is not dict:
-        raise DataError("", f"expected a JSON object, got {type(message).__name__}")
     return message
 
 
@@ -204,8 +224,9 @@ def parse_event(notice: Mapping[str, Any], kind: type[Event] | None) -> Event:
     """
     name = notice["event"]
     data = notice.get("data", {})
-    event = GenericEvent(name=name, data=data) if kind is None else structure(data, kind, where=name)
-    return event.stamped(_parse_timestamp(notice.get("timestamp")))
+    event: Event = GenericEvent(name=name, data=data) if kind is None else structure(data, kind, where=name)
+    event.__dict__["_timestamp"] = _parse_timestamp(notice.get("timestamp"))  # `stamped` would copy it
+    return event
 
 
 def _parse_timestamp(stamp: Any) -> float | None:

@@ -52,6 +52,9 @@ class State(enum.Enum):
     READY = "ready"
     ENDED = "ended"
 
+    # Enum's own is written in Python, and every message is looked up by the state it comes in.
+    __hash__ = object.__hash__
+
 
 #: The members that tell what a message is; it has exactly one of them.
 _KINDS: Final = ("return", "event", "error", "QMP")
@@ -123,7 +126,7 @@ class Exchange:
             CommandError: the peer refused it or it failed.
             QmpError: there will be no reply; the error says why.
         """
-        reply = self.raw_reply()
+        reply = self.reply or self.raw_reply()
         if "return" in reply:
             return reply["return"]
         error = reply["error"]

@@ -246,7 +246,9 @@ class Session(Conversation):
                 with self._lock:
                     self._reader = None
                     self._absorb(data)
-                    if data is None and not awaited.is_ready:
+                    if awaited.is_ready:
+                        return True  # type: ignore[unreachable]  # what was read made it so
+                    if data is None:
                         return False
             except OSError as error:
                 self._release_reader(me)

@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hvkit.errors import ProgrammerError
-from hvkit.qmp import DataError, GenericEvent, QemuVersion, QmpMessage
+from hvkit.qmp import DataError, GenericEvent, QemuVersion, QmpMessage, message
 from hvkit.qmp.base import Event
 from hvkit.qmp.message import parse_event, parse_greeting
 
@@ -46,6 +46,27 @@ def test_a_message_reads_and_changes_like_a_dict() -> None:
     assert message != "stop"
     with pytest.raises(KeyError):
         del message["id"]
+
+
+@given(st.dictionaries(st.text(), JSON).map(lambda data: json.dumps(data).encode()) | st.binary())
+@example(b'{"a": NaN}')
+@example(b'{"a": "\\ud800"}')
+@example(b'{"a": 1, "a": 2}')
+@example(b"[" * 2000)
+def test_what_orjson_reads_is_what_the_standard_library_reads(line: bytes) -> None:
+    """A line that one of them refuses is refused with the same words, whether or not the extra `fast` is installed."""
+
+    def decoded() -> object:
+        try:
+            return message.decode(line)
+        except DataError as error:
+            return str(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(message, "fast_loads", pytest.importorskip("orjson").loads)
+        fast = decoded()
+        patch.setattr(message, "fast_loads", None)
+        assert decoded() == fast
 
 
 @given(st.dictionaries(st.text(), JSON))
