@@ -36,13 +36,15 @@ class Outcome(Generic[R]):
 
     Attributes:
         error: why there is no answer; None where there is one.
+        after_s: seconds from the question until this was known.
     """
 
-    __slots__ = ("_value", "error")
+    __slots__ = ("_value", "after_s", "error")
 
-    def __init__(self, value: R | None, error: QmpError | None) -> None:
+    def __init__(self, value: R | None, error: QmpError | None, after_s: float = 0.0) -> None:
         self._value = value
         self.error = error
+        self.after_s = after_s
 
     @property
     def value(self) -> R:
@@ -71,17 +73,17 @@ class _Question:
         else:
             self.name, self.arguments, self.reply_type = command.wire_name, unstructure(command), command.reply_type
 
-    def outcome(self, exchange: Exchange) -> Outcome[Any]:
+    def outcome(self, exchange: Exchange, after_s: float) -> Outcome[Any]:
         """Make the outcome of an exchange that is ready."""
         try:
             returned = exchange.result()
             if self.reply_type is Any:
-                return Outcome(returned, None)
+                return Outcome(returned, None, after_s)
             if self.reply_type is NoneType:
-                return Outcome(None, None)
-            return Outcome(structure(returned, self.reply_type, where=self.name), None)
+                return Outcome(None, None, after_s)
+            return Outcome(structure(returned, self.reply_type, where=self.name), None, after_s)
         except QmpError as error:
-            return Outcome(None, error)
+            return Outcome(None, error, after_s)
 
 
 class _Link:
@@ -92,6 +94,8 @@ class _Link:
         self.question: _Question | None = None
         self.exchange: Exchange | None = None
         self.error: QmpError | None = None
+        #: When the question was settled, in seconds after it was asked.
+        self.settled_after_s = 0.0
         #: Somebody else is being connected in our place in the backlog; the kernel tells nobody when that ends.
         self.is_refused_for_now = False
         self._opening = Opening(address)
@@ -115,6 +119,7 @@ class _Link:
     def begin(self, question: _Question) -> None:
         """Ask, connecting first where there is no connection."""
         self.question, self.exchange, self.error = question, None, None
+        self.settled_after_s = 0.0
         if self._socket is None:
             self._protocol = Protocol()
             self._unsent = b""
@@ -220,8 +225,8 @@ class _Link:
     def outcome(self) -> Outcome[Any]:
         """Return what became of the question."""
         if self.error is not None or self.exchange is None or self.question is None:
-            return Outcome(None, self.error)
-        return self.question.outcome(self.exchange)
+            return Outcome(None, self.error, self.settled_after_s)
+        return self.question.outcome(self.exchange, self.settled_after_s)
 
     def _lose(self, reason: str) -> None:
         was_usable = self.exchange is not None
@@ -309,6 +314,7 @@ class Fleet:
             for link in asked.values():
                 if not link.is_settled:
                     link.expire(timeout)
+                    link.settled_after_s = deadline.elapsed_s()
         return {name: link.outcome() for name, link in asked.items()}
 
     def _serve(self, unsettled: set[_Link], deadline: Deadline) -> None:
@@ -323,6 +329,7 @@ class Fleet:
                 link = by_fd[fd]
                 link.serve(events)
                 if link.is_settled:
+                    link.settled_after_s = deadline.elapsed_s()
                     unsettled.discard(link)
             if on_their_way:
                 now_s = time.monotonic()
@@ -331,6 +338,7 @@ class Fleet:
                     if link.fd >= 0:
                         by_fd[link.fd] = link
                     if link.is_settled:
+                        link.settled_after_s = deadline.elapsed_s()
                         unsettled.discard(link)
                 on_their_way = {link for link in on_their_way & unsettled if link.is_on_its_way}
 

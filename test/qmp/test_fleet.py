@@ -65,6 +65,7 @@ def test_what_is_wrong_with_one_is_told_of_that_one(tmp_path: Path) -> None:
         outcomes = ask(addresses, QueryStatus(), timeout=0.5)
         assert time.monotonic() - began < 2
     assert outcomes["right"].value == RUNNING
+    assert outcomes["right"].after_s < 0.5 <= outcomes["silent"].after_s
     expected = {
         "refusing": (CommandError, "not now"),
         "silent": (CommandTimeout, "no reply within 0.5 s"),
