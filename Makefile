@@ -53,9 +53,10 @@ coverage: setup-dev setup-qemu ## pytest, and which lines no test runs (build/co
 	$(SECTION) coverage
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS) --cov --cov-report=html --cov-report=term $(ARGS)
 
-bench: setup-dev setup-qemu ## measure the figures that README quotes
+bench: setup-dev setup-qemu ## measure the figures; ARGS="--quick" for a look, ARGS="--write" for docs/figures.md
 	$(SECTION) bench
-	@$(BIN)/python -m benchmark
+	@python=build/venv-bench/bin/python; sh tools/setup/environment.sh bench || python=$(BIN)/python; \
+		$$python -m benchmark $(ARGS)
 
 format: setup-dev ## let ruff put the sources in order
 	@$(BIN)/ruff check --fix

@@ -3,23 +3,24 @@
 
 Starts two kinds of process in turn, each of which connects to a monitor, executes `query-status`, prints the status and
 exits: one through hvkit, one by hand with the standard library, importing attrs and cattrs since those are given. The
-figure is the difference of the medians of their wall times, in milliseconds.
+figure is the difference of their wall times.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
-from hvkit.testing import QmpStub
+from benchmark.contestants import Contestant
+from benchmark.harness import OURS, Effort, Figure, Spread, seconds_by_round
+from benchmark.servers import Servers
 
-BY_HAND = """
+_BY_HAND: Final = """
 import json, socket, sys
 import attrs, cattrs
 connection = socket.socket(socket.AF_UNIX)
@@ -35,51 +36,45 @@ stream.readline()
 ask("qmp_capabilities")
 print(ask("query-status")["status"])
 """
-TYPED = """
+_TYPED: Final = """
 import sys
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import QueryStatus
 with QmpConnection(sys.argv[1]) as connection:
     print(connection.execute(QueryStatus()).status)
 """
-STATUS = {"return": {"status": "running", "running": True, "singlestep": False}}
 
 
-def wall_ms(script: Path, socket_path: Path) -> float:
-    """Run a script once and return its wall time in milliseconds."""
+def _wall_s(script: Path, socket_path: Path) -> float:
+    """Run a script once and return its wall time in seconds."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    began = time.perf_counter()
+    began_s = time.perf_counter()
     done = subprocess.run(
         [sys.executable, script, socket_path], env=environment, capture_output=True, text=True, check=True
     )
-    elapsed_ms = (time.perf_counter() - began) * 1000
+    elapsed_s = time.perf_counter() - began_s
     if done.stdout != "running\n":
-        sys.exit(f"{script.name} printed {done.stdout!r}")
-    return elapsed_ms
+        raise SystemExit(f"{script.name} printed {done.stdout!r}")
+    return elapsed_s
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=40, help="runs of each kind, after two that are not counted")
-    runs = parser.parse_args().runs
-    with tempfile.TemporaryDirectory() as directory:
-        socket_path = Path(directory, "qmp.sock")
-        scripts = {name: Path(directory, f"{name}.py") for name in ("by_hand", "typed")}
-        scripts["by_hand"].write_text(BY_HAND)
-        scripts["typed"].write_text(TYPED)
-        times: dict[str, list[float]] = {name: [] for name in scripts}
-        with QmpStub(socket_path, [({"execute": "query-status"}, STATUS)] * (2 * (runs + 2))):
-            for number in range(runs + 2):
-                for name, script in scripts.items():
-                    elapsed_ms = wall_ms(script, socket_path)
-                    if number >= 2:
-                        times[name].append(elapsed_ms)
-    medians = {name: statistics.median(each) for name, each in times.items()}
-    for name, each in times.items():
-        print(f"{name:10} median {medians[name]:6.1f} ms   min {min(each):6.1f}   max {max(each):6.1f}")
-    print(f"extra      median {medians['typed'] - medians['by_hand']:6.1f} ms   aim <= 12")
-
-
-if __name__ == "__main__":
-    main()
+def one_shot(servers: Servers, contestants: Sequence[Contestant], effort: Effort) -> Figure:
+    """Measure a process that executes one typed command against one that does so by hand."""
+    del contestants
+    by_hand, typed = servers.directory / "by_hand.py", servers.directory / "typed.py"
+    by_hand.write_text(_BY_HAND)
+    typed.write_text(_TYPED)
+    with servers.stub() as path:
+        seconds = seconds_by_round(
+            {"by hand": lambda _: _wall_s(by_hand, path), OURS: lambda _: _wall_s(typed, path)},
+            effort.of(40, least=3),
+            1,
+        )
+    extra_ms = [(ours - other) * 1000 for ours, other in zip(seconds[OURS], seconds["by hand"], strict=True)]
+    return Figure(
+        "a process for one typed command, over one by hand",
+        "ms",
+        {OURS: Spread.of(extra_ms)},
+        {OURS: 12},
+        note=f"by hand, with attrs and cattrs imported: {Spread.of(seconds['by hand']).median * 1000:.0f} ms",
+    )

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Makes build/venv and build/link, once for each state of setup.cfg and pyproject.toml. Usage: environment.sh run|dev
+# Makes build/venv and build/link, once for each state of setup.cfg and pyproject.toml. Usage: environment.sh run|dev|bench
 #
-# run: what the `hvkit` command needs; dev: also the tests and the checkers. $PYTHON chooses the interpreter.
+# run: what the `hvkit` command needs; dev: also the tests and the checkers; bench: what benchmarks need, the clients of
+# others included, in build/venv-bench. $PYTHON chooses the interpreter.
 #
 # The package is installed as editable, for its entry points and the `hvkit` command: the code that runs is lib/. For
 # programs that do not follow such an install (mypy), build/link/hvkit is a symlink to lib/.
@@ -46,7 +47,7 @@ ensure_venv_module() {
 }
 
 install() {
-    echo "hvkit: preparing build/venv with $python (log: $log)"
+    echo "hvkit: preparing $venv with $python (log: $log)"
     ensure_venv_module
     rm -rf "$venv"
     if ! { "$python" -m venv "$venv" && "$venv/bin/python" -m pip install --editable "$requirement"; } >"$log" 2>&1; then
@@ -63,7 +64,8 @@ python=$(choose_python)
 case $goal in
     run) requirement='.[cli]' satisfied_by="run dev" ;;
     dev) requirement='.[dev]' satisfied_by=dev ;;
-    *) fail "usage: environment.sh run|dev" ;;
+    bench) requirement='.[bench]' satisfied_by=bench venv=build/venv-bench log=build/setup-bench.log ;;
+    *) fail "usage: environment.sh run|dev|bench" ;;
 esac
 
 # The place is part of it: a virtual environment cannot be moved.

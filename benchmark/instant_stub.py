@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What instant_stub.c is, for machines without a C compiler: slower, so that ratios look better than they are.
+
+Usage: ``python -m benchmark.instant_stub PATH [silent]``.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+from typing import Any, Final
+
+GREETING: Final = {
+    "QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": ["oob"]}
+}
+STATUS: Final = {"status": "running", "singlestep": False, "running": True}
+EVENT: Final = {
+    "timestamp": {"seconds": 1700000000, "microseconds": 123456},
+    "event": "DEVICE_DELETED",
+    "data": {"device": "disk0", "path": "/machine/peripheral/disk0"},
+}
+_EVENTS_AT_ONCE: Final = 400
+
+
+def line(message: Any) -> bytes:
+    """Return a message as QEMU sends it."""
+    return json.dumps(message).encode() + b"\r\n"
+
+
+def answer(client: socket.socket, request: dict[str, Any], is_silent: bool) -> None:
+    """Answer one request."""
+    is_negotiation = request["execute"] == "qmp_capabilities"
+    if is_silent and not is_negotiation:
+        return
+    reply: dict[str, Any] = {"return": {} if is_negotiation else STATUS}
+    if "id" in request:
+        reply["id"] = request["id"]
+    client.sendall(line(reply))
+    if request["execute"] == "x-flood":
+        count = request["arguments"]["count"]
+        for sent in range(0, count, _EVENTS_AT_ONCE):
+            client.sendall(line(EVENT) * min(_EVENTS_AT_ONCE, count - sent))
+
+
+def serve(client: socket.socket, is_silent: bool) -> None:
+    """Serve a client until it leaves."""
+    decoder = json.JSONDecoder()
+    text = ""
+    client.sendall(line(GREETING))
+    while data := client.recv(65536):
+        text += data.decode()
+        while text := text.lstrip():
+            try:
+                request, end = decoder.raw_decode(text)
+            except json.JSONDecodeError:  # the rest of it comes with the next read
+                break
+            text = text[end:]
+            answer(client, request, is_silent)
+    client.close()
+
+
+def main() -> None:
+    """Serve until somebody ends this process."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(sys.argv[1])
+        listener.listen(4096)
+        while True:
+            client, _ = listener.accept()
+            threading.Thread(target=serve, args=(client, "silent" in sys.argv[2:]), daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
