@@ -139,9 +139,10 @@ def _list_hook(kind: Any) -> Hook:
         if hook is None:
             hook = _hook_for(element)
         structured: list[Any] = []
+        take = structured.append
         try:
             for item in data:
-                structured.append(hook(item, element))
+                take(hook(item, element))
         except Misfit as misfit:
             raise misfit.within(len(structured)) from None
         return structured
@@ -182,26 +183,33 @@ def _alternate_hook(kind: Any) -> Hook:
 
 
 class _Slot:
-    """How the value of one wire member is structured."""
+    """How the value of one wire member is structured.
 
-    __slots__ = ("_hook", "_member", "_type", "name", "scalar")
+    Attributes:
+        name: the member's Python name.
+        scalar: values of this type are taken as they are; None where there is no such type, or it is not known yet.
+        type: the member's type, once its hook is known.
+        hook: structures what is not of the scalar type.
+    """
+
+    __slots__ = ("_member", "hook", "name", "scalar", "type")
 
     def __init__(self, member: Member) -> None:
         self.name = member.name
         self.scalar: type | None = None
+        self.type: Any = None
+        self.hook: Hook = self._find_hook
         self._member = member
-        self._hook: Hook | None = None
 
-    def structure(self, data: Any) -> Any:
-        """Structure the value of this member, which is not of the slot's scalar type or there is none."""
-        if self._hook is None:
-            self._type = _member_type(self._member)
-            self._hook = _hook_for(self._type)
-            if self._type is Any:
-                self._hook = _structure_any_member
-            elif _json_type(self._type) in (str, int, bool):
-                self.scalar = _json_type(self._type)
-        return self._hook(data, self._type)
+    def _find_hook(self, data: Any, _: Any) -> Any:
+        self.type = _member_type(self._member)
+        if self.type is Any:
+            self.hook = _structure_any_member
+        else:
+            self.hook = _hook_for(self.type)
+            if _json_type(self.type) in (str, int, bool):
+                self.scalar = _json_type(self.type)
+        return self.hook(data, self.type)
 
 
 def _structure_any_member(data: Any, _: Any) -> Any:
@@ -217,16 +225,14 @@ def _member_type(member: Member) -> Any:
     return kind
 
 
-_MISSING = object()
-
-
 def _struct_hook(cls: type[Struct]) -> Hook:
     """Make the hook of a schema class: one pass over the data, no constructor call."""
     rest_name = free_form_member(cls)
     members = [member for member in members_of(cls).values() if member.name != rest_name]
     slots = {member.wire_name: _Slot(member) for member in members}
     required = frozenset(member.wire_name for member in members if member.default is attrs.NOTHING)
-    template = {m.name: _MISSING if m.default is attrs.NOTHING else m.default for m in members}
+    defaults = {member.name: member.default for member in members if member.default is not attrs.NOTHING}
+    count = len(members)
     new = object.__new__
 
     def structure_struct(data: Any, _: Any) -> Any:
@@ -234,7 +240,7 @@ def _struct_hook(cls: type[Struct]) -> Hook:
             raise _misfit("object", data)
         made = new(cls)
         attributes = made.__dict__
-        attributes.update(template)
+        attributes.update(defaults)
         rest = None
         key = None
         try:
@@ -247,10 +253,10 @@ def _struct_hook(cls: type[Struct]) -> Hook:
                 elif slot.scalar is type(value):
                     attributes[slot.name] = value
                 else:
-                    attributes[slot.name] = slot.structure(value)
+                    attributes[slot.name] = slot.hook(value, slot.type)
         except Misfit as misfit:
             raise misfit.within(str(key)) from None
-        if not required <= data.keys():
+        if len(attributes) < count:
             raise Misfit("member is missing").within(min(required - data.keys()))
         if rest_name is not None:
             attributes[rest_name] = rest or {}
@@ -296,7 +302,7 @@ def _whole_argument_hook(cls: type[Command[Any]]) -> Hook:
     slot = _Slot(members_of(cls)[cls.whole_argument])
 
     def structure_command(data: Any, _: Any) -> Any:
-        return cls(**{slot.name: slot.structure(data)})
+        return cls(**{slot.name: slot.hook(data, slot.type)})
 
     return structure_command
 
