@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
+
+import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
@@ -17,9 +19,10 @@ from hvkit.hypervisor.errors import (
     ParameterError,
     RuntimeStateError,
 )
-from hvkit.hypervisor.kvm.capabilities import choose_accelerator
+from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.console import describe_console
 from hvkit.hypervisor.kvm.locks import instance_lock
+from hvkit.hypervisor.kvm.machine import plan_cpu_model
 from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory
@@ -36,13 +39,18 @@ from hvkit.hypervisor.model import (
     InstanceInfo,
     InstanceState,
     NodeInfo,
+    check_kind,
+    check_timeout,
+    check_whole,
 )
 from hvkit.hypervisor.node import read_node_info
-from hvkit.qmp import QmpConnection
+from hvkit.qmp import Command, QmpConnection
 from hvkit.qmp.schema import Balloon, BlockResize, QueryNamedBlockNodes, ResetEvent, SetAction, SystemReset
 
 _ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
 _MIB: Final = 1 << 20
+#: The largest disk that QEMU can be told of.
+_MOST_BYTES: Final = (1 << 63) - 1
 
 #: Seconds that an instance has to say what it is doing.
 _LOOK_S: Final = 2.0
@@ -68,12 +76,15 @@ class KvmHypervisor(BaseHypervisor):
         {Capability.BALLOON, Capability.CONSOLE, Capability.MONITOR, Capability.RESIZE_DISK}
     )
 
-    def __init__(self, *, run_dir: str | os.PathLike[str], lock_timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, *, run_dir: str | os.PathLike[str], lock_timeout_s: float = 10.0, kvm_path: str | None = None
+    ) -> None:
         """Use what is, or will be, in a directory. Nothing is touched before an instance is started.
 
         Args:
             run_dir: where instances are remembered. It is made when first needed, for this user only (mode 0700).
             lock_timeout_s: seconds to wait for whoever is working on an instance before raising InstanceBusy.
+            kvm_path: the QEMU of instances whose parameters name none; None for the default of that parameter.
 
         Raises:
             ParameterError: the path is too long for the sockets in it.
@@ -81,6 +92,7 @@ class KvmHypervisor(BaseHypervisor):
         super().__init__(run_dir=run_dir)
         self._directory = RunDirectory(self.run_dir)
         self._lock_timeout_s = lock_timeout_s
+        self._kvm_path = str(TABLE["kvm_path"].default) if kvm_path is None else kvm_path
 
     # ---- the life of an instance
 
@@ -88,15 +100,20 @@ class KvmHypervisor(BaseHypervisor):
         """Start an instance, as `BaseHypervisor.start_instance` says.
 
         A start that somebody died over leaves an instance that is CRASHED, even if its process is there: its guest
-        never ran. A ParameterError that is found before anything is made leaves an earlier life of the instance as
-        it was.
+        never ran.
+
+        Raises:
+            ParameterError: another instance here, which is not over, has the same uuid.
         """
+        check_kind(instance, Instance)
         paths = self._directory.instance(instance.name)
+        # Noted down with the instance: what the next one to look at it takes for the default may be another program.
+        instance = attrs.evolve(instance, parameters={"kvm_path": self._kvm_path, **instance.parameters})
         preparation = prepare(instance, cache_dir=self._cache_dir())
         self._directory.make()
         with self._locked(paths):
+            self._refuse_twin(instance)
             self._end_what_is_over(paths, "cannot be started")
-            self._directory.make_instance(paths)
             bring_up(preparation, paths, start_paused=start_paused)
 
     def stop_instance(
@@ -112,6 +129,7 @@ class KvmHypervisor(BaseHypervisor):
         Raises:
             InstanceStateError: not even SIGKILL ends its process.
         """
+        timeout = check_timeout(timeout)
         paths = self._known(name)
         guest_timeout_s = 0.0 if force else _GUEST_S if timeout is None else timeout
         with self._locked(paths):
@@ -134,16 +152,33 @@ class KvmHypervisor(BaseHypervisor):
         paths = self._known(name)
         with self._locked(paths):
             self._need_state(paths, (InstanceState.RUNNING,), "cannot be reset")
-            with self._connected(paths) as monitor, monitor.subscribe(ResetEvent) as events:
-                if self._recall(paths).instance.parameters.get("reboot_behavior") == "exit":
-                    # What is said of reboots by the guest holds for ours as well: it would be a shutdown.
-                    monitor.execute(SetAction(reboot="reset"))
-                    monitor.execute(SystemReset())
-                    events.get(timeout=_RESET_S)
-                    monitor.execute(SetAction(reboot="shutdown"))
-                else:
-                    monitor.execute(SystemReset())
-                    events.get(timeout=_RESET_S)
+            with (
+                self._having_resets_reset(paths),
+                self._connected(paths) as monitor,
+                monitor.subscribe(ResetEvent) as events,
+            ):
+                monitor.execute(SystemReset())
+                events.get(timeout=_RESET_S)
+
+    @contextlib.contextmanager
+    def _having_resets_reset(self, paths: InstancePaths) -> Iterator[None]:
+        """Have our resets do what they say, also where a reboot by the guest ends the instance: they would as well."""
+        if self._recall(paths).instance.parameters.get("reboot_behavior") != "exit":
+            yield
+            return
+        try:
+            self._execute(paths, SetAction(reboot="reset"))
+            yield
+        except BaseException:
+            # Over a connection of its own: whoever was interrupted has lost the other.
+            with contextlib.suppress(HypervisorError):
+                self._execute(paths, SetAction(reboot="shutdown"))
+            raise
+        self._execute(paths, SetAction(reboot="shutdown"))
+
+    def _execute(self, paths: InstancePaths, command: Command[Any]) -> None:
+        with self._connected(paths) as monitor:
+            monitor.execute(command)
 
     def cleanup_instance(self, name: str) -> None:
         """Forget an instance that is over, as `BaseHypervisor.cleanup_instance` says."""
@@ -192,7 +227,7 @@ class KvmHypervisor(BaseHypervisor):
     def get_node_info(self) -> NodeInfo:
         """Return what this node has. Changes nothing."""
         try:
-            version = probe_capabilities(self._default_binary(), cache_dir=self._cache_dir()).version
+            version = self._probe(self._kvm_path).version
         except InstanceStartError:
             version = None
         return read_node_info(hypervisor_version=version)
@@ -201,8 +236,9 @@ class KvmHypervisor(BaseHypervisor):
         """Return what keeps this hypervisor from working on this node, a sentence each. Changes nothing."""
         problems: list[str] = []
         with _noting(problems):
-            probe_capabilities(self._default_binary(), cache_dir=self._cache_dir())
+            self._probe(self._kvm_path)
         with _noting(problems):
+            problems += [f"{stray}: no instance can have that name" for stray in self._directory.strays()]
             for name in self._directory.names():
                 with _noting(problems):
                     self._recall(self._directory.instance(name))
@@ -212,14 +248,15 @@ class KvmHypervisor(BaseHypervisor):
 
     def validate_parameters(self, parameters: Mapping[str, object]) -> None:
         """Check parameters on this node, also against what the QEMU program they name can do. Changes nothing."""
-        filled = TABLE.validate(parameters)
+        filled = TABLE.validate({"kvm_path": self._kvm_path, **parameters})
         binary = filled["kvm_path"]
         try:
-            capabilities = probe_capabilities(binary, cache_dir=self._cache_dir())
+            capabilities = self._probe(binary)
         except InstanceStartError as error:
             raise ParameterError("kvm_path", binary, str(error)) from error
         capabilities.find_machine(filled["machine_version"])
-        choose_accelerator(filled["kvm_flag"], read_kvm_host(), capabilities)
+        accelerator = choose_accelerator(filled["kvm_flag"], read_kvm_host(), capabilities)
+        plan_cpu_model(filled["cpu_type"], capabilities, accelerator)
 
     # ---- BALLOON, CONSOLE, MONITOR, RESIZE_DISK
 
@@ -227,8 +264,7 @@ class KvmHypervisor(BaseHypervisor):
         """Set the memory a guest is to make do with, as `BaseHypervisor.balloon_instance_memory` says."""
         paths = self._known(name)
         most = self._recall(paths).instance.memory_mib
-        if not 1 <= memory_mib <= most:
-            raise ParameterError("memory_mib", memory_mib, f"expected 1 to {most} MiB for {name}, got {memory_mib}")
+        check_whole("memory_mib", memory_mib, 1, most)
         with self._locked(paths):
             self._need_state(paths, _ALIVE, "its memory cannot be changed")
             with self._connected(paths) as monitor:
@@ -262,16 +298,21 @@ class KvmHypervisor(BaseHypervisor):
         Raises:
             ParameterError: the instance has no such disk, or the disk is larger than that.
         """
+        check_kind(disk, Disk)
+        check_whole("new_size_bytes", new_size_bytes, 1, _MOST_BYTES)
         paths = self._known(name)
         with self._locked(paths):
             self._need_state(paths, _ALIVE, "its disks cannot be resized")
-            record = self._recall(paths).device(disk.uuid)
-            if record is None:
+            runtime = self._recall(paths)
+            record = runtime.device(disk.uuid)
+            if record is None or disk.uuid not in {each.uuid for each in runtime.instance.disks}:
                 raise ParameterError("Disk.uuid", str(disk.uuid), f"{name} has no disk of that uuid")
             node_name = record.backends[-1]
             with self._connected(paths) as monitor:
-                nodes = monitor.execute(QueryNamedBlockNodes(flat=True))
-                size = next(node.image.virtual_size for node in nodes if node.node_name == node_name)
+                nodes = {node.node_name: node for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
+                if node_name not in nodes:
+                    raise ParameterError("Disk.uuid", str(disk.uuid), f"somebody took that disk from {name}")
+                size = nodes[node_name].image.virtual_size
                 if new_size_bytes < size:
                     problem = f"the disk has {size} bytes, and only grows"
                     raise ParameterError("new_size_bytes", new_size_bytes, problem)
@@ -279,12 +320,33 @@ class KvmHypervisor(BaseHypervisor):
 
     # ---- what the methods have in common
 
-    def _default_binary(self) -> str:
-        return str(TABLE["kvm_path"].default)
-
     def _cache_dir(self) -> Path | None:
-        """Return where to keep what QEMU programs can do; nowhere before there is a run directory."""
+        """Return where what QEMU programs can do is kept; nowhere unless the run directory is there, and ours."""
+        try:
+            self._directory.check()
+        except ParameterError:
+            return None
         return self.run_dir / "cache" if os.path.isdir(self.run_dir) else None
+
+    def _probe(self, binary: str) -> Capabilities:
+        """Return what a QEMU program can do, without keeping it for others: they would find something changed."""
+        return probe_capabilities(binary, cache_dir=self._cache_dir(), keeps=False)
+
+    def _refuse_twin(self, instance: Instance) -> None:
+        """Make sure that no other instance with the same uuid is there.
+
+        Raises:
+            ParameterError: one is, and not over.
+        """
+        for name in self._directory.names():
+            with contextlib.suppress(InstanceNotFound, RuntimeStateError):
+                paths = self._directory.instance(name)
+                if name == instance.name or self._recall(paths).instance.uuid != instance.uuid:
+                    continue
+                state = self._look(paths).state
+                if not state.is_over:
+                    problem = f"instance {name} has the same, and is {state.value}"
+                    raise ParameterError(f"Instance({instance.name}).uuid", str(instance.uuid), problem)
 
     @contextlib.contextmanager
     def _locked(self, paths: InstancePaths) -> Iterator[None]:
