@@ -183,6 +183,7 @@ class KvmHypervisor(BaseHypervisor):
     def cleanup_instance(self, name: str) -> None:
         """Forget an instance that is over, as `BaseHypervisor.cleanup_instance` says."""
         paths = self._directory.instance(name)
+        self._directory.check()  # what may not be looked at is not there either, for lexists
         if not os.path.lexists(self.run_dir):
             return
         self._directory.make()
