@@ -35,8 +35,10 @@ from hvkit.hypervisor.model import (
     InstanceState,
     NodeInfo,
     check_instance_name,
+    check_kind,
+    check_timeout,
 )
-from hvkit.hypervisor.node import read_node_info
+from hvkit.hypervisor.node import find_obstacle, read_node_info
 from hvkit.hypervisor.parameters import Check, Parameter, ParameterTable, one_of
 
 #: Of what is remembered. A file of another version is not understood.
@@ -89,6 +91,7 @@ class FakeHypervisor(BaseHypervisor):
     # ---- the life of an instance
 
     def start_instance(self, instance: Instance, *, start_paused: bool = False) -> None:
+        check_kind(instance, Instance)
         parameters = self.PARAMETERS.validate(instance.parameters)
         with self._lock(instance.name):
             self._require_over(instance.name, "cannot be started")
@@ -107,6 +110,7 @@ class FakeHypervisor(BaseHypervisor):
     def stop_instance(
         self, name: str, *, force: bool = False, timeout: float | None = None, retry: bool = False
     ) -> None:
+        check_timeout(timeout)
         with self._lock(name):
             known = self._read(name)
             if known.info.state.is_over:
@@ -145,7 +149,13 @@ class FakeHypervisor(BaseHypervisor):
     # ---- what there is
 
     def list_instances(self) -> list[str]:
-        return sorted(path.stem for path in self.run_dir.glob("*.json"))
+        try:
+            names = os.listdir(self.run_dir)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._cannot("cannot be read", error) from error
+        return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
     def get_instance_info(self, name: str) -> InstanceInfo:
         return self._read(name).info
@@ -168,10 +178,8 @@ class FakeHypervisor(BaseHypervisor):
         return read_node_info(hypervisor_version=(_VERSION,))
 
     def verify(self) -> list[str]:
-        existing = next(path for path in (self.run_dir, *self.run_dir.parents) if path.exists())
-        if os.access(existing, os.W_OK | os.X_OK):
-            return []
-        return [f"{existing} cannot be written to"]
+        obstacle = find_obstacle(self.run_dir)
+        return [obstacle] if obstacle else []
 
     # ---- what is declared
 
@@ -194,19 +202,30 @@ class FakeHypervisor(BaseHypervisor):
     def _lock(self, name: str) -> Iterator[None]:
         """Have all changes to oneself, among all processes that use this directory."""
         check_instance_name(name)
-        self.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.run_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.run_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._cannot("cannot be used", error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
 
+    def _cannot(self, what: str, error: OSError) -> ParameterError:
+        problem = f"{error.filename or self.run_dir} {what}: {error.strerror}"
+        return ParameterError("run_dir", str(self.run_dir), problem)
+
     def _path(self, name: str) -> Path:
         return self.run_dir / f"{check_instance_name(name)}.json"
 
     def _forget(self, name: str) -> None:
-        self._path(name).unlink(missing_ok=True)
+        path = self._path(name)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RuntimeStateError(name, str(path), f"cannot be removed: {error.strerror}") from error
 
     def _require_over(self, name: str, problem: str) -> None:
         try:
@@ -233,7 +252,7 @@ class FakeHypervisor(BaseHypervisor):
             return _Remembered(info=info, memory_mib=plain["memory_mib"], parameters=plain["parameters"])
         except FileNotFoundError:
             raise InstanceNotFound(name) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RuntimeStateError(name, str(path), f"{type(error).__name__}: {error}") from error
 
     def _change(self, known: _Remembered, **changes: Any) -> None:
@@ -253,5 +272,8 @@ class FakeHypervisor(BaseHypervisor):
         }
         path = self._path(info.name)
         unfinished = path.with_suffix(".new")
-        unfinished.write_text(json.dumps(plain))
-        unfinished.replace(path)
+        try:
+            unfinished.write_text(json.dumps(plain))
+            unfinished.replace(path)
+        except OSError as error:
+            raise RuntimeStateError(info.name, str(path), f"cannot be written: {error.strerror}") from error

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Memory, processors, sockets and memory nodes of this node, from /proc and /sys."""
+"""What this node has: memory, processors, sockets and memory nodes, from /proc and /sys; and room for our files."""
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,6 +54,22 @@ def parse_sockets(package_ids: Iterable[str]) -> int:
     return max(1, len({int(text) for text in package_ids} - {-1}))
 
 
+def read_online_cpus(*, root: Path = Path("/")) -> frozenset[int]:
+    """Read which processors this node has that are online, by number.
+
+    Args:
+        root: where /sys is.
+
+    Raises:
+        HypervisorError: the kernel does not say.
+    """
+    path = root / "sys/devices/system/cpu/online"
+    try:
+        return parse_list(path.read_text())
+    except (OSError, ValueError) as error:
+        raise HypervisorError(f"cannot read what this node has: {error}") from error
+
+
 def read_node_info(*, hypervisor_version: tuple[int, ...] | None = None, root: Path = Path("/")) -> NodeInfo:
     """Read what this node has. Changes nothing.
 
@@ -66,7 +84,7 @@ def read_node_info(*, hypervisor_version: tuple[int, ...] | None = None, root: P
     nodes = root / "sys/devices/system/node/online"
     try:
         memory = parse_meminfo((root / "proc/meminfo").read_text())
-        online = parse_list((cpus / "online").read_text())
+        online = read_online_cpus(root=root)
         packages = [path.read_text() for path in cpus.glob("cpu[0-9]*/topology/physical_package_id")]
         # A kernel without NUMA has no such file; its memory is one node.
         numa_nodes = parse_list(nodes.read_text()) if nodes.exists() else {0}
@@ -84,3 +102,22 @@ def read_node_info(*, hypervisor_version: tuple[int, ...] | None = None, root: P
         numa_nodes=len(numa_nodes),
         hypervisor_version=hypervisor_version,
     )
+
+
+def find_obstacle(path: Path) -> str:
+    """Return what keeps us from making files in a directory, which need not exist yet; empty for nothing.
+
+    Changes nothing.
+
+    Args:
+        path: the directory; absolute.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return find_obstacle(path.parent)
+    except OSError as error:
+        return f"{path} cannot be looked at: {error.strerror}"
+    if not stat.S_ISDIR(mode):
+        return f"{path} is no directory"
+    return "" if os.access(path, os.W_OK | os.X_OK) else f"{path} cannot be written to"

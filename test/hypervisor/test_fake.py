@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -99,7 +100,7 @@ def test_crashed_instance_says_why(fake: FakeHypervisor) -> None:
         fake.fail_instance("web2", "a third")
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff", b'{"version": 2}'])
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff", b'{"version": 2}', b"[" * 99999])
 def test_damaged_file_costs_the_others_nothing(fake: FakeHypervisor, damage: bytes) -> None:
     fake.start_instance(make_instance("good"))
     fake.start_instance(make_instance("bad"))
@@ -117,6 +118,27 @@ def test_verify_names_a_run_dir_that_cannot_be_made(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     fake = FakeHypervisor(run_dir=tmp_path / "a" / "b")
     assert fake.verify() == [f"{tmp_path} cannot be written to"]
+
+
+@pytest.mark.parametrize("way", ["file", "file/below", "loop"])
+def test_run_dir_that_cannot_be_is_named(tmp_path: Path, way: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    fake = FakeHypervisor(run_dir=tmp_path / way)
+    with pytest.raises(ParameterError, match=f"run_dir: {tmp_path}"):
+        fake.start_instance(make_instance("web1"))
+    with pytest.raises(ParameterError, match=f"run_dir: {tmp_path}"):
+        fake.list_instances()
+    assert fake.verify()
+
+
+def test_full_disk_is_no_bug(fake: FakeHypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(RuntimeStateError, match=r"web1.json: cannot be written: No space left"):
+        fake.start_instance(make_instance("web1"))
 
 
 def test_what_is_remembered_is_plain_json(fake: FakeHypervisor) -> None:

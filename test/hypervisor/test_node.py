@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hvkit.errors import HypervisorError
-from hvkit.hypervisor.node import parse_list, parse_meminfo, parse_sockets, read_node_info
+from hvkit.hypervisor.node import find_obstacle, parse_list, parse_meminfo, parse_sockets, read_node_info
 
 MEMINFO = """\
 MemTotal:       16384000 kB
@@ -92,3 +92,16 @@ def test_this_node() -> None:
     node = read_node_info()
     assert 0 < node.memory_free_mib < node.memory_total_mib
     assert node.cpu_total >= node.cpu_sockets >= 1
+
+
+def test_directory_that_is_there_or_can_be_made_has_no_obstacle(tmp_path: Path) -> None:
+    assert find_obstacle(tmp_path) == ""
+    assert find_obstacle(tmp_path / "a" / "b") == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_obstacle_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    assert find_obstacle(tmp_path / "file" / "a") == f"{tmp_path}/file is no directory"
+    assert find_obstacle(tmp_path / "loop" / "a").startswith(f"{tmp_path}/loop/a cannot be looked at: ")
