@@ -10,9 +10,13 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NoReturn, get_args, get_origin
 
+from hvkit.cli.depth import TOO_DEEP, is_deeper
 from hvkit.qmp import DataError
 from hvkit.qmp.base import Command, FreeForm, Null, Struct, Union, free_form_member, members_of, resolve
 from hvkit.qmp.converter import structure
+
+#: How deep an argument may be. A chain of disk images, each backed by the next, is the deepest that makes sense.
+_MAX_LEVELS: Final = 100
 
 _WORDS: Final = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
@@ -46,6 +50,8 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
         steps = key.split(".")
         if not equals or not all(steps):
             raise ArgumentError("", f"expected key=value, got {word!r}")
+        if len(steps) > _MAX_LEVELS:
+            raise ArgumentError(f"{key[:20]}...", TOO_DEEP)
         place = tree
         for step in steps[:-1]:
             place = place.setdefault(step, {})
@@ -74,24 +80,39 @@ def build_command(cls: type[Command[Any]], words: Iterable[str]) -> Command[Any]
 
 
 def parse_free(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tree of texts with values as they look: JSON where they are, text where not."""
-    return {key: parse_free(value) if isinstance(value, dict) else _free(value) for key, value in tree.items()}
+    """Return a tree of texts with values as they look: JSON where they are, text where not.
+
+    Raises:
+        ArgumentError: a value is nested too deeply.
+    """
+    return {key: parse_free(value) if isinstance(value, dict) else _free(value, key) for key, value in tree.items()}
 
 
-def _free(text: str) -> Any:
+def _free(text: str, where: str) -> Any:
     try:
-        return _parse_json(text)
+        return _parse_json(text, where)
     except ValueError:
         return text
 
 
-def _parse_json(text: str) -> Any:
-    """Parse what is JSON, and not what Python's parser takes for it besides: NaN and the infinities."""
+def _parse_json(text: str, where: str) -> Any:
+    """Parse what is JSON, and not what Python's parser takes for it besides: NaN and the infinities.
+
+    Raises:
+        ValueError: it is no JSON.
+        ArgumentError: it is nested too deeply, and perhaps no JSON either.
+    """
 
     def refuse(constant: str) -> NoReturn:
         raise ValueError(constant)
 
-    return json.loads(text, parse_constant=refuse)
+    try:
+        data = json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ArgumentError(where, TOO_DEEP) from None
+    if is_deeper(data, _MAX_LEVELS):
+        raise ArgumentError(where, TOO_DEEP)
+    return data
 
 
 def _typed_members(cls: type[Struct], tree: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -139,7 +160,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         return _typed_tree(kinds, value, where)
     # Every text is a str: that comes last.
     for each in sorted(kinds, key=lambda kind: kind is str):
-        fits, plain = _scalar(each, value)
+        fits, plain = _scalar(each, value, where)
         if fits:
             return plain
     wanted = " or ".join(_describe(each) for each in kinds)
@@ -155,7 +176,7 @@ def _typed_tree(kinds: tuple[Any, ...], tree: Mapping[str, Any], where: str) -> 
     raise ArgumentError(where, "has no members of its own")
 
 
-def _scalar(kind: Any, text: str) -> tuple[bool, Any]:
+def _scalar(kind: Any, text: str, where: str) -> tuple[bool, Any]:
     """Return whether a text can be a value of a type, and which."""
     if kind is bool:
         return text in _WORDS, _WORDS.get(text)
@@ -165,13 +186,13 @@ def _scalar(kind: Any, text: str) -> tuple[bool, Any]:
         except ValueError:
             return False, None
     if kind is Any:
-        return True, _free(text)
+        return True, _free(text, where)
     if kind is Null:
         return text == "null", None
     if kind is str or get_origin(kind) is Literal:
         return True, text
     try:
-        data = _parse_json(text)
+        data = _parse_json(text, where)
     except ValueError:
         return False, None
     return isinstance(data, list if get_origin(kind) is list else dict), data

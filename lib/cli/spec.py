@@ -30,6 +30,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
+from hvkit.cli.depth import TOO_DEEP, is_deeper
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor import Disk, Instance, Nic, ParameterError
 
@@ -37,8 +38,14 @@ T = TypeVar("T", Disk, Nic, Instance)
 
 _TABLES: Final = ("instance", "disk", "nic", "parameters")
 
+#: How deep a file may be, with room for errors that show what is too deep. A path of dotted keys is as deep as it is
+#: long; tables in arrays in a table are all that is needed.
+_MAX_LEVELS: Final = 8
+
 #: Members of an instance that have tables of their own.
 _ELSEWHERE: Final = frozenset({"disks", "nics", "parameters"})
+
+_INSTANCE_MEMBERS: Final = frozenset(field.name for field in attrs.fields(Instance)) - _ELSEWHERE
 
 
 class SpecError(HypervisorError):
@@ -90,6 +97,12 @@ def parse_spec(text: str, *, file: str, directory: Path) -> Instance:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(file, "", str(error)) from error
+    except ValueError as error:  # Python's limit of digits, of which the parser says nothing
+        raise SpecError(file, "", "a number in it is too long") from error
+    except RecursionError as error:
+        raise SpecError(file, "", TOO_DEEP) from error
+    if is_deeper(tables, _MAX_LEVELS):
+        raise SpecError(file, "", TOO_DEEP)
     _check_keys(file, "", tables, _TABLES)
     disks = []
     for key, table in _array(file, tables, "disk"):
@@ -102,6 +115,32 @@ def parse_spec(text: str, *, file: str, directory: Path) -> Instance:
         raise SpecError(file, "instance", "is missing")
     parameters = _table(file, tables, "parameters")
     return _make(Instance, file, "instance", members, disks=tuple(disks), nics=tuple(nics), parameters=parameters)
+
+
+def locate(error: ParameterError, instance: Instance, file: str) -> HypervisorError:
+    """Return an error about an instance that was read from a file with the place in that file where the fault is.
+
+    Args:
+        error: what was found when the instance was looked at, or started.
+        instance: the instance.
+        file: what to call the file.
+
+    Returns:
+        A `SpecError`; the error itself where it is about nothing that is written in the file.
+    """
+    owner, _, member = error.name.rpartition(".")
+    if owner in ("Disk", "Nic"):
+        devices: tuple[Disk | Nic, ...] = instance.disks if owner == "Disk" else instance.nics
+        fitting = [index for index, device in enumerate(devices) if getattr(device, member, None) == error.value]
+        # Two devices may have the same value: then the problem's text has to say which is meant.
+        key = f"{owner.lower()}[{fitting[0]}].{member}" if len(fitting) == 1 else f"{owner.lower()}.{member}"
+    elif error.name in instance.parameters:
+        key = f"parameters.{error.name}"
+    elif error.name in _INSTANCE_MEMBERS:
+        key = f"instance.{error.name}"
+    else:
+        return error
+    return SpecError(file, key, str(error).removeprefix(f"{error.name}: "))
 
 
 def _table(file: str, tables: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -135,6 +135,24 @@ def test_words_that_make_no_sense(words: tuple[str, ...], text: str) -> None:
     assert str(caught.value) == text
 
 
+@pytest.mark.parametrize("value", ["[" * 99999, "[" * 900 + "]" * 900, '{"a":' * 200 + "1" + "}" * 200])
+@pytest.mark.parametrize("words", [("device_add", "driver=a", "x="), ("blockdev-add", "driver=qcow2", "file=")])
+def test_value_that_is_too_deep(words: tuple[str, ...], value: str) -> None:
+    *others, last = words
+    with pytest.raises(ArgumentError, match=r"^(x|file): is nested too deeply$"):
+        build(*others, last + value)
+
+
+def test_key_that_is_too_deep() -> None:
+    with pytest.raises(ArgumentError, match=r"^a\.a\.[a.]*: is nested too deeply$"):
+        parse_words(["a." * 5000 + "a=1"])
+
+
+def test_chain_of_images_is_not_too_deep() -> None:
+    backing = '{"driver": "qcow2", "file": "f", "backing": ' * 90 + '"base"' + "}" * 90
+    assert unstructure(build("blockdev-add", "driver=qcow2", "file=f", f"backing={backing}"))["backing"]
+
+
 def test_free_trees() -> None:
     tree = parse_words(["a=1", "b.c=true", "b.d=x", "e={}"])
     assert parse_free(tree) == {"a": 1, "b": {"c": True, "d": "x"}, "e": {}}

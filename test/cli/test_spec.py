@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 
 from hvkit.cli import spec as spec_module
-from hvkit.cli.spec import SpecError, parse_spec, read_spec
-from hvkit.hypervisor import Instance
+from hvkit.cli.spec import SpecError, locate, parse_spec, read_spec
+from hvkit.hypervisor import Instance, ParameterError
 
 UUID_TEXT = "11111111-2222-3333-4444-555555555555"
 
@@ -80,7 +80,7 @@ def test_example_in_the_documentation_is_right() -> None:
         (SMALLEST + "[[disks]]", "disks", "no such key; did you mean disk?"),
         (SMALLEST + "[disk]", "disk", "must be an array of tables, each written [[disk]]"),
         (SMALLEST + "[[disk]]", "disk[0].path", "is missing"),
-        (SMALLEST + '[[disk]]\npath = ""', "disk[0].path", "expected an absolute path, got ''"),
+        (SMALLEST + '[[disk]]\npath = ""', "disk[0].path", "expected an absolute path"),
         (
             SMALLEST + '[[disk]]\npath = "a"\n[[disk]]\npath = "b"\nformat = "vmdk"',
             "disk[1].format",
@@ -103,6 +103,46 @@ def test_error_names_file_and_key(text: str, key: str, problem: str) -> None:
 def test_what_is_no_toml_says_where() -> None:
     with pytest.raises(SpecError, match=r"^web1.toml: .*line 2"):
         parse("[instance]\nname = \n")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a = " + "[" * 20000, "is nested too deeply"),
+        (SMALLEST + "[parameters]\n" + "a." * 20000 + "a = 1", "is nested too deeply"),
+        (f"[instance]\nname{'.a' * 900} = 1", "is nested too deeply"),
+        (f"a = {'9' * 5000}", "a number in it is too long"),
+    ],
+    ids=["arrays", "keys", "shallower keys", "digits"],
+)
+def test_what_python_cannot_hold_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(text)
+    assert str(caught.value) == f"web1.toml: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            ParameterError("Disk.path", "/srv/data.raw", "/srv/data.raw: No such file"),
+            "web1.toml: disk[1].path: /srv/data.raw: No such file",
+        ),
+        (ParameterError("Disk.read_only", True, "not here"), "web1.toml: disk[1].read_only: not here"),
+        (ParameterError("Disk.name", "", "not here"), "web1.toml: disk.name: not here"),
+        (ParameterError("Nic.mac", "52:54:00:12:34:56", "taken"), "web1.toml: nic[0].mac: taken"),
+        (ParameterError("vcpus", 2, "too many"), "web1.toml: instance.vcpus: too many"),
+        (
+            ParameterError("machine_version", "q36", "unknown", ["q35"]),
+            "web1.toml: parameters.machine_version: unknown; did you mean q35?",
+        ),
+        (ParameterError("run_dir", "/x", "/x is no directory"), "run_dir: /x is no directory"),
+        (ParameterError("kvm_path", "/x", "is a default"), "kvm_path: is a default"),
+    ],
+    ids=lambda value: value.name if isinstance(value, ParameterError) else "",
+)
+def test_fault_found_on_the_node_is_located_in_the_file(error: ParameterError, text: str) -> None:
+    assert str(locate(error, parse(WHOLE), file="web1.toml")) == text
 
 
 def test_devices_of_one_uuid_are_named() -> None:
