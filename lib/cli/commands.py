@@ -6,22 +6,37 @@ from __future__ import annotations
 import difflib
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import click
 
 import hvkit as package
+from hvkit.cli.depth import TOO_DEEP, is_deeper
+from hvkit.cli.options import parse_seconds
 from hvkit.cli.qmp_arguments import ArgumentError, build_command, parse_free, parse_words
 from hvkit.cli.render import to_json, to_outline, to_table
 from hvkit.cli.settings import Settings
-from hvkit.cli.spec import SpecError, read_spec
-from hvkit.hypervisor import Console, ConsoleKind, InstanceInfo, ParameterError, get_hypervisor_class
+from hvkit.cli.spec import locate, read_spec
+from hvkit.errors import HypervisorError
+from hvkit.hypervisor import (
+    Console,
+    ConsoleKind,
+    InstanceInfo,
+    InstanceNotFound,
+    ParameterError,
+    RuntimeStateError,
+    get_hypervisor_class,
+)
+from hvkit.hypervisor.kvm.parameters import TABLE as KVM_PARAMETERS
 from hvkit.qmp import CommandNotFound, schema
 from hvkit.qmp.converter import unstructure
 
 _pass_settings = click.make_pass_decorator(Settings)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+#: How deep a reply may be: it is rendered level by level, each of which takes some of Python's stack.
+_MAX_SHOWN_LEVELS: Final = 100
 
 EPILOG = """Exit codes: 0 all went well; 1 something of the world failed; 2 the command line makes no sense; 3 a bug in
 hvkit; 130 Ctrl-C."""
@@ -35,22 +50,30 @@ hvkit; 130 Ctrl-C."""
     "--run-dir",
     envvar="HVKIT_RUN_DIR",
     show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Where instances are remembered. By default /run/hvkit/HYPERVISOR for root, "
     "$XDG_RUNTIME_DIR/hvkit/HYPERVISOR for others.",
 )
 @click.option("--hypervisor", default="kvm", show_default=True, metavar="NAME", help="What runs the instances.")
+@click.option(
+    "--qemu",
+    envvar="HVKIT_QEMU",
+    show_envvar=True,
+    default="",
+    metavar="PROGRAM",
+    help=f"The QEMU of instances whose kvm_path names none. By default {KVM_PARAMETERS['kvm_path'].default}.",
+)
 @click.pass_context
-def hvkit(context: click.Context, run_dir: Path | None, hypervisor: str) -> None:
+def hvkit(context: click.Context, run_dir: Path | None, hypervisor: str, qemu: str) -> None:
     """Run virtual machines on this node."""
-    context.obj = Settings(hypervisor=hypervisor, run_dir=run_dir)
+    context.obj = Settings(hypervisor=hypervisor, run_dir=run_dir, qemu=qemu)
 
 
 # ---- the life of an instance
 
 
 @hvkit.command()
-@click.argument("spec", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--paused", is_flag=True, help="Leave its processors standing still.")
 @_pass_settings
 def start(settings: Settings, spec: Path, paused: bool) -> None:
@@ -58,24 +81,28 @@ def start(settings: Settings, spec: Path, paused: bool) -> None:
     instance = read_spec(spec)
     hypervisor = settings.open()
     try:
-        hypervisor.check_parameter_syntax(instance.parameters)
+        hypervisor.start_instance(instance, start_paused=paused)
     except ParameterError as error:
-        # Only the last part is missing in what the error says of itself: where the parameter was written.
-        raise SpecError(str(spec), "parameters", str(error)) from error
-    hypervisor.start_instance(instance, start_paused=paused)
+        raise locate(error, instance, file=str(spec)) from error
     _say_state(hypervisor.get_instance_info(instance.name))
 
 
 @hvkit.command()
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Do not ask the guest; what it did not write is lost.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long the guest has.")
+@click.option("--timeout", type=parse_seconds, metavar="SECONDS", help="How long the guest has.")
 @_pass_settings
 def stop(settings: Settings, name: str, force: bool, timeout: float | None) -> None:
     """Stop the instance NAME: its power button first, then harder."""
     hypervisor = settings.open()
     hypervisor.stop_instance(name, force=force, timeout=timeout)
-    _say_state(hypervisor.get_instance_info(name))
+    try:
+        info = hypervisor.get_instance_info(name)
+    except (InstanceNotFound, RuntimeStateError) as error:
+        # It was stopped all the same, and that is what was asked for.
+        click.echo(f"{name}: stopped; more is not known of it: {str(error).removeprefix(f'{name}: ')}")
+        return
+    _say_state(info)
 
 
 @hvkit.command()
@@ -182,7 +209,7 @@ def parameters(hypervisor: str, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("command")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long the reply may take.")
+@click.option("--timeout", type=parse_seconds, metavar="SECONDS", help="How long the reply may take.")
 @_json_option
 @_pass_settings
 def qmp(
@@ -208,6 +235,8 @@ def qmp(
                 raise
             raise click.UsageError(f"{error}; did you mean {' or '.join(matches)}?") from None
     plain = unstructure(reply)
+    if is_deeper(plain, _MAX_SHOWN_LEVELS):
+        raise HypervisorError(f"{command}: the reply {TOO_DEEP} to be shown")
     if as_json:
         click.echo(to_json({} if plain is None else plain))
     elif plain is not None:
@@ -235,8 +264,10 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 @hvkit.command()
 @click.option("--simulated", is_flag=True, help="Use a simulated machine even where there is QEMU.")
-def demo(simulated: bool) -> None:
+@_pass_settings
+def demo(settings: Settings, simulated: bool) -> None:
     """Start a machine, ask it, hear from it, change it, stop it; it leaves nothing behind."""
     from hvkit.cli.demo import run_demo
+    from hvkit.cli.doctor import find_qemu
 
-    run_demo(simulated=simulated)
+    run_demo(find_qemu(settings.qemu), simulated=simulated)

@@ -16,7 +16,7 @@ from typing import Final
 import attrs
 import click
 
-from hvkit.cli.doctor import INSTALL_QEMU, find_qemu
+from hvkit.cli.doctor import INSTALL_QEMU
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor import BaseHypervisor, Disk, Instance, get_hypervisor
 from hvkit.qmp import QmpConnection
@@ -56,23 +56,24 @@ class Narrator:
         return f"{time.monotonic() - self._began:5.2f} s"
 
 
-def run_demo(*, simulated: bool) -> None:
+def run_demo(qemu: str, *, simulated: bool) -> None:
     """Play the story on a machine of its own, which is gone afterwards, whatever happens.
 
     Args:
+        qemu: the QEMU to use; empty where there is none, which has the simulator play.
         simulated: use the simulator even where there is QEMU.
 
     Raises:
         HypervisorError: something did not go as the story says.
     """
-    qemu = "" if simulated else find_qemu()
-    if qemu:
+    is_real = bool(qemu) and not simulated
+    if is_real:
         click.echo(f"A real machine, run by {qemu}.")
     else:
         why = "because you asked for it" if simulated else f"because there is no QEMU; to have one: {INSTALL_QEMU}"
         click.echo(f"SIMULATED: a program that only speaks like QEMU, {why}.")
     with _scratch_directory() as directory:
-        if not qemu:
+        if not is_real:
             qemu = str(write_executable(directory))
         disk = Disk(path=str(write_disk(directory / "disk.raw")))
         instance = Instance(name=NAME, memory_mib=64, vcpus=2, disks=(disk,), parameters={"kvm_path": qemu})
@@ -80,7 +81,7 @@ def run_demo(*, simulated: bool) -> None:
         narrator = Narrator()
         narrator.does(f'kvm = get_hypervisor("kvm", run_dir="{hypervisor.run_dir}")')
         with _nothing_left(hypervisor):
-            _live(narrator, hypervisor, instance, has_guest=not simulated and bool(find_qemu()))
+            _live(narrator, hypervisor, instance, has_guest=is_real)
     click.echo("\nNothing is left of it: no process, no socket, no file.")
 
 

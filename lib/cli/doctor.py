@@ -14,10 +14,11 @@ from typing import Final, Literal
 import attrs
 import click
 
-from hvkit.cli.settings import Settings
+from hvkit.cli.settings import Settings, find_program
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
+from hvkit.hypervisor.node import find_obstacle
 
 Verdict = Literal["ok", "note", "bad"]
 
@@ -47,7 +48,7 @@ def examine(settings: Settings) -> list[Finding]:
     examinations: tuple[Callable[[], Finding], ...] = (
         examine_python,
         examine_packages,
-        examine_qemu,
+        lambda: examine_qemu(settings),
         examine_qemu_img,
         examine_kvm,
         examine_tap,
@@ -89,15 +90,22 @@ def examine_packages() -> Finding:
     return Finding(subject="packages", verdict="ok", text=", ".join(versions))
 
 
-def find_qemu() -> str:
-    """Return the QEMU that instances get unless they say otherwise, or the one in PATH; empty where there is none."""
+def find_qemu(chosen: str) -> str:
+    """Return the QEMU to use; empty where there is none.
+
+    Args:
+        chosen: the one that was asked for, which is not replaced by another where it is missing; empty for the one that
+            instances get unless they say otherwise, or the one in PATH.
+    """
+    if chosen:
+        return find_program(chosen)
     default = str(TABLE["kvm_path"].default)
     return shutil.which(default) or shutil.which(Path(default).name) or ""
 
 
-def examine_qemu() -> Finding:
+def examine_qemu(settings: Settings) -> Finding:
     """Look at QEMU."""
-    binary = find_qemu()
+    binary = find_qemu(settings.qemu)
     if not binary:
         return Finding(subject="QEMU", verdict="bad", text="is not installed", remedy=INSTALL_QEMU)
     try:
@@ -132,7 +140,7 @@ def examine_kvm() -> Finding:
 
 def examine_tap() -> Finding:
     """Look at what NICs of mode tap need."""
-    if not TUN.exists():
+    if not os.path.exists(TUN):
         text, remedy = f"{TUN} is missing; NICs can be of mode user only", "modprobe tun"
     elif not os.access(TUN, os.R_OK | os.W_OK):
         text, remedy = f"{TUN} cannot be opened; NICs can be of mode user only", "run as root"
@@ -150,10 +158,10 @@ def examine_run_dir(settings: Settings) -> Finding:
         problems = hypervisor.verify()
     except (HypervisorError, click.UsageError) as error:
         return Finding(subject="run dir", verdict="bad", text=str(error), remedy="choose another with --run-dir")
-    existing = next(path for path in (hypervisor.run_dir, *hypervisor.run_dir.parents) if path.exists())
-    if not os.access(existing, os.W_OK | os.X_OK):
-        problems = [f"{existing} cannot be written to", *problems]
+    obstacle = find_obstacle(hypervisor.run_dir)
+    if obstacle and obstacle not in problems:
+        problems = [obstacle, *problems]
     if problems:
         return Finding(subject="run dir", verdict="bad", text="; ".join(problems))
-    state = "" if existing == hypervisor.run_dir else ", made when first needed"
+    state = "" if hypervisor.run_dir.exists() else ", made when first needed"
     return Finding(subject="run dir", verdict="ok", text=f"{hypervisor.run_dir}{state}")

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -38,16 +39,35 @@ def run(arguments: Sequence[str] | None) -> int:
     except HypervisorError as error:
         complain(str(error))
         return EXIT_WORLD
-    except Exception:  # noqa: BLE001 - nothing is hidden: the bug is shown as what it is
+    except Exception as error:  # noqa: BLE001 - nothing is hidden: the bug is shown as what it is
+        if isinstance(error, OSError) and _came_from_echo(error):
+            _discard_output()
+            complain(f"cannot write the output: {error.strerror}")
+            return EXIT_WORLD
         traceback.print_exc()
         complain("this is a bug in hvkit; please report it with the lines above")
         return EXIT_BUG
 
 
 def complain(text: str) -> None:
-    """Write one line to stderr, however many the text has."""
+    """Write one line to stderr, however many the text has. Where that cannot be, the exit code has to do."""
     line = " ".join(text.split())
-    sys.stderr.write(f"hvkit: {line}\n")
+    with suppress(OSError):
+        click.echo(f"hvkit: {line}", err=True)
+
+
+def _came_from_echo(error: OSError) -> bool:
+    """Whether it was raised while something was printed: all output, also click's own, goes through one function."""
+    return any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _discard_output() -> None:
+    """Have what is still in the buffer of stdout go nowhere, instead of failing once more when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.dup2(nowhere, sys.stdout.fileno())
+    finally:
+        os.close(nowhere)
 
 
 def _usage(error: click.ClickException) -> str:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
@@ -26,6 +28,11 @@ def default_run_dir(hypervisor: str) -> Path:
     return Path(runtime, "hvkit", hypervisor)
 
 
+def find_program(name: str) -> str:
+    """Return the absolute path of a program, given by a path or a name in PATH, also of one that is not there."""
+    return os.path.abspath(shutil.which(name) or name)
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """The options before the command.
@@ -33,10 +40,12 @@ class Settings:
     Attributes:
         hypervisor: its name.
         run_dir: where it remembers its instances; None for the user's default.
+        qemu: the QEMU that KVM uses for what names none, a path or a name in PATH; empty for the plugin's default.
     """
 
     hypervisor: str
     run_dir: Path | None
+    qemu: str = ""
 
     def open(self) -> BaseHypervisor:
         """Make the hypervisor.
@@ -45,4 +54,7 @@ class Settings:
             PluginError: there is none of that name, or it cannot be loaded.
             click.UsageError: nobody said where it remembers its instances.
         """
-        return get_hypervisor(self.hypervisor, run_dir=self.run_dir or default_run_dir(self.hypervisor))
+        options: dict[str, Any] = (
+            {"kvm_path": find_program(self.qemu)} if self.hypervisor == "kvm" and self.qemu else {}
+        )
+        return get_hypervisor(self.hypervisor, run_dir=self.run_dir or default_run_dir(self.hypervisor), **options)

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import pwd
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -50,6 +53,26 @@ def type_fake(type_command: TypeCommand, tmp_path: Path) -> TypeCommand:
         return type_command("--hypervisor", "fake", "--run-dir", tmp_path / "run", *words)
 
     return type_it
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory whose path is short enough for sockets below it, whatever the test is called."""
+    with tempfile.TemporaryDirectory(prefix="hv-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def as_nobody(tmp_path: Path) -> Iterator[None]:
+    """Be a user who may not enter the directories of root's tests, of which `tmp_path` is one."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may become another user")
+    tmp_path.chmod(0o700)
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -24,8 +26,10 @@ from hvkit.hypervisor.fake import FakeHypervisor
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.qmp import QmpConnection
 from hvkit.testing import QmpStub
+from hvkit.testing.simulator import write_executable
 
 TypeCommand = Callable[..., Any]
+PlayMonitor = Callable[[list[Any]], None]
 
 
 def is_one_line(err: str) -> bool:
@@ -104,6 +108,23 @@ def test_parameters_of_kvm_as_json(type_command: TypeCommand) -> None:
     assert {each["type"] for each in listed} <= {"bool", "int", "float", "str"}
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0.0), ("1.5", 1.5), ("inf", math.inf), ("1e300", math.inf)])
+def test_stop_waits_as_long_as_it_is_told(
+    type_fake: TypeCommand, spec: Path, monkeypatch: pytest.MonkeyPatch, text: str, seconds: float
+) -> None:
+    told: list[float | None] = []
+    stop = FakeHypervisor.stop_instance
+
+    def note(self: FakeHypervisor, name: str, *, timeout: float | None, **others: bool) -> None:
+        told.append(timeout)
+        stop(self, name, **others)
+
+    monkeypatch.setattr(FakeHypervisor, "stop_instance", note)
+    type_fake("start", spec)
+    assert type_fake("stop", "web1", "--timeout", text).code == EXIT_OK
+    assert told == [seconds]
+
+
 # ---- what goes wrong
 
 
@@ -131,11 +152,85 @@ def test_second_start_is_refused(type_fake: TypeCommand, spec: Path) -> None:
     assert (typed.code, typed.err) == (EXIT_WORLD, "hvkit: web1: cannot be started (it is running)\n")
 
 
+def test_stop_that_worked_says_so_though_little_is_known(
+    type_command: TypeCommand, spec: Path, short_dir: Path
+) -> None:
+    kvm = ("--run-dir", short_dir / "run", "--qemu", write_executable(short_dir))
+    assert type_command(*kvm, "start", spec).code == EXIT_OK
+    (short_dir / "run/instances/web1/runtime.json").write_text("{")
+    typed = type_command(*kvm, "stop", "--force", "web1")
+    assert (typed.code, typed.err) == (EXIT_OK, "")
+    assert typed.out.startswith("web1: stopped; more is not known of it: ")
+    assert type_command(*kvm, "cleanup", "web1").code == EXIT_OK
+
+
+@pytest.mark.parametrize("hypervisor", ["fake", "kvm"])
+@pytest.mark.parametrize("words", [("list",), ("start", "SPEC"), ("show", "web1")])
+@pytest.mark.parametrize("way", ["file", "file/x", "loop/x"])
+def test_run_dir_that_cannot_be_is_the_worlds_fault(
+    type_command: TypeCommand, spec: Path, tmp_path: Path, hypervisor: str, words: tuple[str, ...], way: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    words = tuple(str(spec) if word == "SPEC" else word for word in words)
+    typed = type_command("--hypervisor", hypervisor, "--run-dir", tmp_path / way, *words)
+    assert typed.code == EXIT_WORLD
+    assert is_one_line(typed.err)
+    assert str(tmp_path / way.partition("/")[0]) in typed.err
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", "web1"), ("stop", "web1"), ("cleanup", "web1")])
+@pytest.mark.parametrize("hypervisor", ["fake", "kvm"])
+def test_run_dir_that_may_not_be_looked_at(
+    type_command: TypeCommand, tmp_path: Path, as_nobody: None, hypervisor: str, words: tuple[str, ...]
+) -> None:
+    typed = type_command("--hypervisor", hypervisor, "--run-dir", tmp_path / "run", *words)
+    assert typed.code == EXIT_WORLD
+    assert is_one_line(typed.err)
+    assert "Permission denied" in typed.err
+
+
+def test_spec_that_is_a_directory_is_the_worlds_fault(type_fake: TypeCommand, tmp_path: Path) -> None:
+    typed = type_fake("start", tmp_path)
+    assert (typed.code, typed.err) == (EXIT_WORLD, f"hvkit: {tmp_path}: Is a directory\n")
+
+
+def test_missing_disk_names_the_file_and_the_key(type_command: TypeCommand, spec: Path, short_dir: Path) -> None:
+    spec.write_text(spec.read_text() + '[[disk]]\npath = "/nonexistent/disk"\n')
+    kvm = ("--run-dir", short_dir / "run", "--qemu", write_executable(short_dir))
+    typed = type_command(*kvm, "start", spec)
+    assert typed.code == EXIT_WORLD
+    assert typed.err == f"hvkit: {spec}: disk[0].path: /nonexistent/disk: No such file or directory\n"
+
+
+@pytest.mark.parametrize("words", [("x=" + "[" * 9999,), ("a." * 5000 + "a=1",)])
+def test_qmp_argument_that_is_too_deep(
+    type_command: TypeCommand, play_monitor: PlayMonitor, words: tuple[str, ...]
+) -> None:
+    play_monitor([])
+    typed = type_command("qmp", "web1", "nosuch", *words)
+    assert typed.code == EXIT_USAGE
+    assert is_one_line(typed.err)
+    assert "is nested too deeply" in typed.err
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_qmp_reply_that_is_too_deep_to_be_shown(
+    type_command: TypeCommand, play_monitor: PlayMonitor, words: tuple[str, ...]
+) -> None:
+    reply: Any = 1
+    for _ in range(300):
+        reply = {"a": reply}
+    play_monitor([({"execute": "x-deep"}, {"return": reply})])
+    typed = type_command("qmp", "web1", "x-deep", *words)
+    assert (typed.code, typed.err) == (EXIT_WORLD, "hvkit: x-deep: the reply is nested too deeply to be shown\n")
+
+
 def test_unknown_parameter_names_the_file(type_fake: TypeCommand, spec: Path) -> None:
     spec.write_text(spec.read_text() + "[parameters]\nguets = 'deaf'\n")
     typed = type_fake("start", spec)
     assert typed.code == EXIT_WORLD
-    assert typed.err == f"hvkit: {spec}: parameters: guets: no such parameter; did you mean guest?\n"
+    assert typed.err == f"hvkit: {spec}: parameters.guets: no such parameter; did you mean guest?\n"
 
 
 @pytest.mark.parametrize(
@@ -144,8 +239,10 @@ def test_unknown_parameter_names_the_file(type_fake: TypeCommand, spec: Path) ->
         (("frobnicate",), "No such command 'frobnicate'"),
         (("show",), "Missing argument 'NAME'"),
         (("list", "--colour"), "No such option"),
-        (("stop", "web1", "--timeout", "soon"), "'soon' is not a valid float"),
-        (("stop", "web1", "--timeout", "-1"), "-1"),
+        (("stop", "web1", "--timeout", "soon"), "expected 0 or more seconds, got 'soon'"),
+        (("stop", "web1", "--timeout", "-1"), "expected 0 or more seconds, got '-1'"),
+        (("stop", "web1", "--timeout", "nan"), "expected 0 or more seconds, got 'nan'"),
+        (("qmp", "web1", "query-status", "--timeout", "-inf"), "expected 0 or more seconds, got '-inf'"),
     ],
 )
 def test_command_line_that_makes_no_sense(type_fake: TypeCommand, words: tuple[str, ...], text: str) -> None:
@@ -218,8 +315,6 @@ def test_default_run_dir_of_others(monkeypatch: pytest.MonkeyPatch, type_command
 
 
 # ---- the monitor
-
-PlayMonitor = Callable[[list[Any]], None]
 
 
 @pytest.fixture
@@ -356,6 +451,34 @@ def test_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
     assert process.stdout
     process.stdout.close()
     assert process.stderr
-    assert "Traceback" not in process.stderr.read()
+    assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=30) != 0
+    assert process.wait(timeout=30) == EXIT_WORLD
+
+
+@pytest.mark.parametrize("words", [("parameters",), ("--help",), ("demo", "--simulated")])
+def test_output_that_cannot_be_written_is_the_worlds_fault(words: tuple[str, ...]) -> None:
+    program = "import sys; from hvkit.cli import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-c", program, *words], env=environment, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert run.returncode == EXIT_WORLD
+    assert run.stderr == "hvkit: cannot write the output: No space left on device\n"
+
+
+def test_complaint_that_cannot_be_written_leaves_the_exit_code(tmp_path: Path) -> None:
+    program = "import sys; from hvkit.cli import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with open("/dev/full", "w") as full:
+        run = subprocess.run([sys.executable, "-c", program, "frobnicate"], env=environment, stderr=full)
+    assert run.returncode == EXIT_USAGE
+
+
+def test_error_of_the_system_elsewhere_is_a_bug(type_fake: TypeCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: FakeHypervisor) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(FakeHypervisor, "get_all_instances_info", fail)
+    assert type_fake("list").code == EXIT_BUG

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from hvkit.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_WORLD, demo
+from hvkit.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_WORLD, demo, doctor
 from hvkit.errors import HypervisorError
 
 TypeCommand = Callable[..., Any]
@@ -75,7 +75,7 @@ def test_simulated_story(type_command: TypeCommand, scratch: Path) -> None:
 def test_without_qemu_the_story_is_simulated(
     type_command: TypeCommand, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "find_qemu", lambda: "")
+    monkeypatch.setattr(doctor, "find_qemu", lambda chosen: "")
     typed = type_command("demo")
     assert typed.code == EXIT_OK, typed.err
     assert typed.out.startswith(
@@ -84,15 +84,21 @@ def test_without_qemu_the_story_is_simulated(
 
 
 @pytest.mark.qemu
-def test_real_story(
-    type_command: TypeCommand, scratch: Path, qemu_binary: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo, "find_qemu", lambda: qemu_binary)
-    typed = type_command("demo")
+def test_real_story(type_command: TypeCommand, scratch: Path, qemu_binary: str) -> None:
+    typed = type_command("--qemu", qemu_binary, "demo")
     assert typed.code == EXIT_OK, typed.err
     assert typed.out.startswith(f"A real machine, run by {qemu_binary}.")
     assert_told_in_order((*STORY[:3], "HVKIT-GUEST-READY", *STORY[3:]), typed.out)
     assert processes_in(scratch) == []
+
+
+def test_chosen_qemu_that_is_missing_is_not_replaced(
+    type_command: TypeCommand, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HVKIT_QEMU", "/nonexistent/qemu")
+    typed = type_command("demo")
+    assert typed.code == EXIT_WORLD
+    assert typed.err == "hvkit: kvm_path: expected a program of this node, got '/nonexistent/qemu'\n"
 
 
 def test_story_that_goes_wrong_leaves_nothing(

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from hvkit.cli import EXIT_OK, EXIT_WORLD, doctor
 from hvkit.cli.doctor import Finding, is_healthy, to_text
 from hvkit.cli.settings import Settings
 from hvkit.hypervisor.kvm.capabilities import KvmHost
+from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.testing.simulator import write_executable
 
 TypeCommand = Callable[..., Any]
 
@@ -41,6 +44,7 @@ def test_node_without_qemu_is_told_what_to_type(
     type_command: TypeCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.delenv("HVKIT_QEMU", raising=False)
     typed = type_command("--run-dir", tmp_path / "run", "doctor", "--json")
     assert typed.code == EXIT_WORLD
     findings = {finding["subject"]: finding for finding in json.loads(typed.out)}
@@ -49,9 +53,8 @@ def test_node_without_qemu_is_told_what_to_type(
     assert findings["python"]["verdict"] == "ok"
 
 
-def test_program_that_is_no_qemu_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "find_qemu", lambda: "/bin/true")
-    finding = doctor.examine_qemu()
+def test_program_that_is_no_qemu_is_found_out(tmp_path: Path) -> None:
+    finding = doctor.examine_qemu(Settings(hypervisor="kvm", run_dir=tmp_path, qemu="/bin/true"))
     assert finding.verdict == "bad"
     assert "/bin/true" in finding.text
 
@@ -90,6 +93,21 @@ def test_run_dir_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert f"{tmp_path} cannot be written to" in finding.text
 
 
+@pytest.mark.parametrize("hypervisor", ["fake", "kvm"])
+@pytest.mark.parametrize("way", ["file", "file/x", "loop/x"])
+def test_run_dir_that_cannot_be_is_a_finding(tmp_path: Path, hypervisor: str, way: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    finding = doctor.examine_run_dir(Settings(hypervisor=hypervisor, run_dir=tmp_path / way))
+    assert finding.verdict == "bad"
+    assert str(tmp_path / way.partition("/")[0]) in finding.text
+
+
+def test_run_dir_that_this_user_may_not_look_at(tmp_path: Path, as_nobody: None) -> None:
+    finding = doctor.examine_run_dir(Settings(hypervisor="fake", run_dir=tmp_path / "a" / "b"))
+    assert (finding.verdict, finding.text) == ("bad", f"{tmp_path}/a/b cannot be looked at: Permission denied")
+
+
 def test_unknown_hypervisor_is_a_finding(tmp_path: Path) -> None:
     finding = doctor.examine_run_dir(Settings(hypervisor="xen", run_dir=tmp_path))
     assert finding.verdict == "bad"
@@ -101,3 +119,27 @@ def test_this_node_is_healthy(type_command: TypeCommand, tmp_path: Path, qemu_bi
     typed = type_command("--run-dir", tmp_path / "run", "doctor")
     assert typed.code == EXIT_OK, typed.out
     assert qemu_binary in typed.out
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_chosen_qemu_is_looked_at_and_no_other(
+    type_command: TypeCommand, short_dir: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    chosen = str(write_executable(short_dir))
+    if way == "environment":
+        monkeypatch.setenv("HVKIT_QEMU", chosen)
+    words = ("--qemu", chosen) if way == "option" else ()
+    with_default = attrs.evolve(TABLE["kvm_path"], default="/nonexistent/qemu")
+    monkeypatch.setitem(TABLE._parameters, "kvm_path", with_default)
+    typed = type_command("--run-dir", short_dir / "run", *words, "doctor")
+    assert typed.code == EXIT_OK, typed.out
+    assert chosen in typed.out
+    assert "/nonexistent/qemu" not in typed.out
+
+
+def test_chosen_qemu_that_is_missing_is_not_replaced(type_command: TypeCommand, short_dir: Path) -> None:
+    typed = type_command("--run-dir", short_dir / "run", "--qemu", "/nonexistent/qemu", "doctor", "--json")
+    assert typed.code == EXIT_WORLD
+    findings = {finding["subject"]: finding for finding in json.loads(typed.out)}
+    assert findings["QEMU"]["verdict"] == "bad"
+    assert "/nonexistent/qemu" in findings["QEMU"]["text"]
