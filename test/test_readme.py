@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import subprocess
 from pathlib import Path
@@ -39,6 +40,29 @@ def test_the_commands_are_those_there_are() -> None:
     (listed,) = re.findall(r"^\| `hvkit` command \| (.*) \|$", README, re.M)
     assert isinstance(command, click.Group)
     assert set(re.findall(r"`(\w+)`", listed)) == set(command.commands)
+
+
+def test_every_figure_is_a_number() -> None:
+    (table,) = re.findall(r"^## Figures$.*?^\|[-| ]+\|$\n(.*?)^$", README, re.M | re.S)
+    cells = [cell.strip() for row in table.splitlines() for cell in row.strip("|").split("|")[1:]]
+    assert cells
+    assert [cell for cell in cells if not re.match(r"[<>~]? ?\d+([.,]\d+)*\b", cell)] == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = {"": setup["options"]["install_requires"], **setup["options.extras_require"]}
+    required = {
+        (re.split(r"[ <>=~!;\[]", line, maxsplit=1)[0], extra)
+        for extra, lines in extras.items()
+        for line in lines.split("\n")
+        if line and not line.startswith("hvkit[")
+    }
+    (table,) = re.findall(r"^\| package \| extra \| why \|\n\|[-|]+\|\n(.*?)^$", README, re.M | re.S)
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+    assert all(why for _names, _extra, why in rows)
+    assert {(name, extra.strip("`")) for names, extra, _why in rows for name in names.split(", ")} == required
 
 
 def test_every_link_leads_somewhere() -> None:
