@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Every target does the set-up it needs, in build/; a second time that costs nothing.
-# Variables: PYTHON=/path/to/python3 (>= 3.11), HVKIT_QEMU=/path/to/qemu-system-x86_64, ARGS="more arguments of pytest".
+# Variables: PYTHON=/path/to/python3 (>= 3.11), HVKIT_QEMU=/path/to/qemu-system-x86_64 (for demo, tests and bench),
+# ARGS="more arguments of pytest".
 
 SHELL := /bin/sh
 BIN := build/venv/bin
