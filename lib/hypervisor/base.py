@@ -13,7 +13,8 @@ what it does not declare raises `NotSupported` and changes nothing.
 
 Every method may be called from several processes at a time. One that changes an instance takes it for itself first,
 and raises `InstanceBusy` where that takes too long. Every method that takes an instance's name raises `ParameterError`
-for one that no instance can have.
+for one that no instance can have. An instance or a device that is no `Instance` or device is a `ProgrammerError`; other
+values that cannot be used are a `ParameterError`, whatever their type.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from hvkit.errors import ProgrammerError
-from hvkit.hypervisor.errors import NotSupported
+from hvkit.hypervisor.errors import NotSupported, ParameterError
 from hvkit.hypervisor.model import (
     AncillaryFiles,
     Capability,
@@ -41,6 +42,8 @@ from hvkit.hypervisor.model import (
     MigrationInfo,
     MigrationStatus,
     NodeInfo,
+    check_kind,
+    is_absolute_path,
 )
 from hvkit.hypervisor.parameters import ParameterTable
 
@@ -100,8 +103,15 @@ class BaseHypervisor(abc.ABC):
 
         Args:
             run_dir: where instances are remembered. It is made when first needed, for this user only (mode 0700).
+
+        Raises:
+            ParameterError: no directory can have that path.
         """
-        self.run_dir = Path(run_dir).absolute()
+        check_kind(run_dir, str, os.PathLike)
+        path = os.path.abspath(run_dir) if os.fspath(run_dir) else ""
+        if not is_absolute_path(path):
+            raise ParameterError("run_dir", path, f"no path of a directory: {os.fspath(run_dir)!r}")
+        self.run_dir = Path(path)
 
     def has(self, capability: Capability) -> bool:
         """Whether this hypervisor declares a capability."""
@@ -148,10 +158,11 @@ class BaseHypervisor(abc.ABC):
         Args:
             name: the instance's name.
             force: do not ask the guest; its memory and what it did not write are lost.
-            timeout: seconds that the guest has, None for the hypervisor's own idea of enough.
+            timeout: seconds that the guest has, finite and not negative, None for the hypervisor's own idea of enough.
             retry: the guest has been asked before; do not ask again, only wait.
 
         Raises:
+            ParameterError: nobody can wait for that long.
             InstanceNotFound: no instance of that name is known here.
             InstanceBusy: somebody else is working on it.
             HypervisorError: it resists even the hardest means.
@@ -269,7 +280,7 @@ class BaseHypervisor(abc.ABC):
 
         Raises:
             NotSupported: this hypervisor does not declare BALLOON.
-            ParameterError: the memory is out of range.
+            ParameterError: the memory is out of range, or no whole number.
             InstanceNotFound: no instance of that name is known here.
             InstanceStateError: it is neither RUNNING nor PAUSED.
         """
@@ -360,7 +371,8 @@ class BaseHypervisor(abc.ABC):
             NotSupported: this hypervisor does not declare RESIZE_DISK.
             InstanceNotFound: no instance of that name is known here.
             InstanceStateError: it is neither RUNNING nor PAUSED.
-            HypervisorError: it has no such disk, or the disk could not be resized.
+            ParameterError: it has no such disk, or that is no size.
+            HypervisorError: the disk could not be resized.
         """
         self._lacks(Capability.RESIZE_DISK)
 

@@ -8,14 +8,16 @@ its disk does.
 from __future__ import annotations
 
 import enum
+import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4
 
 import attrs
 
+from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.errors import ParameterError
 
 _INSTANCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}")
@@ -33,9 +35,48 @@ def check_instance_name(name: object) -> str:
     Raises:
         ParameterError: it is not.
     """
-    if isinstance(name, str) and _INSTANCE_NAME.fullmatch(name) and ".." not in name:
-        return name
+    if is_instance_name(name):
+        return str(name)
     raise ParameterError("Instance.name", name, f"not a name for an instance: {name!r}")
+
+
+def is_instance_name(name: object) -> bool:
+    """Tell whether this is a name that an instance may have, as `check_instance_name` says."""
+    return isinstance(name, str) and _INSTANCE_NAME.fullmatch(name) is not None and ".." not in name
+
+
+def check_kind(value: object, *kinds: type) -> None:
+    """Refuse what a caller who minds our types never gives us.
+
+    Raises:
+        ProgrammerError: it is of none of these types.
+    """
+    if not isinstance(value, kinds):
+        raise ProgrammerError(f"expected {' or '.join(kind.__name__ for kind in kinds)}, got {value!r}")
+
+
+def check_whole(name: str, value: object, least: int, most: int) -> int:
+    """Return the value, if it is a whole number in a range, both ends included.
+
+    Raises:
+        ParameterError: it is not.
+    """
+    if type(value) is int and least <= value <= most:
+        return value
+    raise ParameterError(name, value, f"expected a whole number from {least} to {most}, got {value!r}")
+
+
+def check_timeout(value: Any) -> float | None:
+    """Return the value, if somebody can wait for so many seconds; None is for the waiter's own idea of enough.
+
+    Raises:
+        ParameterError: it is negative, not finite, or no number.
+    """
+    if value is None:
+        return None
+    if type(value) in (int, float) and 0 <= value < math.inf:
+        return float(value)
+    raise ParameterError("timeout", value, f"expected a number of seconds that is not negative, got {value!r}")
 
 
 class InstanceState(enum.Enum):
@@ -141,12 +182,20 @@ def _is_whole(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
-def _is_absolute_path(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("/") and "\0" not in value
+def _is_text(value: Any) -> bool:
+    """Whether it is text that JSON, and so QEMU, can be given: a lone surrogate has no form in UTF-8."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def is_absolute_path(value: object) -> bool:
+    """Tell whether this is an absolute path that the kernel and QEMU can be given."""
+    return _is_text(value) and str(value).startswith("/") and "\0" not in str(value)
 
 
 def _is_unicast_mac(value: Any) -> bool:
-    return isinstance(value, str) and _MAC.fullmatch(value) is not None and not int(value[:2], 16) & 1
+    # QEMU takes an address of zeros for none, and makes one.
+    is_mac = isinstance(value, str) and _MAC.fullmatch(value) is not None
+    return is_mac and not int(value[:2], 16) & 1 and value != "00:00:00:00:00:00"
 
 
 def _is_interface_name_or_empty(value: Any) -> bool:
@@ -173,7 +222,7 @@ def _uuid_or_as_is(value: Any) -> Any:
 
 _uuid = _check(lambda value: isinstance(value, UUID), "a UUID")
 _bool = _check(lambda value: type(value) is bool, "true or false")
-_text = _check(lambda value: isinstance(value, str), "text")
+_text = _check(_is_text, "text")
 
 
 # ---- what runs
@@ -194,7 +243,7 @@ class Disk:
         ParameterError: by the constructor, for a member that is no such thing.
     """
 
-    path: str = attrs.field(converter=_path_text, validator=_check(_is_absolute_path, "an absolute path"))
+    path: str = attrs.field(converter=_path_text, validator=_check(is_absolute_path, "an absolute path in UTF-8"))
     format: Literal["raw", "qcow2"] = attrs.field(
         default="raw", validator=_check(lambda value: value in ("raw", "qcow2"), "raw or qcow2")
     )
@@ -291,9 +340,18 @@ class Instance:
     uuid: UUID = attrs.field(factory=uuid4, converter=_uuid_or_as_is, validator=_uuid)
 
     def __attrs_post_init__(self) -> None:
-        for field, devices in (("disks", self.disks), ("nics", self.nics)):
-            if len({device.uuid for device in devices}) < len(devices):
-                raise ParameterError(f"Instance({self.name}).{field}", "", "two of them have the same uuid")
+        self._refuse_twins("disks", "uuid", [disk.uuid for disk in self.disks])
+        self._refuse_twins("disks", "path", [disk.path for disk in self.disks])
+        self._refuse_twins("nics", "uuid", [nic.uuid for nic in self.nics])
+        self._refuse_twins("nics", "mac", [nic.mac for nic in self.nics])
+        self._refuse_twins("nics", "ifname", [nic.ifname for nic in self.nics if nic.ifname])
+
+    def _refuse_twins(self, field: str, member: str, values: Sequence[object]) -> None:
+        if len(set(values)) < len(values):
+            twin = next(value for value in values if values.count(value) > 1)
+            raise ParameterError(
+                f"Instance({self.name}).{field}", str(twin), f"two of them have the same {member}: {twin}"
+            )
 
 
 def _is_name(value: object) -> None:

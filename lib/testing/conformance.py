@@ -23,7 +23,7 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from hvkit.errors import HypervisorError
+from hvkit.errors import HypervisorError, ProgrammerError
 from hvkit.hypervisor import (
     BaseHypervisor,
     Capability,
@@ -191,6 +191,20 @@ class HypervisorConformance:
         hypervisor.start_instance(subject.make_instance("conform"))
         assert hypervisor.get_instance_info("conform").state is InstanceState.RUNNING
 
+    def test_refused_start_leaves_an_earlier_life_as_it_was(
+        self, hypervisor: BaseHypervisor, stopped: Instance
+    ) -> None:
+        before = hypervisor.get_instance_info(stopped.name)
+        parameters = {**stopped.parameters, "no_such_parameter": 1}
+        with pytest.raises(ParameterError):
+            hypervisor.start_instance(attrs.evolve(stopped, parameters=parameters))
+        assert hypervisor.get_instance_info(stopped.name) == before
+
+    def test_start_of_something_else_is_the_callers_fault(self, hypervisor: BaseHypervisor) -> None:
+        something: Any = "conform"
+        with pytest.raises(ProgrammerError):
+            hypervisor.start_instance(something)
+
     def test_two_starts_at_once_start_it_once(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
         rivals = [subject.make_instance("conform", uuid=uuid4()) for _ in range(2)]
 
@@ -226,6 +240,14 @@ class HypervisorConformance:
     def test_stop_that_was_asked_for_before_only_waits(self, hypervisor: BaseHypervisor, running: Instance) -> None:
         hypervisor.stop_instance(running.name, timeout=0.5, retry=True)
         assert hypervisor.get_instance_info(running.name).state.is_over
+
+    @pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "5", True])
+    def test_stop_in_no_time_that_there_is_is_refused(
+        self, hypervisor: BaseHypervisor, running: Instance, timeout: Any
+    ) -> None:
+        with pytest.raises(ParameterError):
+            hypervisor.stop_instance(running.name, timeout=timeout)
+        assert hypervisor.get_instance_info(running.name).state is InstanceState.RUNNING
 
     def test_paused_instance_can_be_stopped(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
         hypervisor.start_instance(subject.make_instance("conform"), start_paused=True)
@@ -396,6 +418,14 @@ class HypervisorConformance:
         self._need(hypervisor, Capability.BALLOON)
         with pytest.raises(ParameterError):
             hypervisor.balloon_instance_memory(running.name, running.memory_mib + change_mib)
+
+    @pytest.mark.parametrize("memory_mib", ["16", None, True, 1.5])
+    def test_balloon_to_what_is_no_whole_number_is_refused(
+        self, hypervisor: BaseHypervisor, running: Instance, memory_mib: Any
+    ) -> None:
+        self._need(hypervisor, Capability.BALLOON)
+        with pytest.raises(ParameterError):
+            hypervisor.balloon_instance_memory(running.name, memory_mib)
 
     def test_balloon_of_a_stopped_instance_is_refused(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
         self._need(hypervisor, Capability.BALLOON)

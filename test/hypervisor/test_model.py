@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from hvkit.hypervisor import DeviceKind, Disk, Instance, InstanceState, MigrationState, Nic, ParameterError
-from hvkit.hypervisor.model import check_instance_name, device_kind
+from hvkit.hypervisor.model import check_instance_name, check_timeout, device_kind
 from hvkit.testing.conformance import BAD_NAMES
 
 MAC = "52:54:00:12:34:56"
@@ -65,6 +65,8 @@ def test_error_names_the_instance_and_the_member(members: dict[str, Any], field:
         ({"path": "/a", "read_only": "no"}, "read_only"),
         ({"path": "/a", "read_only": 1}, "read_only"),
         ({"path": "/a", "name": None}, "name"),
+        ({"path": "/a", "name": "\ud800"}, "name"),
+        ({"path": "/\ud800"}, "path"),
     ],
 )
 def test_bad_disks(members: dict[str, Any], field: str) -> None:
@@ -80,6 +82,7 @@ def test_bad_disks(members: dict[str, Any], field: str) -> None:
         ({"mac": "52-54-00-12-34-56"}, "mac"),
         ({"mac": "53:54:00:12:34:56"}, "mac"),
         ({"mac": None}, "mac"),
+        ({"mac": "00:00:00:00:00:00"}, "mac"),
         ({"mac": MAC, "mode": "bridged"}, "mode"),
         ({"mac": MAC, "ifname": "a/b"}, "ifname"),
         ({"mac": MAC, "ifname": "x" * 16}, "ifname"),
@@ -110,6 +113,34 @@ def test_two_devices_of_one_uuid_are_refused() -> None:
     uuid = uuid4()
     with pytest.raises(ParameterError, match=r"Instance\(a\).disks: two of them have the same uuid"):
         Instance(name="a", memory_mib=1, disks=(Disk(path="/a", uuid=uuid), Disk(path="/b", uuid=uuid)))
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ({"disks": (Disk(path="/a"), Disk(path="/a"))}, "disks: two of them have the same path: /a"),
+        ({"nics": (Nic(mac=MAC), Nic(mac=MAC.upper()))}, f"nics: two of them have the same mac: {MAC}"),
+        (
+            {"nics": (Nic(mac=MAC, ifname="t0"), Nic(mac="52:54:00:00:00:01", ifname="t0"))},
+            "nics: two of them have the same ifname: t0",
+        ),
+    ],
+)
+def test_two_devices_that_would_get_in_each_others_way_are_refused(members: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Instance(name="a", memory_mib=1, **members)
+    assert str(caught.value) == f"Instance(a).{problem}"
+
+
+@pytest.mark.parametrize("value", [0, 1.5, 60, None])
+def test_good_timeouts(value: Any) -> None:
+    assert check_timeout(value) == value
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "5", True])
+def test_bad_timeouts(value: Any) -> None:
+    with pytest.raises(ParameterError, match="a number of seconds that is not negative"):
+        check_timeout(value)
 
 
 def test_each_value_has_a_uuid_of_its_own() -> None:

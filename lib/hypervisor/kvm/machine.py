@@ -317,19 +317,27 @@ def _plan_processors(
         raise ParameterError(
             "cpu_mask", parameters["cpu_mask"], f"it is for {len(affinity)} processors and the instance has {count}"
         )
-    model = parameters["cpu_type"] or "host"
-    base, comma, features = model.partition(",")
-    if base == "host":
-        base, model = accelerator.best_cpu, f"{accelerator.best_cpu}{comma}{features}"
-    capabilities.check_cpu_model(base)
     return Processors(
         count=count,
-        model=model,
+        model=plan_cpu_model(parameters["cpu_type"], capabilities, accelerator),
         sockets=shape["cpu_sockets"],
         cores=shape["cpu_cores"],
         threads=shape["cpu_threads"],
         affinity=affinity,
     )
+
+
+def plan_cpu_model(cpu_type: str, capabilities: Capabilities, accelerator: Accelerator) -> str:
+    """Return the CPU model, with features as QEMU writes them, that a value of `cpu_type` means.
+
+    Raises:
+        ParameterError: the program has no such model.
+    """
+    base, comma, features = (cpu_type or "host").partition(",")
+    if base == "host":
+        base = accelerator.best_cpu
+    capabilities.check_cpu_model(base)
+    return f"{base}{comma}{features}"
 
 
 def _plan_memory(instance: Instance, parameters: Mapping[str, Any]) -> ObjectOptions | None:

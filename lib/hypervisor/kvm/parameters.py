@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.topology import MAX_PORTS
+from hvkit.hypervisor.node import read_online_cpus
 from hvkit.hypervisor.parameters import (
     ABSOLUTE_PATH,
     DIRECTORY,
@@ -71,8 +72,8 @@ def parse_extra(text: str) -> tuple[str, ...]:
     for word in words:
         if word.startswith("-") and word.lstrip("-") in _RESERVED_OPTIONS:
             raise ParameterError("kvm_extra", text, f"{word} is not for extra arguments: hvkit decides it")
-        if "\0" in word:
-            raise ParameterError("kvm_extra", text, "an argument cannot contain a zero byte")
+        if not word.isprintable():
+            raise ParameterError("kvm_extra", text, f"an argument has a character that cannot be printed: {word!r}")
     return words
 
 
@@ -102,6 +103,11 @@ def _parse_cpu_set(part: str, text: str) -> CpuSet:
             raise ParameterError("cpu_mask", text, f"expected something like 0-2:all:1,3, got {text!r}")
         cpus.update(range(int(first), int(last if dash else first) + 1))
     return frozenset(cpus)
+
+
+def _has_processors(text: str) -> bool:
+    """Whether this node has for each virtual processor one that it may run on; more is what the kernel asks for."""
+    return all(cpus is None or cpus & read_online_cpus() for cpus in parse_cpu_mask(text))
 
 
 def _is_number(text: str) -> bool:
@@ -192,6 +198,7 @@ TABLE: Final = ParameterTable(
             doc="Processors of the host to run on: all, a list (0-3,6) for the instance, or one list for each virtual "
             "processor with colons between them (0-2:all:1,3).",
             syntax=Check("something like all, 0-3,6 or 0-2:all:1,3", _passes(parse_cpu_mask)),
+            node=Check("processors that this node has", _has_processors),
         ),
         Parameter(
             name="mem_path",

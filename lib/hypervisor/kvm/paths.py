@@ -25,7 +25,7 @@ from typing import Final
 import attrs
 
 from hvkit.hypervisor.errors import ParameterError, RuntimeStateError
-from hvkit.hypervisor.model import check_instance_name
+from hvkit.hypervisor.model import check_instance_name, is_instance_name
 
 #: The longest address of a unix socket: sun_path has 108 bytes, the last one is zero. Source: unix(7).
 MAX_SOCKET_PATH: Final = 107
@@ -35,7 +35,7 @@ _SOCKET_SUFFIXES: Final = (".c", ".w", ".s", ".a")
 
 @attrs.frozen
 class InstancePaths:
-    """Where the files of one instance are. Nothing here looks at them but `remove`.
+    """Where the files of one instance are. Nothing here touches them but `make` and what removes.
 
     Attributes:
         name: the instance.
@@ -67,6 +67,17 @@ class InstancePaths:
     def sockets(self) -> tuple[Path, ...]:
         """All its sockets."""
         return (self.control_socket, self.watch_socket, self.serial_socket, self.agent_socket)
+
+    def make(self) -> None:
+        """Make the directory of the instance, which is not there. The run directory is.
+
+        Raises:
+            RuntimeStateError: it cannot be made.
+        """
+        try:
+            self.dir.mkdir(mode=0o700)
+        except OSError as error:
+            raise RuntimeStateError(self.name, str(self.dir), f"cannot be made: {error.strerror}") from error
 
     def remove_traces(self) -> None:
         """Remove what a QEMU that has ended may have left: sockets and pid file.
@@ -157,6 +168,17 @@ class RunDirectory:
         Raises:
             ParameterError: the directory is not ours alone, or cannot be read.
         """
+        return [name for name in self._remembered() if is_instance_name(name)]
+
+    def strays(self) -> list[Path]:
+        """Return the directories that look like those of instances, under names that no instance can have, in order.
+
+        Raises:
+            ParameterError: the directory is not ours alone, or cannot be read.
+        """
+        return [self.path / "instances" / name for name in self._remembered() if not is_instance_name(name)]
+
+    def _remembered(self) -> list[str]:
         self.check()
         try:
             with os.scandir(self.path / "instances") as entries:
@@ -194,17 +216,6 @@ class RunDirectory:
                 _make_private(directory)
         except OSError as error:
             raise _cannot(self.path, "cannot be made", error) from error
-
-    def make_instance(self, paths: InstancePaths) -> None:
-        """Make the directory of an instance.
-
-        Raises:
-            ParameterError: it cannot be made, or what is there is not ours alone.
-        """
-        try:
-            _make_private(paths.dir)
-        except OSError as error:
-            raise _cannot(paths.dir, "cannot be made", error) from error
 
 
 def _make_private(path: Path) -> None:

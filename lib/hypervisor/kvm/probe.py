@@ -47,7 +47,9 @@ _EMULATED_KVM_MODULE: Final = "kvm_pvm"
 _known: dict[str, tuple[ProgramIdentity, Capabilities]] = {}
 
 
-def probe_capabilities(binary: str, *, timeout_s: float = 10.0, cache_dir: Path | None = None) -> Capabilities:
+def probe_capabilities(
+    binary: str, *, timeout_s: float = 10.0, cache_dir: Path | None = None, keeps: bool = True
+) -> Capabilities:
     """Return what a QEMU program can do. It is run only if it was not asked before.
 
     Nothing of it runs afterwards, whatever happens.
@@ -55,7 +57,8 @@ def probe_capabilities(binary: str, *, timeout_s: float = 10.0, cache_dir: Path 
     Args:
         binary: path of the program, or a name to look for in PATH.
         timeout_s: seconds that it has to answer everything.
-        cache_dir: where the answers are kept for other processes; made where it is missing. None: nowhere.
+        cache_dir: where answers are kept for other processes, and are believed. None: nowhere.
+        keeps: whether to keep these answers there; the directory is made where it is missing.
 
     Raises:
         InstanceStartError: there is no such program, it cannot be run, it is not QEMU, it is too old, or it does not
@@ -73,7 +76,7 @@ def probe_capabilities(binary: str, *, timeout_s: float = 10.0, cache_dir: Path 
     capabilities = None if cache is None else _read_kept(cache, identity)
     if capabilities is None:
         capabilities = _ask(path, timeout_s)
-        if cache is not None and read_identity(path) == identity:
+        if keeps and cache is not None and read_identity(path) == identity:
             cache.write(identity, json.dumps(capabilities.to_plain(), separators=(",", ":")).encode())
     _known[path] = (identity, capabilities)
     return capabilities

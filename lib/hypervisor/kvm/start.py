@@ -45,6 +45,8 @@ from hvkit.qmp.schema import Cont, DeviceAdd, QueryCpusFast, QueryName, QueryUui
 _GREETING_S: Final = 60.0
 #: How a QEMU that did not come up is ended: it has nothing to write out, since its guest never ran.
 _UNDO_SIGNALS: Final = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 10.0))
+#: Stands for a descriptor where nothing will be started.
+_NO_FD: Final = -1
 #: Seconds in which a process whose monitor went away is expected to end.
 _END_S: Final = 2.0
 
@@ -71,16 +73,28 @@ class Preparation:
     accelerator: Accelerator
     block_devices: frozenset[UUID]
 
+    def plan(self, sockets: MachineSockets, tap_fds: Mapping[UUID, int]) -> MachinePlan:
+        """Plan the machine, as `plan_machine` does. It can be planned with any ends if it can with some."""
+        return plan_machine(
+            self.instance,
+            self.parameters,
+            self.capabilities,
+            self.accelerator,
+            sockets,
+            tap_fds,
+            block_devices=self.block_devices,
+        )
+
 
 def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
-    """Look at everything that an instance needs on this node. Makes nothing.
+    """Look at everything that an instance needs on this node, and find out whether it can be planned. Makes nothing.
 
     Args:
         instance: what is to be started.
         cache_dir: where to keep what a QEMU program can do; None: nowhere.
 
     Raises:
-        ParameterError: a parameter or a disk cannot be used.
+        ParameterError: a parameter or a disk cannot be used, or they do not go together.
         InstanceStartError: the program is not QEMU, or too old.
     """
     parameters = TABLE.validate(instance.parameters)
@@ -89,20 +103,26 @@ def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
         capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
     except InstanceStartError as error:
         raise InstanceStartError(instance.name, error.reason, error.log) from error
-    return Preparation(
+    preparation = Preparation(
         instance=instance,
         parameters=parameters,
         capabilities=capabilities,
         accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
         block_devices=block_devices,
     )
+    # What cannot be planned is found out here, while an earlier life of the instance can still be left as it is.
+    preparation.plan(
+        MachineSockets(control=_NO_FD, watch=_NO_FD, serial=_NO_FD, agent=_NO_FD),
+        {nic.uuid: _NO_FD for nic in instance.nics if nic.mode == "tap"},
+    )
+    return preparation
 
 
 def bring_up(preparation: Preparation, paths: InstancePaths, *, start_paused: bool) -> None:
     """Start the QEMU of an instance, make sure that it is the right one, and let it run.
 
-    The caller holds the instance's lock, its directory is there and nothing of an earlier life is. After failure its
-    process and taps are gone, and all of its files.
+    The caller holds the instance's lock, and nothing of an earlier life is there. After failure its process and taps
+    are gone, and all of its files.
 
     Raises:
         InstanceStartError: it did not come up; carries the end of what QEMU said.
@@ -110,6 +130,7 @@ def bring_up(preparation: Preparation, paths: InstancePaths, *, start_paused: bo
     """
     launch = None
     try:
+        paths.make()
         launch = _launch(preparation, paths)
         _let_run(launch, paths, start_paused=start_paused)
     except BaseException as error:
@@ -139,15 +160,7 @@ def _launch(preparation: Preparation, paths: InstancePaths) -> _Launch:
     with ExitStack() as inherited:
         sockets = _make_sockets(preparation.parameters, paths, inherited)
         taps = {nic.uuid: _make_tap(nic, inherited) for nic in instance.nics if nic.mode == "tap"}
-        plan = plan_machine(
-            instance,
-            preparation.parameters,
-            preparation.capabilities,
-            preparation.accelerator,
-            sockets,
-            {uuid: tap.descriptor for uuid, tap in taps.items()},
-            block_devices=preparation.block_devices,
-        )
+        plan = preparation.plan(sockets, {uuid: tap.descriptor for uuid, tap in taps.items()})
         runtime = _describe(instance, plan, preparation.capabilities, taps)
         write_runtime(paths.runtime_file, runtime)
         ends = (sockets.control, sockets.watch, sockets.serial, sockets.agent)

@@ -7,17 +7,20 @@ import errno
 import json
 import os
 import pkgutil
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 import pytest
 
+from hvkit.errors import ProgrammerError
 from hvkit.hypervisor import (
     Disk,
     Instance,
@@ -29,10 +32,12 @@ from hvkit.hypervisor import (
     ParameterError,
     RuntimeStateError,
 )
-from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm import KvmHypervisor, probe
 from hvkit.hypervisor.kvm.network import has_interface
 from hvkit.hypervisor.kvm.process import ProcessError
 from hvkit.hypervisor.kvm.runtime import Runtime, write_runtime
+from hvkit.qmp.program import find_program
+from hvkit.qmp.program_cache import ProgramCache
 
 MakeInstance = Callable[..., Instance]
 
@@ -107,11 +112,54 @@ def test_machine_type_that_the_program_does_not_have(kvm: KvmHypervisor, make: M
     assert_nothing_left(kvm)
 
 
-def test_parameters_that_the_program_cannot_honour_are_not_valid(kvm: KvmHypervisor, make: MakeInstance) -> None:
-    parameters = {**make().parameters, "machine_version": "pc-q35-99.9"}
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("machine_version", "pc-q35-99.9"),
+        ("cpu_type", "nonsense"),
+        ("cpu_type", "nonsense,+x2apic"),
+        ("cpu_mask", "9000"),
+        ("cpu_mask", "all:9000"),
+    ],
+)
+def test_parameters_that_the_node_cannot_honour_are_not_valid(
+    kvm: KvmHypervisor, make: MakeInstance, parameter: str, value: str
+) -> None:
+    parameters = {**make().parameters, parameter: value}
     kvm.check_parameter_syntax(parameters)
-    with pytest.raises(ParameterError, match=r"pc-q35-99\.9"):
+    with pytest.raises(ParameterError) as caught:
         kvm.validate_parameters(parameters)
+    assert caught.value.name == parameter
+
+
+def test_calls_that_change_nothing_keep_nothing(
+    kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kvm.run_dir.mkdir(mode=0o700)
+    kvm.validate_parameters(make().parameters)
+    kvm.get_node_info()
+    kvm.verify()
+    assert list(kvm.run_dir.iterdir()) == []
+    monkeypatch.setattr(probe, "_known", {})
+    kvm.start_instance(make())
+    assert (kvm.run_dir / "cache").is_dir()
+
+
+def test_what_a_stranger_says_of_a_program_is_not_believed(
+    kvm: KvmHypervisor, make: MakeInstance, tmp_path: Path
+) -> None:
+    parameters = make().parameters
+    program = str(parameters["kvm_path"])
+    capabilities = probe._ask(program, 10.0)
+    forged = attrs.evolve(capabilities, machines=(attrs.evolve(capabilities.machines[0], name="pc-q35-66.6"),))
+    stranger = KvmHypervisor(run_dir=tmp_path / "open")
+    cache = ProgramCache(stranger.run_dir / "cache", "capabilities", 1)
+    cache.write(find_program(program), json.dumps(forged.to_plain()).encode())
+    stranger.run_dir.chmod(0o777)
+    with pytest.raises(ParameterError):
+        stranger.start_instance(make())
+    with pytest.raises(ParameterError, match=r"no machine type 'pc-q35-66\.6'"):
+        kvm.validate_parameters({**parameters, "machine_version": "pc-q35-66.6"})
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "-x"])
@@ -180,9 +228,9 @@ def test_port_that_somebody_listens_on(kvm: KvmHypervisor, make_toy: MakeInstanc
 
 
 @pytest.fixture
-def may_make_taps() -> None:
+def may_make_taps(unavailable: Callable[[str], NoReturn]) -> None:
     if os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        pytest.skip("taps need root and /dev/net/tun, so they are NOT tested here")
+        unavailable("taps need root and /dev/net/tun, so they are NOT tested here")
 
 
 @pytest.mark.usefixtures("may_make_taps")
@@ -219,6 +267,26 @@ def crashed(kvm: KvmHypervisor, make: MakeInstance) -> Instance:
     os.kill(pid, signal.SIGKILL)
     wait_for_end(kvm, "web1")
     return instance
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vcpus": 100000},
+        {"disks": (Disk(path="/nonexistent/disk.raw"),)},
+        {"parameters": {"cpu_type": "nonsense"}},
+        {"parameters": {"cpu_mask": "0:0:0"}},
+        {"parameters": {"hotplug_ports": 136}, "nics": (Nic(mac="52:54:00:00:00:01", mode="user"),)},
+    ],
+)
+def test_refused_start_leaves_an_earlier_life_as_it_was(
+    kvm: KvmHypervisor, crashed: Instance, changes: dict[str, Any]
+) -> None:
+    before = kvm.get_instance_info("web1")
+    parameters = {**crashed.parameters, **changes.get("parameters", {})}
+    with pytest.raises(ParameterError):
+        kvm.start_instance(attrs.evolve(crashed, **{**changes, "parameters": parameters}))
+    assert kvm.get_instance_info("web1") == before
 
 
 def runtime_file(kvm: KvmHypervisor) -> Path:
@@ -282,6 +350,57 @@ def test_running_instance_with_a_damaged_runtime_file_can_be_stopped(kvm: KvmHyp
     assert not Path(f"/proc/{pid}").exists()
     kvm.cleanup_instance("web1")
     assert_nothing_left(kvm)
+
+
+def test_directory_of_no_instance_is_reported_and_hides_none(kvm: KvmHypervisor, make: MakeInstance) -> None:
+    kvm.start_instance(make())
+    bad = kvm.run_dir / "instances" / ".bad"
+    bad.mkdir()
+    (bad / "runtime.json").touch()
+    assert kvm.list_instances() == ["web1"]
+    assert [info.name for info in kvm.get_all_instances_info()] == ["web1"]
+    assert f"{bad}: no instance can have that name" in kvm.verify()
+    shutil.rmtree(bad)
+
+
+#: Looks at what there is with ever more files left to open, and prints what it sees or why not.
+LOOK_WITH_FEW_FILES = """
+import os, resource
+from hvkit.errors import HypervisorError
+from hvkit.hypervisor import get_hypervisor
+kvm = get_hypervisor("kvm", run_dir={run_dir!r})
+kvm.get_all_instances_info()
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+for _ in range(12):
+    try:
+        print(*(info.state.value for info in kvm.get_all_instances_info()))
+    except HypervisorError as error:
+        print(type(error).__name__)
+    os.close(taken.pop())
+"""
+
+
+def test_look_with_too_many_open_files_fails_cleanly(kvm: KvmHypervisor, make: MakeInstance) -> None:
+    kvm.start_instance(make())
+    run = subprocess.run(
+        [sys.executable, "-c", LOOK_WITH_FEW_FILES.format(run_dir=str(kvm.run_dir))],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.stderr == ""
+    seen = run.stdout.splitlines()
+    assert len(seen) == 12
+    assert seen[-1] == "running"
+    assert "crashed" not in seen
 
 
 def test_node_that_was_restarted(kvm: KvmHypervisor, crashed: Instance) -> None:
@@ -400,6 +519,38 @@ def test_crash_after_a_stop_that_somebody_died_over_is_a_crash(kvm: KvmHyperviso
     sound = runtime_file(kvm).read_text()
     runtime_file(kvm).write_text(sound.replace('"phase": "running"', '"phase": "stopping"'))
     assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
+
+
+# ---- what callers hand in by mistake
+
+
+@pytest.mark.parametrize("size", ["x", None, True, 1.5e6, 0, -1, 1 << 70])
+def test_size_that_no_disk_has(kvm: KvmHypervisor, make: MakeInstance, size: Any) -> None:
+    with pytest.raises(ParameterError) as caught:
+        kvm.resize_disk("web1", Disk(path="/a"), size)
+    assert caught.value.name == "new_size_bytes"
+
+
+def test_nic_is_no_disk_to_resize(kvm: KvmHypervisor, make: MakeInstance) -> None:
+    nic = Nic(mac="52:54:00:00:00:01", mode="user")
+    kvm.start_instance(make(nics=(nic,)))
+    with pytest.raises(ParameterError, match="has no disk of that uuid"):
+        kvm.resize_disk("web1", Disk(path="/a", uuid=nic.uuid), 1 << 20)
+    not_a_disk: Any = nic
+    with pytest.raises(ProgrammerError):
+        kvm.resize_disk("web1", not_a_disk, 1 << 20)
+
+
+def test_uuid_that_another_instance_has(kvm: KvmHypervisor, make: MakeInstance) -> None:
+    first = make("web1")
+    kvm.start_instance(first)
+    twin = make("web2", uuid=first.uuid)
+    with pytest.raises(ParameterError, match="instance web1 has the same, and is running") as caught:
+        kvm.start_instance(twin)
+    assert caught.value.name == "Instance(web2).uuid"
+    assert kvm.list_instances() == ["web1"]
+    kvm.stop_instance("web1", force=True)
+    kvm.start_instance(twin)
 
 
 # ---- programs that misbehave

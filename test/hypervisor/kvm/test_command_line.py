@@ -235,6 +235,10 @@ def _need(name: str, directory: Path, unavailable: Callable[[str], NoReturn]) ->
     feature = FEATURES[name]
     if feature.kvm_flag == "enabled" and read_kvm_host().problem:
         pytest.skip(f"this machine has no KVM: {read_kvm_host().problem}")
+    if any(nic.mode == "tap" for nic in feature.nics or ()) and (
+        not os.access("/dev/net/tun", os.W_OK) or os.geteuid() != 0
+    ):
+        unavailable("a tap takes root and /dev/net/tun")
     if any(disk.format == "qcow2" for disk in feature.disks or ()):
         qemu_img = shutil.which("qemu-img") or unavailable("qemu-img is not installed")
         subprocess.run([qemu_img, "create", "-q", "-f", "qcow2", directory / "disk.qcow2", "1M"], check=True)
@@ -246,8 +250,6 @@ def _taps(nics: tuple[Nic, ...]) -> Iterator[dict[UUID, int]]:
     try:
         for nic in nics:
             if nic.mode == "tap":
-                if not os.access("/dev/net/tun", os.W_OK) or os.geteuid() != 0:
-                    pytest.skip("a tap takes root and /dev/net/tun")
                 taps[nic.uuid] = make_tap(f"hvt{os.getpid()}").descriptor
         yield taps
     finally:

@@ -141,11 +141,14 @@ def test_guest_runs_and_obeys_its_power_button(
 
 
 def test_guest_runs_under_kvm(
-    kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
+    kvm: KvmHypervisor,
+    make_toy: MakeInstance,
+    wait_for_toy: Callable[[str], GuestConsole],
+    unavailable: Callable[[str], NoReturn],
 ) -> None:
     host = read_kvm_host()
     if host.problem:
-        pytest.skip(f"KVM is NOT tested here: {host.problem}")
+        unavailable(f"KVM is NOT tested here: {host.problem}")
     start_to_boot(kvm, make_toy(parameters={"kvm_flag": "enabled"}), wait_for_toy)
     with kvm.monitor("web1") as monitor:
         assert monitor.execute(QueryKvm()).enabled
@@ -230,10 +233,29 @@ def test_reboot_starts_the_guest_anew_in_the_same_process(
     assert (state_of(kvm), pid_of(kvm)) == (InstanceState.RUNNING, pid)
 
 
-def test_instance_that_a_guests_reboot_ends_can_be_rebooted(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
-    kvm.start_instance(make_toy(parameters={"reboot_behavior": "exit"}))
+def test_instance_that_a_guests_reboot_ends_can_be_rebooted(
+    kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
+) -> None:
+    # Once it is up: firmware that is reset while it sets itself up resets the machine again, as a guest would.
+    start_to_boot(kvm, make_toy(parameters={"reboot_behavior": "exit"}), wait_for_toy)
     kvm.reboot_instance("web1")
     assert state_of(kvm) is InstanceState.RUNNING
+    with kvm.monitor("web1") as monitor, monitor.subscribe(ShutdownEvent) as events:
+        monitor.execute(SystemReset())
+        assert events.get(timeout=GUEST_S).reason == "host-qmp-system-reset"
+
+
+def test_reboot_that_is_cut_short_leaves_the_guests_reboots_as_they_were(
+    kvm: KvmHypervisor, make_toy: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    kvm.start_instance(make_toy(parameters={"reboot_behavior": "exit"}))
+    with monkeypatch.context() as patch:
+        patch.setattr("hvkit.hypervisor.kvm.hypervisor.SystemReset", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            kvm.reboot_instance("web1")
     with kvm.monitor("web1") as monitor, monitor.subscribe(ShutdownEvent) as events:
         monitor.execute(SystemReset())
         assert events.get(timeout=GUEST_S).reason == "host-qmp-system-reset"
@@ -247,7 +269,7 @@ def loop_device(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Itera
     image = write_disk(tmp_path / "loop.img")
     made = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True)
     if made.returncode:
-        pytest.skip(f"no loop device, so no test of a block device: {made.stderr.strip()}")
+        unavailable(f"no loop device, so no test of a block device: {made.stderr.strip()}")
     path = made.stdout.strip()
     yield path
     subprocess.run(["losetup", "--detach", path], check=True)
@@ -280,7 +302,7 @@ def test_disk_grows(
 def bridge(unavailable: Callable[[str], NoReturn]) -> Iterator[str]:
     """A bridge to join; needs root and /dev/net/tun."""
     if os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        pytest.skip("taps need root and /dev/net/tun, so they are NOT tested here")
+        unavailable("taps need root and /dev/net/tun, so they are NOT tested here")
     name = f"hvt{os.getpid() % 10**8}"
     subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
     yield name

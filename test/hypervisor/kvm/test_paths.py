@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.errors import ParameterError, RuntimeStateError
 from hvkit.hypervisor.kvm.paths import MAX_SOCKET_PATH, RunDirectory
 
 
@@ -28,7 +28,7 @@ def test_directories_are_ours_alone_whatever_the_umask(directory: RunDirectory) 
     try:
         directory.make()
         paths = directory.instance("web1")
-        directory.make_instance(paths)
+        paths.make()
     finally:
         os.umask(old)
     made = [directory.path, *(path for path in directory.path.rglob("*"))]
@@ -122,16 +122,32 @@ def test_name_that_leads_elsewhere_is_refused(directory: RunDirectory, name: str
 def test_only_what_is_remembered_is_listed(directory: RunDirectory) -> None:
     directory.make()
     for name in ("web2", "web1", "half-made"):
-        directory.make_instance(directory.instance(name))
+        directory.instance(name).make()
     directory.instance("web1").runtime_file.touch()
     directory.instance("web2").runtime_file.touch()
     assert directory.names() == ["web1", "web2"]
 
 
+def test_what_is_no_name_is_not_listed_and_told_apart(directory: RunDirectory) -> None:
+    directory.make()
+    for name in ("web1", ".bad"):
+        (directory.path / "instances" / name).mkdir()
+        (directory.path / "instances" / name / "runtime.json").touch()
+    assert directory.names() == ["web1"]
+    assert directory.strays() == [directory.path / "instances" / ".bad"]
+
+
+def test_directory_that_cannot_be_made_is_named(directory: RunDirectory) -> None:
+    paths = directory.instance("web1")
+    with pytest.raises(RuntimeStateError, match="cannot be made: No such file") as caught:
+        paths.make()
+    assert caught.value.path == str(paths.dir)
+
+
 def test_removing_leaves_nothing_but_the_lock_that_is_held(directory: RunDirectory) -> None:
     directory.make()
     paths = directory.instance("web1")
-    directory.make_instance(paths)
+    paths.make()
     for path in (*paths.sockets, paths.pid_file, paths.log_file, paths.runtime_file, paths.lock_file):
         path.touch()
     paths.remove()

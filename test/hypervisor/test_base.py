@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the base class refuses for all plugins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvkit.errors import ProgrammerError
+from hvkit.hypervisor import BaseHypervisor, ParameterError
+from hvkit.hypervisor.fake import FakeHypervisor
+from hvkit.hypervisor.kvm import KvmHypervisor
+
+every_plugin = pytest.mark.parametrize("plugin", [FakeHypervisor, KvmHypervisor])
+
+
+@every_plugin
+@pytest.mark.parametrize("run_dir", ["", "/a\0b", "/\ud800"])
+def test_path_that_no_directory_can_have(plugin: type[BaseHypervisor], run_dir: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        plugin(run_dir=run_dir)
+    assert caught.value.name == "run_dir"
+
+
+@every_plugin
+@pytest.mark.parametrize("run_dir", [3, None, b"/run"])
+def test_what_is_no_path(plugin: type[BaseHypervisor], run_dir: Any) -> None:
+    with pytest.raises(ProgrammerError):
+        plugin(run_dir=run_dir)
+
+
+@every_plugin
+def test_relative_path_is_made_absolute(
+    plugin: type[BaseHypervisor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plugin(run_dir="run").run_dir == tmp_path / "run"
