@@ -7,6 +7,9 @@
 #
 # The package is installed as editable, for its entry points and the `hvkit` command: the code that runs is lib/. For
 # programs that do not follow such an install (mypy), build/link/hvkit is a symlink to lib/.
+#
+# The environment is a symlink too, to an environment that was made beside the one before it: what cannot be made, because
+# there is no network, takes nothing away. An environment cannot be moved, its programs name their place.
 set -eu
 cd "$(dirname "$0")/../.."
 goal=$1
@@ -49,12 +52,22 @@ ensure_venv_module() {
 install() {
     echo "hvkit: preparing $venv with $python (log: $log)"
     ensure_venv_module
-    rm -rf "$venv"
-    if ! { "$python" -m venv "$venv" && "$venv/bin/python" -m pip install --editable "$requirement"; } >"$log" 2>&1; then
+    new=$(mktemp -d "$venv-XXXXXX")
+    chmod 755 "$new"
+    trap 'rm -rf "$new"' EXIT
+    trap 'exit 1' HUP INT TERM
+    if ! { "$python" -m venv "$new" && "$new/bin/python" -m pip install --editable "$requirement"; } >"$log" 2>&1; then
         tail -n 5 "$log" >&2
+        [ ! -e "$venv" ] || echo "hvkit: $venv is left as it was" >&2
         fail "the dependencies could not be installed; all of it is in $log. With a network to pip's index, type:" \
             "    make setup-$goal"
     fi
+    echo "$state" >"$new/.hvkit-$goal"
+    old=
+    if [ -L "$venv" ]; then old=$(readlink -f "$venv"); else rm -rf "$venv"; fi
+    ln -sfn "${new##*/}" "$venv"
+    trap - EXIT
+    rm -rf "$old"
 }
 
 mkdir -p build/link
@@ -77,4 +90,3 @@ for done in $satisfied_by; do
     fi
 done
 install
-echo "$state" >"$venv/.hvkit-$goal"
