@@ -291,11 +291,11 @@ class Hvkit(Contestant):
     """Ours: typed commands, typed replies, the JSON of the standard library."""
 
     name = OURS
-    fast_loads: Callable[[bytes], Any] | None = None
+    loads: Callable[[bytes], Any] = staticmethod(message.loads_standard)
     connection: QmpConnection
 
     def prepare(self) -> None:
-        message.fast_loads = self.fast_loads
+        message.loads = self.loads
 
     def connect(self, path: Path) -> None:
         self.prepare()
@@ -333,7 +333,7 @@ class HvkitFast(Hvkit):
     name = OURS_FAST
 
     def __init__(self) -> None:
-        self.fast_loads = importlib.import_module("orjson").loads
+        self.loads = importlib.import_module("orjson").loads
 
 
 ALL: Final[tuple[type[Contestant], ...]] = (Raw, RawJson, RawOrjson, Hvkit, HvkitFast, QmpPackage, QemuQmp)

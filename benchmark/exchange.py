@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmark.contestants import Contestant
-from benchmark.harness import OURS, OURS_FAST, Effort, Figure, cpus, pinned, ratios
+from benchmark.harness import OURS, OURS_FAST, Effort, Figure, compare, cpus, pinned
 from benchmark.servers import Servers
 
 
@@ -27,16 +27,14 @@ def query_status_stub(servers: Servers, contestants: Sequence[Contestant], effor
     """Measure query-status against the instant stub."""
     with servers.stub() as path, pinned(cpus()[0]), _connected(contestants, [path] * len(contestants)):
         turns = {each.name: each.query_status_timed for each in contestants}
-        results = ratios(turns, effort.of(240, least=3), 200)
-    return Figure("query-status, instant stub", "x raw", results, {OURS: 1.7, OURS_FAST: 1.5})
+        return compare("query-status, instant stub", turns, effort.of(240, least=3), 200, {OURS: 1.7, OURS_FAST: 1.5})
 
 
 def query_status_qemu(servers: Servers, contestants: Sequence[Contestant], effort: Effort, qemu: str) -> Figure:
     """Measure query-status against QEMU."""
     with servers.machine(qemu, len(contestants)) as paths, pinned(cpus()[0]), _connected(contestants, paths):
         turns = {each.name: each.query_status_timed for each in contestants}
-        results = ratios(turns, effort.of(240, least=3), 20)
-    return Figure("query-status, QEMU", "x raw", results, {OURS: 1.05, OURS_FAST: 1.05})
+        return compare("query-status, QEMU", turns, effort.of(240, least=3), 20, {OURS: 1.05, OURS_FAST: 1.05})
 
 
 def blockdev_add(servers: Servers, contestants: Sequence[Contestant], effort: Effort, qemu: str) -> Figure:
@@ -45,13 +43,15 @@ def blockdev_add(servers: Servers, contestants: Sequence[Contestant], effort: Ef
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "64M"], check=True)
     with servers.machine(qemu, len(contestants)) as paths, pinned(cpus()[0]), _connected(contestants, paths):
         turns = {each.name: partial(each.add_disk_timed, image) for each in contestants}
-        results = ratios(turns, effort.of(120, least=3), 4)
-    return Figure("blockdev-add of a qcow2, QEMU", "x raw", results, {OURS: 1.05, OURS_FAST: 1.05})
+        return compare(
+            "blockdev-add of a qcow2, QEMU", turns, effort.of(120, least=3), 4, {OURS: 1.05, OURS_FAST: 1.05}
+        )
 
 
 def connect(servers: Servers, contestants: Sequence[Contestant], effort: Effort) -> Figure:
     """Measure connecting and negotiating against the instant stub."""
     with servers.stub() as path, pinned(cpus()[0]):
         turns = {each.name: partial(each.connect_timed, path) for each in contestants}
-        results = ratios(turns, effort.of(120, least=3), 20)
-    return Figure("connect and negotiate, instant stub", "x raw", results, {OURS: 1.6, OURS_FAST: 1.6})
+        return compare(
+            "connect and negotiate, instant stub", turns, effort.of(120, least=3), 20, {OURS: 1.6, OURS_FAST: 1.6}
+        )

@@ -149,10 +149,33 @@ def seconds_by_round(contestants: Mapping[str, Timed], rounds: int, times: int) 
     return seconds
 
 
-def ratios(contestants: Mapping[str, Timed], rounds: int, times: int, *, to: str = RAW) -> dict[str, Spread]:
-    """Return how much longer each contestant takes than one of them does in the same round."""
+def compare(
+    what: str,
+    contestants: Mapping[str, Timed],
+    rounds: int,
+    times: int,
+    aims: Mapping[str, float],
+    *,
+    to: str = RAW,
+    note: str = "",
+) -> Figure:
+    """Measure how much longer each contestant takes than one of them does in the same round.
+
+    Args:
+        what: was measured.
+        contestants: by name.
+        rounds: how many rounds count.
+        times: how often each does its work in a round.
+        aims: by contestant.
+        to: whose time is 1. What that is in microseconds is noted: ratios to a floor that had to wait for the machine
+            look better than they are.
+        note: what else a reader has to know.
+    """
     seconds = seconds_by_round(contestants, rounds, times)
-    return {
+    results = {
         name: Spread.of(mine / floor for mine, floor in zip(each, seconds[to], strict=True))
         for name, each in seconds.items()
     }
+    floor_us = Spread.of(each / times * 1e6 for each in seconds[to])
+    floor = f"{to} takes {floor_us.median:.1f} us, {floor_us.low:.1f} at best"
+    return Figure(what, f"x {to}", results, aims, note=f"{floor}; {note}" if note else floor)

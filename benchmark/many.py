@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from benchmark.contestants import Contestant
-from benchmark.harness import OURS, OURS_FAST, Effort, Figure, Spread, loop, ratios, seconds_by_round
+from benchmark.harness import OURS, OURS_FAST, Effort, Figure, Spread, compare, loop, seconds_by_round
 from benchmark.servers import Servers
 from hvkit.qmp import CommandTimeout
 from hvkit.qmp.fleet import Fleet
@@ -23,14 +23,14 @@ def real_machines(servers: Servers, contestants: Sequence[Contestant], effort: E
     count = effort.of(100, least=10)
     with servers.machines(qemu, count) as paths:
         turns = {each.name: loop(lambda each=each: each.ask_all(paths)) for each in contestants}  # type: ignore[misc]
-        results = ratios(turns, effort.of(20, least=2), 1)
-    return Figure(
-        f"{count} real machines: connect, query-status, close",
-        "x raw",
-        results,
-        {OURS: 0.45, OURS_FAST: 0.45},
-        note="raw and the like one by one, qmp in 16 threads, qemu.qmp gathered, hvkit by fleet.ask",
-    )
+        return compare(
+            f"{count} real machines: connect, query-status, close",
+            turns,
+            effort.of(20, least=2),
+            1,
+            {OURS: 0.45, OURS_FAST: 0.45},
+            note="raw and the like one by one, qmp in 16 threads, qemu.qmp gathered, hvkit by fleet.ask",
+        )
 
 
 def silent_machines(servers: Servers, contestants: Sequence[Contestant], effort: Effort) -> Figure:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmark.contestants import Contestant, Hvkit
-from benchmark.harness import OURS, OURS_FAST, Effort, Figure, Timed, cpus, loop, pinned, ratios
+from benchmark.harness import OURS, OURS_FAST, Effort, Figure, Timed, compare, cpus, loop, pinned
 from benchmark.servers import Servers
 from hvkit.qmp.endpoint import from_wire, to_wire
 from hvkit.qmp.protocol import Protocol
@@ -39,13 +39,14 @@ def schema_reply(servers: Servers, contestants: Sequence[Contestant], effort: Ef
     floor = "json.loads"
     turns: dict[str, Timed] = {floor: loop(lambda: json.loads(line)), **{each.name: typed(each) for each in ours}}
     with pinned(cpus()[0]):
-        results = ratios(turns, effort.of(60, least=3), 3, to=floor)
-    return Figure(
-        f"the {len(line) // 1000} KB schema reply, typed",
-        "x json.loads",
-        {name: spread for name, spread in results.items() if name != floor},
-        {OURS: 2.0, OURS_FAST: 2.0},
-    )
+        return compare(
+            f"the {len(line) // 1000} KB schema reply, typed",
+            turns,
+            effort.of(60, least=3),
+            3,
+            {OURS: 2.0, OURS_FAST: 2.0},
+            to=floor,
+        )
 
 
 def _read_typed(received: list[bytes]) -> float:

@@ -7,22 +7,20 @@ Source: QEMU Machine Protocol Specification, section 2.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Event, GenericEvent, redact
 from hvkit.qmp.converter import structure
 from hvkit.qmp.errors import DataError, ProtocolError
 
-#: orjson's reader, where the extra `fast` is installed; None to do without it. What it refuses the standard library
-#: reads or refuses. Integers beyond 64 bits, which QAPI does not have, are floats to it.
-fast_loads: Callable[[bytes], Any] | None
-try:
-    from orjson import loads as fast_loads
-except ImportError:
-    fast_loads = None
+#: How many lines are read before orjson is looked for: importing it takes as long as it saves in some thousand, and a
+#: process that asks one thing shall not pay for that.
+_FEW_LINES: Final = 64
+_lines_read = itertools.count(1)
 
 
 def _refuse_constant(text: str) -> NoReturn:
@@ -52,20 +50,21 @@ def decode(line: bytes) -> dict[str, Any]:
     Raises:
         DataError: the line is not a JSON object in UTF-8.
     """
-    if fast_loads is None:
-        message = _read(line)
-    else:
-        try:
-            message = fast_loads(line)
-        except ValueError:
-            message = _read(line)
+    try:
+        message = loads(line)
+    except ValueError:
+        message = loads_standard(line)
     if type(message) is not dict:
         raise DataError("", f"expected a JSON object, got {type(message).__name__}")
     return message
 
 
-def _read(line: bytes) -> Any:
-    """Read a line with the standard library, which says best what is wrong with it."""
+def loads_standard(line: bytes) -> Any:
+    """Read a line with the standard library.
+
+    Raises:
+        DataError: the line is no JSON in UTF-8.
+    """
     try:
         text = str(line.strip(), "utf-8")
         message, end = _decoder.raw_decode(text)  # decode() itself runs two regular expressions for the white space
@@ -75,6 +74,24 @@ def _read(line: bytes) -> Any:
         # The text of these errors shows a position and at most a byte, never the content.
         raise DataError("", f"not JSON: {str(error) or type(error).__name__}") from None
     return message
+
+
+def _loads_first(line: bytes) -> Any:
+    """Read one of the first lines, and settle how those after them are read."""
+    global loads
+    if next(_lines_read) > _FEW_LINES:
+        try:
+            from orjson import loads as loads_fast
+        except ImportError:
+            loads = loads_standard
+        else:
+            loads = loads_fast
+    return loads_standard(line)
+
+
+#: Reads a line: orjson's, sooner or later, where the extra `fast` is installed. What that refuses with a ValueError the
+#: standard library reads or refuses. Integers beyond 64 bits, which QAPI does not have, are floats to orjson.
+loads: Callable[[bytes], Any] = _loads_first
 
 
 class QmpMessage:

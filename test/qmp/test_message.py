@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -63,10 +65,23 @@ def test_what_orjson_reads_is_what_the_standard_library_reads(line: bytes) -> No
             return str(error)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(message, "fast_loads", pytest.importorskip("orjson").loads)
+        patch.setattr(message, "loads", pytest.importorskip("orjson").loads)
         fast = decoded()
-        patch.setattr(message, "fast_loads", None)
+        patch.setattr(message, "loads", message.loads_standard)
         assert decoded() == fast
+
+
+def test_orjson_is_looked_for_when_it_pays() -> None:
+    program = """if True:
+        import sys
+        from hvkit.qmp import QmpMessage
+        for number in range(100):
+            assert QmpMessage.build_from_json_string(b'{"a": %d}' % number) == {"a": number}
+            if number == 10:
+                assert "orjson" not in sys.modules
+        assert "orjson" in sys.modules"""
+    pytest.importorskip("orjson")
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @given(st.dictionaries(st.text(), JSON))
