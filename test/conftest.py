@@ -85,7 +85,7 @@ class Leftover:
 #: The directory in which all temporary files of one run are. A process that names it in its environment or on its
 #: command line is one of ours: TMPDIR is what even a carefully started daemon passes on.
 _session_dir = pytest.StashKey[Path]()
-_leftovers = pytest.StashKey[list[Leftover]]()
+_complaints = pytest.StashKey[list[str]]()
 _failed = pytest.StashKey[bool]()
 
 
@@ -125,23 +125,38 @@ def _processes_of(session_dir: Path) -> Iterator[Leftover]:
             yield Leftover(pid, command_line.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace"))
 
 
+def _sockets_below(session_dir: Path) -> Iterator[str]:
+    """Give the unix sockets that somebody has open. Source: proc(5), /proc/net/unix."""
+    for line in Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:]:
+        path = "".join(line.split(maxsplit=7)[7:])
+        if path.startswith(f"{session_dir}/"):
+            yield path
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the run when a test left a process behind, and end that process."""
+    """Fail the run when a test left a process or a socket behind, and end that process.
+
+    A tap needs no look of its own: it goes with the last process that has it.
+    """
     session_dir = session.config.stash.get(_session_dir, None)
     if session_dir is None:
         return
-    session.config.stash[_leftovers] = leftovers = list(_processes_of(session_dir))
+    leftovers = list(_processes_of(session_dir))
+    complaints = session.config.stash[_complaints] = [str(leftover) for leftover in leftovers]
+    # Those of processes that are to be ended would only say the same again.
+    if not leftovers:
+        complaints += [f"socket {path} was left open by a test" for path in sorted({*_sockets_below(session_dir)})]
     for leftover in leftovers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(leftover.pid, signal.SIGKILL)
-    if leftovers:
+    if complaints:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     session.config.stash[_failed] = session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    for leftover in config.stash.get(_leftovers, []):
-        terminalreporter.write_line(f"ERROR {leftover}", red=True)
+    for complaint in config.stash.get(_complaints, []):
+        terminalreporter.write_line(f"ERROR {complaint}", red=True)
     if config.stash.get(_failed, False):
         terminalreporter.write_line(f"Temporary files are kept: {config.stash[_session_dir]}")
     qemu = find_qemu()

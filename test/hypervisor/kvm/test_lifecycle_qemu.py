@@ -141,14 +141,11 @@ def test_guest_runs_and_obeys_its_power_button(
 
 
 def test_guest_runs_under_kvm(
-    kvm: KvmHypervisor,
-    make_toy: MakeInstance,
-    wait_for_toy: Callable[[str], GuestConsole],
-    unavailable: Callable[[str], NoReturn],
+    kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
 ) -> None:
     host = read_kvm_host()
     if host.problem:
-        unavailable(f"KVM is NOT tested here: {host.problem}")
+        pytest.skip(f"KVM is NOT tested here: {host.problem}")  # no package brings it, so that CI may lack it
     start_to_boot(kvm, make_toy(parameters={"kvm_flag": "enabled"}), wait_for_toy)
     with kvm.monitor("web1") as monitor:
         assert monitor.execute(QueryKvm()).enabled
