@@ -342,7 +342,10 @@ def listen(path: Path) -> socket.socket:
     Raises:
         ProcessError: the socket could not be made.
     """
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ProcessError(f"{path}: {error.strerror}") from error
     try:
         with suppress(FileNotFoundError):
             os.unlink(path)

@@ -363,13 +363,21 @@ def test_directory_of_no_instance_is_reported_and_hides_none(kvm: KvmHypervisor,
     shutil.rmtree(bad)
 
 
-#: Looks at what there is with ever more files left to open, and prints what it sees or why not.
-LOOK_WITH_FEW_FILES = """
+#: Does something with ever more files left to open, and prints what comes of it.
+WITH_FEW_FILES = """
 import os, resource
 from hvkit.errors import HypervisorError
-from hvkit.hypervisor import get_hypervisor
+from hvkit.hypervisor import Instance, get_hypervisor
 kvm = get_hypervisor("kvm", run_dir={run_dir!r})
-kvm.get_all_instances_info()
+instance = Instance(name="web2", memory_mib=32, parameters={parameters!r})
+def look():
+    return [info.state.value for info in kvm.get_all_instances_info()]
+def start():
+    kvm.start_instance(instance)
+    kvm.stop_instance("web2", force=True)
+    kvm.cleanup_instance("web2")
+    return ["started"]
+{what}()
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
 taken = []
@@ -378,19 +386,24 @@ try:
         taken.append(os.open("/dev/null", os.O_RDONLY))
 except OSError:
     pass
-for _ in range(12):
+for _ in range(16):
     try:
-        print(*(info.state.value for info in kvm.get_all_instances_info()))
+        print(*{what}())
     except HypervisorError as error:
         print(type(error).__name__)
     os.close(taken.pop())
 """
 
 
-def test_look_with_too_many_open_files_fails_cleanly(kvm: KvmHypervisor, make: MakeInstance) -> None:
-    kvm.start_instance(make())
+@pytest.mark.parametrize(("what", "outcome"), [("look", "running"), ("start", "started")])
+def test_too_many_open_files_are_the_worlds_fault(
+    kvm: KvmHypervisor, make: MakeInstance, what: str, outcome: str
+) -> None:
+    instance = make()
+    kvm.start_instance(instance)
+    program = WITH_FEW_FILES.format(run_dir=str(kvm.run_dir), parameters=dict(instance.parameters), what=what)
     run = subprocess.run(
-        [sys.executable, "-c", LOOK_WITH_FEW_FILES.format(run_dir=str(kvm.run_dir))],
+        [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -398,9 +411,10 @@ def test_look_with_too_many_open_files_fails_cleanly(kvm: KvmHypervisor, make: M
     )
     assert run.stderr == ""
     seen = run.stdout.splitlines()
-    assert len(seen) == 12
-    assert seen[-1] == "running"
+    assert len(seen) == 16
+    assert seen[-1] == outcome
     assert "crashed" not in seen
+    assert kvm.list_instances() == ["web1"]
 
 
 def test_node_that_was_restarted(kvm: KvmHypervisor, crashed: Instance) -> None:
