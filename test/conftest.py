@@ -8,13 +8,14 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-import attrs
 import hypothesis
 import pytest
+
+from leftovers import interfaces, interfaces_left, processes_of, sockets_below
 
 pytest_plugins = ["guest.fixtures"]
 
@@ -70,21 +71,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 # ---- nothing is left running
 
-
-@attrs.frozen
-class Leftover:
-    """A process that a test started and did not end."""
-
-    pid: int
-    command_line: str
-
-    def __str__(self) -> str:
-        return f"process {self.pid} was left running by a test and is ended: {self.command_line}"
+#: Seconds that the kernel has to remove a tap whose process has just ended.
+_INTERFACE_GOES_S: Final = 5.0
 
 
 #: The directory in which all temporary files of one run are. A process that names it in its environment or on its
 #: command line is one of ours: TMPDIR is what even a carefully started daemon passes on.
 _session_dir = pytest.StashKey[Path]()
+_interfaces_before = pytest.StashKey[frozenset[str]]()
 _complaints = pytest.StashKey[list[str]]()
 _failed = pytest.StashKey[bool]()
 
@@ -95,6 +89,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if workerinput is not None:
         _use_for_temporary_files(workerinput["hvkit_session_dir"])
         return
+    config.stash[_complaints] = []
+    config.stash[_interfaces_before] = interfaces()
     session_dir = config.stash[_session_dir] = Path(tempfile.mkdtemp(prefix="hvkit-"))
     if config.option.basetemp is None:
         config.option.basetemp = session_dir / "t"  # short: the path of a socket may have 107 bytes
@@ -112,46 +108,43 @@ def _use_for_temporary_files(session_dir: str) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = session_dir
 
 
-def _processes_of(session_dir: Path) -> Iterator[Leftover]:
-    name = bytes(session_dir)
-    for directory in Path("/proc").glob("[0-9]*"):
-        pid = int(directory.name)
-        try:
-            command_line = (directory / "cmdline").read_bytes()
-            environment = (directory / "environ").read_bytes().split(b"\0")
-        except OSError:  # it ended meanwhile, or is somebody else's
-            continue
-        if pid != os.getpid() and (b"TMPDIR=" + name in environment or name in command_line):
-            yield Leftover(pid, command_line.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take from a worker that ends what its tests left in it."""
+    node.config.stash[_complaints].extend(getattr(node, "workeroutput", {}).get("hvkit_complaints", []))
 
 
-def _sockets_below(session_dir: Path) -> Iterator[str]:
-    """Give the unix sockets that somebody has open. Source: proc(5), /proc/net/unix."""
-    for line in Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:]:
-        path = "".join(line.split(maxsplit=7)[7:])
-        if path.startswith(f"{session_dir}/"):
-            yield path
-
-
+# Last: the fixtures of a run that was cut short are torn down in this hook as well.
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the run when a test left a process or a socket behind, and end that process.
-
-    A tap needs no look of its own: it goes with the last process that has it.
-    """
+    """Fail the run when a test left a process, a socket or a network interface behind, and end that process."""
+    workeroutput: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if workeroutput is not None:
+        # What a worker has open goes when it ends, and the run, which looks after that, would not see it.
+        mine = sockets_below(Path(os.environ["TMPDIR"]), only_mine=True)
+        workeroutput["hvkit_complaints"] = [_complain_of_socket(path) for path in mine]
+        return
     session_dir = session.config.stash.get(_session_dir, None)
     if session_dir is None:
         return
-    leftovers = list(_processes_of(session_dir))
-    complaints = session.config.stash[_complaints] = [str(leftover) for leftover in leftovers]
+    complaints = session.config.stash[_complaints]
+    processes = list(processes_of(session_dir))
+    complaints += map(str, processes)
     # Those of processes that are to be ended would only say the same again.
-    if not leftovers:
-        complaints += [f"socket {path} was left open by a test" for path in sorted({*_sockets_below(session_dir)})]
-    for leftover in leftovers:
+    if not processes:
+        complaints += map(_complain_of_socket, sockets_below(session_dir))
+    for process in processes:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(leftover.pid, signal.SIGKILL)
+            os.kill(process.pid, signal.SIGKILL)
+    left = interfaces_left(session.config.stash[_interfaces_before], timeout_s=_INTERFACE_GOES_S)
+    complaints += [f"network interface {name} was left by a test" for name in left]
     if complaints:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     session.config.stash[_failed] = session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+def _complain_of_socket(path: str) -> str:
+    return f"socket {path} was left open by a test"
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
