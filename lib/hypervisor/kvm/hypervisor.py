@@ -44,7 +44,8 @@ from hvkit.hypervisor.model import (
     check_whole,
 )
 from hvkit.hypervisor.node import read_node_info
-from hvkit.qmp import Command, QmpConnection
+from hvkit.qmp import Command, EventTimeout, QmpConnection, Subscription
+from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import Balloon, BlockResize, QueryNamedBlockNodes, ResetEvent, SetAction, SystemReset
 
 _ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
@@ -60,6 +61,8 @@ _LOOKERS: Final = 32
 _GUEST_S: Final = 60.0
 #: Seconds from the command to reset a machine to its reset.
 _RESET_S: Final = 10.0
+#: Seconds without a reset after which no more is expected of the same command.
+_RESET_AGAIN_S: Final = 1.0
 
 
 class KvmHypervisor(BaseHypervisor):
@@ -159,11 +162,16 @@ class KvmHypervisor(BaseHypervisor):
             ):
                 monitor.execute(SystemReset())
                 events.get(timeout=_RESET_S)
+                if self._is_ended_by_reboots(paths):
+                    _await_last_reset(events)
+
+    def _is_ended_by_reboots(self, paths: InstancePaths) -> bool:
+        return self._recall(paths).instance.parameters.get("reboot_behavior") == "exit"
 
     @contextlib.contextmanager
     def _having_resets_reset(self, paths: InstancePaths) -> Iterator[None]:
         """Have our resets do what they say, also where a reboot by the guest ends the instance: they would as well."""
-        if self._recall(paths).instance.parameters.get("reboot_behavior") != "exit":
+        if not self._is_ended_by_reboots(paths):
             yield
             return
         try:
@@ -443,6 +451,14 @@ class KvmHypervisor(BaseHypervisor):
             monitor = connect_monitor((paths.watch_socket, paths.control_socket), process, timeout_s=_LOOK_S)
             with contextlib.closing(monitor):
                 yield monitor
+
+
+def _await_last_reset(events: Subscription[ResetEvent]) -> None:
+    """Wait for the resets that follow one by command: firmware resets a machine once or twice while it sets it up."""
+    deadline = Deadline(_RESET_S)
+    with contextlib.suppress(EventTimeout):
+        while deadline.remaining_s() > 0:
+            events.get(timeout=_RESET_AGAIN_S)
 
 
 @contextlib.contextmanager
