@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Final
 
 from hvkit.qmp.connection import QmpConnection
@@ -73,25 +74,44 @@ def run_program(binary: str, said: IO[bytes]) -> Iterator[QmpConnection]:
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        process = subprocess.Popen(
-            [binary, *_QUESTIONED],
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            stderr=said,
-            env=read_environment(),
-            start_new_session=True,
-        )
         connection = QmpConnection.from_socket(ours)
+        process = None
         try:
+            process = subprocess.Popen(
+                [binary, *_QUESTIONED],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=said,
+                env=read_environment(),
+                start_new_session=True,
+            )
             theirs.close()
             yield connection
         finally:
             connection.close()
-            # The whole session: the program may be a script that runs QEMU.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_REAP_S)
+            if process is None:
+                _kill_holders(theirs)
+            else:
+                # The whole session: the program may be a script that runs QEMU.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_REAP_S)
+
+
+def _kill_holders(end: socket.socket) -> None:
+    """Kill the processes that got an end of a socket pair.
+
+    An interrupt can come when a program runs and nobody was told its number yet; QEMU would stay, also without us.
+    """
+    name = os.readlink(f"/proc/self/fd/{end.fileno()}")
+    for path in Path("/proc").glob("[0-9]*/fd/*"):
+        pid = int(path.parts[2])
+        # Others may end or close it meanwhile, or be somebody else's; only a child of ours can be waited for.
+        with contextlib.suppress(OSError):
+            if pid != os.getpid() and os.readlink(path) == name:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 def read_last_words(said: IO[bytes]) -> str:
