@@ -8,9 +8,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str] | None) -> int:
         return EXIT_WORLD
     except Exception as error:  # noqa: BLE001 - nothing is hidden: the bug is shown as what it is
         if isinstance(error, OSError) and _came_from_echo(error):
-            _discard_output()
+            _discard(sys.stdout)
             complain(f"cannot write the output: {error.strerror}")
             return EXIT_WORLD
         traceback.print_exc()
@@ -52,8 +52,10 @@ def run(arguments: Sequence[str] | None) -> int:
 def complain(text: str) -> None:
     """Write one line to stderr, however many the text has. Where that cannot be, the exit code has to do."""
     line = " ".join(text.split())
-    with suppress(OSError):
+    try:
         click.echo(f"hvkit: {line}", err=True)
+    except OSError:
+        _discard(sys.stderr)
 
 
 def _came_from_echo(error: OSError) -> bool:
@@ -61,11 +63,11 @@ def _came_from_echo(error: OSError) -> bool:
     return any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
-def _discard_output() -> None:
-    """Have what is still in the buffer of stdout go nowhere, instead of failing once more when Python ends."""
+def _discard(stream: TextIO) -> None:
+    """Have what is still in the buffer of a stream go nowhere, instead of failing once more when Python ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
     finally:
         os.close(nowhere)
 
