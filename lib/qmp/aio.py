@@ -18,7 +18,7 @@ from hvkit.errors import ProgrammerError
 from hvkit.qmp.aio_session import AsyncSession, open_socket, wake
 from hvkit.qmp.base import Command, Event
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.endpoint import Endpoint, from_wire, raw_from_wire, to_wire
+from hvkit.qmp.endpoint import Endpoint, check_fds, from_wire, raw_from_wire, to_wire
 from hvkit.qmp.errors import ConnectError
 from hvkit.qmp.events import DEFAULT_MAXSIZE, EventQueue, to_event
 from hvkit.qmp.message import QmpMessage
@@ -139,7 +139,8 @@ class AsyncQmpConnection(Endpoint[AsyncSession]):
         transcript: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(address, timeout=timeout, deadlines=deadlines, out_of_band=out_of_band, transcript=transcript)
-        self._is_opening = False
+        #: Whose socket is being opened: the mark of one call of connect(); None while nobody's is.
+        self._opening: object | None = None
 
     async def connect(self, *, timeout: float | None = None) -> None:
         """Connect, read and check the greeting, and leave negotiation behind.
@@ -155,16 +156,18 @@ class AsyncQmpConnection(Endpoint[AsyncSession]):
             ProgrammerError: it is connected already or is being connected, or was made of a socket that has been used
                 up.
         """
-        if self._is_opening:
+        if self._opening is not None:
             raise ProgrammerError(f"{self._name}: connect() on a connection that is being connected")
         deadline = self._begin_connecting(timeout)
         connected = self._take_given()
         if connected is None:
-            self._is_opening = True
+            mine = self._opening = object()
             try:
                 connected = await open_socket(self._address, deadline)
             finally:
-                was_closed, self._is_opening = not self._is_opening, False
+                was_closed = self._opening is not mine
+                if not was_closed:
+                    self._opening = None
             if was_closed:
                 connected.close()
                 raise ConnectError(self._name, "the connection was closed")
@@ -172,12 +175,13 @@ class AsyncQmpConnection(Endpoint[AsyncSession]):
         try:
             await session.negotiate(deadline)
         except BaseException:
-            self._session = None
+            if self._session is session:  # somebody else may have closed it and connected again
+                self._session = None
             raise
 
     async def close(self) -> None:
         """Close the connection; whoever waits on it gets ConnectionLost. Closing again does nothing."""
-        self._is_opening = False
+        self._opening = None
         session = self._detach()
         if session is not None:
             session.end("the connection was closed")
@@ -255,6 +259,8 @@ class AsyncQmpConnection(Endpoint[AsyncSession]):
         name, plain, has_reply, reply_type = to_wire(command, arguments)
         if self._command_check is not None:
             self._command_check.check(name, plain)
+        if fds:
+            check_fds(fds)
         exchange = await session.exchange(
             lambda protocol: protocol.open_exchange(name, plain, out_of_band=out_of_band),
             self._deadline(name, timeout),

@@ -7,6 +7,7 @@ which wake the tasks that wait for them; everything happens in the loop's own th
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import errno
@@ -49,9 +50,9 @@ class _Outgoing:
 
     __slots__ = ("data", "fds", "on_sent", "sent")
 
-    def __init__(self, data: bytes, fds: Sequence[int]) -> None:
+    def __init__(self, data: bytes, fds: array.array[int] | None) -> None:
         self.data = data
-        self.fds = list(fds)
+        self.fds = fds
         self.sent = 0
         self.on_sent: Callable[[], None] | None = None
 
@@ -180,8 +181,9 @@ class AsyncSession(Conversation):
             ProgrammerError: the command cannot be sent, or this is not the session's event loop.
         """
         self._check_usable()
+        copied = array.array("i", fds)  # what are no descriptors fails here, with nothing begun
         exchange, data = start(self._protocol)
-        message = self._post(data, fds)
+        message = self._post(data, copied)
         waiter = self._loop.create_future()
         exchange.on_ready = functools.partial(wake, waiter)
         if not has_reply:
@@ -214,7 +216,7 @@ class AsyncSession(Conversation):
 
     # ---- sending
 
-    def _post(self, data: bytes, fds: Sequence[int] = ()) -> _Outgoing:
+    def _post(self, data: bytes, fds: array.array[int] | None = None) -> _Outgoing:
         """Send a message as soon as those before it are sent: at once, mostly."""
         message = _Outgoing(data, fds)
         self._outbox.append(message)
@@ -237,6 +239,9 @@ class AsyncSession(Conversation):
         except OSError as error:
             self.read_all()
             self.end(f"the peer is gone: {error.strerror}")
+        except BaseException:
+            self.end("sending was interrupted")  # how much of the message is out, nobody knows
+            raise
         else:
             if self._is_watching_for_room:
                 self._is_watching_for_room = False

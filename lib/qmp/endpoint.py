@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import typing
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -22,14 +23,21 @@ from hvkit.qmp.deadlines import QUICK, Deadline, pace_of
 from hvkit.qmp.errors import ConnectError, ConnectionLost
 from hvkit.qmp.events import EventQueue
 from hvkit.qmp.message import Greeting, QemuVersion, QmpMessage
-from hvkit.qmp.protocol import Exchange, Protocol, State
+from hvkit.qmp.protocol import MAX_MESSAGE_BYTES, Exchange, Protocol, State
 from hvkit.qmp.transcript import Transcript
 from hvkit.qmp.transport import Address, address_text
 
+#: Source: scm(7), SCM_MAX_FD of the kernel.
+_FDS_AT_ONCE: Final = 253
 #: How many events that no subscription wanted are kept.
 _UNCLAIMED_EVENTS: Final = 1000
 #: What has not come where a negotiation stays in a state.
 _MISSING: Final = {State.GREETING: "greeting", State.NEGOTIATING: "answer to qmp_capabilities"}
+
+
+def negotiation_silence(state: State, deadline: Deadline) -> str:
+    """Say that a negotiation did not go on before the deadline."""
+    return f"no {_MISSING[state]} within {deadline.timeout_s:g} s: busy with another client, or stopped"
 
 
 class Conversation:
@@ -73,9 +81,7 @@ class Conversation:
         return ConnectError(self.address, failure.reason if isinstance(failure, ConnectionLost) else str(failure))
 
     def _silence(self, deadline: Deadline) -> str:
-        """Say that the negotiation did not go on before the deadline."""
-        missing = _MISSING[self._protocol.state]
-        return f"no {missing} within {deadline.timeout_s:g} s: busy with another client, or stopped"
+        return negotiation_silence(self._protocol.state, deadline)
 
     def _deliver(self, notice: dict[str, Any]) -> None:
         wanted = False
@@ -116,6 +122,7 @@ class Endpoint(Generic[C]):
         deadlines: Mapping[str, float] | None = None,
         out_of_band: bool = False,
         transcript: str | os.PathLike[str] | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._address = address
         self._name = address_text(address)
@@ -123,7 +130,11 @@ class Endpoint(Generic[C]):
         self._deadlines = dict(deadlines or {})
         self._wants_out_of_band = out_of_band
         self._transcript = transcript
+        self._max_message_bytes = max_message_bytes
         self._session: C | None = None
+        #: Guards which session is the connection's, and who is making it.
+        self._guard = threading.RLock()
+        self._connecting: object | None = None
         self._given: socket.socket | None = None
         self._is_given = False
         self._command_check: CommandCheck | None = None
@@ -198,7 +209,9 @@ class Endpoint(Generic[C]):
 
     def _new_protocol(self) -> Protocol:
         trace = None if self._transcript is None else Transcript(self._transcript).add
-        return Protocol(wants_out_of_band=self._wants_out_of_band, trace=trace)
+        return Protocol(
+            wants_out_of_band=self._wants_out_of_band, max_message_bytes=self._max_message_bytes, trace=trace
+        )
 
     def _take_given(self) -> socket.socket | None:
         """Return the socket that the connection was made of; None where it was made of an address.
@@ -232,14 +245,34 @@ def to_wire(command: Command[Any] | str, arguments: Mapping[str, Any] | None) ->
     """Return a command's wire name, its arguments as plain data, whether it has a reply, and the type of that.
 
     Raises:
-        ProgrammerError: a typed command has arguments beside it, or they cannot be made plain.
+        ProgrammerError: this is no command, or a typed one has arguments beside it, or they cannot be made plain.
     """
     if isinstance(command, str):
         return command, unstructure(arguments) if arguments else None, True, Any
-    if arguments is not None:
-        raise ProgrammerError(f"{command.wire_name}: a typed command carries its arguments itself")
-    plain = unstructure(command) if command.__dict__ else None
-    return command.wire_name, plain, command.has_reply, command.reply_type
+    try:
+        if arguments is not None:
+            raise ProgrammerError(f"{command.wire_name}: a typed command carries its arguments itself")
+        plain = unstructure(command) if command.__dict__ else None
+        return command.wire_name, plain, command.has_reply, command.reply_type
+    except AttributeError as error:
+        if isinstance(command, Command):
+            raise
+        raise ProgrammerError(f"neither a command nor the name of one: {type(command).__name__}") from error
+
+
+def check_fds(fds: Sequence[int]) -> None:
+    """Make sure that descriptors can travel with a command, before anything of it is sent.
+
+    Raises:
+        ProgrammerError: there are more than the kernel takes at once, or one is not open.
+    """
+    if len(fds) > _FDS_AT_ONCE:
+        raise ProgrammerError(f"{len(fds)} descriptors cannot travel with one command, at most {_FDS_AT_ONCE} can")
+    for fd in fds:
+        try:
+            os.fstat(fd)
+        except (OSError, TypeError, ValueError, OverflowError) as error:
+            raise ProgrammerError(f"{fd!r} is no open descriptor") from error
 
 
 def from_wire(exchange: Exchange, reply_type: Any) -> Any:

@@ -39,6 +39,8 @@ class EventQueue(Generic[E]):
     ) -> None:
         if maxsize < 1:
             raise ProgrammerError("a subscription must hold at least one event")
+        for each in types:
+            _check_event_class(each)
         self.dropped = 0
         self.names = frozenset(each.wire_name for each in types) if types else None
         self._wants_unknown = GenericEvent in types
@@ -168,6 +170,13 @@ class Subscription(EventQueue[E]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_event_class(kind: Any) -> None:
+    is_event = isinstance(kind, type) and issubclass(kind, Event)
+    if not is_event or not (kind.wire_name or kind is GenericEvent):
+        shown = kind.__name__ if isinstance(kind, type) else repr(kind)
+        raise ProgrammerError(f"a subscription is to classes that stand for one event each, not to {shown}")
 
 
 def _is_known(name: str) -> bool:

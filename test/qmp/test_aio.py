@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from hvkit.qmp import (
     ConnectionLost,
     DataError,
     DeviceNotFound,
+    Event,
     EventTimeout,
     GenericEvent,
     NotInThisQemu,
@@ -345,6 +347,51 @@ async def test_closing_ends_a_connect_that_waits_for_the_backlog(path: Path) -> 
         assert not connection.is_connected
 
 
+@in_loop
+async def test_a_connect_that_was_closed_leaves_the_next_one_alone(path: Path) -> None:
+    with QmpStub(path, greeting=None):
+        connection = AsyncQmpConnection(path)
+        first = asyncio.create_task(connection.connect())
+        await asyncio.sleep(0.05)
+        await connection.close()
+    with QmpStub(path, [(None, {"return": STATUS})]):
+        await connection.connect()  # before the first has heard that it was closed
+        with pytest.raises(ConnectError, match="was closed"):
+            await first
+        assert connection.is_connected
+        assert await connection.execute("query-status") == STATUS
+        await connection.close()
+
+
+@in_loop
+async def test_a_connect_closed_in_the_backlog_leaves_the_next_one_alone(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as occupant:
+        listener.bind(str(path))
+        listener.listen(0)
+        occupant.connect(str(path))
+        connection = AsyncQmpConnection(path)
+        first = asyncio.create_task(connection.connect())
+        await asyncio.sleep(0)
+        await connection.close()
+        second = asyncio.create_task(connection.connect())
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        peers = []
+        listener.setblocking(False)
+        for _ in range(3):
+            peer, _ = await loop.sock_accept(listener)
+            peers.append(peer)
+            with contextlib.suppress(BrokenPipeError):
+                peer.sendall(READY)
+        with pytest.raises(ConnectError, match="was closed"):
+            await first
+        await second
+        assert connection.is_connected
+        await connection.close()
+        for peer in peers:
+            peer.close()
+
+
 # ---- commands
 
 
@@ -537,6 +584,15 @@ async def test_a_subscription_gets_its_types_and_nothing_from_before(path: Path)
                 with pytest.raises(EventTimeout, match="DEVICE_DELETED"):
                     await events.get(timeout=0.05)
             assert [type(each) for each in connection.take_events()] == [DeviceDeletedEvent, StopEvent]
+
+
+@in_loop
+async def test_a_subscription_is_to_events(path: Path) -> None:
+    with QmpStub(path):
+        async with AsyncQmpConnection(path) as connection:
+            for wrong in (QueryStatus, Event, "STOP", StopEvent()):
+                with pytest.raises(ProgrammerError, match="classes that stand for one event"):
+                    connection.subscribe(wrong)
 
 
 @in_loop

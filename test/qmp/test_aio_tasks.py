@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from hvkit.errors import ProgrammerError
 from hvkit.qmp import CommandTimeout, ConnectionLost, DataError, QmpMessage
 from hvkit.qmp.aio import AsyncQmpConnection
 from hvkit.qmp.schema import StopEvent
@@ -149,6 +150,25 @@ async def test_descriptors_of_a_cancelled_command_are_not_sent_later(tmp_path: P
         assert b"getfd" not in seen
         last.cancel()
         await asyncio.wait({last})
+
+
+@in_loop
+@pytest.mark.parametrize("fds", [["x"], [2**40], [None]], ids=["text", "too-large", "none"])
+async def test_what_is_no_descriptor_costs_only_its_own_command(fds: list[Any]) -> None:
+    async with Reader() as peer:
+        for is_first in (True, False):
+            ahead = "ahead" if is_first else "x" * 1_000_000
+            task = asyncio.create_task(peer.connection.execute("ahead", {"data": ahead}))
+            await asyncio.sleep(0)
+            with pytest.raises((ProgrammerError, TypeError, OverflowError)):
+                await peer.connection.execute("getfd", {"fdname": "n"}, fds=fds, timeout=1)
+            seen = await peer.read_until(b"}")
+            while b'"id"' not in seen:
+                seen += await peer.read_until(b"}")
+            [request] = parse_all(seen.decode())
+            assert request["execute"] == "ahead"
+            peer.socket.sendall(b'{"return": 5, "id": %d}\n' % request["id"])
+            assert await task == 5
 
 
 def parse_all(text: str) -> list[dict[str, Any]]:
