@@ -66,7 +66,7 @@ def run_program(binary: str, said: IO[bytes]) -> Iterator[QmpConnection]:
         binary: path of the program.
         said: file that gets what it writes to its standard error.
 
-    Returns:
+    Yields:
         A connection to its monitor; `connect` it next.
 
     Raises:
@@ -104,14 +104,24 @@ def _kill_holders(end: socket.socket) -> None:
 
     An interrupt can come when a program runs and nobody was told its number yet; QEMU would stay, also without us.
     """
-    name = os.readlink(f"/proc/self/fd/{end.fileno()}")
-    for path in Path("/proc").glob("[0-9]*/fd/*"):
-        pid = int(path.parts[2])
-        # Others may end or close it meanwhile, or be somebody else's; only a child of ours can be waited for.
-        with contextlib.suppress(OSError):
-            if pid != os.getpid() and os.readlink(path) == name:
+    # Again, because what is killed may have started others meanwhile.
+    while holders := _find_holders(end):
+        for pid in holders:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+
+
+def _find_holders(end: socket.socket) -> set[int]:
+    """Find the processes that have a socket as their input or output: not the children of other threads, just forked."""
+    name = os.readlink(f"/proc/self/fd/{end.fileno()}")
+    holders = set()
+    for path in Path("/proc").glob("[0-9]*/fd/[01]"):
+        with contextlib.suppress(OSError):  # it ended or was closed meanwhile, or is somebody else's
+            if os.readlink(path) == name:
+                holders.add(int(path.parts[2]))
+    return holders - {os.getpid()}
 
 
 def read_last_words(said: IO[bytes]) -> str:
