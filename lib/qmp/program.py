@@ -114,7 +114,7 @@ def _kill_holders(end: socket.socket) -> None:
 
 
 def _find_holders(end: socket.socket) -> set[int]:
-    """Find the processes that have a socket as their input or output: not the children of other threads, just forked."""
+    """Find the processes that have a socket as their input or output, which what other threads just forked has not."""
     name = os.readlink(f"/proc/self/fd/{end.fileno()}")
     holders = set()
     for path in Path("/proc").glob("[0-9]*/fd/[01]"):
