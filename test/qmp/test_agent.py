@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import logging
+import signal
 import socket
 import threading
 import time
@@ -29,6 +30,7 @@ from hvkit.qmp.agent import (
     Freeze,
     ProgramResult,
 )
+from hvkit.qmp.agent.freeze import hold_frozen
 from hvkit.qmp.agent.protocol import AgentProtocol
 from hvkit.qmp.schema import GuestGetHostName, GuestPing, GuestSetUserPassword, GuestShutdown
 from hvkit.testing import CLOSE, SILENCE, QmpStub, WaitFor
@@ -689,6 +691,89 @@ def test_a_watchdog_that_found_nobody_does_not_make_the_end_give_up(
     with pytest.raises(AgentFreezeExpired, match="limit"), agent.frozen(limit_s=0.1):
         come_back_after_the_watchdog(scripted, is_back)
     assert names_of(scripted.stub)[-1] == "fsfreeze-thaw"
+
+
+def test_an_interrupt_while_thawing_leaves_nothing_frozen(path: Path) -> None:
+    def interrupts(_: dict[str, Any]) -> dict[str, Any]:
+        signal.pthread_kill(main.ident or 0, signal.SIGINT)
+        assert has_left.wait(10)
+        return {"return": 1}
+
+    main, has_left = threading.current_thread(), threading.Event()
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with agent_stub(path, [SYNC, (FREEZE, {"return": 1}), (THAW, interrupts), (PING, OK)]):
+            agent = AgentConnection(path)
+            agent.connect()
+            with pytest.raises(KeyboardInterrupt), agent.frozen(limit_s=600):
+                pass
+            has_left.set()
+            agent.execute(GuestPing())
+            agent.close()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        has_left.set()
+
+
+def test_an_interrupt_while_freezing_leaves_nothing_frozen(path: Path) -> None:
+    def interrupts(_: dict[str, Any]) -> dict[str, Any]:
+        signal.pthread_kill(main.ident or 0, signal.SIGINT)
+        return SILENCE
+
+    main = threading.current_thread()
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with (
+            agent_stub(path, [SYNC, (FREEZE, interrupts), SYNC, (THAW, {"return": 1})]),
+            AgentConnection(path) as agent,
+            pytest.raises(KeyboardInterrupt),
+            agent.frozen(limit_s=60),
+        ):
+            pytest.fail("the block must not be entered")
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class Unready:
+    """Freezes, and the first time does not thaw for a reason that is not the guest's."""
+
+    def __init__(self) -> None:
+        self.thaws = 0
+        self.has_tried = threading.Event()
+
+    def execute(self, command: Any, /, *, timeout: float | None = None) -> Any:
+        if command.wire_name == "guest-fsfreeze-freeze":
+            return 1
+        self.thaws += 1
+        if self.thaws == 1:
+            self.has_tried.set()
+            raise ProgrammerError("execute() before connect()")
+        return 1
+
+
+def test_whatever_keeps_the_watchdog_from_thawing_does_not_keep_the_end() -> None:
+    agent = Unready()
+    with pytest.raises(AgentFreezeExpired, match="limit"), hold_frozen(agent, lambda _: None, 0.05, None):
+        assert agent.has_tried.wait(10)
+    assert agent.thaws == 2
+
+
+def test_an_end_that_cannot_thaw_says_why() -> None:
+    with pytest.raises(ProgrammerError, match="before connect"), hold_frozen(Unready(), lambda _: None, 60, None):
+        pass
+
+
+def test_without_a_thread_to_be_had_the_filesystems_are_thawed_all_the_same(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    agent = scripted([SYNC, (FREEZE, {"return": 1}), (THAW, {"return": 1})])
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(RuntimeError, match="new thread"), agent.frozen():
+            pytest.fail("the block must not be entered")
 
 
 def test_a_guest_that_stays_silent_cannot_be_thawed(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:

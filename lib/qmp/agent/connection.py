@@ -158,8 +158,9 @@ class AgentConnection(Endpoint[AgentSession]):
 
         The block is entered when everything is written out and all writing in the guest waits. However the block is
         left, the filesystems are thawed; and at the limit they are, even while the block is still running. Thawing is
-        tried for a minute, over a new connection where this one was lost. Only a process that is killed thaws nothing:
-        whoever takes over from it executes `guest-fsfreeze-thaw`.
+        tried for a minute, over a new connection where this one was lost, by a thread of its own: an interrupt goes out
+        of the block at once, and the process does not end before that minute. Only a process that is killed thaws
+        nothing: whoever takes over from it executes `guest-fsfreeze-thaw`.
 
         What was done in a block that did not end well is worthless: a block that outlived its limit, and one whose
         filesystems turn out to have been thawed by somebody else, ends with `AgentFreezeExpired`.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
+from hvkit.errors import HvkitError
 from hvkit.qmp import log
 from hvkit.qmp.agent.executor import Executor
 from hvkit.qmp.deadlines import Deadline, pace_of
@@ -20,7 +21,6 @@ from hvkit.qmp.errors import (
     ConnectionLost,
     DataError,
     ProtocolError,
-    QmpError,
 )
 from hvkit.qmp.schema import GuestFsfreezeFreeze, GuestFsfreezeFreezeList, GuestFsfreezeThaw
 
@@ -52,8 +52,12 @@ class Freeze:
         self._deadline = Deadline(limit_s)
         self._is_over = threading.Event()
         self._has_expired = False
-        self._failure: BaseException | None = None
-        self._watchdog = threading.Thread(target=self._watch, name="hvkit freeze watchdog", daemon=True)
+        self._is_thawed = False
+        self._thawed: int | None = None
+        self._failure: HvkitError | None = None
+        self._is_watchdog_done = threading.Event()
+        # Not a daemon: a process that ends, perhaps because it was interrupted, waits for the thaw.
+        self._watchdog = threading.Thread(target=self._watch, name="hvkit freeze watchdog", daemon=False)
 
     @property
     def has_expired(self) -> bool:
@@ -75,31 +79,44 @@ class Freeze:
         self._watchdog.start()
 
     def _watch(self) -> None:
-        if self._is_over.wait(min(max(self.remaining_s(), 0.0), threading.TIMEOUT_MAX)):
-            return
-        self._has_expired = True
-        log.warning("filesystems of a guest were frozen for %g s and are thawed", self.limit_s)
         try:
-            thaw(self._agent, self._connect_again)
-        except QmpError as error:  # the end of the block tries again, and says so
+            if not self._is_over.wait(min(max(self.remaining_s(), 0.0), threading.TIMEOUT_MAX)):
+                self._has_expired = True
+                log.warning("filesystems of a guest were frozen for %g s and are thawed", self.limit_s)
+            self._thaw()
+        except HvkitError as error:  # the end of the block says so, or tries again
+            log.warning("a guest's filesystems could not be thawed: %s", error)
             self._failure = error
+        finally:
+            self._is_watchdog_done.set()
+
+    def _thaw(self) -> None:
+        self._thawed = thaw(self._agent, self._connect_again)
+        self._is_thawed = True
 
     def end(self) -> None:
-        """Thaw, unless the watchdog has.
+        """Thaw, unless that was done at the limit.
+
+        The watchdog does it: its thread is not interrupted, and goes on where ours is.
 
         Raises:
             AgentFreezeExpired: the filesystems did not stay frozen for all the time.
-            QmpError: they could not be thawed.
+            HvkitError: they could not be thawed.
         """
         self._is_over.set()
+        if self._watchdog.ident is None:
+            with contextlib.suppress(RuntimeError):  # no thread to be had: it is done here
+                self._watchdog.start()
         if self._watchdog.ident is not None:
+            self._is_watchdog_done.wait()  # an interrupted join would leave the thread marked as ended
             self._watchdog.join()
-        if self._has_expired and self._failure is None:
-            raise AgentFreezeExpired(self.limit_s, f"the limit of {self.limit_s:g} s passed")
-        thawed = thaw(self._agent, self._connect_again)
+        if self._failure is not None and not self._has_expired:
+            raise self._failure
+        if not self._is_thawed:
+            self._thaw()
         if self._has_expired:
             raise AgentFreezeExpired(self.limit_s, f"the limit of {self.limit_s:g} s passed")
-        if thawed == 0 and self.filesystems:
+        if self._thawed == 0 and self.filesystems:
             raise AgentFreezeExpired(self.limit_s, "somebody else thawed them")
 
 
@@ -152,7 +169,7 @@ def hold_frozen(
             raise
         try:
             freeze.end()
-        except QmpError as problem:
+        except HvkitError as problem:
             error.add_note(str(problem))
         raise
     freeze.end()

@@ -74,9 +74,11 @@ class AgentSession(Session):
             ProgrammerError: the command cannot be sent.
         """
         wait_s = min(max(deadline.remaining_s(), 0.0), threading.TIMEOUT_MAX)
-        if not self._turn.acquire(timeout=wait_s):
-            raise AgentNotResponding(self.address, f"busy with another command for {deadline.timeout_s:g} s")
-        try:
+        has_turn = False
+        try:  # around the acquire, too: an interrupt after it must not keep the turn
+            has_turn = self._turn.acquire(timeout=wait_s)
+            if not has_turn:
+                raise AgentNotResponding(self.address, f"busy with another command for {deadline.timeout_s:g} s")
             self._read_what_came()
             if not self._agent.is_synchronized:
                 self._synchronize(deadline)
@@ -88,7 +90,8 @@ class AgentSession(Session):
             exchange.succeed({"return": {}})
             return exchange
         finally:
-            self._turn.release()
+            if has_turn:
+                self._turn.release()
 
     def doubt(self) -> None:
         """Synchronize before the next command: the last reply was perhaps that to another one."""
