@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import time
 import uuid
@@ -26,7 +27,7 @@ import attrs
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command, Event, members_of
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.errors import CommandError, EventTimeout, JobCancelled, JobError
+from hvkit.qmp.errors import CommandError, CommandTimeout, EventTimeout, JobCancelled, JobError
 from hvkit.qmp.schema import (
     BlockJobCancel,
     BlockJobCancelledEvent,
@@ -46,8 +47,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NO_DEADLINE: Final = Deadline(math.inf)
 #: How QEMU words the error of a job that was cancelled: it takes the text from the C library.
 _CANCELLED: Final = os.strerror(errno.ECANCELED)
+#: What a look may take at least, in seconds: who waits for no time at all shall hear of a QEMU that answers at once.
+_SHORTEST_LOOK_S: Final = 0.2
 #: The events that tell of jobs.
 EVENTS: Final[tuple[type[Any], ...]] = (JobStatusChangeEvent, BlockJobCompletedEvent, BlockJobCancelledEvent)
 
@@ -83,8 +87,24 @@ class NextEvent:
     deadline: Deadline
 
 
+@attrs.frozen
+class Timely:
+    """What a procedure yields to be sent the reply to a command, if it comes before a deadline and in its own time."""
+
+    command: Command[Any]
+    deadline: Deadline
+
+    def timeout_s(self, usual: Deadline) -> float:
+        """Return how long the command may take, in seconds.
+
+        Args:
+            usual: how long it may take otherwise.
+        """
+        return min(usual.timeout_s, max(self.deadline.remaining_s(), _SHORTEST_LOOK_S))
+
+
 #: Yields requests, is sent their answers, has their errors thrown at it, and returns a T.
-Procedure: TypeAlias = Generator[Command[Any] | NextEvent, Any, T]
+Procedure: TypeAlias = Generator[Command[Any] | Timely | NextEvent, Any, T]
 
 
 class Following:
@@ -166,9 +186,18 @@ class Following:
 
     # ---- procedures
 
-    def _looking(self) -> Procedure[None]:
+    def _in_time(self, command: Command[Any], deadline: Deadline) -> Procedure[Any]:
+        """Execute a command on behalf of somebody who waits until a deadline."""
+        try:
+            return (yield Timely(command, deadline))
+        except CommandTimeout as error:
+            if deadline.remaining_s() > 0:
+                raise
+            raise _too_late(deadline) from error
+
+    def _looking(self, deadline: Deadline = _NO_DEADLINE) -> Procedure[None]:
         """Ask how it is."""
-        known = yield QueryJobs()
+        known = yield from self._in_time(QueryJobs(), deadline)
         info = next((each for each in known if each.id == self.job_id), None)
         if info is not None:
             self._note(info)
@@ -198,12 +227,12 @@ class Following:
         while True:
             self._learn_all()
             if self._status in ("undefined", "concluded", "null") and not self._is_over:
-                yield from self._looking()
+                yield from self._looking(deadline)
             if self._is_over or is_there():
                 return
             event = yield NextEvent(deadline)
             if event is None:
-                raise EventTimeout((JobStatusChangeEvent.wire_name,), deadline.timeout_s)
+                raise _too_late(deadline)
             self._learn(event)
 
     def reaching(self, statuses: tuple[JobStatus, ...], deadline: Deadline) -> Procedure[JobProgress]:
@@ -211,7 +240,7 @@ class Following:
         yield from self._arriving(lambda: self._status in statuses, deadline)
         if self._is_over:
             return self._outcome()
-        yield from self._looking()
+        yield from self._looking(deadline)
         return self._progress()
 
     def ending(self, deadline: Deadline) -> Procedure[JobProgress]:
@@ -228,7 +257,7 @@ class Following:
         """Wait for the end, and have a job that becomes ready do its last step."""
         yield from self._arriving(lambda: self._status == "ready", deadline)
         if not self._is_over:
-            yield from self.completing()
+            yield from self.completing(deadline)
         return (yield from self.ending(deadline))
 
     def dismissing(self) -> Procedure[None]:
@@ -239,9 +268,9 @@ class Following:
         self._is_dismissed = True
         self.close()
 
-    def completing(self) -> Procedure[None]:
+    def completing(self, deadline: Deadline = _NO_DEADLINE) -> Procedure[None]:
         """Have it do its last step."""
-        yield JobComplete(id=self.job_id)
+        yield from self._in_time(JobComplete(id=self.job_id), deadline)
         self._is_complete_asked = True
 
     def cancelling(self, keep_copy: bool) -> Procedure[None]:
@@ -269,6 +298,10 @@ class Following:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.job_id!r} {self._status}>"
+
+
+def _too_late(deadline: Deadline) -> EventTimeout:
+    return EventTimeout((JobStatusChangeEvent.wire_name,), deadline.timeout_s)
 
 
 def prepare(command: Command[Any]) -> tuple[str, Command[Any]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from hvkit.qmp.base import Command
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import EventTimeout, JobCancelled, JobError, QmpError
-from hvkit.qmp.job_steps import EVENTS, Following, JobProgress, NextEvent, Procedure, is_of, prepare
+from hvkit.qmp.job_steps import EVENTS, Following, JobProgress, NextEvent, Procedure, Timely, is_of, prepare
 from hvkit.qmp.schema import JobFinalize, JobPause, JobResume
 
 if TYPE_CHECKING:
@@ -101,7 +101,10 @@ class Job(Following):
             result: T = end.value
             return result
 
-    def _answer(self, request: Command[Any] | NextEvent) -> Any:
+    def _answer(self, request: Command[Any] | Timely | NextEvent) -> Any:
+        if isinstance(request, Timely):
+            timeout_s = request.timeout_s(self._connection._deadline(request.command.wire_name, None))
+            return self._connection.execute(request.command, timeout=timeout_s)
         if not isinstance(request, NextEvent):
             return self._connection.execute(request)
         try:
@@ -130,12 +133,12 @@ class Job(Following):
         A mirror that is ready does not end by itself, nor does a job that is to be finalized: see `wait_for`.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: seconds until it is over; None waits for ever. Dismissing it takes as long as a command may.
 
         Raises:
             JobCancelled: it was cancelled.
             JobError: it failed; `error` is QEMU's own text.
-            EventTimeout: it has not ended in time; it goes on.
+            EventTimeout: it has not ended in time, or QEMU does not say; it goes on.
             QmpError: as for `QmpConnection.execute`.
         """
         return self._run(self.ending(_deadline(timeout)))
@@ -285,7 +288,10 @@ class AsyncJob(Following):
             result: T = end.value
             return result
 
-    async def _answer(self, request: Command[Any] | NextEvent) -> Any:
+    async def _answer(self, request: Command[Any] | Timely | NextEvent) -> Any:
+        if isinstance(request, Timely):
+            timeout_s = request.timeout_s(self._connection._deadline(request.command.wire_name, None))
+            return await self._connection.execute(request.command, timeout=timeout_s)
         if not isinstance(request, NextEvent):
             return await self._connection.execute(request)
         try:

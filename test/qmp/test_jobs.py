@@ -8,6 +8,7 @@ import inspect
 import json
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from hvkit.errors import ProgrammerError
-from hvkit.qmp import CommandError, ConnectionLost, EventTimeout, QmpConnection, jobs
+from hvkit.qmp import CommandError, CommandTimeout, ConnectionLost, EventTimeout, QmpConnection, jobs
 from hvkit.qmp.aio import AsyncQmpConnection
 from hvkit.qmp.jobs import JobCancelled, JobError
 from hvkit.qmp.schema import (
@@ -40,7 +41,7 @@ from hvkit.qmp.schema import (
     QueryStatus,
     SnapshotSave,
 )
-from hvkit.testing import CLOSE, QmpStub
+from hvkit.testing import CLOSE, SILENCE, QmpStub
 
 MIB = 1024 * 1024
 #: Slow enough that a job of 64 MiB is never done before a test has looked at it.
@@ -50,8 +51,8 @@ SLOW = MIB
 class Blocking:
     """Jobs and commands over a blocking connection."""
 
-    def __init__(self, path: Path) -> None:
-        self.connection = QmpConnection(path)
+    def __init__(self, path: Path, **options: Any) -> None:
+        self.connection = QmpConnection(path, **options)
         self.connection.connect()
         self.start: Callable[..., Any] = lambda command: jobs.Job.start(self.connection, command)
         self.find: Callable[..., Any] = lambda job_id: jobs.Job.find(self.connection, job_id)
@@ -96,9 +97,9 @@ class Looped:
 class Tasks:
     """Jobs and commands over an asyncio connection, one call at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **options: Any) -> None:
         self._runner = runner = asyncio.Runner(debug=True)
-        connection = AsyncQmpConnection(path)
+        connection = AsyncQmpConnection(path, **options)
         runner.run(connection.connect())
         looped = Looped(runner, connection)
         self.execute: Callable[..., Any] = looped.execute
@@ -451,6 +452,42 @@ def test_the_end_of_the_connection_ends_the_wait(tmp_path: Path, kind: Any) -> N
         job = qemu.start(BACKUP)
         with pytest.raises(ConnectionLost):
             job.wait(timeout=5)
+        qemu.close()
+
+
+def test_a_qemu_that_falls_silent_does_not_make_the_wait_longer(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "qmp.sock"
+    with QmpStub(path, [(None, {"return": {}}), ({"execute": "query-jobs"}, SILENCE)]):
+        qemu = kind(path)
+        job = qemu.start(BACKUP)
+        started = time.monotonic()
+        with pytest.raises(EventTimeout) as caught:
+            job.wait(timeout=0.3)
+        assert time.monotonic() - started < 3
+        assert caught.value.timeout_s == 0.3
+        qemu.close()
+
+
+def test_a_command_keeps_its_own_deadline_in_a_longer_wait(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "qmp.sock"
+    with QmpStub(path, [(None, {"return": {}}), ({"execute": "query-jobs"}, SILENCE)]):
+        qemu = kind(path, timeout=0.3)
+        job = qemu.start(BACKUP)
+        with pytest.raises(CommandTimeout):
+            job.wait(timeout=60)
+        qemu.close()
+
+
+def test_who_does_not_wait_still_hears_of_an_end(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "qmp.sock"
+    script = [
+        (None, [change("created"), change("concluded"), {"return": {}}]),
+        ({"execute": "query-jobs"}, {"return": [info("concluded", 8, 8)]}),
+        ({"execute": "job-dismiss", "arguments": {"id": "b"}}, {"return": {}}),
+    ]
+    with QmpStub(path, script):
+        qemu = kind(path)
+        assert qemu.start(BACKUP).wait(timeout=0).fraction == 1
         qemu.close()
 
 
