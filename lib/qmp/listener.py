@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hvkit.errors import ProgrammerError
 from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.deadlines import QUICK
 from hvkit.qmp.errors import ConnectError
@@ -47,18 +49,21 @@ class QmpListener:
         """Wait for a monitor to call, and return the connection to it, ready for commands.
 
         Args:
-            timeout: seconds to wait for the call; and as many again for greeting and negotiation.
+            timeout: seconds to wait for the call, `math.inf` for no end; and as many again for the negotiation.
 
         Raises:
             ConnectError: nobody called in time, or what called is no monitor.
+            ProgrammerError: the listener is closed.
         """
-        self._socket.settimeout(timeout)
+        if self._socket.fileno() < 0:
+            raise ProgrammerError(f"{self._path}: accept() after close()")
         try:
+            self._socket.settimeout(timeout if timeout <= threading.TIMEOUT_MAX else None)
             connected, _ = self._socket.accept()
         except TimeoutError as error:
             raise ConnectError(str(self._path), f"nobody called within {timeout:g} s") from error
         except OSError as error:
-            raise ConnectError(str(self._path), f"cannot accept: {error.strerror}") from error
+            raise ConnectError(str(self._path), f"cannot accept: {error.strerror or error}") from error
         connection = QmpConnection.from_socket(connected, **self._options)
         connection.connect(timeout=timeout)
         return connection

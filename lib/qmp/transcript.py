@@ -41,3 +41,5 @@ class Transcript:
                 os.close(descriptor)
         except OSError as error:
             log.warning("transcript %s: %s", self._path, error.strerror)
+        except ValueError as error:  # a path that cannot be one: a null byte in it
+            log.warning("transcript %r: %s", self._path, error)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 from __future__ import annotations
 
+import math
 import socket
 import stat
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hvkit.errors import ProgrammerError
 from hvkit.qmp import ConnectError
 from hvkit.qmp.listener import QmpListener
 from hvkit.qmp.schema import QueryStatus
@@ -30,6 +32,21 @@ def test_a_monitor_that_calls_is_answered(tmp_path: Path) -> None:
 
 def test_nobody_calls(tmp_path: Path) -> None:
     with QmpListener(tmp_path / "s") as listener, pytest.raises(ConnectError, match=r"nobody called within 0\.1 s"):
+        listener.accept(timeout=0.1)
+
+
+def test_a_listener_may_wait_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with QmpListener(path) as listener, socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(path))
+        with QmpStub(caller, []):
+            listener.accept(timeout=math.inf).close()
+
+
+def test_a_closed_listener_accepts_nobody(tmp_path: Path) -> None:
+    listener = QmpListener(tmp_path / "s")
+    listener.close()
+    with pytest.raises(ProgrammerError, match="after close"):
         listener.accept(timeout=0.1)
 
 
