@@ -2,24 +2,26 @@
 """One question to many machines at once: one thread, one deadline, and an answer or an error from each.
 
 All monitors are asked before any is waited for, so a round takes as long as the slowest answer; a machine that is
-silent, dead or babbling costs the others nothing.
+silent, dead or babbling costs the others nothing. Host names are looked up before the first round: that can take as
+long as the resolver likes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from types import NoneType, TracebackType
+from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command
-from hvkit.qmp.converter import structure, unstructure
 from hvkit.qmp.deadlines import QUICK, Deadline
+from hvkit.qmp.endpoint import from_wire, negotiation_silence, to_wire
 from hvkit.qmp.errors import CommandTimeout, ConnectError, ConnectionLost, QmpError
 from hvkit.qmp.protocol import LINE_END_GRACE_S, Exchange, Protocol, State
 from hvkit.qmp.transport import Address, Opening, address_text, connect_problem
@@ -58,7 +60,12 @@ class Outcome(Generic[R]):
         return self._value  # type: ignore[return-value]  # without an error it is an R, and R may be None
 
     def __repr__(self) -> str:
-        return f"Outcome(error={self.error!r})" if self.error is not None else f"Outcome(value={self._value!r})"
+        if self.error is not None:
+            return f"Outcome(error={self.error!r})"
+        try:
+            return f"Outcome(value={self._value!r})"
+        except RecursionError:  # a peer may send what can be read and not be shown
+            return f"Outcome(value=<{type(self._value).__name__}, nested too deeply to be shown>)"
 
 
 class _Question:
@@ -67,21 +74,12 @@ class _Question:
     __slots__ = ("arguments", "name", "reply_type")
 
     def __init__(self, command: Command[Any] | str) -> None:
-        self.reply_type: Any
-        if isinstance(command, str):
-            self.name, self.arguments, self.reply_type = command, None, Any
-        else:
-            self.name, self.arguments, self.reply_type = command.wire_name, unstructure(command), command.reply_type
+        self.name, self.arguments, _, self.reply_type = to_wire(command, None)
 
     def outcome(self, exchange: Exchange, after_s: float) -> Outcome[Any]:
         """Make the outcome of an exchange that is ready."""
         try:
-            returned = exchange.result()
-            if self.reply_type is Any:
-                return Outcome(returned, None, after_s)
-            if self.reply_type is NoneType:
-                return Outcome(None, None, after_s)
-            return Outcome(structure(returned, self.reply_type, where=self.name), None, after_s)
+            return Outcome(from_wire(exchange, self.reply_type), None, after_s)
         except QmpError as error:
             return Outcome(None, error, after_s)
 
@@ -99,6 +97,15 @@ class _Link:
         #: Somebody else is being connected in our place in the backlog; the kernel tells nobody when that ends.
         self.is_refused_for_now = False
         self._opening = Opening(address)
+        self._targets: list[tuple[socket.AddressFamily, Any]] = []
+        self._no_targets = ""
+        try:
+            self._targets = self._opening.targets()
+        except (OSError, ValueError, OverflowError) as error:
+            self._no_targets = _problem(error)
+        #: Those of the targets that connecting has not failed with.
+        self._untried = list(self._targets)
+        self._is_connecting = False
         self._poller = poller
         self._socket: socket.socket | None = None
         self._protocol = Protocol()
@@ -123,21 +130,43 @@ class _Link:
         if self._socket is None:
             self._protocol = Protocol()
             self._unsent = b""
-            self.connect()
+            self._untried = list(self._targets)
+            self._connect(self._no_targets)
         else:
             self._advance()
 
-    def connect(self) -> None:
-        """Begin to connect; asked again where the backlog was full."""
-        try:
-            self._socket = self._opening.start()
-        except OSError as error:
-            self.is_refused_for_now = error.errno == errno.EAGAIN
-            if not self.is_refused_for_now:
-                self.error = ConnectError(self.name, connect_problem(error, Deadline(0)))
-            return
+    def _connect(self, problem: str) -> None:
+        """Begin to connect to the next target that does not refuse at once; `tick` does so where a backlog is full.
+
+        Args:
+            problem: what was wrong with the one before.
+        """
+        while self._untried:
+            try:
+                self._begin_connecting(*self._untried[0])
+            except (OSError, ValueError) as error:
+                self.close()
+                self.is_refused_for_now = isinstance(error, OSError) and error.errno == errno.EAGAIN
+                if self.is_refused_for_now:
+                    return
+                problem = _problem(error)
+                self._untried.pop(0)
+            else:
+                return
+        self.error = ConnectError(self.name, problem)
+
+    def _begin_connecting(self, family: socket.AddressFamily, target: Any) -> None:
         self.is_refused_for_now = False
-        self._waits_to_send = self._opening.is_tcp  # until it is connected
+        self._socket = self._opening.new_socket(family)
+        self._socket.setblocking(False)
+        self._is_connecting = False
+        try:
+            self._socket.connect(target)
+        except BlockingIOError as error:
+            if error.errno != errno.EINPROGRESS:
+                raise
+            self._is_connecting = True
+        self._waits_to_send = self._is_connecting
         self._poller.register(self._socket, select.EPOLLIN | (select.EPOLLOUT if self._waits_to_send else 0))
 
     def serve(self, events: int) -> None:
@@ -145,12 +174,23 @@ class _Link:
         if self._socket is None:
             return
         try:
+            if self._is_connecting:
+                number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if number:
+                    self.close()
+                    self._untried.pop(0)
+                    self._connect(_problem(OSError(number, os.strerror(number))))
+                    return
+                self._is_connecting = False
             if events & select.EPOLLOUT:
                 self._flush()
             if events & ~select.EPOLLOUT:
                 self._read(self._socket)
         except OSError as error:
             self._lose(f"the connection broke: {error.strerror}")
+        except BaseException:
+            self._lose("interrupted while reading")  # what was read may be lost
+            raise
 
     def _read(self, readable: socket.socket) -> None:
         try:
@@ -197,7 +237,7 @@ class _Link:
     def tick(self, now_s: float) -> None:
         """Do what is due without anything having come."""
         if self.is_refused_for_now:
-            self.connect()
+            self._connect("")
         elif self._protocol.state is State.NEGOTIATING and now_s - self._negotiating_since_s > LINE_END_GRACE_S:
             self._protocol.end_lines()
             self._advance()
@@ -207,20 +247,26 @@ class _Link:
         """Whether it is connecting still, so that `tick` may have something to do."""
         return self._protocol.state is not State.READY
 
-    def expire(self, timeout_s: float) -> None:
+    def expire(self, deadline: Deadline) -> None:
         """Give up on the question; the connection stays if there is one that works."""
         if self.exchange is not None:
             self._protocol.give_up(self.exchange)
-            self.error = CommandTimeout(self.exchange.command, timeout_s, self._protocol.replies_owed(self.exchange))
+            owed = self._protocol.replies_owed(self.exchange)
+            self.error = CommandTimeout(self.exchange.command, deadline.timeout_s, owed)
             return
         if self.is_refused_for_now:
-            missing = "place in the socket's backlog"
-        elif self._protocol.state is State.GREETING:
-            missing = "greeting"
+            problem = connect_problem(BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), deadline)
+        elif self._is_connecting:
+            problem = connect_problem(BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS)), deadline)
         else:
-            missing = "answer to qmp_capabilities"
+            problem = negotiation_silence(self._protocol.state, deadline)
         self.close()
-        self.error = ConnectError(self.name, f"no {missing} within {timeout_s:g} s: busy or stopped")
+        self.error = ConnectError(self.name, problem)
+
+    def interrupt(self) -> None:
+        """Close the connection unless the question is settled: what of it was sent is not known."""
+        if not self.is_settled:
+            self._lose("the round was interrupted")
 
     def outcome(self) -> Outcome[Any]:
         """Return what became of the question."""
@@ -237,10 +283,14 @@ class _Link:
 
     def close(self) -> None:
         """Close the connection; the next question opens another one."""
-        self.is_refused_for_now = False
+        self.is_refused_for_now = self._is_connecting = False
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _problem(error: OSError | ValueError | OverflowError) -> str:
+    return connect_problem(ValueError(str(error)) if isinstance(error, OverflowError) else error, Deadline(0))
 
 
 class Fleet:
@@ -248,12 +298,21 @@ class Fleet:
 
     A connection is made when its machine is first asked, and again after it was lost. For one thread at a time.
 
+    The names of hosts are looked up here, once and one by one, and no timeout holds for that; numeric addresses and
+    paths cost nothing. A name that is not known is a ConnectError of that machine in every round.
+
     Args:
         addresses: where each machine's monitor listens, by a name of the caller's.
+
+    Raises:
+        ConnectError: there is no descriptor left for the fleet itself; its address is "fleet".
     """
 
     def __init__(self, addresses: Mapping[str, Address]) -> None:
-        self._poller = select.epoll()
+        try:
+            self._poller = select.epoll()
+        except OSError as error:
+            raise ConnectError("fleet", _problem(error)) from error
         self._links = {name: _Link(address, self._poller) for name, address in addresses.items()}
 
     @overload
@@ -306,15 +365,18 @@ class Fleet:
         }
         asked = {name: self._links[name] for name in questions}
         deadline = Deadline(timeout)
-        for name, link in asked.items():
-            link.begin(questions[name])
         try:
+            for name, link in asked.items():
+                link.begin(questions[name])
             self._serve({link for link in asked.values() if not link.is_settled}, deadline)
-        finally:  # an interrupt leaves no exchange that somebody seems to wait for
+        except BaseException:
             for link in asked.values():
-                if not link.is_settled:
-                    link.expire(timeout)
-                    link.settled_after_s = deadline.elapsed_s()
+                link.interrupt()
+            raise
+        for link in asked.values():
+            if not link.is_settled:
+                link.expire(deadline)
+                link.settled_after_s = deadline.elapsed_s()
         return {name: link.outcome() for name, link in asked.items()}
 
     def _serve(self, unsettled: set[_Link], deadline: Deadline) -> None:
@@ -328,6 +390,8 @@ class Fleet:
             for fd, events in self._poller.poll(None if wait_s == float("inf") else wait_s, _EVENTS_AT_ONCE):
                 link = by_fd[fd]
                 link.serve(events)
+                if link.fd >= 0:  # another one, where it went on to its next target
+                    by_fd[link.fd] = link
                 if link.is_settled:
                     link.settled_after_s = deadline.elapsed_s()
                     unsettled.discard(link)
@@ -369,9 +433,10 @@ def ask(
     Args:
         addresses: where each machine's monitor listens, by a name of the caller's.
         command: a typed command, or the wire name of one that needs no arguments.
-        timeout: seconds for all of it.
+        timeout: seconds for all of it but looking up the names of hosts.
 
     Raises:
+        ConnectError: there is no descriptor left for the asking itself; its address is "fleet".
         ProgrammerError: the command cannot be sent.
     """
     with Fleet(addresses) as fleet:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -19,8 +20,9 @@ import pytest
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp import CommandError, CommandTimeout, ConnectError, ConnectionLost, DataError
-from hvkit.qmp.fleet import Fleet, ask
-from hvkit.qmp.schema import QueryName, QueryStatus, StatusInfo, Stop
+from hvkit.qmp.fleet import Fleet, Outcome, ask
+from hvkit.qmp.protocol import Protocol
+from hvkit.qmp.schema import QueryBlock, QueryName, QueryStatus, StatusInfo, Stop
 from hvkit.testing import CLOSE, SILENCE, Delay, QmpStub
 
 STATUS = {"return": {"status": "running", "running": True}}
@@ -165,6 +167,135 @@ def test_tcp_machines_are_asked_too() -> None:
         assert ask({"m": ("127.0.0.1", port)}, QueryStatus())["m"].value == RUNNING
     outcome = ask({"m": ("127.0.0.1", port)}, QueryStatus(), timeout=1)["m"]
     assert isinstance(outcome.error, ConnectError)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["a\0b", "\ud800", "x" * 300, ("a..b", 1), ("a" * 300, 1), ("127.0.0.1", 2**70), ("h\0", 1)],
+    ids=["zero-byte", "surrogate", "long-path", "empty-label", "long-label", "port", "zero-byte-host"],
+)
+def test_a_senseless_address_is_told_of_its_machine(tmp_path: Path, address: Any) -> None:
+    with QmpStub(tmp_path / "s", [(None, STATUS)]):
+        outcomes = ask({"bad": address, "right": tmp_path / "s"}, QueryStatus(), timeout=2)
+    assert outcomes["right"].value == RUNNING
+    assert isinstance(outcomes["bad"].error, ConnectError)
+    assert outcomes["bad"].error.reason
+
+
+def resolving_to(*hosts: str) -> Any:
+    def getaddrinfo(_: str, port: int, **__: Any) -> list[Any]:
+        return [
+            (socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
+            for host in hosts
+        ]
+
+    return getaddrinfo
+
+
+def test_the_next_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    monkeypatch.setattr(socket, "getaddrinfo", resolving_to("::1", "127.0.0.2", "127.0.0.1"))
+    with QmpStub(listener, [(None, CLOSE), (None, STATUS)]), Fleet({"m": ("name", port)}) as fleet:
+        assert isinstance(fleet.execute(QueryStatus(), timeout=2)["m"].error, ConnectionLost)
+        assert fleet.execute(QueryStatus(), timeout=2)["m"].value == RUNNING
+    monkeypatch.setattr(socket, "getaddrinfo", resolving_to("127.0.0.2", "127.0.0.3"))
+    error = ask({"m": ("name", port)}, QueryStatus(), timeout=2)["m"].error
+    assert isinstance(error, ConnectError)
+    assert "nobody listens" in error.reason
+
+
+def test_names_of_hosts_are_looked_up_before_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with QmpStub(listener, [(None, STATUS)]), Fleet({"m": ("localhost", listener.getsockname()[1])}) as fleet:
+        monkeypatch.setattr(socket, "getaddrinfo", None)
+        assert fleet.execute(QueryStatus(), timeout=2)["m"].value == RUNNING
+
+
+@contextlib.contextmanager
+def descriptors_left(number: int) -> Iterator[None]:
+    """All but some of the descriptors that the process may have are taken."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(int(fd) for fd in os.listdir("/proc/self/fd")) + 10, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(number):
+            os.close(taken.pop())
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_no_descriptor_left_is_told() -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    with listener:
+        listener.bind("")  # an abstract name of the kernel's choice
+        listener.listen()
+        address = "@" + listener.getsockname()[1:].decode()
+        with descriptors_left(0), pytest.raises(ConnectError, match="fleet: Too many open files"):
+            Fleet({"m": address})
+        with descriptors_left(1), Fleet({"m": address}) as fleet:
+            error = fleet.execute(QueryStatus(), timeout=1)["m"].error
+    assert isinstance(error, ConnectError)
+    assert error.reason == "Too many open files"
+
+
+@pytest.mark.parametrize("depth", [980, 5000])
+def test_a_reply_that_is_too_deep_costs_the_others_nothing(tmp_path: Path, depth: int) -> None:
+    numbers = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold", "backing_file_depth")
+    inserted = {"file": "f", "ro": False, "drv": "raw", "encrypted": False, "detect_zeroes": "off"}
+    inserted |= {"cache": {"writeback": True, "direct": False, "no-flush": False}, **dict.fromkeys(numbers, 0)}
+    device = {"device": "d", "type": "t", "removable": False, "locked": False}
+    image = {"filename": "f", "format": "raw", "virtual-size": 1}
+    flat = {"return": [{**device, "inserted": {**inserted, "image": image}}], "id": 2}
+    opening = json.dumps(image)[:-1] + ', "backing-image": '
+    innermost = json.dumps(image)
+    deep = json.dumps(flat).replace(innermost, opening * depth + innermost + "}" * depth)
+    with (
+        QmpStub(tmp_path / "deep", [(None, deep.encode() + b"\n")]),
+        QmpStub(tmp_path / "right", [(None, flat)]),
+    ):
+        outcomes = ask({name: tmp_path / name for name in ("deep", "right")}, QueryBlock(), timeout=5)
+    assert isinstance(outcomes["deep"].error, DataError)
+    assert outcomes["right"].value[0].inserted is not None
+
+
+def test_an_outcome_of_any_depth_can_be_shown() -> None:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    assert repr(Outcome(value, None)) == "Outcome(value=<list, nested too deeply to be shown>)"
+    assert repr(Outcome([[1]], None)) == "Outcome(value=[[1]])"
+
+
+@pytest.mark.parametrize(("place", "following"), [("receive_data", 3), ("open_exchange", 2)])
+def test_after_an_interrupt_no_answer_is_taken_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, following: int
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    script = [(None, {"return": number}) for number in (1, 2, 3)]
+    with (
+        QmpStub(tmp_path / "s", script, echo_ids=False, check_on_exit=False),
+        Fleet({"m": tmp_path / "s"}) as fleet,
+    ):
+        assert fleet.execute("x", timeout=2)["m"].value == 1
+        with monkeypatch.context() as patched:
+            patched.setattr(Protocol, place, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                fleet.execute("x", timeout=2)
+        assert fleet.execute("x", timeout=2)["m"].value == following
+
+
+def test_what_is_no_command_is_the_callers_fault(tmp_path: Path) -> None:
+    with Fleet({"m": tmp_path / "s"}) as fleet, pytest.raises(ProgrammerError, match="neither a command"):
+        fleet.execute(RUNNING)  # type: ignore[call-overload]
 
 
 def open_descriptors() -> int:
