@@ -590,7 +590,8 @@ async def test_a_subscription_gets_its_types_and_nothing_from_before(path: Path)
 async def test_a_subscription_is_to_events(path: Path) -> None:
     with QmpStub(path):
         async with AsyncQmpConnection(path) as connection:
-            for wrong in (QueryStatus, Event, "STOP", StopEvent()):
+            wrongs: list[Any] = [QueryStatus, Event, "STOP", StopEvent()]
+            for wrong in wrongs:
                 with pytest.raises(ProgrammerError, match="classes that stand for one event"):
                     connection.subscribe(wrong)
 
