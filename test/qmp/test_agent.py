@@ -716,7 +716,7 @@ def test_an_interrupt_while_thawing_leaves_nothing_frozen(path: Path) -> None:
 
 
 def test_an_interrupt_while_freezing_leaves_nothing_frozen(path: Path) -> None:
-    def interrupts(_: dict[str, Any]) -> dict[str, Any]:
+    def interrupts(_: dict[str, Any]) -> Any:
         signal.pthread_kill(main.ident or 0, signal.SIGINT)
         return SILENCE
 
