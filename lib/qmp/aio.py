@@ -22,6 +22,7 @@ from hvkit.qmp.endpoint import Endpoint, check_fds, from_wire, raw_from_wire, to
 from hvkit.qmp.errors import ConnectError
 from hvkit.qmp.events import DEFAULT_MAXSIZE, EventQueue, to_event
 from hvkit.qmp.message import QmpMessage
+from hvkit.qmp.protocol import MAX_MESSAGE_BYTES
 from hvkit.qmp.transport import Address
 
 __all__ = ["AsyncQmpConnection", "AsyncSubscription"]
@@ -127,6 +128,7 @@ class AsyncQmpConnection(Endpoint[AsyncSession]):
         deadlines: seconds by the wire name of a command; goes before `timeout`.
         out_of_band: negotiate that commands may be executed out of band, if the peer offers it.
         transcript: a file to which every message is appended, without its secrets, as for `QmpConnection`.
+        max_message_bytes: the longest message taken from the peer; a longer one ends the connection.
     """
 
     def __init__(
@@ -137,8 +139,16 @@ class AsyncQmpConnection(Endpoint[AsyncSession]):
         deadlines: Mapping[str, float] | None = None,
         out_of_band: bool = False,
         transcript: str | os.PathLike[str] | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        super().__init__(address, timeout=timeout, deadlines=deadlines, out_of_band=out_of_band, transcript=transcript)
+        super().__init__(
+            address,
+            timeout=timeout,
+            deadlines=deadlines,
+            out_of_band=out_of_band,
+            transcript=transcript,
+            max_message_bytes=max_message_bytes,
+        )
         #: Whose socket is being opened: the mark of one call of connect(); None while nobody's is.
         self._opening: object | None = None
 

@@ -200,7 +200,7 @@ class AsyncSession(Conversation):
             self._warn_if_slow(exchange, deadline)
         elif has_reply or is_unsent:
             owed = 0 if is_unsent else self._protocol.replies_owed(exchange)
-            raise CommandTimeout(exchange.command, deadline.timeout_s, owed)
+            raise CommandTimeout(exchange.command, deadline.timeout_s, owed, was_sent=not is_unsent)
         return exchange
 
     def _drop(self, exchange: Exchange, message: _Outgoing, has_reply: bool) -> None:

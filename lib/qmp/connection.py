@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command, Event
-from hvkit.qmp.endpoint import Endpoint, from_wire, raw_from_wire, to_wire
+from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.endpoint import Endpoint, check_fds, from_wire, raw_from_wire, to_wire
 from hvkit.qmp.events import DEFAULT_MAXSIZE, Subscription, to_event
 from hvkit.qmp.message import QmpMessage
 from hvkit.qmp.session import Session
@@ -33,6 +35,7 @@ class QmpConnection(Endpoint[Session]):
         out_of_band: negotiate that commands may be executed out of band, if the peer offers it.
         transcript: a file to which every message is appended, without its secrets: one JSON object a line, with the
             members `time` (seconds since the epoch), `direction` (``->`` sent, ``<-`` received) and `message`.
+        max_message_bytes: the longest message taken from the peer; a longer one ends the connection.
     """
 
     def connect(self, *, timeout: float | None = None) -> None:
@@ -46,18 +49,42 @@ class QmpConnection(Endpoint[Session]):
         Raises:
             ConnectError: there is no such socket, nobody listens, the monitor is busy or stopped, or this is no
                 monitor; its reason says which.
-            ProgrammerError: it is connected already, or was made of a socket that has been used up.
+            ProgrammerError: it is connected already or another thread is connecting it, or it was made of a socket
+                that has been used up.
         """
-        deadline = self._begin_connecting(timeout)
-        given = self._take_given()
-        transport = connect(self._address, deadline) if given is None else Transport(given, self._name)
-        session = Session(transport, self._new_protocol())
-        session.negotiate(deadline)
-        self._session = session
+        me = object()
+        try:
+            with self._guard:
+                if self._connecting is not None:
+                    raise ProgrammerError(f"{self._name}: connect() while another thread connects")
+                deadline = self._begin_connecting(timeout)
+                given = self._take_given()
+                self._connecting = me
+            transport = connect(self._address, deadline) if given is None else Transport(given, self._name)
+            session = Session(transport, self._new_protocol())
+            with self._guard:
+                if self._connecting is me:
+                    self._session = session  # from here on close() ends it
+                else:
+                    session.end("the connection was closed")
+            self._negotiate(session, deadline)
+        finally:
+            if self._connecting is me:
+                self._connecting = None
+
+    def _negotiate(self, session: Session, deadline: Deadline) -> None:
+        try:
+            session.negotiate(deadline)
+        except BaseException:
+            if self._session is session:
+                self._session = None
+            raise
 
     def close(self) -> None:
         """Close the connection; whoever waits on it gets ConnectionLost. Closing again does nothing."""
-        session = self._detach()
+        with self._guard:
+            self._connecting = None
+            session = self._detach()
         if session is not None:
             session.end("the connection was closed")
 
@@ -126,12 +153,14 @@ class QmpConnection(Endpoint[Session]):
                 is no JSON, and its fate is unknown.
             ProtocolError: something senseless came while the command was in flight; its fate is unknown.
             NotInThisQemu: the peer lacks something that the command carries; only after `check_against`.
-            ProgrammerError: there is no connection, or the arguments cannot be sent.
+            ProgrammerError: there is no connection, or the arguments or descriptors cannot be sent.
         """
         session = self._session or self._open_session("execute()")
         name, plain, has_reply, reply_type = to_wire(command, arguments)
         if self._command_check is not None:
             self._command_check.check(name, plain)
+        if fds:
+            check_fds(fds)
         exchange = session.exchange(
             name,
             lambda protocol: protocol.open_exchange(name, plain, out_of_band=out_of_band),

@@ -339,6 +339,8 @@ def structure(data: Any, kind: Any, *, where: str = "") -> Any:
         return _hook_for(kind)(data, kind)
     except Misfit as misfit:
         raise DataError(_path_text(where, misfit.path), misfit.problem) from None
+    except RecursionError:
+        raise DataError(where, "nested too deeply") from None
 
 
 # ---- the way back: by what the value is, not by what its member was declared as, so that a branch keeps its members.
@@ -412,6 +414,8 @@ def unstructure(value: Any) -> Any:
     except Misfit as misfit:
         root = getattr(type(value), "wire_name", "") or type(value).__name__
         raise ProgrammerError(f"{_path_text(root, misfit.path)}: {misfit.problem}") from None
+    except RecursionError:
+        raise ProgrammerError(f"{type(value).__name__}: nested too deeply to be sent") from None
 
 
 converter.register_unstructure_hook_func(_is_struct, unstructure)

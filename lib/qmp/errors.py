@@ -61,7 +61,7 @@ class ConnectionLost(QmpError):
 
 
 class CommandTimeout(QmpError):
-    """Raised when no reply came before the deadline; whether QEMU executes the command is unknown.
+    """Raised when no reply came before the deadline; whether QEMU executes the command is unknown, if it was sent.
 
     The connection stays usable: the late reply is dropped when it comes. From a peer that does not echo ids it must
     come before any other command can be answered: while `replies_owed` is not 0, better open the connection again.
@@ -70,20 +70,22 @@ class CommandTimeout(QmpError):
         command: wire name of the command.
         timeout_s: the deadline that passed, in seconds.
         replies_owed: to how many earlier commands a peer that does not echo ids still owes the reply.
+        was_sent: False where not one byte of the command was sent, so that it is not executed.
     """
 
-    def __init__(self, command: str, timeout_s: float, replies_owed: int = 0) -> None:
-        super().__init__(command, timeout_s, replies_owed)
+    def __init__(self, command: str, timeout_s: float, replies_owed: int = 0, was_sent: bool = True) -> None:
+        super().__init__(command, timeout_s, replies_owed, was_sent)
         self.command = command
         self.timeout_s = timeout_s
         self.replies_owed = replies_owed
+        self.was_sent = was_sent
 
     def __str__(self) -> str:
+        if not self.was_sent:
+            return f"{self.command}: not sent within {self.timeout_s:g} s: the peer does not read"
         text = f"{self.command}: no reply within {self.timeout_s:g} s; its fate is unknown"
         if self.replies_owed:
-            text += (
-                f". The peer does not echo ids and owes {self.replies_owed} earlier replies: open the connection again"
-            )
+            text += f". The peer echoes no ids and owes {self.replies_owed} earlier replies: open the connection again"
         return text
 
 

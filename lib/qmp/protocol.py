@@ -201,10 +201,10 @@ class Protocol:
     def _open(self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool) -> tuple[Exchange, bytes]:
         request_id = self._free_id()
         data = encode_request(command, arguments, request_id, out_of_band=out_of_band)
-        exchange = self._in_flight[request_id] = Exchange(command, request_id)
         if self._is_watched():
             shown = {"exec-oob" if out_of_band else "execute": command, "arguments": arguments or {}, "id": request_id}
             self._show("->", shown)
+        exchange = self._in_flight[request_id] = Exchange(command, request_id)
         return exchange, data + self._line_end
 
     def open_raw_exchange(self, message: Mapping[str, Any]) -> tuple[Exchange, bytes]:
@@ -225,9 +225,9 @@ class Protocol:
         elif request_id in self._in_flight:
             raise ProgrammerError(f"{command}: id {request_id!r} is in use")
         data = encode({**message, "id": request_id})
-        exchange = self._in_flight[request_id] = Exchange(command, request_id)
         if self._is_watched():
             self._show("->", message)
+        exchange = self._in_flight[request_id] = Exchange(command, request_id)
         return exchange, data + self._line_end
 
     def _is_watched(self) -> bool:
@@ -235,7 +235,10 @@ class Protocol:
 
     def _show(self, direction: str, message: Mapping[str, Any]) -> None:
         """Let those who watch see a message, without its secrets."""
-        public = redact(message)
+        try:
+            public = redact(message)
+        except RecursionError:
+            public = {"nested": "too deeply to be shown"}
         if self._trace is not None:
             self._trace(direction, public)
         log.debug("%s %s", direction, public)

@@ -2,8 +2,8 @@
 """One life of a blocking connection, shared by threads: from the connected socket to its end.
 
 There is no reader thread. Of the threads that wait for something, one reads; what it reads it hands to the others, and
-when it has what it waited for, another one goes on reading. Sending has a lock of its own, so that a peer that does
-not read keeps nobody but those who send.
+when it has what it waited for, another one goes on reading. Those who send take turns, so that a peer that does not
+read keeps nobody but them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from hvkit.errors import ProgrammerError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.endpoint import Conversation
-from hvkit.qmp.errors import CommandTimeout, ConnectionLost
+from hvkit.qmp.errors import CommandTimeout, ConnectionLost, QmpError
 from hvkit.qmp.events import Subscription
 from hvkit.qmp.protocol import LINE_END_GRACE_S, Exchange, Protocol, State
 from hvkit.qmp.transport import Transport
@@ -57,15 +58,14 @@ class Session(Conversation):
     def __init__(self, transport: Transport, protocol: Protocol) -> None:
         super().__init__(transport.address, protocol)
         self._transport = transport
-        #: Guards everything here but the sending itself.
-        self._lock = threading.Lock()
-        #: Those who wait while somebody else reads sleep on this.
+        #: Guards everything here but the sending itself. Reentrant, for a signal handler that closes the connection.
+        self._lock = threading.RLock()
+        #: Those who wait while somebody else reads or sends sleep on this.
         self._news = threading.Condition(self._lock)
         self._sleepers = 0
-        #: Who is reading, and whether somebody is sending; neither holds the lock meanwhile.
+        #: Who is reading, and who is sending; neither holds the lock meanwhile.
         self._reader: object | None = None
-        self._is_sending = False
-        self._send_lock = threading.Lock()
+        self._sender: object | None = None
         #: The rest of a message that a peer stopped reading in the middle of; it goes before the next message.
         self._unsent = b""
 
@@ -98,8 +98,17 @@ class Session(Conversation):
             raise self._lost()
 
     def _send_outgoing(self, deadline: Deadline) -> None:
-        self._is_sending = True
-        self._send(self._protocol.data_to_send(), deadline)
+        me = object()
+        try:
+            with self._lock:
+                self._take_turn(me, "qmp_capabilities", deadline)
+            self._send(self._protocol.data_to_send(), deadline)
+        finally:
+            try:
+                self._end_turn(me)
+            except BaseException:  # interrupted at its very beginning; nobody else would do it
+                self._end_turn(me)
+                raise
 
     def end(self, reason: str) -> None:
         """End the session; whoever waits on it gets ConnectionLost with this reason. Ending again does nothing."""
@@ -114,7 +123,7 @@ class Session(Conversation):
 
     def _close_if_unused(self) -> None:
         """Free the descriptor after the end, once nobody reads or writes: its number may be given out again."""
-        if self._protocol.state is State.ENDED and self._reader is None and not self._is_sending:
+        if self._protocol.state is State.ENDED and self._reader is None and self._sender is None:
             self._transport.close()
 
     # ---- exchanges
@@ -144,22 +153,27 @@ class Session(Conversation):
             ConnectionLost: the session had ended before.
             ProgrammerError: the command cannot be sent.
         """
-        if not self._send_lock.acquire(blocking=False):
-            wait_s = deadline.remaining_s()
-            if wait_s <= 0 or not self._send_lock.acquire(timeout=min(wait_s, threading.TIMEOUT_MAX)):
-                raise CommandTimeout(command, deadline.timeout_s)
+        me = object()
         try:
             with self._lock:
-                if self._protocol.state is State.ENDED:
-                    raise self._lost()
+                self._take_turn(me, command, deadline)
                 exchange, data = start(self._protocol)
-                self._is_sending = True
             if not self._send(data, deadline, fds):
                 with self._lock:
                     self._protocol.forget(exchange)
-                raise CommandTimeout(command, deadline.timeout_s)
+                raise CommandTimeout(command, deadline.timeout_s, was_sent=False)
+        except (QmpError, ProgrammerError):
+            raise
+        except BaseException:
+            # An exchange may be open of which the peer has seen nothing, or half a message.
+            self.end("interrupted while sending")
+            raise
         finally:
-            self._send_lock.release()
+            try:
+                self._end_turn(me)
+            except BaseException:  # interrupted at its very beginning; nobody else would do it
+                self._end_turn(me)
+                raise
         if has_reply:
             self._wait_for_reply(exchange, deadline)
         else:
@@ -191,7 +205,7 @@ class Session(Conversation):
         self._warn_if_slow(exchange, deadline)
 
     def _send(self, data: bytes, deadline: Deadline, fds: Sequence[int] = ()) -> bool:
-        """Send a message, after what is left of the one before; by whoever holds the send lock and set `_is_sending`.
+        """Send a message, after what is left of the one before; by whoever has the turn.
 
         Returns:
             False when not one byte of the message was sent before the deadline. What is left of a message that was
@@ -209,14 +223,28 @@ class Session(Conversation):
             self._take_last_words()
             self.end(f"the peer is gone: {error.strerror}")
             return True
-        except BaseException:
-            self.end("interrupted while sending")
-            raise
-        finally:
-            self._is_sending = False
-            if self._protocol.state is State.ENDED:
-                with self._lock:
-                    self._close_if_unused()
+
+    def _take_turn(self, me: object, command: str, deadline: Deadline) -> None:
+        """Become the one who sends; called with the lock.
+
+        Raises:
+            CommandTimeout: somebody else sent until the deadline.
+            ConnectionLost: the session has ended.
+        """
+        while self._sender is not None and self._protocol.state is not State.ENDED:
+            if not self._sleep(deadline):
+                raise CommandTimeout(command, deadline.timeout_s, was_sent=False)
+        if self._protocol.state is State.ENDED:
+            raise self._lost()
+        self._sender = me
+
+    def _end_turn(self, me: object) -> None:
+        with self._lock:
+            if self._sender is me:
+                self._sender = None
+                if self._sleepers:
+                    self._news.notify_all()
+                self._close_if_unused()
 
     # ---- receiving
 
@@ -244,8 +272,9 @@ class Session(Conversation):
                     self._reader = me
                 data = self._transport.receive(deadline)
                 with self._lock:
-                    self._reader = None
                     self._absorb(data)
+                    self._reader = None  # not before: whoever is interrupted as the reader ends the session
+                    self._close_if_unused()
                     if awaited.is_ready:
                         return True  # type: ignore[unreachable]  # what was read made it so
                     if data is None:

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A stream socket whose every operation has a deadline.
 
-The deadlines are the kernel's own (SO_RCVTIMEO, SO_SNDTIMEO): a Python socket timeout would poll before each read, half
-as long again as the read itself.
+What usually is to be had at once, or within a moment, costs one system call: a Python socket timeout would poll before
+each read, half as long again as the read itself. Only what takes longer is polled for, with what is left of the time,
+so that neither signals nor a peer that takes its time byte by byte move a deadline.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
+import select
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
@@ -25,8 +29,12 @@ Address: TypeAlias = str | os.PathLike[str] | tuple[str, int]
 _RECEIVE_BYTES: Final = 65536
 #: How long after its deadline a wait still takes what is there, in seconds.
 _OVERTIME_S: Final = 0.5
-#: How much later than its deadline an operation may end, in seconds: saves setting the timeout anew for each one.
-_SLACK_S: Final = 0.02
+#: Seconds that a read waits in the kernel before it is polled for. A signal handler starts them anew, which is why they
+#: are few.
+_FIRST_WAIT_S: Final = 0.005
+#: Seconds between attempts at a place in a backlog.
+_BACKLOG_RETRY_S: Final = 0.01
+_SEND_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
 class Transport:
@@ -40,10 +48,9 @@ class Transport:
 
     def __init__(self, connected: socket.socket, address: str) -> None:
         connected.settimeout(None)
+        _set_timeout(connected, socket.SO_RCVTIMEO, _FIRST_WAIT_S)
         self.address = address
         self._socket = connected
-        self._receive_timeout_s = math.nan
-        self._send_timeout_s = math.nan
 
     def receive(self, deadline: Deadline) -> bytes | None:
         """Return what has come, waiting for something if nothing has.
@@ -56,22 +63,27 @@ class Transport:
             OSError: the connection broke.
         """
         remaining_s = deadline.remaining_s()
-        if remaining_s <= 0:
-            return self._receive_now() if remaining_s > -_OVERTIME_S else None
-        # False for NaN as well, which is what it is at first
-        if not remaining_s <= self._receive_timeout_s <= remaining_s + _SLACK_S:
-            _set_timeout(self._socket, socket.SO_RCVTIMEO, remaining_s)
-            self._receive_timeout_s = remaining_s
-        try:
-            return self._socket.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
+        if remaining_s <= -_OVERTIME_S:
             return None
+        try:
+            return self._socket.recv(_RECEIVE_BYTES, 0 if remaining_s > _FIRST_WAIT_S else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return self._receive_later(deadline)
 
-    def _receive_now(self) -> bytes | None:
-        try:
-            return self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
+    def _receive_later(self, deadline: Deadline) -> bytes | None:
+        while self._is_ready(select.POLLIN, deadline):
+            with contextlib.suppress(BlockingIOError):
+                return self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        return None
+
+    def _is_ready(self, events: int, deadline: Deadline) -> bool:
+        """Wait until the socket can be read or written, or is at its end; whether that was before the deadline."""
+        remaining_s = deadline.remaining_s()
+        if remaining_s <= 0:
+            return False
+        poller = select.poll()
+        poller.register(self._socket, events)
+        return bool(poller.poll(None if remaining_s == math.inf else math.ceil(remaining_s * 1000)))
 
     def send(self, data: bytes, deadline: Deadline, fds: Sequence[int] = ()) -> int:
         """Send data, waiting while the peer does not read.
@@ -89,20 +101,14 @@ class Transport:
         """
         sent = 0
         while sent < len(data):
-            remaining_s = max(deadline.remaining_s(), 0.0)
-            flags = socket.MSG_NOSIGNAL
-            if remaining_s == 0:
-                flags |= socket.MSG_DONTWAIT
-            elif not remaining_s <= self._send_timeout_s <= remaining_s + _SLACK_S:
-                _set_timeout(self._socket, socket.SO_SNDTIMEO, remaining_s)
-                self._send_timeout_s = remaining_s
             try:
                 if fds and not sent:
-                    sent = socket.send_fds(self._socket, [data], list(fds), flags)
+                    sent = socket.send_fds(self._socket, [data], list(fds), _SEND_FLAGS)
                 else:
-                    sent += self._socket.send(data[sent:] if sent else data, flags)
+                    sent += self._socket.send(memoryview(data)[sent:] if sent else data, _SEND_FLAGS)
             except BlockingIOError:
-                break
+                if not self._is_ready(select.POLLOUT, deadline):
+                    break
         return sent
 
     def shut_down(self) -> None:
@@ -182,9 +188,8 @@ class Opening:
         for family, target in self.targets():
             opened = self.new_socket(family)
             try:
-                # The kernel lets connect() wait this long: for a place in the backlog, for the end of the network.
-                _set_timeout(opened, socket.SO_SNDTIMEO, deadline.remaining_s())
-                opened.connect(target)
+                opened.setblocking(False)
+                _connect_by(opened, target, deadline)
             except OSError as error:
                 opened.close()
                 failure = error
@@ -201,6 +206,29 @@ class Opening:
         if self.is_tcp:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return opened
+
+
+def _connect_by(opened: socket.socket, target: Any, deadline: Deadline) -> None:
+    """Connect a non-blocking socket before a deadline.
+
+    Raises:
+        OSError: it cannot be connected; EINPROGRESS or EAGAIN where only the time did not suffice.
+    """
+    while True:
+        error = opened.connect_ex(target)
+        remaining_s = deadline.remaining_s()
+        if error == errno.EINPROGRESS:
+            poller = select.poll()
+            poller.register(opened, select.POLLOUT)
+            if poller.poll(None if remaining_s == math.inf else max(math.ceil(remaining_s * 1000), 0)):
+                error = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        elif error == errno.EAGAIN and remaining_s > 0:
+            # The backlog of a unix socket is full. The kernel tells nobody when that changes.
+            time.sleep(min(_BACKLOG_RETRY_S, remaining_s))
+            continue
+        if error:
+            raise OSError(error, os.strerror(error))
+        return
 
 
 def connect(address: Address, deadline: Deadline) -> Transport:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
 import socket
 import threading
 import time
@@ -31,8 +33,10 @@ from hvkit.qmp import (
     QmpError,
     QmpMessage,
 )
+from hvkit.qmp.converter import structure
 from hvkit.qmp.schema import (
     DeviceDeletedEvent,
+    ImageInfo,
     QueryStatus,
     ResumeEvent,
     ShutdownEvent,
@@ -576,8 +580,6 @@ class Interrupted(BaseException):
 def test_an_interrupt_while_waiting_leaves_the_connection_right_or_closed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import signal
-
     def interrupt(*_: Any) -> None:
         raise Interrupted
 
@@ -653,3 +655,186 @@ def test_a_flood_of_events_nobody_takes_is_bounded() -> None:
     assert len(kept) == 1000
     connection.close()
     theirs.close()
+
+
+# ---- what interrupts and threads do
+
+
+def test_signals_do_not_move_a_deadline(path: Path, released: threading.Event) -> None:
+    """A handler that returns has Python call the kernel again; the time that is left must not begin anew."""
+    previous = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        with QmpStub(path, [(None, [WaitFor(released), OK])], check_on_exit=False), QmpConnection(path) as connection:
+            signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+            began = time.monotonic()
+            with pytest.raises(CommandTimeout):
+                connection.execute("slow", timeout=0.4)
+            assert time.monotonic() - began < 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_signals_do_not_move_the_deadline_of_connecting(path: Path) -> None:
+    previous = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+            listener.bind(str(path))
+            listener.listen(0)
+            first.connect(str(path))
+            signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+            began = time.monotonic()
+            with pytest.raises(ConnectError, match="no place in the socket's backlog"):
+                QmpConnection(path).connect(timeout=0.4)
+            assert time.monotonic() - began < 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_a_peer_that_reads_slowly_does_not_move_a_deadline() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    theirs.sendall(b'{"QMP": {"version": {}}}\n{"return": {}, "id": 1}\n')
+    connection = QmpConnection.from_socket(ours)
+    connection.connect()
+    is_over = threading.Event()
+
+    def read_slowly() -> None:
+        while not is_over.wait(0.01):
+            theirs.recv(1000, socket.MSG_DONTWAIT)
+
+    reader = threading.Thread(target=read_slowly)
+    reader.start()
+    began = time.monotonic()
+    with pytest.raises(CommandTimeout):
+        connection.execute("big", {"data": "x" * 4_000_000}, timeout=0.3)
+    assert time.monotonic() - began < 2
+    is_over.set()
+    reader.join()
+    connection.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("echo_ids", [True, False])
+def test_an_interrupt_anywhere_leaves_the_connection_right_or_closed(path: Path, echo_ids: bool) -> None:
+    """The handler raises at a random moment of many exchanges; each answer carries the number of its question."""
+
+    def interrupt(*_: Any) -> None:
+        raise Interrupted
+
+    def echo(request: dict[str, Any]) -> list[Any]:
+        return [STOPPED, {"return": request["arguments"]["n"]}]
+
+    interrupted = timed_out = 0
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    rng = random.Random(4711)
+    try:
+        with QmpStub(path, [(None, echo)] * 100_000, echo_ids=echo_ids, check_on_exit=False):
+            connection = QmpConnection(path)
+            for number in range(400):
+                try:
+                    if not connection.is_connected:
+                        connection.connect()
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00001, 0.0008))
+                    try:
+                        assert connection.execute("echo", {"n": number}, timeout=2) == number
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                except Interrupted:
+                    interrupted += 1
+                except ConnectionLost:
+                    connection.close()
+                except CommandTimeout:
+                    timed_out += 1
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+            connection.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert interrupted > 10
+    assert timed_out == 0
+
+
+def test_a_signal_handler_may_close_the_connection(path: Path, released: threading.Event) -> None:
+    with QmpStub(path, [(None, [WaitFor(released), OK])], check_on_exit=False):
+        connection = QmpConnection(path)
+        connection.connect()
+        previous = signal.signal(signal.SIGALRM, lambda *_: connection.close())
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(ConnectionLost, match="was closed"):
+                connection.execute("slow", timeout=10)
+        finally:
+            signal.signal(signal.SIGALRM, previous)
+
+
+def test_a_connection_that_another_thread_opens_can_be_closed_but_not_opened(path: Path) -> None:
+    outcomes: list[Exception] = []
+
+    def connect() -> None:
+        try:
+            connection.connect(timeout=20)
+        except ConnectError as error:
+            outcomes.append(error)
+
+    with QmpStub(path, greeting=None):
+        connection = QmpConnection(path)
+        thread = threading.Thread(target=connect)
+        thread.start()
+        refused = None
+        while refused is None or ("another thread" not in refused and "is open" not in refused):
+            try:
+                connection.connect(timeout=0.01)
+            except (ProgrammerError, ConnectError) as error:
+                refused = str(error)
+        connection.close()
+        thread.join(10)
+    assert not connection.is_connected
+    assert "was closed" in str(outcomes[0])
+
+
+# ---- depth, descriptors, limits
+
+
+def test_data_nested_too_deeply_is_a_data_error() -> None:
+    image: dict[str, Any] = {"filename": "f", "format": "raw", "virtual-size": 1}
+    for _ in range(3000):
+        image = {"filename": "f", "format": "qcow2", "virtual-size": 1, "backing-image": image}
+    with pytest.raises(DataError, match="nested too deeply"):
+        structure(image, ImageInfo)
+
+
+def test_deep_messages_are_logged_as_such(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    deep = b'{"return": ' + b"[" * 900 + b"]" * 900 + b', "id": 2}\n'
+    caplog.set_level("DEBUG", logger="hvkit.qmp")
+    with QmpStub(path, [(None, deep)]), QmpConnection(path) as connection:
+        connection.execute("query-status")
+    assert "too deeply" in caplog.text
+
+
+def test_arguments_nested_too_deeply_are_the_callers_fault(path: Path) -> None:
+    deep: Any = 1
+    for _ in range(900):
+        deep = [deep]
+    with QmpStub(path, [(None, {"return": STATUS})], echo_ids=False), QmpConnection(path) as connection:
+        with pytest.raises(ProgrammerError, match="nested too deeply"):
+            connection.execute("x", {"a": deep})
+        assert connection.execute(QueryStatus()).running
+
+
+@pytest.mark.parametrize("fds", [["x"], [-1], [9999], [2**40], [0] * 300])
+def test_what_is_no_descriptor_is_the_callers_fault_and_costs_nothing(path: Path, fds: Any) -> None:
+    with QmpStub(path, [(None, {"return": STATUS})]), QmpConnection(path) as connection:
+        with pytest.raises(ProgrammerError, match="descriptor"):
+            connection.execute("getfd", {"fdname": "f"}, fds=fds)
+        assert connection.execute(QueryStatus()).running
+
+
+def test_the_longest_message_can_be_set(path: Path) -> None:
+    with QmpStub(path, [(None, {"return": "x" * 300_000})]):
+        connection = QmpConnection(path, max_message_bytes=100_000)
+        connection.connect()
+        with pytest.raises(ProtocolError, match="more than 100000 bytes"):
+            connection.execute("large")
+        connection.close()
