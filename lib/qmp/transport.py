@@ -14,7 +14,7 @@ import math
 import os
 import select
 import socket
-import struct
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
@@ -32,6 +32,10 @@ _OVERTIME_S: Final = 0.5
 #: Seconds that a read waits in the kernel before it is polled for. A signal handler starts them anew, which is why they
 #: are few.
 _FIRST_WAIT_S: Final = 0.005
+#: The same as the kernel takes it: whole seconds and microseconds, a C long each.
+_FIRST_WAIT: Final = b"".join(
+    part.to_bytes(sys.maxsize.bit_length() // 8 + 1, sys.byteorder) for part in (0, round(_FIRST_WAIT_S * 1_000_000))
+)
 #: Seconds between attempts at a place in a backlog.
 _BACKLOG_RETRY_S: Final = 0.01
 _SEND_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
@@ -48,7 +52,7 @@ class Transport:
 
     def __init__(self, connected: socket.socket, address: str) -> None:
         connected.settimeout(None)
-        _set_timeout(connected, socket.SO_RCVTIMEO, _FIRST_WAIT_S)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _FIRST_WAIT)
         self.address = address
         self._socket = connected
 
@@ -260,9 +264,3 @@ def connect_problem(error: OSError | ValueError, deadline: Deadline) -> str:
         case OSError(errno=int() as number):
             return os.strerror(number)
     return str(error)
-
-
-def _set_timeout(target: socket.socket, option: int, timeout_s: float) -> None:
-    """Set a kernel timeout; it takes no end as 0 and cannot express less than a microsecond."""
-    whole, fraction = (0, 0) if timeout_s == math.inf else divmod(max(round(timeout_s * 1_000_000), 1), 1_000_000)
-    target.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", whole, fraction))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools.qapi.classes import Classes
 from tools.qapi.facts import Facts, read_facts
-from tools.qapi.index import index_text, stub_text
+from tools.qapi.index import index_text, stub_text, wire_names_text
 from tools.qapi.model import Schema
 from tools.qapi.render import Writer
 from tools.qapi.since import since_text
@@ -30,6 +30,7 @@ def generate(facts: Facts) -> dict[str, str]:
     monitor, agent = Classes(Schema(facts, "qmp")), Classes(Schema(facts, "qga"))
     files = {f"{name}.py": text for classes in (monitor, agent) for name, text in Writer(classes).modules().items()}
     files["_index.py"] = index_text(monitor, agent)
+    files["_wire_names.py"] = wire_names_text(monitor, agent)
     files["_since.py"] = since_text(monitor)
     files["__init__.pyi"] = stub_text((monitor, agent))
     return files

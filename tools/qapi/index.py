@@ -3,13 +3,31 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from tools.qapi.classes import Classes, quoted
 from tools.qapi.render import LICENSE_LINE, LINE_LENGTH, PACKAGE, import_order
 
 _INDEX_HEAD = f'''{LICENSE_LINE}
-"""Where every name of the schema is. Made by `make schema`: do not edit."""
+"""Where every name of the schema is. Made by `make schema`: do not edit.
+
+The names of a module are one text: a dictionary of them all takes longer to load than the rest of the package.
+"""
+
+from typing import Final
+
+_NAMES: Final = {{
+'''
+
+_INDEX_TAIL = """}
+
+#: The module of each name.
+MODULES: Final = {name: module for module, names in _NAMES.items() for name in names.split()}
+"""
+
+_WIRE_NAMES_HEAD = f'''{LICENSE_LINE}
+"""The class of every command and event by its wire name. Made by `make schema`: do not edit."""
 
 from typing import Final
 '''
@@ -52,25 +70,42 @@ def _table(comment: str, name: str, entries: Mapping[str, str]) -> str:
     return f"\n#: {comment}\n{name}: Final = {{\n{''.join(lines)}}}\n"
 
 
+def _by_module(schemas: Iterable[Classes]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, module in places(schemas).items():
+        found.setdefault(module, []).append(name)
+    return dict(sorted(found.items()))
+
+
 def index_text(monitor: Classes, agent: Classes) -> str:
-    """Return the text of the tables that the package looks its names up in."""
+    """Return the text of the table that the package looks its names up in."""
+    entries = []
+    for module, names in _by_module((monitor, agent)).items():
+        lines = textwrap.wrap(" ".join(names), LINE_LENGTH - 12, break_on_hyphens=False)
+        text = [f"{line} " for line in lines[:-1]] + lines[-1:]
+        if len(text) == 1 and len(f'    "{module}": "{text[0]}",') <= LINE_LENGTH:
+            entries.append(f"    {quoted(module)}: {quoted(text[0])},\n")
+        else:
+            body = "".join(f"        {quoted(line)}\n" for line in text)
+            entries.append(f"    {quoted(module)}: (\n{body}    ),\n")
+    return _INDEX_HEAD + "".join(entries) + _INDEX_TAIL
+
+
+def wire_names_text(monitor: Classes, agent: Classes) -> str:
+    """Return the text of the tables that commands and events are looked up in."""
     return (
-        _INDEX_HEAD
-        + _table("The module of each name.", "MODULES", places((monitor, agent)))
-        + _table("The class of each command of the monitor, by wire name.", "COMMANDS", monitor.commands)
-        + _table("The class of each command of the guest agent, by wire name.", "AGENT_COMMANDS", agent.commands)
-        + _table("The class of each event, by wire name.", "EVENTS", monitor.events)
+        _WIRE_NAMES_HEAD
+        + _table("The class of each command of the monitor.", "COMMANDS", monitor.commands)
+        + _table("The class of each command of the guest agent.", "AGENT_COMMANDS", agent.commands)
+        + _table("The class of each event.", "EVENTS", monitor.events)
     )
 
 
 def stub_text(schemas: Sequence[Classes]) -> str:
     """Return the package's stub, which has every name."""
-    by_module: dict[str, list[str]] = {}
-    for name, module in places(schemas).items():
-        by_module.setdefault(module, []).append(name)
     lines = []
-    for module in sorted(by_module):
-        for name in sorted(by_module[module], key=import_order):
+    for module, names in _by_module(schemas).items():
+        for name in sorted(names, key=import_order):
             line = f"from {PACKAGE}.{module} import {name} as {name}"
             if len(line) > LINE_LENGTH:
                 line = f"from {PACKAGE}.{module} import (\n    {name} as {name},\n)"

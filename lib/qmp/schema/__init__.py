@@ -5,12 +5,13 @@ Importing the package imports none of them: a name's module is loaded when the n
 are made from `tools/qapi/qapi-facts.json` by ``make schema``; `__init__.pyi` tells type checkers of their names.
 """
 
+import functools
 import importlib
 from typing import Any
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import resolve
-from hvkit.qmp.schema._index import AGENT_COMMANDS, COMMANDS, EVENTS, MODULES
+from hvkit.qmp.schema._index import MODULES
 
 
 def __getattr__(name: str) -> Any:
@@ -25,6 +26,12 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *MODULES})
+
+
+@functools.cache
+def _tables() -> Any:
+    """Return the module of the tables by wire name, which a process that names only classes does not need."""
+    return importlib.import_module(f"{__name__}._wire_names")
 
 
 def _load(name: str) -> Any:
@@ -45,9 +52,10 @@ def command(wire_name: str) -> Any:
     Raises:
         ProgrammerError: the schema does not have it.
     """
-    name = COMMANDS.get(wire_name) or AGENT_COMMANDS.get(wire_name)
+    known = {**_tables().COMMANDS, **_tables().AGENT_COMMANDS}
+    name = known.get(wire_name)
     if name is None:
-        raise _unknown("command", wire_name, COMMANDS | AGENT_COMMANDS)
+        raise _unknown("command", wire_name, known)
     return _load(name)
 
 
@@ -59,26 +67,26 @@ def event(wire_name: str) -> Any:
     """
     found = find_event(wire_name)
     if found is None:
-        raise _unknown("event", wire_name, EVENTS)
+        raise _unknown("event", wire_name, _tables().EVENTS)
     return found
 
 
 def find_event(wire_name: str) -> Any:
     """Return the class of an event, None where the schema does not have it."""
-    name = EVENTS.get(wire_name)
+    name = _tables().EVENTS.get(wire_name)
     return None if name is None else _load(name)
 
 
 def commands() -> tuple[str, ...]:
     """Return the wire names of the monitor's commands."""
-    return tuple(COMMANDS)
+    return tuple(_tables().COMMANDS)
 
 
 def agent_commands() -> tuple[str, ...]:
     """Return the wire names of the guest agent's commands."""
-    return tuple(AGENT_COMMANDS)
+    return tuple(_tables().AGENT_COMMANDS)
 
 
 def events() -> tuple[str, ...]:
     """Return the wire names of the events."""
-    return tuple(EVENTS)
+    return tuple(_tables().EVENTS)
