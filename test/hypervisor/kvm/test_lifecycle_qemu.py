@@ -52,12 +52,15 @@ GUEST_S: Final = 60.0
 
 @pytest.fixture
 def wait_for_toy(kvm: KvmHypervisor, guest_console: OpenConsole) -> Callable[[str], GuestConsole]:
-    """Waits until the toy guest of an instance is up, and gives its console."""
+    """Lets an instance that was started paused run, waits until its toy guest is up, and gives its console."""
 
     def wait(name: str) -> GuestConsole:
         path = kvm.get_instance_console(name).path
         assert path is not None
         console = guest_console(path)
+        # Only now: what a guest says to nobody is lost.
+        with kvm.monitor(name) as monitor:
+            monitor.execute("cont")
         console.wait_for(GREETING, GUEST_S)
         return console
 
@@ -67,8 +70,6 @@ def wait_for_toy(kvm: KvmHypervisor, guest_console: OpenConsole) -> Callable[[st
 def start_to_boot(kvm: KvmHypervisor, instance: Instance, wait: Callable[[str], GuestConsole]) -> GuestConsole:
     """Start an instance and return its console once its guest is up; nothing it says is lost."""
     kvm.start_instance(instance, start_paused=True)
-    with kvm.monitor(instance.name) as monitor:
-        monitor.execute("cont")
     return wait(instance.name)
 
 
