@@ -83,7 +83,7 @@ def test_a_backup_that_cannot_be_made_leaves_nothing_behind(path: Path, tmp_path
 @pytest.mark.qemu
 def test_an_interrupted_backup_cancels_its_job(path: Path, tmp_path: Path) -> None:
     with QmpConnection(path) as connection:
-        slow = BlockdevOptionsNull(driver="null-co", node_name="disk0", size=1024 * MIB, latency_ns=200_000_000)
+        slow = BlockdevOptionsNull(driver="null-co", node_name="disk0", size=16_384 * MIB, latency_ns=200_000_000)
         connection.execute(BlockdevAdd(slow))
     command = [sys.executable, str(EXAMPLES / "backup.py"), str(path), "disk0", str(tmp_path / "copy.qcow2")]
     program = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
