@@ -7,13 +7,11 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import pytest
 
 from hvkit.qmp import CommandError, CommandNotFound, CommandTimeout, ConnectError, ConnectionLost, QmpConnection
@@ -31,37 +29,15 @@ from hvkit.qmp.schema import (
     Stop,
     StopEvent,
 )
+from paused_machine import Machine, paused_machine
 
 pytestmark = pytest.mark.qemu
 
 
-@attrs.frozen
-class Machine:
-    """A paused QEMU and where its monitor listens."""
-
-    process: subprocess.Popen[bytes]
-    path: Path
-
-
 @pytest.fixture
 def machine(qemu_binary: str, tmp_path: Path) -> Iterator[Machine]:
-    path = tmp_path / "qmp.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen(1)
-        process = subprocess.Popen(
-            [
-                qemu_binary,
-                *("-S", "-M", "q35,accel=tcg", "-m", "32", "-nodefaults", "-no-user-config", "-display", "none"),
-                *("-chardev", f"socket,id=qmp,fd={listener.fileno()},server=on,wait=off", "-mon", "qmp,mode=control"),
-            ],
-            pass_fds=[listener.fileno()],
-        )
-    try:
-        yield Machine(process, path)
-    finally:
-        process.kill()
-        process.wait()
+    with paused_machine(qemu_binary, tmp_path / "qmp.sock") as machine:
+        yield machine
 
 
 def test_a_machine_is_driven_with_typed_calls(machine: Machine, qemu_binary: str) -> None:
