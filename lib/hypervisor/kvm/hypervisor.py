@@ -5,8 +5,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import attrs
 
@@ -17,19 +16,17 @@ from hvkit.hypervisor.errors import (
     InstanceStartError,
     InstanceStateError,
     ParameterError,
-    RuntimeStateError,
 )
 from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.console import describe_console
-from hvkit.hypervisor.kvm.locks import instance_lock
+from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.machine import plan_cpu_model
-from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.parameters import TABLE
-from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory
+from hvkit.hypervisor.kvm.paths import RunDirectory
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
-from hvkit.hypervisor.kvm.runtime import Runtime, read_runtime
+from hvkit.hypervisor.kvm.reboot import reset_instance
 from hvkit.hypervisor.kvm.start import bring_up, prepare
-from hvkit.hypervisor.kvm.state import describe_damage, find_process, look
+from hvkit.hypervisor.kvm.state import describe_damage, find_process
 from hvkit.hypervisor.kvm.stop import stop_process, stop_remembered
 from hvkit.hypervisor.model import (
     Capability,
@@ -44,25 +41,18 @@ from hvkit.hypervisor.model import (
     check_whole,
 )
 from hvkit.hypervisor.node import read_node_info
-from hvkit.qmp import Command, EventTimeout, QmpConnection, Subscription
-from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.schema import Balloon, BlockResize, QueryNamedBlockNodes, ResetEvent, SetAction, SystemReset
+from hvkit.qmp import QmpConnection
+from hvkit.qmp.schema import Balloon, BlockResize, QueryNamedBlockNodes
 
 _ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
 _MIB: Final = 1 << 20
 #: The largest disk that QEMU can be told of.
 _MOST_BYTES: Final = (1 << 63) - 1
 
-#: Seconds that an instance has to say what it is doing.
-_LOOK_S: Final = 2.0
 #: How many instances are looked at at once, so that those that do not answer are waited for together.
 _LOOKERS: Final = 32
 #: Seconds that a guest has to shut down when the caller does not say.
 _GUEST_S: Final = 60.0
-#: Seconds from the command to reset a machine to its reset.
-_RESET_S: Final = 10.0
-#: Seconds without a reset after which no more is expected of the same command.
-_RESET_AGAIN_S: Final = 1.0
 
 
 class KvmHypervisor(BaseHypervisor):
@@ -93,8 +83,7 @@ class KvmHypervisor(BaseHypervisor):
             ParameterError: the path is too long for the sockets in it.
         """
         super().__init__(run_dir=run_dir)
-        self._directory = RunDirectory(self.run_dir)
-        self._lock_timeout_s = lock_timeout_s
+        self._instances = Instances(RunDirectory(self.run_dir), lock_timeout_s)
         self._kvm_path = str(TABLE["kvm_path"].default) if kvm_path is None else kvm_path
 
     # ---- the life of an instance
@@ -109,14 +98,14 @@ class KvmHypervisor(BaseHypervisor):
             ParameterError: another instance here, which is not over, has the same uuid.
         """
         check_kind(instance, Instance)
-        paths = self._directory.instance(instance.name)
+        paths = self._instances.directory.instance(instance.name)
         # Noted down with the instance: what the next one to look at it takes for the default may be another program.
         instance = attrs.evolve(instance, parameters={"kvm_path": self._kvm_path, **instance.parameters})
-        preparation = prepare(instance, cache_dir=self._cache_dir())
-        self._directory.make()
-        with self._locked(paths):
-            self._refuse_twin(instance)
-            self._end_what_is_over(paths, "cannot be started")
+        preparation = prepare(instance, cache_dir=self._instances.cache_dir())
+        self._instances.directory.make()
+        with self._instances.locked(paths):
+            self._instances.refuse_twin(instance)
+            self._instances.end_what_is_over(paths, "cannot be started")
             bring_up(preparation, paths, start_paused=start_paused)
 
     def stop_instance(
@@ -133,10 +122,10 @@ class KvmHypervisor(BaseHypervisor):
             InstanceStateError: not even SIGKILL ends its process.
         """
         timeout = check_timeout(timeout)
-        paths = self._known(name)
+        paths = self._instances.known(name)
         guest_timeout_s = 0.0 if force else _GUEST_S if timeout is None else timeout
-        with self._locked(paths):
-            runtime = self._read_if_sound(paths)
+        with self._instances.locked(paths):
+            runtime = self._instances.read_if_sound(paths)
             process = find_process(runtime, paths)
             if process is None:
                 return
@@ -152,51 +141,17 @@ class KvmHypervisor(BaseHypervisor):
 
         What the guest did not write to its disks is lost. The process, its monitors and taps stay.
         """
-        paths = self._known(name)
-        with self._locked(paths):
-            self._need_state(paths, (InstanceState.RUNNING,), "cannot be reset")
-            with (
-                self._having_resets_reset(paths),
-                self._connected(paths) as monitor,
-                monitor.subscribe(ResetEvent) as events,
-            ):
-                monitor.execute(SystemReset())
-                events.get(timeout=_RESET_S)
-                if self._is_ended_by_reboots(paths):
-                    _await_last_reset(events)
-
-    def _is_ended_by_reboots(self, paths: InstancePaths) -> bool:
-        return self._recall(paths).instance.parameters.get("reboot_behavior") == "exit"
-
-    @contextlib.contextmanager
-    def _having_resets_reset(self, paths: InstancePaths) -> Iterator[None]:
-        """Have our resets do what they say, also where a reboot by the guest ends the instance: they would as well."""
-        if not self._is_ended_by_reboots(paths):
-            yield
-            return
-        try:
-            self._execute(paths, SetAction(reboot="reset"))
-            yield
-        except BaseException:
-            # Over a connection of its own: whoever was interrupted has lost the other.
-            with contextlib.suppress(HypervisorError):
-                self._execute(paths, SetAction(reboot="shutdown"))
-            raise
-        self._execute(paths, SetAction(reboot="shutdown"))
-
-    def _execute(self, paths: InstancePaths, command: Command[Any]) -> None:
-        with self._connected(paths) as monitor:
-            monitor.execute(command)
+        reset_instance(self._instances, self._instances.known(name))
 
     def cleanup_instance(self, name: str) -> None:
         """Forget an instance that is over, as `BaseHypervisor.cleanup_instance` says."""
-        paths = self._directory.instance(name)
-        self._directory.check()  # what may not be looked at is not there either, for lexists
+        paths = self._instances.directory.instance(name)
+        self._instances.directory.check()  # what may not be looked at is not there either, for lexists
         if not os.path.lexists(self.run_dir):
             return
-        self._directory.make()
-        with self._locked(paths):
-            self._end_what_is_over(paths, "cannot be cleaned up")
+        self._instances.directory.make()
+        with self._instances.locked(paths):
+            self._instances.end_what_is_over(paths, "cannot be cleaned up")
 
     # ---- what there is
 
@@ -206,18 +161,18 @@ class KvmHypervisor(BaseHypervisor):
         Raises:
             ParameterError: `run_dir` is not ours alone.
         """
-        return self._directory.names()
+        return self._instances.directory.names()
 
     def get_instance_info(self, name: str) -> InstanceInfo:
         """Return what an instance is doing, as `BaseHypervisor.get_instance_info` says; takes no lock."""
-        return self._look(self._known(name))
+        return self._instances.look(self._instances.known(name))
 
     def get_all_instances_info(self) -> list[InstanceInfo]:
         """Return what every instance is doing, as `BaseHypervisor.get_all_instances_info` says.
 
         Those that do not answer are waited for together.
         """
-        names = self._directory.names()
+        names = self._instances.directory.names()
         if not names:
             return []
         with ThreadPoolExecutor(min(_LOOKERS, len(names)), thread_name_prefix="hvkit-look") as pool:
@@ -225,9 +180,9 @@ class KvmHypervisor(BaseHypervisor):
 
     def _look_in_any_case(self, name: str) -> InstanceInfo | None:
         """Return what an instance is doing, also where that is not much; None where it has gone meanwhile."""
-        paths = self._directory.instance(name)
+        paths = self._instances.directory.instance(name)
         try:
-            return self._look(paths)
+            return self._instances.look(paths)
         except InstanceNotFound:
             return None
         except HypervisorError as error:
@@ -247,10 +202,10 @@ class KvmHypervisor(BaseHypervisor):
         with _noting(problems):
             self._probe(self._kvm_path)
         with _noting(problems):
-            problems += [f"{stray}: no instance can have that name" for stray in self._directory.strays()]
-            for name in self._directory.names():
+            problems += [f"{stray}: no instance can have that name" for stray in self._instances.directory.strays()]
+            for name in self._instances.directory.names():
                 with _noting(problems):
-                    self._recall(self._directory.instance(name))
+                    self._instances.recall(self._instances.directory.instance(name))
         return problems
 
     # ---- parameters
@@ -271,18 +226,18 @@ class KvmHypervisor(BaseHypervisor):
 
     def balloon_instance_memory(self, name: str, memory_mib: int) -> None:
         """Set the memory a guest is to make do with, as `BaseHypervisor.balloon_instance_memory` says."""
-        paths = self._known(name)
-        most = self._recall(paths).instance.memory_mib
+        paths = self._instances.known(name)
+        most = self._instances.recall(paths).instance.memory_mib
         check_whole("memory_mib", memory_mib, 1, most)
-        with self._locked(paths):
-            self._need_state(paths, _ALIVE, "its memory cannot be changed")
-            with self._connected(paths) as monitor:
+        with self._instances.locked(paths):
+            self._instances.need_state(paths, _ALIVE, "its memory cannot be changed")
+            with self._instances.connected(paths) as monitor:
                 monitor.execute(Balloon(value=memory_mib * _MIB))
 
     def get_instance_console(self, name: str) -> Console:
         """Return how to reach an instance's serial console. Changes nothing."""
-        paths = self._known(name)
-        return describe_console(self._recall(paths), paths)
+        paths = self._instances.known(name)
+        return describe_console(self._instances.recall(paths), paths)
 
     @contextlib.contextmanager
     def monitor(self, name: str) -> Iterator[QmpConnection]:
@@ -290,11 +245,13 @@ class KvmHypervisor(BaseHypervisor):
 
         Nobody else gets this monitor meanwhile; the hypervisor itself goes on with the watchers' monitor.
         """
-        paths = self._known(name)
-        runtime = self._recall(paths)
+        paths = self._instances.known(name)
+        runtime = self._instances.recall(paths)
         process = find_process(runtime, paths)
         if process is None:
-            raise InstanceStateError(name, self._look(paths).state.value, "it has no process, and so no monitor")
+            raise InstanceStateError(
+                name, self._instances.look(paths).state.value, "it has no process, and so no monitor"
+            )
         process.close()
         with QmpConnection(paths.control_socket) as connection:
             yield connection
@@ -309,15 +266,15 @@ class KvmHypervisor(BaseHypervisor):
         """
         check_kind(disk, Disk)
         check_whole("new_size_bytes", new_size_bytes, 1, _MOST_BYTES)
-        paths = self._known(name)
-        with self._locked(paths):
-            self._need_state(paths, _ALIVE, "its disks cannot be resized")
-            runtime = self._recall(paths)
+        paths = self._instances.known(name)
+        with self._instances.locked(paths):
+            self._instances.need_state(paths, _ALIVE, "its disks cannot be resized")
+            runtime = self._instances.recall(paths)
             record = runtime.device(disk.uuid)
             if record is None or disk.uuid not in {each.uuid for each in runtime.instance.disks}:
                 raise ParameterError("Disk.uuid", str(disk.uuid), f"{name} has no disk of that uuid")
             node_name = record.backends[-1]
-            with self._connected(paths) as monitor:
+            with self._instances.connected(paths) as monitor:
                 nodes = {node.node_name: node for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
                 if node_name not in nodes:
                     raise ParameterError("Disk.uuid", str(disk.uuid), f"somebody took that disk from {name}")
@@ -329,136 +286,9 @@ class KvmHypervisor(BaseHypervisor):
 
     # ---- what the methods have in common
 
-    def _cache_dir(self) -> Path | None:
-        """Return where what QEMU programs can do is kept; nowhere unless the run directory is there, and ours."""
-        try:
-            self._directory.check()
-        except ParameterError:
-            return None
-        return self.run_dir / "cache" if os.path.isdir(self.run_dir) else None
-
     def _probe(self, binary: str) -> Capabilities:
         """Return what a QEMU program can do, without keeping it for others: they would find something changed."""
-        return probe_capabilities(binary, cache_dir=self._cache_dir(), keeps=False)
-
-    def _refuse_twin(self, instance: Instance) -> None:
-        """Make sure that no other instance with the same uuid is there.
-
-        Raises:
-            ParameterError: one is, and not over.
-        """
-        for name in self._directory.names():
-            with contextlib.suppress(InstanceNotFound, RuntimeStateError):
-                paths = self._directory.instance(name)
-                if name == instance.name or self._recall(paths).instance.uuid != instance.uuid:
-                    continue
-                state = self._look(paths).state
-                if not state.is_over:
-                    problem = f"instance {name} has the same, and is {state.value}"
-                    raise ParameterError(f"Instance({instance.name}).uuid", str(instance.uuid), problem)
-
-    @contextlib.contextmanager
-    def _locked(self, paths: InstancePaths) -> Iterator[None]:
-        """Hold the lock of an instance, and remove the lock file if nothing else of the instance is left."""
-        with instance_lock(paths.name, paths.lock_file, timeout_s=self._lock_timeout_s):
-            try:
-                yield
-            finally:
-                if not os.path.lexists(paths.dir):
-                    paths.remove_lock()
-
-    def _known(self, name: str) -> InstancePaths:
-        """Return the files of an instance that something is remembered of.
-
-        Raises:
-            ParameterError: it is no name, or `run_dir` is not ours alone.
-            InstanceNotFound: nothing is.
-        """
-        paths = self._directory.instance(name)
-        self._directory.check()
-        if not os.path.lexists(paths.runtime_file):
-            raise InstanceNotFound(name)
-        return paths
-
-    def _recall(self, paths: InstancePaths) -> Runtime:
-        runtime = read_runtime(paths.runtime_file, paths.name)
-        if runtime is None:
-            raise InstanceNotFound(paths.name)
-        return runtime
-
-    def _read_if_sound(self, paths: InstancePaths) -> Runtime | None:
-        """Return what is remembered of an instance, None where that cannot be read.
-
-        Raises:
-            InstanceNotFound: nothing is.
-        """
-        try:
-            return self._recall(paths)
-        except RuntimeStateError:
-            return None
-
-    def _look(self, paths: InstancePaths, *, is_ours: bool = False) -> InstanceInfo:
-        """Look at an instance. A sight that is over is only believed if nobody changed the instance meanwhile."""
-        runtime = self._recall(paths)
-        while True:
-            info = look(runtime, paths, timeout_s=_LOOK_S, is_ours=is_ours)
-            if is_ours or not info.state.is_over:
-                return info
-            before, runtime = runtime, self._recall(paths)
-            if runtime == before:
-                return info
-
-    def _need_state(self, paths: InstancePaths, states: tuple[InstanceState, ...], problem: str) -> None:
-        """Make sure that an instance, whose lock we hold, is in one of some states.
-
-        Raises:
-            InstanceStateError: it is not.
-        """
-        state = self._look(paths, is_ours=True).state
-        if state not in states:
-            raise InstanceStateError(paths.name, state.value, problem)
-
-    def _end_what_is_over(self, paths: InstancePaths, problem: str) -> None:
-        """Remove what is left of an instance whose lock we hold, its process too. Nothing happens where there is none.
-
-        Raises:
-            InstanceStateError: it is not over.
-        """
-        runtime = None
-        try:
-            runtime = self._recall(paths)
-            info = self._look(paths, is_ours=True)
-        except (InstanceNotFound, RuntimeStateError) as error:
-            info = describe_damage(paths, error)
-        if not info.state.is_over:
-            raise InstanceStateError(paths.name, info.state.value, problem)
-        process = find_process(runtime, paths)
-        if process is not None:
-            with process:
-                stop_process(process, paths, guest_timeout_s=0)
-        paths.remove()
-
-    @contextlib.contextmanager
-    def _connected(self, paths: InstancePaths) -> Iterator[QmpConnection]:
-        """Open a monitor of an instance whose process is there, for a short while.
-
-        The watchers' monitor comes first: the control monitor is what `monitor` gives to callers.
-        """
-        process = find_process(self._recall(paths), paths)
-        if process is None:
-            raise InstanceStateError(paths.name, self._look(paths).state.value, "it has no process")
-        with process:
-            monitor = connect_monitor((paths.watch_socket, paths.control_socket), process, timeout_s=_LOOK_S)
-            with contextlib.closing(monitor):
-                yield monitor
-
-
-def _await_last_reset(events: Subscription[ResetEvent]) -> None:
-    """Wait for the resets that follow one by command: firmware resets a machine once or twice while it sets it up."""
-    deadline = Deadline(_RESET_S)
-    with contextlib.suppress(EventTimeout):
-        while deadline.remaining_s() > 0:
-            events.get(timeout=_RESET_AGAIN_S)
+        return probe_capabilities(binary, cache_dir=self._instances.cache_dir(), keeps=False)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The instances of one run directory: find them, hold them, look at them, talk to them.
+
+What every act on an instance begins with. An act module (stop, hotplug, migration ...) takes an `Instances` and does
+one thing with it; none of them needs the hypervisor object.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from hvkit.hypervisor.errors import InstanceNotFound, InstanceStateError, ParameterError, RuntimeStateError
+from hvkit.hypervisor.kvm.locks import instance_lock
+from hvkit.hypervisor.kvm.monitors import connect_monitor
+from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory
+from hvkit.hypervisor.kvm.runtime import Runtime, read_runtime
+from hvkit.hypervisor.kvm.state import describe_damage, find_process, look
+from hvkit.hypervisor.kvm.stop import stop_process
+from hvkit.hypervisor.model import Instance, InstanceInfo, InstanceState
+from hvkit.qmp import Command, QmpConnection
+
+#: Seconds that an instance has to say what it is doing.
+LOOK_S: Final = 2.0
+
+
+@attrs.frozen
+class Instances:
+    """The instances of a run directory.
+
+    Attributes:
+        directory: where they are remembered.
+        lock_timeout_s: seconds to wait for whoever is working on one before raising InstanceBusy.
+    """
+
+    directory: RunDirectory
+    lock_timeout_s: float
+
+    def cache_dir(self) -> Path | None:
+        """Return where what QEMU programs can do is kept; nowhere unless the run directory is there, and ours."""
+        try:
+            self.directory.check()
+        except ParameterError:
+            return None
+        return self.directory.path / "cache" if os.path.isdir(self.directory.path) else None
+
+    def refuse_twin(self, instance: Instance) -> None:
+        """Make sure that no other instance with the same uuid is there.
+
+        Raises:
+            ParameterError: one is, and not over.
+        """
+        for name in self.directory.names():
+            with contextlib.suppress(InstanceNotFound, RuntimeStateError):
+                paths = self.directory.instance(name)
+                if name == instance.name or self.recall(paths).instance.uuid != instance.uuid:
+                    continue
+                state = self.look(paths).state
+                if not state.is_over:
+                    problem = f"instance {name} has the same, and is {state.value}"
+                    raise ParameterError(f"Instance({instance.name}).uuid", str(instance.uuid), problem)
+
+    @contextlib.contextmanager
+    def locked(self, paths: InstancePaths) -> Iterator[None]:
+        """Hold the lock of an instance, and remove the lock file if nothing else of the instance is left."""
+        with instance_lock(paths.name, paths.lock_file, timeout_s=self.lock_timeout_s):
+            try:
+                yield
+            finally:
+                if not os.path.lexists(paths.dir):
+                    paths.remove_lock()
+
+    def known(self, name: str) -> InstancePaths:
+        """Return the files of an instance that something is remembered of.
+
+        Raises:
+            ParameterError: it is no name, or `run_dir` is not ours alone.
+            InstanceNotFound: nothing is.
+        """
+        paths = self.directory.instance(name)
+        self.directory.check()
+        if not os.path.lexists(paths.runtime_file):
+            raise InstanceNotFound(name)
+        return paths
+
+    def recall(self, paths: InstancePaths) -> Runtime:
+        """Return what is remembered of an instance.
+
+        Raises:
+            InstanceNotFound: nothing is.
+            RuntimeStateError: it cannot be read.
+        """
+        runtime = read_runtime(paths.runtime_file, paths.name)
+        if runtime is None:
+            raise InstanceNotFound(paths.name)
+        return runtime
+
+    def read_if_sound(self, paths: InstancePaths) -> Runtime | None:
+        """Return what is remembered of an instance, None where that cannot be read.
+
+        Raises:
+            InstanceNotFound: nothing is.
+        """
+        try:
+            return self.recall(paths)
+        except RuntimeStateError:
+            return None
+
+    def look(self, paths: InstancePaths, *, is_ours: bool = False) -> InstanceInfo:
+        """Look at an instance. A sight that is over is only believed if nobody changed the instance meanwhile."""
+        runtime = self.recall(paths)
+        while True:
+            info = look(runtime, paths, timeout_s=LOOK_S, is_ours=is_ours)
+            if is_ours or not info.state.is_over:
+                return info
+            before, runtime = runtime, self.recall(paths)
+            if runtime == before:
+                return info
+
+    def need_state(self, paths: InstancePaths, states: tuple[InstanceState, ...], problem: str) -> None:
+        """Make sure that an instance, whose lock we hold, is in one of some states.
+
+        Raises:
+            InstanceStateError: it is not.
+        """
+        state = self.look(paths, is_ours=True).state
+        if state not in states:
+            raise InstanceStateError(paths.name, state.value, problem)
+
+    def end_what_is_over(self, paths: InstancePaths, problem: str) -> None:
+        """Remove what is left of an instance whose lock we hold, its process too. Nothing happens where there is none.
+
+        Raises:
+            InstanceStateError: it is not over.
+        """
+        runtime = None
+        try:
+            runtime = self.recall(paths)
+            info = self.look(paths, is_ours=True)
+        except (InstanceNotFound, RuntimeStateError) as error:
+            info = describe_damage(paths, error)
+        if not info.state.is_over:
+            raise InstanceStateError(paths.name, info.state.value, problem)
+        process = find_process(runtime, paths)
+        if process is not None:
+            with process:
+                stop_process(process, paths, guest_timeout_s=0)
+        paths.remove()
+
+    @contextlib.contextmanager
+    def connected(self, paths: InstancePaths) -> Iterator[QmpConnection]:
+        """Open a monitor of an instance whose process is there, for a short while.
+
+        The watchers' monitor comes first: the control monitor is what `monitor` gives to callers.
+
+        Raises:
+            InstanceStateError: it has no process.
+            ConnectError: neither monitor answers.
+        """
+        process = find_process(self.recall(paths), paths)
+        if process is None:
+            raise InstanceStateError(paths.name, self.look(paths).state.value, "it has no process")
+        with process:
+            monitor = connect_monitor((paths.watch_socket, paths.control_socket), process, timeout_s=LOOK_S)
+            with contextlib.closing(monitor):
+                yield monitor
+
+    def execute(self, paths: InstancePaths, command: Command[Any]) -> None:
+        """Execute one command on an instance whose process is there, over a connection of its own."""
+        with self.connected(paths) as monitor:
+            monitor.execute(command)
