@@ -249,7 +249,7 @@ def test_reboot_that_is_cut_short_leaves_the_guests_reboots_as_they_were(
 
     kvm.start_instance(make_toy(parameters={"reboot_behavior": "exit"}))
     with monkeypatch.context() as patch:
-        patch.setattr("hvkit.hypervisor.kvm.hypervisor.SystemReset", interrupt)
+        patch.setattr("hvkit.hypervisor.kvm.reboot.SystemReset", interrupt)
         with pytest.raises(KeyboardInterrupt):
             kvm.reboot_instance("web1")
     with kvm.monitor("web1") as monitor, monitor.subscribe(ShutdownEvent) as events:

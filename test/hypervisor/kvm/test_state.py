@@ -58,7 +58,7 @@ def test_sight_of_an_end_is_not_believed_when_the_instance_was_changed_meanwhile
             other.start_instance(instance)
         return info
 
-    monkeypatch.setattr("hvkit.hypervisor.kvm.hypervisor.look", look_late)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instances.look", look_late)
     looker = KvmHypervisor(run_dir=kvm.run_dir)
     info = looker.get_instance_info("web1")
     assert looks[0].state is InstanceState.SHUTDOWN
