@@ -93,7 +93,7 @@ def tap(before: frozenset[str]) -> Iterator[Tap]:
         pytest.skip("making a tap takes root and /dev/net/tun")
     tap = make_tap(f"hvt{os.getpid():x}")
     yield tap
-    os.close(tap.descriptor)
+    tap.close()
     assert tap.name not in interfaces_left(before, timeout_s=5)
 
 
@@ -103,6 +103,6 @@ def test_tap_counts_while_it_is_there(before: frozenset[str], tap: Tap) -> None:
 
 
 def test_tap_of_another_run_is_not_ours(before: frozenset[str], tap: Tap) -> None:
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[tap.descriptor]) as other:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[tap.queues[0]]) as other:
         assert tap.name not in interfaces_left(before, timeout_s=5)
         other.communicate()

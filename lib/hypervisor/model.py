@@ -8,6 +8,7 @@ its disk does.
 from __future__ import annotations
 
 import enum
+import ipaddress
 import math
 import os
 import re
@@ -24,6 +25,14 @@ _INSTANCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}")
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 #: The kernel's rule for interface names, less the ones that hurt in scripts. 15 is IFNAMSIZ without its NUL.
 _INTERFACE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
+
+#: Each mode of a NIC, and the members that mean something in it.
+_NIC_MEMBERS: Final = {
+    "user": frozenset[str](),
+    "tap": frozenset({"link", "ifname", "mtu"}),
+    "routed": frozenset({"link", "ifname", "ip", "mtu"}),
+    "external": frozenset({"ifname"}),
+}
 
 
 def check_instance_name(name: object) -> str:
@@ -202,6 +211,20 @@ def _is_interface_name_or_empty(value: Any) -> bool:
     return isinstance(value, str) and (value == "" or _INTERFACE_NAME.fullmatch(value) is not None)
 
 
+def _is_ip_or_empty(value: Any) -> bool:
+    if value == "":
+        return True
+    try:
+        return isinstance(value, str) and "%" not in value and bool(ipaddress.ip_address(value))
+    except ValueError:
+        return False
+
+
+def _is_mtu_or_zero(value: Any) -> bool:
+    # The least that IPv4 allows, and the most that the kernel's taps do.
+    return type(value) is int and (value == 0 or 68 <= value <= 65521)
+
+
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -258,9 +281,13 @@ class Nic:
 
     Attributes:
         mac: its address, six bytes in hexadecimal with colons; kept in lower case.
-        mode: ``tap`` for an interface of this node; ``user`` for a network inside QEMU, which needs no privilege.
-        link: the bridge that the tap joins; empty for none.
-        ifname: the tap's name; empty to have one made.
+        mode: ``tap`` for an interface of this node that is made for it; ``routed`` for one that the node routes to;
+            ``external`` for a tap that somebody else made to last; ``user`` for a network inside QEMU, which needs no
+            privilege.
+        link: the bridge that a ``tap`` joins, the table that a ``routed`` one's routes are in; empty for none.
+        ifname: the interface's name; empty to have one made, which ``external`` cannot.
+        ip: the guest's address, for ``routed``: what the node routes to it. Empty for none.
+        mtu: the largest packet, in bytes; 0 for what the bridge has, or the node's own idea.
         uuid: what it is known by for as long as it exists.
 
     Raises:
@@ -270,19 +297,30 @@ class Nic:
     mac: str = attrs.field(
         converter=_lower, validator=_check(_is_unicast_mac, "a unicast MAC address such as 52:54:00:12:34:56")
     )
-    mode: Literal["user", "tap"] = attrs.field(
-        default="tap", validator=_check(lambda value: value in ("user", "tap"), "user or tap")
+    mode: Literal["user", "tap", "routed", "external"] = attrs.field(
+        default="tap", validator=_check(_NIC_MEMBERS.__contains__, f"one of {', '.join(_NIC_MEMBERS)}")
     )
     link: str = attrs.field(default="", validator=_check(_is_interface_name_or_empty, "a bridge's name or nothing"))
     ifname: str = attrs.field(
         default="", validator=_check(_is_interface_name_or_empty, "an interface's name of at most 15 characters")
     )
+    ip: str = attrs.field(default="", validator=_check(_is_ip_or_empty, "an IPv4 or IPv6 address or nothing"))
+    mtu: int = attrs.field(default=0, validator=_check(_is_mtu_or_zero, "0 or a number of bytes from 68 to 65521"))
     uuid: UUID = attrs.field(factory=uuid4, converter=_uuid_or_as_is, validator=_uuid)
 
     def __attrs_post_init__(self) -> None:
-        if self.mode == "user" and (self.link or self.ifname):
-            field = "link" if self.link else "ifname"
-            raise ParameterError(f"Nic.{field}", self.link or self.ifname, "only a NIC of mode tap has one")
+        for field in ("link", "ifname", "ip", "mtu"):
+            value = getattr(self, field)
+            if value and field not in _NIC_MEMBERS[self.mode]:
+                modes = " or ".join(mode for mode, members in _NIC_MEMBERS.items() if field in members)
+                raise ParameterError(f"Nic.{field}", value, f"only a NIC of mode {modes} has one")
+        if self.mode == "external" and not self.ifname:
+            raise ParameterError("Nic.ifname", "", "a NIC of mode external needs the name of its tap")
+
+    @property
+    def has_tap(self) -> bool:
+        """Whether the node has an interface for it."""
+        return self.mode != "user"
 
 
 #: What can be plugged into a running instance.

@@ -183,12 +183,26 @@ def build_disk(
     )
 
 
+@attrs.frozen(kw_only=True)
+class TapFiles:
+    """The open files of a NIC's tap, as QEMU is told of them.
+
+    Attributes:
+        queues: one or more: the number of a descriptor that QEMU inherits, or the name of one that it was sent by
+            getfd.
+        vhosts: for each queue the kernel's half of the card, in the same way; none where QEMU does that work.
+    """
+
+    queues: tuple[str, ...]
+    vhosts: tuple[str, ...] = ()
+
+
 def build_nic(
     nic: Nic,
     nic_type: str,
     address: Address,
     *,
-    tap_fd: str | None = None,
+    tap: TapFiles | None = None,
     boot_index: int | None = None,
 ) -> NicDevice:
     """Describe a NIC.
@@ -197,28 +211,41 @@ def build_nic(
         nic: the NIC.
         nic_type: value of the parameter.
         address: a free PCI place.
-        tap_fd: for a NIC of mode tap, its open tap: the number of a descriptor that QEMU inherits, or the name of one
-            that it was sent by getfd.
+        tap: its open tap; None for a NIC of mode user, which has none.
         boot_index: its turn when the firmware looks for something to boot; None: it is not booted from.
 
     Raises:
         ProgrammerError: a tap is missing, or there is one that nobody asked for.
     """
-    if (tap_fd is not None) is not (nic.mode == "tap"):
-        raise ProgrammerError(f"a NIC of mode {nic.mode} {'has no' if tap_fd else 'needs a'} tap_fd")
+    if (tap is not None) is not nic.has_tap:
+        raise ProgrammerError(f"a NIC of mode {nic.mode} {'has no' if tap else 'needs a'} tap")
     device_id = nic_id(nic.uuid)
     netdev_id = f"{device_id}-net"
+    driver = NIC_DRIVERS.get(nic_type, nic_type)
     properties: dict[str, Any] = {**address.properties, "netdev": netdev_id, "mac": nic.mac}
+    if tap is not None and len(tap.queues) > 1:
+        # An interrupt for each direction of each queue, one for changes of the configuration and one for control.
+        properties |= {"mq": True, "vectors": 2 * len(tap.queues) + 2}
+    if nic.mtu and driver == NIC_DRIVERS["paravirtual"]:
+        properties["host_mtu"] = nic.mtu
     if boot_index is None:
         properties["romfile"] = ""  # the code to boot from it, which need not be installed
     else:
         properties["bootindex"] = boot_index
-    netdev = NetdevUserOptions(id=netdev_id) if tap_fd is None else NetdevTapOptions(id=netdev_id, fd=tap_fd)
     return NicDevice(
         uuid=nic.uuid,
         address=address,
-        netdev=netdev,
-        device=DeviceAdd(
-            driver=NIC_DRIVERS.get(nic_type, nic_type), id=device_id, bus=address.bus, properties=properties
-        ),
+        netdev=NetdevUserOptions(id=netdev_id) if tap is None else _tap_netdev(netdev_id, tap),
+        device=DeviceAdd(driver=driver, id=device_id, bus=address.bus, properties=properties),
     )
+
+
+def _tap_netdev(netdev_id: str, tap: TapFiles) -> Netdev:
+    """Describe the backend of a tap: QEMU has other members for one queue than for several."""
+    if len(tap.queues) == 1:
+        if not tap.vhosts:
+            return NetdevTapOptions(id=netdev_id, fd=tap.queues[0])
+        return NetdevTapOptions(id=netdev_id, fd=tap.queues[0], vhost=True, vhostfd=tap.vhosts[0])
+    if not tap.vhosts:
+        return NetdevTapOptions(id=netdev_id, fds=":".join(tap.queues))
+    return NetdevTapOptions(id=netdev_id, fds=":".join(tap.queues), vhost=True, vhostfds=":".join(tap.vhosts))

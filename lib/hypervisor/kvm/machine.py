@@ -13,7 +13,7 @@ import attrs
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities, MachineType
-from hvkit.hypervisor.kvm.devices import DiskDevice, DiskSettings, NicDevice, build_disk, build_nic
+from hvkit.hypervisor.kvm.devices import DiskDevice, DiskSettings, NicDevice, TapFiles, build_disk, build_nic
 from hvkit.hypervisor.kvm.parameters import (
     DISK_DRIVERS,
     DISPLAY_DRIVERS,
@@ -185,7 +185,7 @@ def plan_machine(
     capabilities: Capabilities,
     accelerator: Accelerator,
     sockets: MachineSockets,
-    tap_fds: Mapping[UUID, int] | None = None,
+    taps: Mapping[UUID, TapFiles] | None = None,
     *,
     block_devices: Collection[UUID] = (),
 ) -> MachinePlan:
@@ -197,7 +197,7 @@ def plan_machine(
         capabilities: of the program that will run it.
         accelerator: what will run it.
         sockets: where it will be reached.
-        tap_fds: for each NIC of mode tap, by its uuid, the descriptor of its tap, which QEMU is to inherit.
+        taps: for each NIC that has a tap, by its uuid, the open files of that, which QEMU is to inherit.
         block_devices: uuids of the disks whose path is a block device and not a file.
 
     Raises:
@@ -206,7 +206,7 @@ def plan_machine(
     """
     machine = capabilities.find_machine(parameters["machine_version"])
     topology = _plan_topology(instance, parameters, machine)
-    disks, nics = _plan_disks_and_nics(instance, parameters, capabilities, topology, tap_fds or {}, block_devices)
+    disks, nics = _plan_disks_and_nics(instance, parameters, capabilities, topology, taps or {}, block_devices)
     chardevs = _plan_chardevs(parameters, sockets)
     return MachinePlan(
         binary=capabilities.binary,
@@ -251,7 +251,7 @@ def _plan_disks_and_nics(
     parameters: Mapping[str, Any],
     capabilities: Capabilities,
     topology: Topology,
-    tap_fds: Mapping[UUID, int],
+    taps: Mapping[UUID, TapFiles],
     block_devices: Collection[UUID],
 ) -> tuple[tuple[DiskDevice, ...], tuple[NicDevice, ...]]:
     settings = DiskSettings.from_parameters(parameters)
@@ -267,13 +267,12 @@ def _plan_disks_and_nics(
         boots = boots_itself and parameters["boot_order"] == "network" and not nics
         address = topology.allocate(BusKind.PCI, used)
         used.add(address)
-        fd = tap_fds.get(nic.uuid)
         nics.append(
             build_nic(
                 nic,
                 nic_type,
                 address,
-                tap_fd=None if fd is None else str(fd),
+                tap=taps.get(nic.uuid),
                 boot_index=1 if boots else None,
             )
         )

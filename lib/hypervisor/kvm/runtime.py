@@ -57,6 +57,7 @@ class DeviceRecord:
         backends: node names of the disk, each before the one that stands on it; or the id of the NIC's netdev.
         address: its place.
         ifname: the NIC's tap; empty for everything else.
+        script: what is to be run when the NIC has gone; empty for nothing.
     """
 
     uuid: UUID
@@ -64,6 +65,7 @@ class DeviceRecord:
     backends: tuple[str, ...]
     address: Address
     ifname: str = ""
+    script: str = ""
 
 
 @attrs.frozen(kw_only=True)

@@ -5,7 +5,6 @@ Preparing looks and decides, and makes nothing. Bringing up makes one thing afte
 keeps what is remembered ahead of what exists: whoever dies here leaves something that the next one can find and end.
 """
 
-import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,9 +17,11 @@ import attrs
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, RuntimeStateError
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.command_line import build_argv
+from hvkit.hypervisor.kvm.devices import TapFiles
 from hvkit.hypervisor.kvm.disks import read_block_devices
 from hvkit.hypervisor.kvm.machine import SERIAL_ID, MachinePlan, MachineSockets, plan_machine
-from hvkit.hypervisor.kvm.network import NetworkError, Tap, make_tap, plan_tap_name
+from hvkit.hypervisor.kvm.network import NetworkError, Tap, TapOptions
+from hvkit.hypervisor.kvm.nics import open_nic, plan_interface, take_down_nic, tap_files
 from hvkit.hypervisor.kvm.parameters import TABLE, CpuSet
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
@@ -73,7 +74,7 @@ class Preparation:
     accelerator: Accelerator
     block_devices: frozenset[UUID]
 
-    def plan(self, sockets: MachineSockets, tap_fds: Mapping[UUID, int]) -> MachinePlan:
+    def plan(self, sockets: MachineSockets, taps: Mapping[UUID, TapFiles]) -> MachinePlan:
         """Plan the machine, as `plan_machine` does. It can be planned with any ends if it can with some."""
         return plan_machine(
             self.instance,
@@ -81,9 +82,14 @@ class Preparation:
             self.capabilities,
             self.accelerator,
             sockets,
-            tap_fds,
+            taps,
             block_devices=self.block_devices,
         )
+
+    def imagine_taps(self) -> dict[UUID, TapFiles]:
+        """Return what stands for the taps that will be made, in a plan that nobody starts."""
+        imagined = TapFiles(queues=(str(_NO_FD),))
+        return {nic.uuid: imagined for nic in self.instance.nics if nic.has_tap}
 
 
 def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
@@ -112,8 +118,7 @@ def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
     )
     # What cannot be planned is found out here, while an earlier life of the instance can still be left as it is.
     preparation.plan(
-        MachineSockets(control=_NO_FD, watch=_NO_FD, serial=_NO_FD, agent=_NO_FD),
-        {nic.uuid: _NO_FD for nic in instance.nics if nic.mode == "tap"},
+        MachineSockets(control=_NO_FD, watch=_NO_FD, serial=_NO_FD, agent=_NO_FD), preparation.imagine_taps()
     )
     return preparation
 
@@ -122,27 +127,34 @@ def bring_up(preparation: Preparation, paths: InstancePaths, *, start_paused: bo
     """Start the QEMU of an instance, make sure that it is the right one, and let it run.
 
     The caller holds the instance's lock, and nothing of an earlier life is there. After failure its process and taps
-    are gone, and all of its files.
+    are gone, what its network script set up is taken down, and all of its files are removed.
 
     Raises:
         InstanceStartError: it did not come up; carries the end of what QEMU said.
         InstanceStateError: it did not come up, and its process cannot be found or ended. It is remembered.
     """
     launch = None
-    try:
-        paths.make()
-        launch = _launch(preparation, paths)
-        _let_run(launch, paths, start_paused=start_paused)
-    except BaseException as error:
-        process = launch.process if launch is not None else None
-        failure = _explain(error, process, preparation, paths)
-        _unmake(process, paths)
-        if failure is None:
-            raise
-        raise failure from error
-    finally:
-        if launch is not None:
-            launch.process.close()
+    with ExitStack() as unmaking:
+        try:
+            paths.make()
+            launch = _launch(preparation, paths, unmaking)
+            _let_run(launch, paths, start_paused=start_paused)
+            unmaking.pop_all()
+        except BaseException as error:
+            process = launch.process if launch is not None else None
+            failure = _explain(error, process, preparation, paths)
+            try:
+                _end_started(process, paths)
+            except BaseException:
+                unmaking.pop_all()  # what it uses is left to whoever finds it
+                raise
+            unmaking.callback(paths.remove)
+            if failure is None:
+                raise
+            raise failure from error
+        finally:
+            if launch is not None:
+                launch.process.close()
 
 
 @attrs.frozen
@@ -154,17 +166,21 @@ class _Launch:
     process: Process
 
 
-def _launch(preparation: Preparation, paths: InstancePaths) -> _Launch:
-    """Make what QEMU inherits, note down what will be, and start QEMU."""
+def _launch(preparation: Preparation, paths: InstancePaths, unmaking: ExitStack) -> _Launch:
+    """Note down what will be, make what QEMU inherits, and start QEMU.
+
+    What has to be undone once QEMU has ended is put on `unmaking`.
+    """
     instance = preparation.instance
     with ExitStack() as inherited:
         sockets = _make_sockets(preparation.parameters, paths, inherited)
-        taps = {nic.uuid: _make_tap(nic, inherited) for nic in instance.nics if nic.mode == "tap"}
-        plan = preparation.plan(sockets, {uuid: tap.descriptor for uuid, tap in taps.items()})
-        runtime = _describe(instance, plan, preparation.capabilities, taps)
+        runtime = _describe(instance, preparation.plan(sockets, preparation.imagine_taps()), preparation.capabilities)
         write_runtime(paths.runtime_file, runtime)
+        taps = {nic.uuid: _open_nic(instance, nic, inherited, unmaking) for nic in instance.nics if nic.has_tap}
+        plan = preparation.plan(sockets, {uuid: tap_files(tap) for uuid, tap in taps.items()})
         ends = (sockets.control, sockets.watch, sockets.serial, sockets.agent)
-        descriptors = [*(each for each in ends if isinstance(each, int)), *(tap.descriptor for tap in taps.values())]
+        descriptors = [each for each in ends if isinstance(each, int)]
+        descriptors += [descriptor for tap in taps.values() for descriptor in tap.descriptors]
         return _Launch(plan, runtime, spawn(build_argv(plan), log_file=paths.log_file, pass_fds=descriptors))
 
 
@@ -181,24 +197,26 @@ def _make_sockets(parameters: Mapping[str, Any], paths: InstancePaths, inherited
     )
 
 
-def _make_tap(nic: Nic, inherited: ExitStack) -> Tap:
-    tap = make_tap(nic.ifname or plan_tap_name(nic.uuid), bridge=nic.link)
-    inherited.callback(os.close, tap.descriptor)
+def _open_nic(instance: Instance, nic: Nic, inherited: ExitStack, unmaking: ExitStack) -> Tap:
+    tap = open_nic(instance, nic, TapOptions(), script="")
+    inherited.callback(tap.close)
+    unmaking.callback(take_down_nic, instance, nic, script="")
     return tap
 
 
-def _describe(instance: Instance, plan: MachinePlan, capabilities: Capabilities, taps: Mapping[UUID, Tap]) -> Runtime:
+def _describe(instance: Instance, plan: MachinePlan, capabilities: Capabilities) -> Runtime:
     disks = [
         DeviceRecord(uuid=disk.uuid, device=_id(disk.device), backends=disk.node_names, address=disk.address)
         for disk in plan.disks
     ]
+    interfaces = {nic.uuid: plan_interface(nic) for nic in instance.nics}
     nics = [
         DeviceRecord(
             uuid=nic.uuid,
             device=_id(nic.device),
             backends=(nic.netdev.id,),
             address=nic.address,
-            ifname=taps[nic.uuid].name if nic.uuid in taps else "",
+            ifname=interfaces[nic.uuid],
         )
         for nic in plan.nics
     ]
@@ -275,12 +293,15 @@ def _explain(
     return InstanceStartError(preparation.instance.name, reason, read_log_tail(paths.log_file))
 
 
-def _unmake(process: Process | None, paths: InstancePaths) -> None:
-    """End what was started and remove all files; keep them where a process may be left that is found by them.
+def _end_started(process: Process | None, paths: InstancePaths) -> None:
+    """End what was started.
 
     Args:
         process: the QEMU; None where none was started, or nobody knows: who was interrupted may have started it.
         paths: the instance's files.
+
+    Raises:
+        InstanceStateError: it cannot be found or ended.
     """
     try:
         process = process or _find_started(paths)
@@ -291,7 +312,6 @@ def _unmake(process: Process | None, paths: InstancePaths) -> None:
     except ProcessError as error:
         problem = f"it did not come up, and what was started may be there: {error}"
         raise InstanceStateError(paths.name, InstanceState.UNRESPONSIVE.value, problem) from error
-    paths.remove()
 
 
 def _find_started(paths: InstancePaths) -> Process | None:

@@ -16,6 +16,7 @@ import pytest
 
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities
+from hvkit.hypervisor.kvm.devices import TapFiles
 from hvkit.hypervisor.kvm.machine import MachinePlan, MachineSockets, plan_machine
 from hvkit.hypervisor.kvm.parameters import (
     DISK_DRIVERS,
@@ -130,7 +131,7 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
         vcpus: int = 1,
         accelerator: Accelerator | None = None,
         sockets: MachineSockets = default_sockets,
-        tap_fds: Mapping[UUID, int] | None = None,
+        taps: Mapping[UUID, TapFiles] | None = None,
         block_devices: tuple[UUID, ...] = (),
     ) -> MachinePlan:
         instance = Instance(name="web1", uuid=INSTANCE_UUID, memory_mib=memory_mib, vcpus=vcpus, disks=disks, nics=nics)
@@ -140,7 +141,7 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
             recorded(capabilities) if isinstance(capabilities, str) else capabilities,
             accelerator or Accelerator(name="tcg", best_cpu="max", reason="a test wants it"),
             sockets,
-            tap_fds,
+            taps,
             block_devices=block_devices,
         )
 

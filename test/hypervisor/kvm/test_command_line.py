@@ -27,9 +27,10 @@ import pytest
 
 from hvkit.hypervisor.kvm.capabilities import Capabilities, KvmHost, choose_accelerator
 from hvkit.hypervisor.kvm.command_line import build_argv
-from hvkit.hypervisor.kvm.devices import DiskSettings, build_disk, build_nic
+from hvkit.hypervisor.kvm.devices import DiskSettings, TapFiles, build_disk, build_nic
 from hvkit.hypervisor.kvm.machine import MachinePlan, MachineSockets
-from hvkit.hypervisor.kvm.network import make_tap
+from hvkit.hypervisor.kvm.network import Tap, make_tap
+from hvkit.hypervisor.kvm.nics import tap_files
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.probe import read_kvm_host
 from hvkit.hypervisor.kvm.topology import BusKind
@@ -174,8 +175,8 @@ def _written(plan: Planner, program: Capabilities, board: str) -> str:
     )
     options = {}
     for name, feature in FEATURES.items():
-        taps = {nic.uuid: WRITTEN_FD for nic in feature.nics or () if nic.mode == "tap"}
-        made = _plan(plan, program, board, name, directory=WRITTEN_DIR, host=KvmHost(), sockets=sockets, tap_fds=taps)
+        taps = {nic.uuid: TapFiles(queues=(str(WRITTEN_FD),)) for nic in feature.nics or () if nic.has_tap}
+        made = _plan(plan, program, board, name, directory=WRITTEN_DIR, host=KvmHost(), sockets=sockets, taps=taps)
         options[name] = _options(build_argv(made))
     sections = [("plain", options["plain"])]
     sections += [(name, _difference(options["plain"], lines)) for name, lines in options.items() if name != "plain"]
@@ -245,16 +246,16 @@ def _need(name: str, directory: Path, unavailable: Callable[[str], NoReturn]) ->
 
 
 @contextlib.contextmanager
-def _taps(nics: tuple[Nic, ...]) -> Iterator[dict[UUID, int]]:
-    taps: dict[UUID, int] = {}
+def _taps(nics: tuple[Nic, ...]) -> Iterator[dict[UUID, Tap]]:
+    taps: dict[UUID, Tap] = {}
     try:
         for nic in nics:
-            if nic.mode == "tap":
-                taps[nic.uuid] = make_tap(f"hvt{os.getpid()}").descriptor
+            if nic.has_tap:
+                taps[nic.uuid] = make_tap(f"hvt{os.getpid()}")
         yield taps
     finally:
-        for fd in taps.values():
-            os.close(fd)
+        for tap in taps.values():
+            tap.close()
 
 
 def _complaints(log: Path) -> list[str]:
@@ -290,14 +291,21 @@ def _running(
             pid_file=f"{directory}/pid",
         )
         made = _plan(
-            plan, program, board, name, directory=str(directory), host=read_kvm_host(), sockets=sockets, tap_fds=taps
+            plan,
+            program,
+            board,
+            name,
+            directory=str(directory),
+            host=read_kvm_host(),
+            sockets=sockets,
+            taps={uuid: tap_files(tap) for uuid, tap in taps.items()},
         )
         process = subprocess.Popen(
             build_argv(made),
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
-            pass_fds=(listener.fileno(), *taps.values()),
+            pass_fds=(listener.fileno(), *(number for tap in taps.values() for number in tap.descriptors)),
         )
         listener.close()
         try:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.devices import DiskSettings, build_disk, build_nic, disk_id, nic_id
+from hvkit.hypervisor.kvm.devices import DiskSettings, TapFiles, build_disk, build_nic, disk_id, nic_id
 from hvkit.hypervisor.kvm.topology import Address, BusKind
 from hvkit.hypervisor.model import Disk, Nic
 from hvkit.qmp.converter import unstructure
@@ -54,7 +54,7 @@ def test_a_disk_is_plugged_into_a_running_machine_by_the_same_description() -> N
 
 
 def test_a_nic_is_plugged_into_a_running_machine_by_the_same_description() -> None:
-    nic = build_nic(Nic(mac=NIC.mac), "paravirtual", PCI, tap_fd="sent-by-getfd")
+    nic = build_nic(Nic(mac=NIC.mac), "paravirtual", PCI, tap=TapFiles(queues=("sent-by-getfd",)))
     assert unstructure(NetdevAdd(nic.netdev)) == {"type": "tap", "id": nic.netdev.id, "fd": "sent-by-getfd"}
     assert unstructure(nic.device)["netdev"] == nic.netdev.id
 
@@ -111,10 +111,35 @@ def test_a_disk_on_a_bus_of_another_kind_is_our_mistake() -> None:
         build_disk(DISK, settings(type="scsi-hd"), PCI, is_block_device=False)
 
 
-@pytest.mark.parametrize(("nic", "tap_fd"), [(NIC, "7"), (Nic(mac=NIC.mac), None)])
-def test_a_tap_goes_with_mode_tap_and_with_no_other(nic: Nic, tap_fd: str | None) -> None:
-    with pytest.raises(ProgrammerError, match="tap_fd"):
-        build_nic(nic, "paravirtual", PCI, tap_fd=tap_fd)
+@pytest.mark.parametrize(("nic", "tap"), [(NIC, TapFiles(queues=("7",))), (Nic(mac=NIC.mac), None)])
+def test_a_tap_goes_with_mode_tap_and_with_no_other(nic: Nic, tap: TapFiles | None) -> None:
+    with pytest.raises(ProgrammerError, match="tap"):
+        build_nic(nic, "paravirtual", PCI, tap=tap)
+
+
+def _netdev(**tap: tuple[str, ...]) -> dict[str, Any]:
+    netdev: dict[str, Any] = unstructure(build_nic(Nic(mac=NIC.mac), "paravirtual", PCI, tap=TapFiles(**tap)).netdev)
+    return netdev
+
+
+def test_one_queue_and_many_are_told_in_different_members() -> None:
+    assert _netdev(queues=("7",))["fd"] == "7"
+    assert _netdev(queues=("7", "8"))["fds"] == "7:8"
+    assert "vhost" not in _netdev(queues=("7",))
+
+
+def test_kernels_half_goes_with_the_queues() -> None:
+    one = _netdev(queues=("7",), vhosts=("9",))
+    two = _netdev(queues=("7", "8"), vhosts=("9", "10"))
+    assert (one["vhost"], one["vhostfd"]) == (True, "9")
+    assert (two["vhost"], two["vhostfds"]) == (True, "9:10")
+
+
+def test_card_with_queues_has_interrupts_for_each() -> None:
+    nic = build_nic(Nic(mac=NIC.mac, mtu=9000), "paravirtual", PCI, tap=TapFiles(queues=("7", "8", "9")))
+    assert nic.device.properties is not None
+    assert (nic.device.properties["mq"], nic.device.properties["vectors"]) == (True, 8)
+    assert nic.device.properties["host_mtu"] == 9000
 
 
 def test_only_a_nic_that_is_booted_from_needs_the_code_for_it() -> None:

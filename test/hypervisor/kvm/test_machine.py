@@ -177,7 +177,7 @@ def test_a_scsi_controller_comes_with_scsi_disks_only(plan: Planner) -> None:
 
 
 def test_a_tap_that_was_not_opened_is_our_mistake(plan: Planner) -> None:
-    with pytest.raises(ProgrammerError, match="tap_fd"):
+    with pytest.raises(ProgrammerError, match="tap"):
         plan(nics=(Nic(mac="52:54:00:00:00:01"),))
 
 
