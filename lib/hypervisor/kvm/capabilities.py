@@ -17,6 +17,10 @@ OLDEST_VERSION: Final = (7, 2, 0)
 _MACHINE_PREFIXES: Final = {"pc-q35-": Chipset.Q35, "pc-i440fx-": Chipset.PC}
 
 
+#: The members of `Capabilities` that are sets of names.
+_SETS: Final = ("devices", "objects", "commands", "cpu_models", "options", "kvm_properties")
+
+
 @attrs.frozen(kw_only=True)
 class MachineType:
     """A kind of machine that a QEMU program can model.
@@ -54,6 +58,9 @@ class Capabilities:
         objects: names of the objects that a user can make in it.
         commands: wire names of its QMP commands.
         cpu_models: names of its CPU models; none where it does not list them.
+        options: members of its command line options, each as ``option.member``, such as ``run-with.user``. Options that
+            QEMU does not tell the members of are not here.
+        kvm_properties: what can be said of its KVM accelerator.
     """
 
     binary: str
@@ -66,6 +73,8 @@ class Capabilities:
     objects: frozenset[str]
     commands: frozenset[str]
     cpu_models: frozenset[str]
+    options: frozenset[str] = frozenset()
+    kvm_properties: frozenset[str] = frozenset()
 
     @property
     def version_text(self) -> str:
@@ -136,7 +145,7 @@ class Capabilities:
                 **plain,
                 "version": (major, minor, micro),
                 "machines": tuple(MachineType(**machine) for machine in plain["machines"]),
-                **{name: frozenset(plain[name]) for name in ("devices", "objects", "commands", "cpu_models")},
+                **{name: frozenset(plain[name]) for name in _SETS},
             }
         )
 

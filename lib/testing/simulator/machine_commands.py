@@ -6,6 +6,7 @@ from typing import Any, Final
 from hvkit.qmp.schema import (
     Balloon,
     BalloonInfo,
+    CommandLineOptionInfo,
     Cont,
     CpuDefinitionInfo,
     CpuInfoFast,
@@ -19,6 +20,7 @@ from hvkit.qmp.schema import (
     NameInfo,
     QemuTargetInfo,
     QueryBalloon,
+    QueryCommandLineOptions,
     QueryCpuDefinitions,
     QueryCpusFast,
     QueryCurrentMachine,
@@ -153,6 +155,11 @@ def _query_machines(machine: Machine, _: QueryMachines) -> list[MachineInfo]:
 @commands.runs(QueryCurrentMachine)
 def _query_current_machine(machine: Machine, _: QueryCurrentMachine) -> CurrentMachineParams:
     return CurrentMachineParams(wakeup_suspend_support=bool(machine.type.chipset))
+
+
+@commands.runs(QueryCommandLineOptions)
+def _query_command_line_options(machine: Machine, _: QueryCommandLineOptions) -> list[CommandLineOptionInfo]:
+    return []
 
 
 @commands.runs(QueryCpuDefinitions)

@@ -35,6 +35,8 @@ for line in sys.stdin:
 
 ANSWERS: dict[str, Any] = {
     "query-cpu-definitions": [],
+    "query-command-line-options": [],
+    "qom-list-properties": [],
     "query-target": {"arch": "x86_64"},
     "query-kvm": {"present": True, "enabled": False},
     "query-machines": [
@@ -157,7 +159,7 @@ def test_a_program_that_was_replaced_is_asked_again(program: Program, tmp_path: 
         lambda content: b"",
         lambda content: content[:-10],
         lambda content: content[:50],
-        lambda content: content.replace(b"virtio-blk-pci", b"virtio-blk-pcj"),
+        lambda content: content.replace(b'"format":2', b'"format":0'),
         lambda content: content.replace(b'"format":1', b'"format":0'),
         lambda content: b"\xff" + content,
         lambda content: os.urandom(2 << 20),
