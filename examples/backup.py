@@ -4,8 +4,8 @@
 
     backup.py /run/vm1.sock disk0 /backup/vm1-disk0.qcow2
 
-The disk is named by its node. QEMU writes the file, so its path is as QEMU sees it. Interrupted, or when something goes
-wrong, the job is cancelled, and what there is of the file stays.
+The disk is named by its node. QEMU writes the file, so its path is as QEMU sees it. Interrupted, the job is cancelled,
+and what there is of the file stays; an interrupt that comes when the copy is whole changes nothing.
 """
 
 from __future__ import annotations
@@ -48,20 +48,21 @@ def show(progress: JobProgress) -> None:
     print(f"\r{progress.status}{done}{rate}".ljust(40), end="", flush=True)
 
 
-def copy(connection: QmpConnection, node: str) -> None:
+def copy(connection: QmpConnection, node: str, bytes_per_s: int | None) -> None:
     """Copy a node into the image that is open; Ctrl-C cancels."""
     interrupted = threading.Event()  # an exception in the middle of a conversation would end it
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    with Job.start(connection, BlockdevBackup(job_id=JOB, device=node, target=IMAGE, sync="full")) as job:
+    command = BlockdevBackup(job_id=JOB, device=node, target=IMAGE, sync="full", speed=bytes_per_s)
+    with Job.start(connection, command) as job:
         for progress in job.progress(interval_s=0.2):
             show(progress)
-            if interrupted.is_set() and progress.status == "running":
-                job.cancel()
+            if interrupted.is_set():
+                job.cancel()  # does nothing to a job that has ended
         print()
-        job.wait()
+        job.wait()  # tells how
 
 
-def back_up(connection: QmpConnection, node: str, path: str) -> None:
+def back_up(connection: QmpConnection, node: str, path: str, bytes_per_s: int | None) -> None:
     """Make a file, open it, copy a node into it, and close it."""
     size = size_of(connection, node)
     run_job(connection, BlockdevCreate(job_id=JOB, options=BlockdevCreateOptionsFile(filename=path, size=0)))
@@ -70,7 +71,7 @@ def back_up(connection: QmpConnection, node: str, path: str) -> None:
         run_job(connection, BlockdevCreate(job_id=JOB, options=BlockdevCreateOptionsQcow2(file=FILE, size=size)))
         connection.execute(BlockdevAdd(BlockdevOptionsQcow2(node_name=IMAGE, file=FILE)))
         try:
-            copy(connection, node)
+            copy(connection, node, bytes_per_s)
         finally:
             connection.execute(BlockdevDel(node_name=IMAGE))
     finally:
@@ -83,10 +84,12 @@ def main() -> None:
     parser.add_argument("address", help="path of the monitor's socket, or @name of an abstract one")
     parser.add_argument("node", help="node name of the disk")
     parser.add_argument("path", help="file to make")
+    parser.add_argument("--speed", type=int, metavar="MIB", help="copy at most so many MiB a second")
     arguments = parser.parse_args()
+    bytes_per_s = None if arguments.speed is None else arguments.speed * 2**20
     try:
         with QmpConnection(arguments.address) as connection:
-            back_up(connection, arguments.node, arguments.path)
+            back_up(connection, arguments.node, arguments.path, bytes_per_s)
     except HypervisorError as error:
         sys.exit(f"{parser.prog}: {error}")
 

@@ -12,11 +12,22 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hvkit.qmp import QmpConnection
-from hvkit.qmp.schema import BlockdevAdd, BlockdevOptionsFile, BlockdevOptionsNull, QueryJobs, QueryNamedBlockNodes
+from hvkit.qmp.converter import unstructure
+from hvkit.qmp.schema import (
+    BlockdevAdd,
+    BlockdevCacheInfo,
+    BlockDeviceInfo,
+    BlockdevOptionsFile,
+    BlockdevOptionsNull,
+    ImageInfo,
+    QueryJobs,
+    QueryNamedBlockNodes,
+)
 from hvkit.testing import QmpStub
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -83,23 +94,79 @@ def test_a_backup_that_cannot_be_made_leaves_nothing_behind(path: Path, tmp_path
 @pytest.mark.qemu
 def test_an_interrupted_backup_cancels_its_job(path: Path, tmp_path: Path) -> None:
     with QmpConnection(path) as connection:
-        slow = BlockdevOptionsNull(driver="null-co", node_name="disk0", size=16_384 * MIB, latency_ns=200_000_000)
-        connection.execute(BlockdevAdd(slow))
-    command = [sys.executable, str(EXAMPLES / "backup.py"), str(path), "disk0", str(tmp_path / "copy.qcow2")]
-    program = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
+        connection.execute(BlockdevAdd(BlockdevOptionsNull(driver="null-co", node_name="disk0", size=1024 * MIB)))
+    with backing_up(path, tmp_path / "copy.qcow2", "--speed", "1") as program:
         assert program.stdout is not None
-        assert program.stdout.read(20)  # the job runs
+        shown = b""
+        while b"running" not in shown:  # for a quarter of an hour
+            shown += (piece := program.stdout.read(1))
+            assert piece, shown
         program.send_signal(signal.SIGINT)
         _, complaint = program.communicate(timeout=30)
-    finally:
-        program.kill()
-        program.communicate()
     assert complaint == b"backup.py: job backup: Operation canceled\n"
     assert program.returncode == 1
     with QmpConnection(path) as connection:
         assert [node.node_name for node in connection.execute(QueryNamedBlockNodes())] == ["disk0"]
         assert connection.execute(QueryJobs()) == []
+
+
+@pytest.mark.parametrize("error", [None, "No space left on device"])
+def test_an_interrupt_that_comes_too_late_leaves_the_outcome_as_it_is(tmp_path: Path, error: str | None) -> None:
+    """The job ends between the look at it and the cancelling."""
+    path = tmp_path / "qmp.sock"
+    programs: list[subprocess.Popen[bytes]] = []
+
+    def job(status: str, **more: str) -> dict[str, Any]:
+        progress = {"current-progress": 8, "total-progress": 8}
+        return {"id": "backup", "type": "backup", "status": status, **progress, **more}
+
+    def interrupted(_: object) -> dict[str, Any]:
+        programs[0].send_signal(signal.SIGINT)
+        return {"return": [job("running")]}
+
+    over = {"return": [job("concluded", **({"error": error} if error else {}))]}
+    refused = {"error": {"class": "GenericError", "desc": "Job 'backup' in state 'concluded' cannot accept ..."}}
+    node = BlockDeviceInfo(
+        bps=0, bps_rd=0, bps_wr=0, iops=0, iops_rd=0, iops_wr=0, write_threshold=0,
+        node_name="disk0", file="disk", drv="raw", ro=False, encrypted=False,
+        backing_file_depth=0,
+        detect_zeroes="off",
+        image=ImageInfo(filename="disk", format="raw", virtual_size=MIB),
+        cache=BlockdevCacheInfo(writeback=True, direct=False, no_flush=False),
+    )  # fmt: skip
+    done: dict[str, Any] = {"return": {}}
+    starts, ends = (
+        {"event": "JOB_STATUS_CHANGE", "data": {"id": "backup", "status": status}}
+        for status in ("created", "concluded")
+    )
+    made = [("blockdev-create", [starts, done, ends]), ("query-jobs", {"return": [job("concluded")]})]
+    make = [*made, ("job-dismiss", done), ("blockdev-add", done)]
+    steps = [
+        *(("query-named-block-nodes", {"return": [unstructure(node)]}), *make, *make),
+        *(("blockdev-backup", [starts, done]), ("query-jobs", interrupted)),
+        *(("job-cancel", [ends, refused]), ("query-jobs", over), ("query-jobs", over), ("job-dismiss", done)),
+        *(("blockdev-del", done), ("blockdev-del", done)),
+    ]
+    with QmpStub(path, [(None, reply) for _, reply in steps]) as stub, backing_up(path, tmp_path / "copy") as program:
+        programs.append(program)
+        shown, complaint = program.communicate(timeout=30)
+    assert [request["execute"] for request in stub.requests] == ["qmp_capabilities", *(name for name, _ in steps)]
+    assert b"concluded 100%" in shown
+    if error is None:
+        assert (program.returncode, complaint) == (0, b"")
+    else:
+        assert (program.returncode, complaint.decode()) == (1, f"backup.py: job backup: {error}\n")
+
+
+@contextlib.contextmanager
+def backing_up(monitor: Path, target: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, str(EXAMPLES / "backup.py"), *options, str(monitor), "disk0", str(target)]
+    program = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        yield program
+    finally:
+        program.kill()
+        program.communicate()
 
 
 def test_a_watcher_shows_events_and_stands_absence(tmp_path: Path) -> None:

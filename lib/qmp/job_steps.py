@@ -52,6 +52,8 @@ _NO_DEADLINE: Final = Deadline(math.inf)
 _CANCELLED: Final = os.strerror(errno.ECANCELED)
 #: What a look may take at least, in seconds: who waits for no time at all shall hear of a QEMU that answers at once.
 _SHORTEST_LOOK_S: Final = 0.2
+#: What a job goes through that has ended, well or not, and cannot be cancelled any more.
+_ENDING: Final[frozenset[JobStatus]] = frozenset({"aborting", "concluded", "undefined", "null"})
 #: The events that tell of jobs.
 EVENTS: Final[tuple[type[Any], ...]] = (JobStatusChangeEvent, BlockJobCompletedEvent, BlockJobCancelledEvent)
 
@@ -195,10 +197,14 @@ class Following:
                 raise
             raise _too_late(deadline) from error
 
-    def _looking(self, deadline: Deadline = _NO_DEADLINE) -> Procedure[None]:
-        """Ask how it is."""
+    def _asking(self, deadline: Deadline = _NO_DEADLINE) -> Procedure[JobInfo | None]:
+        """Return what QEMU knows of it, None where that is nothing; events are left to whoever waits for them."""
         known = yield from self._in_time(QueryJobs(), deadline)
-        info = next((each for each in known if each.id == self.job_id), None)
+        return next((each for each in known if each.id == self.job_id), None)
+
+    def _looking(self, deadline: Deadline = _NO_DEADLINE) -> Procedure[None]:
+        """Learn how it is."""
+        info = yield from self._asking(deadline)
         if info is not None:
             self._note(info)
         # All that came before the reply is here by now, and perhaps some that came after it: it ends newer than that.
@@ -261,11 +267,16 @@ class Following:
         return (yield from self.ending(deadline))
 
     def dismissing(self) -> Procedure[None]:
-        """Have QEMU forget it, not without knowing how it ended."""
+        """Have QEMU forget it, not without knowing how it ended; QEMU may have done so before."""
         if not self._is_over:
             yield from self._looking()
-        yield JobDismiss(id=self.job_id)
-        self._is_dismissed = True
+        if not self._is_dismissed:
+            try:
+                yield JobDismiss(id=self.job_id)
+            except CommandError:
+                if (yield from self._asking()) is not None:
+                    raise
+            self._is_dismissed = True
         self.close()
 
     def completing(self, deadline: Deadline = _NO_DEADLINE) -> Procedure[None]:
@@ -274,13 +285,17 @@ class Following:
         self._is_complete_asked = True
 
     def cancelling(self, keep_copy: bool) -> Procedure[None]:
-        """Have it stop; one that is ready may `keep_copy`."""
-        self._is_cancel_asked = True
+        """Have it stop, unless it has ended or is about to; one that is ready may `keep_copy`."""
+        if self._is_over:  # its id may be another job's by now
+            return
+        was_asked, self._is_cancel_asked = self._is_cancel_asked, True
         try:
             yield BlockJobCancel(device=self.job_id) if keep_copy else JobCancel(id=self.job_id)
         except CommandError:
-            self._is_cancel_asked = False
-            raise
+            self._is_cancel_asked = was_asked
+            info = yield from self._asking()
+            if info is not None and info.status not in _ENDING:
+                raise
 
     # ---- what needs no waiting
 

@@ -159,7 +159,7 @@ class Job(Following):
         return self._run(self.reaching(statuses, _deadline(timeout)))
 
     def pause(self) -> None:
-        """Have the job pause.
+        """Have the job pause; it does when it comes to a point where it can, which `wait_for` ``paused`` waits for.
 
         Raises:
             CommandError: it is over, or has been paused.
@@ -197,6 +197,8 @@ class Job(Following):
     def dismiss(self) -> None:
         """Have QEMU forget a job that is concluded, and stop following it; `wait` still tells how it ended.
 
+        One that QEMU has forgotten already is no error.
+
         Raises:
             CommandError: it is not concluded.
             QmpError: as for `QmpConnection.execute`.
@@ -204,13 +206,16 @@ class Job(Following):
         self._run(self.dismissing())
 
     def cancel(self, *, keep_copy: bool = False) -> None:
-        """Have the job stop; it is over when `wait` raises JobCancelled.
+        """Have the job stop, unless it has ended already; `wait` tells which, when it is over.
+
+        A job that is about to stop goes on for a while, and may be cancelled again. One that ended before QEMU heard
+        of this ended as it did: that is no error, and `wait` returns or raises what it would have without this.
 
         Args:
             keep_copy: have a mirror that is ready finish its copy, as of now, and leave the guest where it is.
 
         Raises:
-            CommandError: it is over.
+            CommandError: it is there, has not ended, and cannot be cancelled.
             QmpError: as for `QmpConnection.execute`.
         """
         self._run(self.cancelling(keep_copy))

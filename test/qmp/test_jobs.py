@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -336,8 +337,49 @@ def test_a_running_job_is_cancelled(qemu: Any, auto_dismiss: bool | None) -> Non
         job.cancel()
         with pytest.raises(JobCancelled, match="job m: Operation canceled"):
             job.wait(timeout=10)
+        job.cancel()
+        job.dismiss()
         with pytest.raises(CommandError):
-            job.cancel()
+            job.pause()
+
+
+@pytest.mark.parametrize("auto_dismiss", [None, True])
+@pytest.mark.parametrize("keep_copy", [False, True])
+@pytest.mark.qemu
+def test_a_job_that_has_ended_ended_as_it_did(qemu: Any, keep_copy: bool, auto_dismiss: bool | None) -> None:
+    add_null(qemu, "src", "dst", size=MIB)
+    command = BlockdevBackup(job_id="b", device="src", target="dst", sync="full", auto_dismiss=auto_dismiss)
+    with qemu.start(command) as job:
+        while any(each.status != "concluded" for each in qemu.execute(QueryJobs())):
+            pass
+        job.cancel(keep_copy=keep_copy)
+        assert job.wait(timeout=10).fraction == 1
+
+
+@pytest.mark.qemu
+def test_a_job_is_cancelled_again_and_again(qemu: Any) -> None:
+    """Until what it has asked of a slow disk is answered it goes on, and ends at any moment between two of these."""
+    slow = BlockdevOptionsNull(driver="null-co", node_name="src", size=64 * MIB, latency_ns=50_000_000)
+    qemu.execute(BlockdevAdd(slow))
+    add_null(qemu, "dst")
+    for _ in range(5):
+        with qemu.start(BlockdevBackup(job_id="b", device="src", target="dst", sync="full", speed=SLOW)) as job:
+            for progress in job.progress(interval_s=0):
+                assert progress.job_id == "b"
+                job.cancel()
+            with pytest.raises(JobCancelled):
+                job.wait(timeout=10)
+
+
+@pytest.mark.qemu
+def test_a_job_that_waits_for_its_last_step_can_be_cancelled(qemu: Any) -> None:
+    add_null(qemu, "src", "dst", size=MIB)
+    command = BlockdevBackup(job_id="b", device="src", target="dst", sync="full", auto_finalize=False)
+    with qemu.start(command) as job:
+        job.wait_for("pending", timeout=10)
+        job.cancel()
+        with pytest.raises(JobCancelled):
+            job.wait(timeout=10)
 
 
 @pytest.mark.parametrize("keep_copy", [False, True])
@@ -442,6 +484,142 @@ def test_a_job_that_somebody_dismissed_before_us(tmp_path: Path, kind: Any) -> N
         qemu = kind(path)
         with pytest.raises(JobError, match="dismissed before its error could be read"):
             qemu.start(BACKUP).wait(timeout=5)
+        qemu.close()
+
+
+REFUSED = {
+    "error": {"class": "GenericError", "desc": "Job 'b' in state 'concluded' cannot accept command verb 'cancel'"}
+}
+NO_JOB = {"error": {"class": "GenericError", "desc": "Job not found"}}
+DISMISSED: tuple[Any, Any] = ({"execute": "job-dismiss", "arguments": {"id": "b"}}, {"return": {}})
+WELL = (None, {"return": [info("concluded", 8, 8)]})
+BADLY = (None, {"return": [info("concluded", 4, 8, error="No space left on device")]})
+CANCELLED = (None, {"return": [info("concluded", 4, 8, error="Operation canceled")]})
+GONE: tuple[Any, Any] = (None, {"return": []})
+#: What QEMU says, refusing first, when it is asked to cancel a job that ended a moment ago; and how `wait` ends then.
+TOO_LATE: dict[str, tuple[list[Any], type[Exception] | None]] = {
+    "well": ([(None, [change("concluded"), REFUSED]), WELL, WELL, DISMISSED], None),
+    "well, and its events come late": (
+        [(None, REFUSED), (None, [{"return": [info("concluded", 8, 8)]}, change("concluded")]), WELL, DISMISSED],
+        None,
+    ),
+    "badly": ([(None, [change("aborting"), change("concluded"), REFUSED]), BADLY, BADLY, DISMISSED], JobError),
+    "badly, and is not through with it": (
+        [
+            (None, [change("aborting"), REFUSED]),
+            (None, [{"return": [info("aborting", 4, 8)]}, change("concluded")]),
+            *(BADLY, DISMISSED),
+        ],
+        JobError,
+    ),
+    "cancelled by somebody else": (
+        [(None, [change("aborting"), change("concluded"), REFUSED]), CANCELLED, CANCELLED, DISMISSED],
+        JobCancelled,
+    ),
+    "well, and is forgotten": ([(None, [change("concluded"), change("null"), NO_JOB]), GONE, GONE], None),
+    "badly, and is forgotten": (
+        [(None, [change("aborting"), change("concluded"), change("null"), NO_JOB]), GONE, GONE],
+        JobError,
+    ),
+}
+
+
+@pytest.mark.parametrize("keep_copy", [False, True])
+@pytest.mark.parametrize(("script", "ending"), TOO_LATE.values(), ids=TOO_LATE)
+def test_a_job_that_ends_before_it_can_be_cancelled(
+    tmp_path: Path, kind: Any, script: list[Any], ending: type[Exception] | None, keep_copy: bool
+) -> None:
+    path = tmp_path / "qmp.sock"
+    with QmpStub(path, [(None, [change("created"), change("running"), {"return": {}}]), *script]) as stub:
+        qemu = kind(path)
+        job = qemu.start(BACKUP)
+        job.cancel(keep_copy=keep_copy)
+        if ending is None:
+            job.wait(timeout=5)
+        else:
+            with pytest.raises(JobError) as caught:
+                job.wait(timeout=5)
+            assert type(caught.value) is ending
+        asked = len(stub.requests)
+        job.cancel()  # nothing is asked of what may be another job of that id
+        assert len(stub.requests) == asked
+        qemu.close()
+
+
+@pytest.mark.parametrize("status", ["running", "paused", "ready"])
+def test_a_job_that_goes_on_and_cannot_be_cancelled(tmp_path: Path, kind: Any, status: str) -> None:
+    path = tmp_path / "qmp.sock"
+    script = [
+        (None, [change("created"), change("running"), {"return": {}}]),
+        ({"execute": "job-cancel", "arguments": {"id": "b"}}, REFUSED),
+        ({"execute": "query-jobs"}, {"return": [info(status)]}),
+        ({"execute": "query-jobs"}, {"return": [info("concluded", 8, 8)]}),
+        DISMISSED,
+    ]
+    with QmpStub(path, script) as stub:
+        qemu = kind(path)
+        job = qemu.start(BACKUP)
+        with pytest.raises(CommandError, match="cannot accept"):
+            job.cancel()
+        stub.send(change("concluded"))
+        assert job.wait(timeout=5).fraction == 1
+        qemu.close()
+
+
+def test_a_second_cancel_that_comes_too_late_does_not_undo_the_first(tmp_path: Path, kind: Any) -> None:
+    """A ready mirror that kept its copy concludes without an error: that it was cancelled is known from the asking."""
+    path = tmp_path / "qmp.sock"
+    script = [
+        (None, [change("created"), change("ready"), {"return": {}}]),
+        ({"execute": "block-job-cancel", "arguments": {"device": "b"}}, {"return": {}}),
+        ({"execute": "job-cancel", "arguments": {"id": "b"}}, [change("concluded"), REFUSED]),
+        *[({"execute": "query-jobs"}, {"return": [info("concluded", 8, 8)]})] * 2,
+        DISMISSED,
+    ]
+    with QmpStub(path, script):
+        qemu = kind(path)
+        job = qemu.start(BACKUP)
+        job.cancel(keep_copy=True)
+        job.cancel()
+        with pytest.raises(JobCancelled):
+            job.wait(timeout=5)
+        qemu.close()
+
+
+def test_a_cancel_takes_no_event_from_the_thread_that_waits(tmp_path: Path) -> None:
+    path = tmp_path / "qmp.sock"
+    ends = [change("concluded"), change("null")]
+    script = [
+        (None, [change("created"), change("running"), {"return": {}}]),
+        ({"execute": "job-cancel", "arguments": {"id": "b"}}, NO_JOB),
+        ({"execute": "query-jobs"}, [*ends, {"return": []}]),
+        ({"execute": "query-jobs"}, {"return": []}),
+    ]
+    with QmpStub(path, script), QmpConnection(path) as connection, ThreadPoolExecutor(1) as pool:
+        job = jobs.Job.start(connection, BACKUP)
+        waited = pool.submit(job.wait, timeout=10)
+        job.cancel()
+        assert waited.result(timeout=10).status == "concluded"
+
+
+@pytest.mark.parametrize("status", ["running", None])
+def test_who_dismisses_what_is_not_there_has_what_he_wanted(tmp_path: Path, kind: Any, status: str | None) -> None:
+    path = tmp_path / "qmp.sock"
+    script = [
+        (None, [change("created"), change("concluded"), {"return": {}}]),
+        ({"execute": "query-jobs"}, {"return": [info("concluded", 8, 8)]}),
+        ({"execute": "job-dismiss", "arguments": {"id": "b"}}, NO_JOB),
+        ({"execute": "query-jobs"}, {"return": [] if status is None else [info(status)]}),
+    ]
+    with QmpStub(path, script):
+        qemu = kind(path)
+        job = qemu.start(BACKUP)
+        if status is None:
+            job.dismiss()
+            assert job.wait().fraction == 1
+        else:
+            with pytest.raises(CommandError):
+                job.dismiss()
         qemu.close()
 
 
