@@ -20,7 +20,7 @@ from hvkit.qmp.base import Command, Event
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.endpoint import Endpoint, check_fds, from_wire, raw_from_wire, to_wire
 from hvkit.qmp.errors import ConnectError
-from hvkit.qmp.events import DEFAULT_MAXSIZE, EventQueue, to_event
+from hvkit.qmp.events import DEFAULT_MAXSIZE, EventQueue
 from hvkit.qmp.message import QmpMessage
 from hvkit.qmp.protocol import MAX_MESSAGE_BYTES
 from hvkit.qmp.transport import Address
@@ -335,11 +335,12 @@ class AsyncQmpConnection(Endpoint[AsyncSession]):
     def take_events(self) -> list[Event]:
         """Take the events that came so far and that no subscription wanted, oldest first; does not wait.
 
-        The last 1000 are kept, those before the greeting included.
+        The last 1000 are kept, those before the greeting included. Where one does not fit its class those before it
+        are returned, and the next call raises.
 
         Raises:
             ConnectionLost: the connection has ended and there are none.
-            DataError: an event's data does not have the shape of its class; all that were kept are consumed.
+            DataError: the oldest event's data does not have the shape of its class; it is consumed, and no other.
             ProgrammerError: there is no connection.
         """
-        return [to_event(notice) for notice in self._open_session("take_events()").take_unclaimed()]
+        return self._open_session("take_events()").take_unclaimed()

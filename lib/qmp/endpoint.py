@@ -17,11 +17,11 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp import log
-from hvkit.qmp.base import Command
+from hvkit.qmp.base import Command, Event
 from hvkit.qmp.converter import structure, unstructure
 from hvkit.qmp.deadlines import QUICK, Deadline, pace_of
-from hvkit.qmp.errors import ConnectError, ConnectionLost
-from hvkit.qmp.events import EventQueue
+from hvkit.qmp.errors import ConnectError, ConnectionLost, DataError
+from hvkit.qmp.events import EventQueue, to_event
 from hvkit.qmp.message import Greeting, QemuVersion, QmpMessage
 from hvkit.qmp.protocol import MAX_MESSAGE_BYTES, Exchange, Protocol, State
 from hvkit.qmp.transcript import Transcript
@@ -90,10 +90,23 @@ class Conversation:
         if not wanted:
             self._unclaimed.append(notice)
 
-    def _take_kept(self) -> list[dict[str, Any]]:
-        notices = list(self._unclaimed)
-        self._unclaimed.clear()
-        return notices
+    def _take_kept(self) -> list[Event]:
+        """Take the events that no subscription wanted, up to the first that does not fit its class.
+
+        Raises:
+            DataError: the first does not; it is consumed.
+        """
+        events: list[Event] = []
+        while self._unclaimed:
+            try:
+                events.append(to_event(self._unclaimed[0]))
+            except DataError:
+                if events:
+                    return events
+                self._unclaimed.popleft()
+                raise
+            self._unclaimed.popleft()
+        return events
 
     def _warn_if_slow(self, exchange: Exchange, deadline: Deadline) -> None:
         elapsed_s = deadline.elapsed_s()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from hvkit.errors import ProgrammerError
+from hvkit.qmp.base import Event
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.endpoint import Conversation
 from hvkit.qmp.errors import CommandTimeout, ConnectionLost, QmpError
@@ -361,11 +362,12 @@ class Session(Conversation):
         """
         return self._wait(subscription, deadline)
 
-    def take_unclaimed(self) -> list[dict[str, Any]]:
-        """Take the notices that no subscription wanted, after reading what has come.
+    def take_unclaimed(self) -> list[Event]:
+        """Take the events that no subscription wanted, after reading what has come.
 
         Raises:
             ConnectionLost: the session ended and there are none.
+            DataError: the oldest does not have the shape of its class; it is consumed.
         """
         try:
             self._read_what_came()

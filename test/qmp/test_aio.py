@@ -572,6 +572,18 @@ async def test_another_event_loop_is_the_callers_fault(path: Path) -> None:
 
 
 @in_loop
+async def test_an_event_that_does_not_fit_costs_no_other(path: Path) -> None:
+    misfit = {"event": "DEVICE_DELETED", "data": {"path": 5}}
+    with QmpStub(path, [(None, [STOPPED, misfit, RESUMED, OK])]):
+        async with AsyncQmpConnection(path) as connection:
+            await connection.execute("one")
+            assert connection.take_events() == [StopEvent()]
+            with pytest.raises(DataError, match="DEVICE_DELETED"):
+                connection.take_events()
+            assert connection.take_events() == [ResumeEvent()]
+
+
+@in_loop
 async def test_a_subscription_gets_its_types_and_nothing_from_before(path: Path) -> None:
     deleted = {"event": "DEVICE_DELETED", "data": {"device": "d1", "path": "/machine/peripheral/d1"}}
     with QmpStub(path, [(None, [deleted, OK]), (None, [OK, STOPPED, deleted])]):

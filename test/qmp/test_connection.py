@@ -437,6 +437,19 @@ def test_events_in_between_are_kept_in_order(path: Path) -> None:
         assert connection.take_events() == []
 
 
+def test_an_event_that_does_not_fit_costs_no_other(path: Path) -> None:
+    misfit = {"event": "DEVICE_DELETED", "data": {"path": 5}}
+    with QmpStub(path, [(None, [STOPPED, misfit, RESUMED, misfit, OK])]), QmpConnection(path) as connection:
+        connection.execute("one")
+        assert connection.take_events() == [StopEvent()]
+        with pytest.raises(DataError, match="DEVICE_DELETED"):
+            connection.take_events()
+        assert connection.take_events() == [ResumeEvent()]
+        with pytest.raises(DataError, match="DEVICE_DELETED"):
+            connection.take_events()
+        assert connection.take_events() == []
+
+
 def test_a_subscription_gets_its_types_and_nothing_from_before(path: Path) -> None:
     deleted = {"event": "DEVICE_DELETED", "data": {"device": "d1", "path": "/machine/peripheral/d1"}}
     script = [(None, [deleted, OK]), (None, [OK, STOPPED, deleted])]
