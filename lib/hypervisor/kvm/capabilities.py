@@ -18,7 +18,7 @@ _MACHINE_PREFIXES: Final = {"pc-q35-": Chipset.Q35, "pc-i440fx-": Chipset.PC}
 
 
 #: The members of `Capabilities` that are sets of names.
-_SETS: Final = ("devices", "objects", "commands", "cpu_models", "options", "kvm_properties")
+_SETS: Final = ("devices", "objects", "commands", "cpu_models", "options")
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +60,6 @@ class Capabilities:
         cpu_models: names of its CPU models; none where it does not list them.
         options: members of its command line options, each as ``option.member``, such as ``run-with.user``. Options that
             QEMU does not tell the members of are not here.
-        kvm_properties: what can be said of its KVM accelerator.
     """
 
     binary: str
@@ -74,7 +73,6 @@ class Capabilities:
     commands: frozenset[str]
     cpu_models: frozenset[str]
     options: frozenset[str] = frozenset()
-    kvm_properties: frozenset[str] = frozenset()
 
     @property
     def version_text(self) -> str:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from hvkit.hypervisor.kvm.confinement import Confinement
 from hvkit.hypervisor.kvm.machine import MachinePlan, SocketChardev
 from hvkit.qmp.converter import unstructure
 
@@ -25,6 +26,8 @@ def build_argv(plan: MachinePlan) -> list[str]:
         *("-display", "none"),
         *("-name", f"guest={_escape(plan.name)}"),
         *("-uuid", str(plan.uuid)),
+        *_confinement(plan.confinement),
+        *_file_sets(plan),
         *_machine(plan),
         *_monitors(plan),
         *_chardevs(plan),
@@ -42,6 +45,31 @@ def _escape(value: str) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(unstructure(value), separators=(",", ":"))
+
+
+def _confinement(confinement: Confinement) -> Iterator[str]:
+    if confinement.is_sandboxed:
+        # Who gives up its rights by itself cannot be denied to.
+        denied = ["obsolete", "spawn", "resourcecontrol"]
+        denied += [] if confinement.drops_account_itself else ["elevateprivileges"]
+        yield from ("-sandbox", ",".join(["on", *(f"{what}=deny" for what in denied)]))
+    account = confinement.account if confinement.drops_account_itself else None
+    user = f"{account.uid}:{account.gid}" if account is not None else ""
+    if confinement.has_run_with:
+        members = {"chroot": confinement.root_dir, "user": user}
+        if any(members.values()):
+            yield from ("-run-with", ",".join(f"{name}={_escape(value)}" for name, value in members.items() if value))
+        return
+    if confinement.root_dir:
+        yield from ("-chroot", confinement.root_dir)
+    if user:
+        yield from ("-runas", user)
+
+
+def _file_sets(plan: MachinePlan) -> Iterator[str]:
+    for files in plan.file_sets:
+        for descriptor in files.descriptors:
+            yield from ("-add-fd", f"fd={descriptor},set={files.number},opaque={_escape(files.label)}")
 
 
 def _machine(plan: MachinePlan) -> Iterator[str]:

@@ -127,6 +127,7 @@ def build_disk(
     address: Address,
     *,
     is_block_device: bool,
+    filename: str | None = None,
     boot_index: int | None = None,
 ) -> DiskDevice:
     """Describe a disk.
@@ -136,6 +137,7 @@ def build_disk(
         settings: what all disks of the instance have in common.
         address: a free place on a bus of the kind that `settings` asks for.
         is_block_device: whether its path is a block device; otherwise it is a file.
+        filename: by which name QEMU opens it; None for its path.
         boot_index: its turn when the firmware looks for something to boot; None: it is not booted from.
 
     Raises:
@@ -167,7 +169,7 @@ def build_disk(
     file_node = BlockdevOptionsFile(
         driver="host_device" if is_block_device else "file",
         node_name=protocol,
-        filename=disk.path,
+        filename=filename or disk.path,
         aio=settings.aio,
         **common,
     )

@@ -26,6 +26,25 @@ def read_block_devices(disks: Iterable[Disk]) -> frozenset[UUID]:
     return frozenset(disk.uuid for disk in disks if _is_block_device(disk))
 
 
+def open_disk(disk: Disk) -> list[int]:
+    """Open a disk for a QEMU that cannot open it by its name: for reading, and for writing where it is written to.
+
+    The caller closes the descriptors.
+
+    Raises:
+        ParameterError: it cannot be opened.
+    """
+    opened: list[int] = []
+    try:
+        for mode in (os.O_RDONLY,) if disk.read_only else (os.O_RDONLY, os.O_RDWR):
+            opened.append(os.open(disk.path, mode | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError as error:
+        for descriptor in opened:
+            os.close(descriptor)
+        raise _refused(disk, error.strerror or str(error)) from error
+    return opened
+
+
 def _is_block_device(disk: Disk) -> bool:
     # Never opened for writing: udev takes it for a change when a block device is closed that was.
     if not disk.read_only and os.path.exists(disk.path) and not os.access(disk.path, os.W_OK, effective_ids=True):

@@ -7,15 +7,18 @@ one thing with it; none of them needs the hypervisor object.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from hvkit.hypervisor.errors import InstanceNotFound, InstanceStateError, ParameterError, RuntimeStateError
+from hvkit.hypervisor.kvm.accounts import choose_account, find_account
+from hvkit.hypervisor.kvm.confinement import Account, parse_account_pool
 from hvkit.hypervisor.kvm.locks import instance_lock
 from hvkit.hypervisor.kvm.monitors import connect_monitor
+from hvkit.hypervisor.kvm.nics import take_down_nics
 from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory
 from hvkit.hypervisor.kvm.runtime import Runtime, read_runtime
 from hvkit.hypervisor.kvm.state import describe_damage, find_process, look
@@ -62,6 +65,40 @@ class Instances:
                 if not state.is_over:
                     problem = f"instance {name} has the same, and is {state.value}"
                     raise ParameterError(f"Instance({instance.name}).uuid", str(instance.uuid), problem)
+
+    @contextlib.contextmanager
+    def allotting_account(self, name: str, parameters: Mapping[str, Any]) -> Iterator[Account | None]:
+        """Find the account that an instance is to run as, and keep it from others until the end of the block.
+
+        By then it has to be remembered.
+
+        Args:
+            name: the instance.
+            parameters: its parameters, filled and checked.
+
+        Raises:
+            ParameterError: there is no such user, or the pool is used up.
+            InstanceBusy: others are choosing for too long.
+        """
+        match parameters["security_model"]:
+            case "user":
+                yield find_account(parameters["security_domain"])
+            case "pool":
+                lock_file = self.directory.accounts_lock_file
+                with instance_lock(name, lock_file, timeout_s=self.lock_timeout_s):
+                    yield choose_account(parse_account_pool(parameters["security_pool"]), self._taken_uids(name))
+            case _:
+                yield None
+
+    def _taken_uids(self, name: str) -> set[int]:
+        """Return the accounts that instances other than one have."""
+        taken = set()
+        for other in self.directory.names():
+            with contextlib.suppress(InstanceNotFound, RuntimeStateError):
+                account = self.recall(self.directory.instance(other)).account
+                if other != name and account is not None:
+                    taken.add(account.uid)
+        return taken
 
     @contextlib.contextmanager
     def locked(self, paths: InstancePaths) -> Iterator[None]:
@@ -148,6 +185,8 @@ class Instances:
         if process is not None:
             with process:
                 stop_process(process, paths, guest_timeout_s=0)
+        if runtime is not None:
+            take_down_nics(runtime)
         paths.remove()
 
     @contextlib.contextmanager

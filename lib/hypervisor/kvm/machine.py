@@ -13,6 +13,7 @@ import attrs
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities, MachineType
+from hvkit.hypervisor.kvm.confinement import Confinement
 from hvkit.hypervisor.kvm.devices import DiskDevice, DiskSettings, NicDevice, TapFiles, build_disk, build_nic
 from hvkit.hypervisor.kvm.parameters import (
     DISK_DRIVERS,
@@ -89,6 +90,26 @@ class Monitor:
 
 
 @attrs.frozen(kw_only=True)
+class FileSet:
+    """Open files that QEMU inherits, and that it opens again as one file of the name that it has here.
+
+    Attributes:
+        number: of the set; no other has it.
+        descriptors: one for each way in which it is opened.
+        label: what it is, for people.
+    """
+
+    number: int
+    descriptors: tuple[int, ...]
+    label: str
+
+    @property
+    def filename(self) -> str:
+        """The name by which QEMU opens it."""
+        return f"/dev/fdset/{self.number}"
+
+
+@attrs.frozen(kw_only=True)
 class Processors:
     """The virtual processors.
 
@@ -149,6 +170,8 @@ class MachinePlan:
         disks: in the order of the instance.
         nics: in the order of the instance.
         pid_file: file that QEMU writes its pid to; empty for none.
+        confinement: what QEMU is confined to.
+        file_sets: files that it inherits.
         extra: words to add to the command line.
     """
 
@@ -171,6 +194,8 @@ class MachinePlan:
     disks: tuple[DiskDevice, ...] = ()
     nics: tuple[NicDevice, ...] = ()
     pid_file: str = ""
+    confinement: Confinement = attrs.field(factory=Confinement)
+    file_sets: tuple[FileSet, ...] = ()
     extra: tuple[str, ...] = ()
 
     @property
@@ -188,6 +213,8 @@ def plan_machine(
     taps: Mapping[UUID, TapFiles] | None = None,
     *,
     block_devices: Collection[UUID] = (),
+    disk_files: Mapping[UUID, FileSet] | None = None,
+    confinement: Confinement | None = None,
 ) -> MachinePlan:
     """Plan the machine of an instance.
 
@@ -199,6 +226,8 @@ def plan_machine(
         sockets: where it will be reached.
         taps: for each NIC that has a tap, by its uuid, the open files of that, which QEMU is to inherit.
         block_devices: uuids of the disks whose path is a block device and not a file.
+        disk_files: for each disk that QEMU is given open, by its uuid, its open files.
+        confinement: what QEMU is confined to; None for nothing.
 
     Raises:
         ParameterError: parameters do not go together with the instance, with each other or with the program.
@@ -206,7 +235,9 @@ def plan_machine(
     """
     machine = capabilities.find_machine(parameters["machine_version"])
     topology = _plan_topology(instance, parameters, machine)
-    disks, nics = _plan_disks_and_nics(instance, parameters, capabilities, topology, taps or {}, block_devices)
+    disks, nics = _plan_disks_and_nics(
+        instance, parameters, capabilities, topology, taps or {}, block_devices, disk_files or {}
+    )
     chardevs = _plan_chardevs(parameters, sockets)
     return MachinePlan(
         binary=capabilities.binary,
@@ -231,6 +262,8 @@ def plan_machine(
         disks=disks,
         nics=nics,
         pid_file=sockets.pid_file,
+        confinement=confinement or Confinement(),
+        file_sets=tuple((disk_files or {}).values()),
         extra=parse_extra(parameters["kvm_extra"]),
     )
 
@@ -253,6 +286,7 @@ def _plan_disks_and_nics(
     topology: Topology,
     taps: Mapping[UUID, TapFiles],
     block_devices: Collection[UUID],
+    disk_files: Mapping[UUID, FileSet],
 ) -> tuple[tuple[DiskDevice, ...], tuple[NicDevice, ...]]:
     settings = DiskSettings.from_parameters(parameters)
     nic_type = parameters["nic_type"]
@@ -288,6 +322,7 @@ def _plan_disks_and_nics(
                 settings,
                 address,
                 is_block_device=disk.uuid in block_devices,
+                filename=disk_files[disk.uuid].filename if disk.uuid in disk_files else None,
                 boot_index=1 if boots else None,
             )
         )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.accounts import can_change_account, find_account
+from hvkit.hypervisor.kvm.confinement import parse_account_pool
 from hvkit.hypervisor.kvm.topology import MAX_PORTS
 from hvkit.hypervisor.node import read_online_cpus
 from hvkit.hypervisor.parameters import (
@@ -135,6 +137,19 @@ def _native_aio_is_direct(parameters: Mapping[str, Any]) -> None:
 def _initrd_has_kernel(parameters: Mapping[str, Any]) -> None:
     if parameters["initrd_path"] and not parameters["kernel_path"]:
         raise ParameterError("initrd_path", parameters["initrd_path"], "there is no kernel_path that it belongs to")
+
+
+def _account_has_its_source(parameters: Mapping[str, Any]) -> None:
+    for model, source in (("user", "security_domain"), ("pool", "security_pool")):
+        if (parameters["security_model"] == model) is not bool(parameters[source]):
+            problem = f"{source} is for security_model {model}, which is {parameters['security_model']}"
+            if parameters["security_model"] == model:
+                problem = f"security_model {model} needs it"
+            raise ParameterError(source, parameters[source], problem)
+
+
+def _can_have_account(model: str) -> bool:
+    return model == "none" or can_change_account()
 
 
 _PRINTABLE: Final = Check("printable text on one line", str.isprintable)
@@ -294,6 +309,77 @@ TABLE: Final = ParameterTable(
             syntax=one_of(*NIC_TYPES),
         ),
         Parameter(
+            name="virtio_net_queues",
+            kind=int,
+            default=1,
+            doc="Queues of each paravirtual NIC: how many processors can send and receive at the same time.",
+            syntax=between(1, 32),
+        ),
+        Parameter(
+            name="vhost_net",
+            kind=bool,
+            default=True,
+            doc="Whether the kernel moves the packets of paravirtual NICs, on a node whose kernel can.",
+        ),
+        Parameter(
+            name="vnet_hdr",
+            kind=bool,
+            default=True,
+            doc="Whether packets carry a virtio header between the guest and its taps, which saves checksums.",
+        ),
+        Parameter(
+            name="network_script",
+            kind=str,
+            default="",
+            doc="Program that is told when the interface of a NIC comes (up) and has gone (down), as its argument, and"
+            " everything about the NIC by its environment. Empty: none.",
+            syntax=ABSOLUTE_PATH,
+            node=EXECUTABLE_FILE,
+        ),
+        Parameter(
+            name="sandbox",
+            kind=str,
+            default="",
+            doc="Whether the kernel refuses QEMU the system calls that it does not need: enabled demands that, disabled"
+            " does without; empty: where the QEMU program can.",
+            syntax=one_of("", "enabled", "disabled"),
+            advice=lambda value: (
+                "a guest that takes over QEMU can start programs on this node" if value == "disabled" else None
+            ),
+        ),
+        Parameter(
+            name="security_model",
+            kind=str,
+            default="none",
+            doc="Who QEMU runs as: whoever starts it (none), the user security_domain (user), or one of security_pool"
+            " that no other instance has (pool).",
+            syntax=one_of("none", "user", "pool"),
+            node=Check("none: only root can start QEMU as somebody else", _can_have_account),
+        ),
+        Parameter(
+            name="security_domain",
+            kind=str,
+            default="",
+            doc="User of this node that QEMU runs as, for security_model user.",
+            syntax=_WORD,
+            node=Check("a user of this node other than root", _passes(find_account)),
+        ),
+        Parameter(
+            name="security_pool",
+            kind=str,
+            default="",
+            doc="User ids for security_model pool, such as 60000-60999. Their groups have the same numbers. Nobody else"
+            " should have them.",
+            syntax=Check("user ids such as 60000-60999", _passes(parse_account_pool)),
+        ),
+        Parameter(
+            name="use_chroot",
+            kind=bool,
+            default=False,
+            doc="Whether QEMU's root directory is an empty one once its machine is made.",
+            node=Check("false: only root can change a root directory", lambda value: not value or can_change_account()),
+        ),
+        Parameter(
             name="hotplug_ports",
             kind=int,
             default=4,
@@ -351,5 +437,5 @@ TABLE: Final = ParameterTable(
             ),
         ),
     ),
-    rules=(_native_aio_is_direct, _initrd_has_kernel),
+    rules=(_native_aio_is_direct, _initrd_has_kernel, _account_has_its_source),
 )

@@ -5,6 +5,7 @@ Below the run directory, all of it of mode 0700 and owned by us::
 
     instances/NAME/runtime.json   what is remembered of the instance (hvkit.hypervisor.kvm.runtime)
     instances/NAME/pid            written by QEMU, removed by QEMU when it ends in an orderly way
+    instances/NAME/root/          the root directory of a QEMU that is to see nothing else; empty
     instances/NAME/log            what QEMU said on its standard output and error
     sockets/KEY.c .w .s .a        control monitor, monitor for watchers, serial console, guest agent
     locks/NAME                    held while somebody works on the instance
@@ -60,6 +61,10 @@ class InstancePaths:
         return self.dir / "pid"
 
     @property
+    def root_dir(self) -> Path:
+        return self.dir / "root"
+
+    @property
     def log_file(self) -> Path:
         return self.dir / "log"
 
@@ -78,6 +83,18 @@ class InstancePaths:
             self.dir.mkdir(mode=0o700)
         except OSError as error:
             raise RuntimeStateError(self.name, str(self.dir), f"cannot be made: {error.strerror}") from error
+
+    def make_root_dir(self) -> None:
+        """Make the empty directory that a QEMU may have for its root directory: for everybody to see, and to look into.
+
+        Raises:
+            RuntimeStateError: it cannot be made.
+        """
+        try:
+            self.root_dir.mkdir()
+            self.root_dir.chmod(0o755)
+        except OSError as error:
+            raise RuntimeStateError(self.name, str(self.root_dir), f"cannot be made: {error.strerror}") from error
 
     def remove_traces(self) -> None:
         """Remove what a QEMU that has ended may have left: sockets and pid file.
@@ -143,6 +160,11 @@ class RunDirectory:
     def _socket_path(self, name: str, suffix: str) -> Path:
         key = hashlib.sha256(name.encode()).hexdigest()[:16]
         return self.path / "sockets" / f"{key}{suffix}"
+
+    @property
+    def accounts_lock_file(self) -> Path:
+        """Held while an account is chosen out of a pool. No instance has this name."""
+        return self.path / "locks" / ".accounts"
 
     def instance(self, name: str) -> InstancePaths:
         """Return where the files of an instance are, whether it exists or not.

@@ -23,7 +23,6 @@ from hvkit.qmp.errors import CommandError, ConnectError, ConnectionLost, QmpErro
 from hvkit.qmp.program import find_program, read_last_words, run_program
 from hvkit.qmp.program_cache import ProgramCache, ProgramIdentity, read_identity
 from hvkit.qmp.schema import (
-    QomListProperties,
     QomListTypes,
     QueryCommandLineOptions,
     QueryCommands,
@@ -37,7 +36,6 @@ R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
-_KVM_TYPE: Final = "kvm-accel"
 #: Part of a cache entry; another number where what is kept changes its meaning.
 _CACHE_FORMAT: Final = 2
 
@@ -157,10 +155,6 @@ def _question(binary: str, connection: QmpConnection, deadline: Deadline) -> Cap
         cpu_models = frozenset(model.name for model in ask(QueryCpuDefinitions()))
     except CommandError:  # not every architecture lists them
         cpu_models = frozenset()
-    try:
-        kvm_properties = frozenset(each.name for each in ask(QomListProperties(typename=_KVM_TYPE)))
-    except CommandError:  # built without it
-        kvm_properties = frozenset()
     return Capabilities(
         binary=binary,
         version=numbers,
@@ -185,5 +179,4 @@ def _question(binary: str, connection: QmpConnection, deadline: Deadline) -> Cap
             for option in ask(QueryCommandLineOptions())
             for member in option.parameters
         ),
-        kvm_properties=kvm_properties,
     )

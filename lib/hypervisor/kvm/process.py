@@ -24,6 +24,7 @@ from typing import Final, Self
 import attrs
 
 from hvkit.errors import HypervisorError
+from hvkit.hypervisor.kvm.confinement import Account
 from hvkit.qmp.program import read_environment
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -265,7 +266,14 @@ def describe_exit(identity: ProcessIdentity) -> str:
         return f"QEMU was ended by signal {-status}"
 
 
-def spawn(argv: Sequence[str], *, log_file: Path, pass_fds: Collection[int] = ()) -> Process:
+def spawn(
+    argv: Sequence[str],
+    *,
+    log_file: Path,
+    pass_fds: Collection[int] = (),
+    account: Account | None = None,
+    groups: Collection[int] = (),
+) -> Process:
     """Start a program that outlives us.
 
     It is the leader of a session of its own; its umask is 077, its directory ``/``, its standard input ``/dev/null``.
@@ -276,6 +284,8 @@ def spawn(argv: Sequence[str], *, log_file: Path, pass_fds: Collection[int] = ()
         argv: the program's absolute path and its arguments.
         log_file: where its output and errors go.
         pass_fds: files it inherits, under the same numbers.
+        account: who it runs as; None for who we are.
+        groups: those that it is in beside the group of its account.
 
     Returns:
         The process, which may have ended already.
@@ -300,6 +310,9 @@ def spawn(argv: Sequence[str], *, log_file: Path, pass_fds: Collection[int] = ()
             umask=0o077,
             pass_fds=tuple(pass_fds),
             start_new_session=True,
+            user=None if account is None else account.uid,
+            group=None if account is None else account.gid,
+            extra_groups=None if account is None else tuple(groups),
         )
     except OSError as error:
         raise ProcessError(f"{argv[0]} cannot be started: {error.strerror}") from error
@@ -381,9 +394,10 @@ def is_listening(path: Path) -> bool:
 
 
 def find_listener(path: Path, pid_file: Path, *, timeout_s: float = _PID_FILE_S) -> ProcessIdentity | None:
-    """Find the program that listens on a unix socket, by the pid file that it writes; None where nobody listens.
+    """Find the program that listens on a unix socket; None where nobody listens.
 
-    That the process of the pid file holds the very socket is checked, so that an old pid file misleads nobody.
+    The pid file that it writes tells, if that process holds the very socket: an old pid file misleads nobody. Where
+    there is none, the process is looked for among all that lead a session, as those that `spawn` starts do.
 
     Args:
         path: the socket.
@@ -394,14 +408,29 @@ def find_listener(path: Path, pid_file: Path, *, timeout_s: float = _PID_FILE_S)
         ProcessError: somebody listens, and cannot be identified.
     """
     deadline = time.monotonic() + timeout_s
+    seen: ProcessIdentity | None = None
     while is_listening(path):
+        sockets = _listening_sockets(path)
         with suppress(OSError, ValueError):
             identity = read_identity(int(pid_file.read_text(encoding="ascii")))
-            if identity is not None and _listening_sockets(path) & _sockets_of(identity.pid):
+            if identity is not None and sockets & _sockets_of(identity.pid):
                 return identity
+        # Believed when seen twice: what another thread of ours is about to start holds our files for a moment.
+        before, seen = seen, _find_leader(sockets)
+        if seen is not None and seen == before:
+            return seen
         if time.monotonic() >= deadline:
             raise ProcessError(f"{path}: a program listens there that cannot be identified by {pid_file}")
         time.sleep(_INTERVAL_S)
+    return None
+
+
+def _find_leader(sockets: Collection[str]) -> ProcessIdentity | None:
+    """Return the leader of a session, not us, that holds one of some sockets."""
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        with suppress(OSError):
+            if pid != os.getpid() and os.getsid(pid) == pid and not _sockets_of(pid).isdisjoint(sockets):
+                return read_identity(pid)
     return None
 
 

@@ -21,6 +21,7 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn
 
 from hvkit.hypervisor.errors import RuntimeStateError
+from hvkit.hypervisor.kvm.confinement import Account
 from hvkit.hypervisor.kvm.process import ProcessIdentity
 from hvkit.hypervisor.kvm.topology import Address, Topology
 from hvkit.hypervisor.model import Instance
@@ -89,6 +90,8 @@ class Runtime:
         has_serial: whether it has a serial console.
         topology: its buses.
         devices: its disks and NICs.
+        account: who its process runs as; None for who started it.
+        has_pid_file: whether QEMU writes a pid file, and removes it when it ends in good order.
     """
 
     instance: Instance
@@ -104,6 +107,8 @@ class Runtime:
     has_serial: bool
     topology: Topology
     devices: tuple[DeviceRecord, ...] = ()
+    account: Account | None = None
+    has_pid_file: bool = True
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
         """Return the record of a disk or a NIC; None where the instance has no such one."""

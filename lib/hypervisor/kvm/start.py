@@ -5,9 +5,10 @@ Preparing looks and decides, and makes nothing. Bringing up makes one thing afte
 keeps what is remembered ahead of what exists: whoever dies here leaves something that the next one can find and end.
 """
 
+import os
 import signal
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -15,13 +16,15 @@ from uuid import UUID
 import attrs
 
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, RuntimeStateError
+from hvkit.hypervisor.kvm.accounts import kvm_groups
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.command_line import build_argv
-from hvkit.hypervisor.kvm.devices import TapFiles
-from hvkit.hypervisor.kvm.disks import read_block_devices
-from hvkit.hypervisor.kvm.machine import SERIAL_ID, MachinePlan, MachineSockets, plan_machine
-from hvkit.hypervisor.kvm.network import NetworkError, Tap, TapOptions
-from hvkit.hypervisor.kvm.nics import open_nic, plan_interface, take_down_nic, tap_files
+from hvkit.hypervisor.kvm.confinement import Account, Confinement, plan_confinement
+from hvkit.hypervisor.kvm.devices import TapFiles, disk_id
+from hvkit.hypervisor.kvm.disks import open_disk, read_block_devices
+from hvkit.hypervisor.kvm.machine import SERIAL_ID, FileSet, MachinePlan, MachineSockets, plan_machine
+from hvkit.hypervisor.kvm.network import NetworkError
+from hvkit.hypervisor.kvm.nics import open_nic, plan_interface, plan_tap_options, take_down_nic, tap_files
 from hvkit.hypervisor.kvm.parameters import TABLE, CpuSet
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
@@ -38,7 +41,7 @@ from hvkit.hypervisor.kvm.process import (
     spawn,
 )
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Phase, Runtime, write_runtime
-from hvkit.hypervisor.model import Instance, InstanceState, Nic
+from hvkit.hypervisor.model import Instance, InstanceState
 from hvkit.qmp import ConnectError, ConnectionLost, QmpConnection, QmpError
 from hvkit.qmp.schema import Cont, DeviceAdd, QueryCpusFast, QueryName, QueryUuid
 
@@ -74,22 +77,58 @@ class Preparation:
     accelerator: Accelerator
     block_devices: frozenset[UUID]
 
-    def plan(self, sockets: MachineSockets, taps: Mapping[UUID, TapFiles]) -> MachinePlan:
+    def plan(self, ends: "Ends") -> MachinePlan:
         """Plan the machine, as `plan_machine` does. It can be planned with any ends if it can with some."""
         return plan_machine(
             self.instance,
             self.parameters,
             self.capabilities,
             self.accelerator,
-            sockets,
-            taps,
+            ends.sockets,
+            ends.taps,
             block_devices=self.block_devices,
+            disk_files=ends.disk_files,
+            confinement=ends.confinement,
         )
 
-    def imagine_taps(self) -> dict[UUID, TapFiles]:
-        """Return what stands for the taps that will be made, in a plan that nobody starts."""
+    def confine(self, account: Account | None, paths: InstancePaths | None) -> Confinement:
+        """Plan what QEMU is confined to, as `plan_confinement` does; without `paths` for a look only."""
+        has_kvm = self.accelerator.name == "kvm"
+        return plan_confinement(
+            self.parameters,
+            self.capabilities,
+            account=account,
+            root_dir="" if paths is None else str(paths.root_dir),
+            can_open_devices=not has_kvm or account is None or kvm_groups(account) is not None,
+        )
+
+    def imagine_ends(self) -> "Ends":
+        """Return what stands for the ends that will be made, in a plan that nobody starts."""
         imagined = TapFiles(queues=(str(_NO_FD),))
-        return {nic.uuid: imagined for nic in self.instance.nics if nic.has_tap}
+        return Ends(
+            sockets=MachineSockets(control=_NO_FD, watch=_NO_FD, serial=_NO_FD, agent=_NO_FD),
+            taps={nic.uuid: imagined for nic in self.instance.nics if nic.has_tap},
+            confinement=self.confine(None, None),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Ends:
+    """What joins a machine to its node, all of it open.
+
+    Attributes:
+        sockets: where it is reached.
+        taps: of its NICs, by their uuids.
+        disk_files: of its disks, by their uuids, where it cannot open them by name.
+        confinement: what its QEMU is confined to.
+        descriptors: all that its QEMU inherits.
+    """
+
+    sockets: MachineSockets
+    taps: Mapping[UUID, TapFiles] = attrs.field(factory=dict)
+    disk_files: Mapping[UUID, FileSet] = attrs.field(factory=dict)
+    confinement: Confinement
+    descriptors: Sequence[int] = ()
 
 
 def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
@@ -117,17 +156,27 @@ def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
         block_devices=block_devices,
     )
     # What cannot be planned is found out here, while an earlier life of the instance can still be left as it is.
-    preparation.plan(
-        MachineSockets(control=_NO_FD, watch=_NO_FD, serial=_NO_FD, agent=_NO_FD), preparation.imagine_taps()
-    )
+    preparation.plan(preparation.imagine_ends())
     return preparation
 
 
-def bring_up(preparation: Preparation, paths: InstancePaths, *, start_paused: bool) -> None:
+def bring_up(
+    preparation: Preparation,
+    paths: InstancePaths,
+    allotted: AbstractContextManager[Account | None],
+    *,
+    start_paused: bool,
+) -> None:
     """Start the QEMU of an instance, make sure that it is the right one, and let it run.
 
     The caller holds the instance's lock, and nothing of an earlier life is there. After failure its process and taps
     are gone, what its network script set up is taken down, and all of its files are removed.
+
+    Args:
+        preparation: of the instance.
+        paths: its files.
+        allotted: gives the account that QEMU runs as, which is nobody else's until it is remembered.
+        start_paused: leave its processors standing still.
 
     Raises:
         InstanceStartError: it did not come up; carries the end of what QEMU said.
@@ -136,8 +185,9 @@ def bring_up(preparation: Preparation, paths: InstancePaths, *, start_paused: bo
     launch = None
     with ExitStack() as unmaking:
         try:
+            unmaking.callback(paths.remove)
             paths.make()
-            launch = _launch(preparation, paths, unmaking)
+            launch = _launch(preparation, paths, allotted, unmaking)
             _let_run(launch, paths, start_paused=start_paused)
             unmaking.pop_all()
         except BaseException as error:
@@ -148,7 +198,6 @@ def bring_up(preparation: Preparation, paths: InstancePaths, *, start_paused: bo
             except BaseException:
                 unmaking.pop_all()  # what it uses is left to whoever finds it
                 raise
-            unmaking.callback(paths.remove)
             if failure is None:
                 raise
             raise failure from error
@@ -166,25 +215,73 @@ class _Launch:
     process: Process
 
 
-def _launch(preparation: Preparation, paths: InstancePaths, unmaking: ExitStack) -> _Launch:
+def _launch(
+    preparation: Preparation,
+    paths: InstancePaths,
+    allotted: AbstractContextManager[Account | None],
+    unmaking: ExitStack,
+) -> _Launch:
     """Note down what will be, make what QEMU inherits, and start QEMU.
 
     What has to be undone once QEMU has ended is put on `unmaking`.
     """
-    instance = preparation.instance
-    with ExitStack() as inherited:
-        sockets = _make_sockets(preparation.parameters, paths, inherited)
-        runtime = _describe(instance, preparation.plan(sockets, preparation.imagine_taps()), preparation.capabilities)
+    with allotted as account:
+        confinement = preparation.confine(account, paths)
+        runtime = _describe(preparation, confinement)
         write_runtime(paths.runtime_file, runtime)
-        taps = {nic.uuid: _open_nic(instance, nic, inherited, unmaking) for nic in instance.nics if nic.has_tap}
-        plan = preparation.plan(sockets, {uuid: tap_files(tap) for uuid, tap in taps.items()})
-        ends = (sockets.control, sockets.watch, sockets.serial, sockets.agent)
-        descriptors = [each for each in ends if isinstance(each, int)]
-        descriptors += [descriptor for tap in taps.values() for descriptor in tap.descriptors]
-        return _Launch(plan, runtime, spawn(build_argv(plan), log_file=paths.log_file, pass_fds=descriptors))
+    with ExitStack() as inherited:
+        ends = _make_ends(preparation, confinement, paths, inherited, unmaking)
+        plan = preparation.plan(ends)
+        is_ours = account is None or confinement.drops_account_itself
+        process = spawn(
+            build_argv(plan),
+            log_file=paths.log_file,
+            pass_fds=ends.descriptors,
+            account=None if is_ours else account,
+            groups=(account and kvm_groups(account)) or (),
+        )
+        return _Launch(plan, runtime, process)
 
 
-def _make_sockets(parameters: Mapping[str, Any], paths: InstancePaths, inherited: ExitStack) -> MachineSockets:
+def _make_ends(
+    preparation: Preparation,
+    confinement: Confinement,
+    paths: InstancePaths,
+    inherited: ExitStack,
+    unmaking: ExitStack,
+) -> Ends:
+    """Make what joins the machine to its node; what is open is closed by `inherited`."""
+    instance, parameters = preparation.instance, preparation.parameters
+    if confinement.root_dir:
+        paths.make_root_dir()
+    sockets = _make_sockets(parameters, paths, inherited, has_pid_file=confinement.opens_by_name)
+    ends = (sockets.control, sockets.watch, sockets.serial, sockets.agent)
+    descriptors = [each for each in ends if isinstance(each, int)]
+    taps = {}
+    options, script = plan_tap_options(parameters), parameters["network_script"]
+    for nic in instance.nics:
+        if nic.has_tap:
+            tap = open_nic(instance, nic, options, script=script)
+            inherited.callback(tap.close)
+            unmaking.callback(take_down_nic, instance, nic, script=script)
+            taps[nic.uuid] = tap_files(tap)
+            descriptors += tap.descriptors
+    disk_files = {}
+    if not confinement.opens_by_name:
+        for number, disk in enumerate(instance.disks, start=1):
+            opened = open_disk(disk)
+            for descriptor in opened:
+                inherited.callback(os.close, descriptor)
+            disk_files[disk.uuid] = FileSet(number=number, descriptors=tuple(opened), label=disk_id(disk.uuid))
+            descriptors += opened
+    return Ends(
+        sockets=sockets, taps=taps, disk_files=disk_files, confinement=confinement, descriptors=tuple(descriptors)
+    )
+
+
+def _make_sockets(
+    parameters: Mapping[str, Any], paths: InstancePaths, inherited: ExitStack, *, has_pid_file: bool
+) -> MachineSockets:
     def make(path: Path) -> int:
         return inherited.enter_context(listen(path)).fileno()
 
@@ -193,18 +290,14 @@ def _make_sockets(parameters: Mapping[str, Any], paths: InstancePaths, inherited
         watch=make(paths.watch_socket),
         serial=make(paths.serial_socket) if parameters["serial_console"] else None,
         agent=make(paths.agent_socket) if parameters["use_guest_agent"] else None,
-        pid_file=str(paths.pid_file),
+        pid_file=str(paths.pid_file) if has_pid_file else "",
     )
 
 
-def _open_nic(instance: Instance, nic: Nic, inherited: ExitStack, unmaking: ExitStack) -> Tap:
-    tap = open_nic(instance, nic, TapOptions(), script="")
-    inherited.callback(tap.close)
-    unmaking.callback(take_down_nic, instance, nic, script="")
-    return tap
-
-
-def _describe(instance: Instance, plan: MachinePlan, capabilities: Capabilities) -> Runtime:
+def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
+    """Describe what will be. Which descriptors it inherits is nothing that anybody has to remember."""
+    instance = preparation.instance
+    plan = preparation.plan(preparation.imagine_ends())
     disks = [
         DeviceRecord(uuid=disk.uuid, device=_id(disk.device), backends=disk.node_names, address=disk.address)
         for disk in plan.disks
@@ -217,6 +310,7 @@ def _describe(instance: Instance, plan: MachinePlan, capabilities: Capabilities)
             backends=(nic.netdev.id,),
             address=nic.address,
             ifname=interfaces[nic.uuid],
+            script=preparation.parameters["network_script"] if interfaces[nic.uuid] else "",
         )
         for nic in plan.nics
     ]
@@ -224,7 +318,7 @@ def _describe(instance: Instance, plan: MachinePlan, capabilities: Capabilities)
         instance=instance,
         phase=Phase.STARTING,
         binary=plan.binary,
-        qemu_version=capabilities.version,
+        qemu_version=preparation.capabilities.version,
         machine_type=plan.machine.name,
         accelerator=plan.accelerator.name,
         accelerator_reason=plan.accelerator.reason,
@@ -232,6 +326,8 @@ def _describe(instance: Instance, plan: MachinePlan, capabilities: Capabilities)
         has_serial=any(chardev.id == SERIAL_ID for chardev in plan.chardevs),
         topology=plan.topology,
         devices=(*disks, *nics),
+        account=confinement.account,
+        has_pid_file=confinement.opens_by_name,
     )
 
 

@@ -207,7 +207,7 @@ def _without_process(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _
     if process is not None and process.boot_id != read_boot_id():
         return _Sight(InstanceState.CRASHED, "the node was restarted")
     status = children.exit_status(process) if process is not None else None
-    if status == 0 or (status is None and not paths.pid_file.exists()):
+    if status == 0 or (status is None and runtime.has_pid_file and not paths.pid_file.exists()):
         return _Sight(InstanceState.SHUTDOWN, "QEMU ended in good order")
     reason = describe_exit(process) if process is not None else "QEMU is gone"
     last_words = read_log_tail(paths.log_file).rpartition("\n")[2]

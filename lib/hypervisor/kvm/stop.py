@@ -10,6 +10,7 @@ import attrs
 
 from hvkit.hypervisor.errors import InstanceStateError, RuntimeStateError
 from hvkit.hypervisor.kvm.monitors import connect_monitor
+from hvkit.hypervisor.kvm.nics import take_down_nics, without_scripts
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.process import Process
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime, write_runtime
@@ -60,7 +61,8 @@ def stop_remembered(
     except BaseException:
         _note(paths, runtime)
         raise
-    _note(paths, attrs.evolve(runtime, phase=Phase.STOPPED, reason=reason))
+    take_down_nics(runtime)
+    _note(paths, attrs.evolve(without_scripts(runtime), phase=Phase.STOPPED, reason=reason))
 
 
 def _note(paths: InstancePaths, runtime: Runtime) -> None:

@@ -51,7 +51,6 @@ _KEPT_DEVICES: Final = {
 _KEPT_OBJECTS: Final = {"memory-backend-file", "monitor-qmp"}
 _KEPT_COMMANDS: Final = {"device_add", "blockdev-add", "netdev_add", "query-accelerators"}
 _KEPT_OPTIONS: Final = {"sandbox.elevateprivileges", "run-with.user", "run-with.chroot"}
-_KEPT_KVM_PROPERTIES: Final = {"device"}
 _KEPT_CPU_MODELS: Final = {"host", "max", "qemu64", "Skylake-Server"}
 
 
@@ -74,7 +73,6 @@ def trim(capabilities: Capabilities) -> Capabilities:
         commands=capabilities.commands & _KEPT_COMMANDS,
         cpu_models=capabilities.cpu_models & _KEPT_CPU_MODELS,
         options=capabilities.options & _KEPT_OPTIONS,
-        kvm_properties=capabilities.kvm_properties & _KEPT_KVM_PROPERTIES,
     )
 
 

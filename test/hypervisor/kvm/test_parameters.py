@@ -12,11 +12,12 @@ SHARED = {
     *("use_localtime", "reboot_behavior", "machine_version", "kvm_flag", "cpu_type", "cpu_cores", "cpu_threads"),
     *("cpu_sockets", "cpu_mask", "disk_type", "scsi_controller_type", "disk_cache", "disk_aio", "disk_discard"),
     *("nic_type", "vga", "serial_console", "serial_speed", "use_guest_agent", "kvm_extra"),
+    *("virtio_net_queues", "vhost_net", "vnet_hdr", "security_model", "security_domain", "use_chroot"),
 }
 
 
 def test_names_are_ganetis_where_they_mean_the_same() -> None:
-    assert set(TABLE) - SHARED == {"hotplug_ports"}
+    assert set(TABLE) - SHARED == {"hotplug_ports", "network_script", "sandbox", "security_pool"}
 
 
 def test_the_defaults_go_together() -> None:

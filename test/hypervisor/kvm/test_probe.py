@@ -36,7 +36,6 @@ for line in sys.stdin:
 ANSWERS: dict[str, Any] = {
     "query-cpu-definitions": [],
     "query-command-line-options": [],
-    "qom-list-properties": [],
     "query-target": {"arch": "x86_64"},
     "query-kvm": {"present": True, "enabled": False},
     "query-machines": [
