@@ -18,7 +18,7 @@ from hvkit.errors import ProgrammerError
 from hvkit.qmp.aio_session import AsyncSession, open_socket, wake
 from hvkit.qmp.base import Command, Event
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.endpoint import Endpoint, check_fds, from_wire, raw_from_wire, to_wire
+from hvkit.qmp.endpoint import MonitorEndpoint, check_fds, from_wire, raw_from_wire, to_wire
 from hvkit.qmp.errors import ConnectError
 from hvkit.qmp.events import DEFAULT_MAXSIZE, EventQueue
 from hvkit.qmp.message import QmpMessage
@@ -113,7 +113,7 @@ class AsyncSubscription(EventQueue[E]):
         self.close()
 
 
-class AsyncQmpConnection(Endpoint[AsyncSession]):
+class AsyncQmpConnection(MonitorEndpoint[AsyncSession]):
     """A connection to the monitor of one QEMU, for any number of tasks of one event loop.
 
     It has the names of `QmpConnection`, and their meaning. It may be made where no event loop runs; `connect` ties it

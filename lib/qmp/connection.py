@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, overload
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command, Event
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.endpoint import Endpoint, check_fds, from_wire, raw_from_wire, to_wire
+from hvkit.qmp.endpoint import MonitorEndpoint, check_fds, from_wire, raw_from_wire, to_wire
 from hvkit.qmp.events import DEFAULT_MAXSIZE, Subscription
 from hvkit.qmp.message import QmpMessage
 from hvkit.qmp.session import Session
@@ -20,7 +20,7 @@ R = TypeVar("R")
 E = TypeVar("E", bound=Event)
 
 
-class QmpConnection(Endpoint[Session]):
+class QmpConnection(MonitorEndpoint[Session]):
     """A connection to the monitor of one QEMU.
 
     Any number of threads may use it at once. A connection that was closed or lost can be connected again;

@@ -23,7 +23,7 @@ from hvkit.qmp.deadlines import QUICK, Deadline, pace_of
 from hvkit.qmp.errors import ConnectError, ConnectionLost, DataError
 from hvkit.qmp.events import EventQueue, to_event
 from hvkit.qmp.message import Greeting, QemuVersion, QmpMessage
-from hvkit.qmp.protocol import MAX_MESSAGE_BYTES, Exchange, Protocol, State
+from hvkit.qmp.protocol import MAX_MESSAGE_BYTES, Exchange, Protocol, State, Trace
 from hvkit.qmp.transcript import Transcript
 from hvkit.qmp.transport import Address, address_text
 
@@ -125,7 +125,7 @@ C = TypeVar("C", bound=Conversation)
 
 
 class Endpoint(Generic[C]):
-    """Our end of a connection to a monitor, connected or not; the options are described in `QmpConnection`."""
+    """Our end of a connection, connected or not."""
 
     def __init__(
         self,
@@ -133,17 +133,13 @@ class Endpoint(Generic[C]):
         *,
         timeout: float | None = None,
         deadlines: Mapping[str, float] | None = None,
-        out_of_band: bool = False,
         transcript: str | os.PathLike[str] | None = None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._address = address
         self._name = address_text(address)
         self._timeout = timeout
         self._deadlines = dict(deadlines or {})
-        self._wants_out_of_band = out_of_band
         self._transcript = transcript
-        self._max_message_bytes = max_message_bytes
         self._session: C | None = None
         #: Guards which session is the connection's, and who is making it.
         self._guard = threading.RLock()
@@ -175,16 +171,6 @@ class Endpoint(Generic[C]):
     def is_connected(self) -> bool:
         """Whether commands can be executed, as far as is known: a peer that died is noticed when it is talked to."""
         return self._session is not None and self._session.state is State.READY
-
-    @property
-    def version(self) -> QemuVersion:
-        """The peer's version by its greeting; 0.0.0 where that does not say.
-
-        Raises:
-            ProgrammerError: there is no connection yet.
-        """
-        greeting = self._open_session("version").greeting
-        return greeting.version if greeting else QemuVersion(0, 0, 0)
 
     def check_against(self, peer: CommandCheck | None) -> None:
         """From now on, have `execute` refuse what the peer does not have, before anything is sent.
@@ -220,11 +206,9 @@ class Endpoint(Generic[C]):
             timeout = QUICK.timeout_s if self._timeout is None else self._timeout
         return Deadline(timeout)
 
-    def _new_protocol(self) -> Protocol:
-        trace = None if self._transcript is None else Transcript(self._transcript).add
-        return Protocol(
-            wants_out_of_band=self._wants_out_of_band, max_message_bytes=self._max_message_bytes, trace=trace
-        )
+    def _trace(self) -> Trace | None:
+        """Return what takes the messages for the transcript; None where there is none."""
+        return None if self._transcript is None else Transcript(self._transcript).add
 
     def _take_given(self) -> socket.socket | None:
         """Return the socket that the connection was made of; None where it was made of an address.
@@ -249,6 +233,39 @@ class Endpoint(Generic[C]):
         if timeout is None:
             timeout = self._deadlines.get(command, self._timeout)
         return Deadline(pace_of(command).timeout_s if timeout is None else timeout)
+
+
+class MonitorEndpoint(Endpoint[C]):
+    """Our end of a connection to a monitor, which greets and negotiates; options as described in `QmpConnection`."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        timeout: float | None = None,
+        deadlines: Mapping[str, float] | None = None,
+        out_of_band: bool = False,
+        transcript: str | os.PathLike[str] | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        super().__init__(address, timeout=timeout, deadlines=deadlines, transcript=transcript)
+        self._wants_out_of_band = out_of_band
+        self._max_message_bytes = max_message_bytes
+
+    @property
+    def version(self) -> QemuVersion:
+        """The peer's version by its greeting; 0.0.0 where that does not say.
+
+        Raises:
+            ProgrammerError: there is no connection yet.
+        """
+        greeting = self._open_session("version").greeting
+        return greeting.version if greeting else QemuVersion(0, 0, 0)
+
+    def _new_protocol(self) -> Protocol:
+        return Protocol(
+            wants_out_of_band=self._wants_out_of_band, max_message_bytes=self._max_message_bytes, trace=self._trace()
+        )
 
 
 # What a command is on the wire, and its reply off it. Functions, and a plain tuple: they are in every command's way.

@@ -107,6 +107,10 @@ def names_of(stub: QmpStub) -> list[str]:
 # ---- connecting
 
 
+def test_there_is_no_version_for_an_agent_does_not_greet() -> None:
+    assert not hasattr(AgentConnection, "version")
+
+
 def test_typed_and_untyped_commands(scripted: Scripted) -> None:
     script = [SYNC, (PING, OK), (PING, OK), ({"execute": "guest-get-host-name"}, {"return": {"host-name": "web1"}})]
     agent = scripted(script)

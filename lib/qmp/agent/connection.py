@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -17,8 +16,7 @@ from hvkit.qmp.agent.session import AgentSession
 from hvkit.qmp.base import Command
 from hvkit.qmp.endpoint import Endpoint, from_wire, to_wire
 from hvkit.qmp.errors import ConnectError, DataError
-from hvkit.qmp.transcript import Transcript
-from hvkit.qmp.transport import Address, Transport, connect
+from hvkit.qmp.transport import Transport, connect
 
 R = TypeVar("R")
 
@@ -28,7 +26,7 @@ class AgentConnection(Endpoint[AgentSession]):
 
     Any number of threads may use it; the agent works on one command at a time, so they take turns. A connection that
     was closed or lost can be connected again. QEMU lets one client at a time talk to an agent's socket: connect for
-    what is to be done, and close.
+    what is to be done, and close. An agent does not greet: its version is what `guest-info` says.
 
     Args:
         address: where QEMU offers the agent's channel: the path of a unix socket, ``@name`` for an abstract one, or a
@@ -39,16 +37,6 @@ class AgentConnection(Endpoint[AgentSession]):
         transcript: a file to which every message is appended, as `QmpConnection` does; without the contents of files
             and what programs read and say.
     """
-
-    def __init__(
-        self,
-        address: Address,
-        *,
-        timeout: float | None = None,
-        deadlines: Mapping[str, float] | None = None,
-        transcript: str | os.PathLike[str] | None = None,
-    ) -> None:
-        super().__init__(address, timeout=timeout, deadlines=deadlines, transcript=transcript)
 
     def connect(self, *, timeout: float | None = None) -> None:
         """Connect and synchronize with the agent, dropping what it still had to say to earlier clients.
@@ -67,12 +55,9 @@ class AgentConnection(Endpoint[AgentSession]):
         deadline = self._begin_connecting(timeout)
         given = self._take_given()
         transport = connect(self._address, deadline) if given is None else Transport(given, self._name)
-        session = AgentSession(transport, self._new_protocol())
+        session = AgentSession(transport, AgentProtocol(trace=self._trace()))
         session.negotiate(deadline)
         self._session = session
-
-    def _new_protocol(self) -> AgentProtocol:
-        return AgentProtocol(trace=None if self._transcript is None else Transcript(self._transcript).add)
 
     def close(self) -> None:
         """Close the connection; whoever waits on it gets ConnectionLost. Closing again does nothing."""
