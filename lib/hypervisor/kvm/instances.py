@@ -86,7 +86,10 @@ class Instances:
             case "pool":
                 lock_file = self.directory.accounts_lock_file
                 with instance_lock(name, lock_file, timeout_s=self.lock_timeout_s):
-                    yield choose_account(parse_account_pool(parameters["security_pool"]), self._taken_uids(name))
+                    try:
+                        yield choose_account(parse_account_pool(parameters["security_pool"]), self._taken_uids(name))
+                    finally:
+                        lock_file.unlink(missing_ok=True)
             case _:
                 yield None
 

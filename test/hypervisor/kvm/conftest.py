@@ -17,7 +17,7 @@ import pytest
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities
 from hvkit.hypervisor.kvm.devices import TapFiles
-from hvkit.hypervisor.kvm.machine import MachinePlan, MachineSockets, plan_machine
+from hvkit.hypervisor.kvm.machine import FileSet, MachinePlan, MachineSockets, plan_machine
 from hvkit.hypervisor.kvm.parameters import (
     DISK_DRIVERS,
     DISPLAY_DRIVERS,
@@ -135,6 +135,7 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
         sockets: MachineSockets = default_sockets,
         taps: Mapping[UUID, TapFiles] | None = None,
         block_devices: tuple[UUID, ...] = (),
+        disk_files: Mapping[UUID, FileSet] | None = None,
     ) -> MachinePlan:
         instance = Instance(name="web1", uuid=INSTANCE_UUID, memory_mib=memory_mib, vcpus=vcpus, disks=disks, nics=nics)
         return plan_machine(
@@ -145,6 +146,7 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
             sockets,
             taps,
             block_devices=block_devices,
+            disk_files=disk_files,
         )
 
     return make
