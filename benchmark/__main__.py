@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmark import contestants, events, exchange, many, memory, one_shot, schema_reply, table
+from benchmark import contestants, events, exchange, many, memory, one_shot, schema_reply, start, table
 from benchmark.harness import Effort, Figure, allow_many_files
 from benchmark.servers import Servers, find_qemu
 
@@ -30,6 +30,7 @@ _QEMUS: Final[Mapping[str, Callable[..., Figure]]] = {
     "exchange-qemu": exchange.query_status_qemu,
     "blockdev-qemu": exchange.blockdev_add,
     "machines-qemu": many.real_machines,
+    "start-qemu": start.start,
 }
 
 

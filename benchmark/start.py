@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What it costs to start a machine through the hypervisor, over starting the same QEMU by hand.
+
+By hand is as good as it gets: the very command line, a socket that listens before QEMU does, one command as soon as
+it answers. The hypervisor's start ends when the machine could run: with what is remembered on the disk, and the machine
+that answers checked. Machines stay paused: what a guest does is no cost of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmark.contestants import Contestant
+from benchmark.harness import OURS, Effort, Figure, Spread, seconds_by_round
+from benchmark.servers import Servers
+from hvkit.hypervisor import Disk, Instance
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.command_line import build_argv
+from hvkit.hypervisor.kvm.machine import MachineSockets
+from hvkit.hypervisor.kvm.start import Ends, prepare
+
+_BY_HAND: Final = "by hand"
+_NAME: Final = "bench"
+
+
+def _listen(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(str(path))
+    made.listen(1)
+    return made
+
+
+class _ByHand:
+    """Starts an instance's QEMU without the hypervisor."""
+
+    def __init__(self, instance: Instance, directory: Path) -> None:
+        self._preparation = prepare(instance, cache_dir=None)
+        self._control = directory / "control"
+        self._others = [directory / name for name in ("watch", "serial")]
+        self._pid_file = directory / "pid"
+
+    def start_s(self) -> float:
+        """Start it, end it, and return the seconds from the beginning to its first answer."""
+        began_s = time.perf_counter()
+        with contextlib.ExitStack() as stack:
+            control, watch, serial = (stack.enter_context(_listen(path)) for path in (self._control, *self._others))
+            descriptors = tuple(each.fileno() for each in (control, watch, serial))
+            sockets = MachineSockets(
+                control=descriptors[0], watch=descriptors[1], serial=descriptors[2], pid_file=str(self._pid_file)
+            )
+            argv = build_argv(
+                self._preparation.plan(Ends(sockets=sockets, confinement=self._preparation.confine(None, None)))
+            )
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=descriptors)
+        with process, socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(self._control))
+            with monitor.makefile("rwb") as stream:
+                stream.readline()
+                for command in ("qmp_capabilities", "query-status"):
+                    stream.write(json.dumps({"execute": command}).encode())
+                    stream.flush()
+                    reply = json.loads(stream.readline())
+                elapsed_s = time.perf_counter() - began_s
+                stream.write(b'{"execute":"quit"}')
+                stream.flush()
+                stream.read()
+        if reply["return"]["status"] != "prelaunch":
+            raise SystemExit(f"a machine started by hand says {reply}")
+        return elapsed_s
+
+
+def _start_s(hypervisor: KvmHypervisor, instance: Instance) -> float:
+    """Start an instance, end it, and return the seconds that the start took."""
+    began_s = time.perf_counter()
+    hypervisor.start_instance(instance, start_paused=True)
+    elapsed_s = time.perf_counter() - began_s
+    hypervisor.stop_instance(_NAME, force=True)
+    hypervisor.cleanup_instance(_NAME)
+    return elapsed_s
+
+
+def start(servers: Servers, contestants: Sequence[Contestant], effort: Effort, *, qemu: str) -> Figure:
+    """Measure a start to the moment the machine could run, over QEMU started by hand to its first answer."""
+    del contestants
+    directory = servers.directory / "start"
+    directory.mkdir()
+    image = directory / "disk.img"
+    image.write_bytes(b"")
+    image.open("r+b").truncate(1 << 20)
+    instance = Instance(
+        name=_NAME, memory_mib=64, disks=(Disk(path=str(image)),), parameters={"kvm_path": qemu, "kvm_flag": "disabled"}
+    )
+    hypervisor = KvmHypervisor(run_dir=directory / "run")
+    by_hand = _ByHand(instance, directory)
+    _start_s(hypervisor, instance)  # from now on it is known what the program can do
+    try:
+        seconds = seconds_by_round(
+            {_BY_HAND: lambda _: by_hand.start_s(), OURS: lambda _: _start_s(hypervisor, instance)},
+            effort.of(40, least=3),
+            1,
+        )
+    finally:
+        shutil.rmtree(directory)
+    ratios = [ours / other for ours, other in zip(seconds[OURS], seconds[_BY_HAND], strict=True)]
+    return Figure(
+        "start of a paused machine, over the same QEMU by hand to its first answer",
+        "ratio",
+        {OURS: Spread.of(ratios)},
+        {OURS: 1.15},
+        note=f"by hand: {Spread.of(seconds[_BY_HAND]).median * 1000:.0f} ms",
+    )
