@@ -17,15 +17,16 @@ from typing import Any, Self, TypeVar, overload
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.aio_session import AsyncSession, open_socket, wake
 from hvkit.qmp.base import Command, Event
-from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.deadlines import QUICK, Deadline
 from hvkit.qmp.endpoint import MonitorEndpoint, check_fds, from_wire, raw_from_wire, to_wire
 from hvkit.qmp.errors import ConnectError
 from hvkit.qmp.events import DEFAULT_MAXSIZE, EventQueue
+from hvkit.qmp.listening import ListeningSocket
 from hvkit.qmp.message import QmpMessage
 from hvkit.qmp.protocol import MAX_MESSAGE_BYTES
 from hvkit.qmp.transport import Address
 
-__all__ = ["AsyncQmpConnection", "AsyncSubscription"]
+__all__ = ["AsyncQmpConnection", "AsyncQmpListener", "AsyncSubscription"]
 
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
@@ -344,3 +345,84 @@ class AsyncQmpConnection(MonitorEndpoint[AsyncSession]):
             ProgrammerError: there is no connection.
         """
         return self._open_session("take_events()").take_unclaimed()
+
+
+class AsyncQmpListener(ListeningSocket):
+    """A unix socket on which monitors call us. It listens from construction to `close`; use it in a plain `with`.
+
+    It has the names of `hvkit.qmp.listener.QmpListener`, and their meaning. It may be made where no event loop runs.
+
+    Args:
+        path: where to listen.
+        options: of the connections that are made, as for `AsyncQmpConnection`.
+
+    Raises:
+        ConnectError: it is not possible to listen there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        super().__init__(path, **options)
+        self._socket.setblocking(False)
+        #: Of every task that waits for a call; they are tasks of one event loop.
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    async def accept(self, *, timeout: float = QUICK.timeout_s) -> AsyncQmpConnection:
+        """Wait for a monitor to call, and return the connection to it, ready for commands.
+
+        A task that is cancelled while it waits takes no call away; one that negotiates already hangs up.
+
+        Args:
+            timeout: seconds to wait for the call, `math.inf` for no end; and as many again for the negotiation.
+
+        Raises:
+            ConnectError: nobody called in time, or what called is no monitor, or the listener was closed meanwhile.
+            ProgrammerError: the listener is closed.
+        """
+        self._check_open()
+        deadline = Deadline(timeout)
+        while True:
+            try:
+                connected, _ = self._socket.accept()
+            except BlockingIOError as error:
+                if deadline.remaining_s() <= 0:
+                    raise self._nobody(timeout) from error
+            except OSError as error:
+                raise self._no_accept(error) from error
+            else:
+                break
+            await self._wait_for_call(deadline)
+        connection = AsyncQmpConnection.from_socket(connected, **self._options)
+        await connection.connect(timeout=timeout)
+        return connection
+
+    async def _wait_for_call(self, deadline: Deadline) -> None:
+        """Wait until somebody may have called, the listener is closed, or the deadline has passed."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        timer = None
+        if deadline.timeout_s != math.inf:
+            timer = loop.call_later(max(deadline.remaining_s(), 0.0), wake, waiter)
+        self._waiters.add(waiter)
+        loop.add_reader(self._socket, self._wake_all)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+            if timer is not None:
+                timer.cancel()
+            if not self._waiters and not self._is_closed:
+                loop.remove_reader(self._socket)
+
+    def _wake_all(self) -> None:
+        for waiter in self._waiters:
+            wake(waiter)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket; connections that were made live on. Closing again does nothing.
+
+        Whoever waits for a call gets ConnectError.
+        """
+        for waiter in self._waiters:
+            waiter.get_loop().remove_reader(self._socket)
+        self._wake_all()
+        super().close()

@@ -5,6 +5,7 @@ import math
 import socket
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def test_a_caller_that_is_no_monitor_is_refused(tmp_path: Path) -> None:
 def test_a_path_in_use_is_a_connect_error(tmp_path: Path) -> None:
     with QmpListener(tmp_path / "s"), pytest.raises(ConnectError, match="cannot listen: Address already in use"):
         QmpListener(tmp_path / "s")
+
+
+def test_who_waits_hears_that_the_listener_was_closed(tmp_path: Path) -> None:
+    listener = QmpListener(tmp_path / "s")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(listener.accept, timeout=30)
+        listener.close()
+        with pytest.raises((ConnectError, ProgrammerError), match=r"closed|after close"):
+            waiting.result(timeout=10)
 
 
 @pytest.mark.qemu

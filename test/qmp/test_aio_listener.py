@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Monitors that call the tasks of an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import socket
+import stat
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp import ConnectError
+from hvkit.qmp.aio import AsyncQmpListener
+from hvkit.qmp.listener import QmpListener
+from hvkit.qmp.schema import QueryStatus
+from hvkit.testing import QmpStub
+from loops import descriptors, in_loop
+
+STATUS = (None, {"return": {"status": "running", "running": True}})
+
+
+@contextlib.asynccontextmanager
+async def waiting(listener: AsyncQmpListener, count: int = 1) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Tasks that wait for a call, execute a command and hang up."""
+
+    async def answer() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            connection = await listener.accept(timeout=30)
+            stack.push_async_callback(connection.close)
+            assert (await connection.execute(QueryStatus())).running
+
+    tasks = [asyncio.create_task(answer()) for _ in range(count)]
+    await asyncio.sleep(0)  # they wait
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def call(path: Path) -> socket.socket:
+    caller = socket.socket(socket.AF_UNIX)
+    caller.connect(str(path))
+    return caller
+
+
+def test_both_kinds_have_the_same_names() -> None:
+    def public(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert public(AsyncQmpListener) == public(QmpListener)
+
+
+@in_loop
+async def test_a_monitor_that_calls_is_answered(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    before = descriptors()
+    with AsyncQmpListener(path) as listener:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+        async with waiting(listener) as tasks:
+            with QmpStub(call(path), [STATUS]):
+                await tasks[0]
+        with QmpStub(call(path), []):  # and one that has called before anybody waits
+            connection = await listener.accept(timeout=5)
+            await connection.close()
+    assert not path.exists()
+    listener.close()
+    assert descriptors() <= before
+
+
+@in_loop
+async def test_any_number_of_tasks_may_wait(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with AsyncQmpListener(path) as listener:
+        async with waiting(listener, 3) as tasks:
+            with contextlib.ExitStack() as stack:
+                for _ in tasks:
+                    stack.enter_context(QmpStub(call(path), [STATUS]))
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.gather(*tasks)
+
+
+@in_loop
+async def test_who_is_cancelled_takes_no_call_away(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with AsyncQmpListener(path) as listener:
+        async with waiting(listener, 2) as tasks:
+            with QmpStub(call(path), [STATUS]):
+                tasks[0].cancel()
+                await tasks[1]
+        assert tasks[0].cancelled()
+
+
+@in_loop
+async def test_nobody_calls(tmp_path: Path) -> None:
+    with (
+        AsyncQmpListener(tmp_path / "s") as listener,
+        pytest.raises(ConnectError, match=r"nobody called within 0\.1 s"),
+    ):
+        await listener.accept(timeout=0.1)
+
+
+@in_loop
+async def test_a_listener_may_wait_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with AsyncQmpListener(path) as listener:
+        task = asyncio.create_task(listener.accept(timeout=math.inf))
+        await asyncio.sleep(0)
+        with QmpStub(call(path), []):
+            await (await task).close()
+
+
+@in_loop
+async def test_who_waits_hears_that_the_listener_was_closed(tmp_path: Path) -> None:
+    listener = AsyncQmpListener(tmp_path / "s")
+    async with waiting(listener, 2) as tasks:
+        listener.close()
+        for task in tasks:
+            with pytest.raises(ConnectError, match="the listener was closed"):
+                await task
+    with pytest.raises(ProgrammerError, match="after close"):
+        await listener.accept()
+
+
+@in_loop
+async def test_a_caller_that_is_no_monitor_is_refused(tmp_path: Path) -> None:
+    with AsyncQmpListener(tmp_path / "s") as listener, call(tmp_path / "s") as caller:
+        caller.sendall(b"GET / HTTP/1.1\r\n")
+        with pytest.raises(ConnectError):
+            await listener.accept(timeout=5)
+
+
+@contextlib.contextmanager
+def calling(binary: str, path: Path) -> Iterator[None]:
+    """A QEMU that calls a path, again a second after it was hung up on."""
+    process = subprocess.Popen(
+        [
+            binary,
+            *("-S", "-M", "none", "-nodefaults", "-display", "none"),
+            *("-chardev", f"socket,id=qmp,path={path},reconnect=1", "-mon", "qmp,mode=control"),
+        ]
+    )
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.qemu
+@in_loop
+async def test_a_real_qemu_calls_and_calls_again(qemu_binary: str, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with AsyncQmpListener(path) as listener, calling(qemu_binary, path):
+        for _ in range(2):
+            connection = await listener.accept(timeout=20)
+            assert (await connection.execute(QueryStatus())).status == "prelaunch"
+            await connection.close()
