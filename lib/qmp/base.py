@@ -21,7 +21,6 @@ from __future__ import annotations
 import builtins
 import enum
 import inspect
-import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -31,21 +30,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar, 
 import attrs
 
 from hvkit.errors import ProgrammerError
+from hvkit.qmp.redaction import HIDDEN, redact, redact_member
 
 __all__ = ["NULL", "Command", "Event", "FreeForm", "GenericEvent", "Null", "Struct", "Union", "free_form", "wire"]
 
-_HIDDEN: Final = "<hidden>"
 _NO_MEMBERS: Final[Mapping[str, Any]] = MappingProxyType({})
-
-#: Wire names of members whose values are never shown.
-_SECRET_MEMBERS: Final = frozenset({"password", "passwd", "new-password", "secret"})
-#: Properties of QOM objects whose values are never shown.
-_SECRET_PROPERTIES: Final = _SECRET_MEMBERS | {"data"}
-#: First words of lines of the monitor for people that take secrets.
-_SECRET_LINES: Final = (["change"], ["migrate"], ["object_add"], ["qom-set"], ["set_password"])
-#: In a URL, what comes before a password and the password; one with a slash or a space in it is no URL. Compiled, which
-#: costs 2 ms, when the first URL is shown.
-_URL_PASSWORD: Final = r"(://[^/?#\s:@]*):[^/?#\s]*@"  # noqa: S105
 
 
 class Null(enum.Enum):
@@ -251,9 +240,9 @@ class Struct:
         on_wire = {member.wire_name: self.__dict__[name] for name, member in members.items()}
         shown = []
         for name, member in members.items():
-            value = self.__dict__[name]
-            if value != member.default:
-                shown.append(f"{name}={_HIDDEN if is_secret(member.wire_name, on_wire) else repr(redact(value))}")
+            if self.__dict__[name] != member.default:
+                value = redact_member(member.wire_name, on_wire)
+                shown.append(f"{name}={HIDDEN if value is HIDDEN else repr(value)}")
         if self.unknown:
             shown.append(f"unknown={redact(self.unknown)!r}")
         return f"{type(self).__qualname__}({', '.join(shown)})"
@@ -478,57 +467,3 @@ def resolve(annotation: Any, module_name: str) -> Any:
     if names is None:
         names = _names[module_name] = _Names(module_name)
     return eval(annotation, {}, names)  # noqa: S307 - the text is source code of a schema module
-
-
-def is_secret(name: str, siblings: Mapping[str, Any]) -> bool:
-    """Whether the value of a member must not be shown.
-
-    These are: passwords, cookies and launch secrets by their names; the `data` of a QOM object that is a secret, and a
-    secret property that `qom-set` sets; what `guest-exec` gives a program; what a migration executes; and the line of
-    those monitor commands for people that take secrets. `redact` adds, in any text, the passwords of URLs, what comes
-    after ``exec:``, and ``json:`` names of images with a password or a cookie in them.
-
-    Shown are: what other lines for people say, what `qom-get` returns, contents of files, what programs say (a guest
-    agent's log and transcript have only the length of these), and QEMU's own descriptions of errors where an error's
-    text repeats them. The ids of secrets are shown, but for the member `secret` of a LUKS keyslot.
-
-    Args:
-        name: the member's wire name.
-        siblings: the members beside it, by wire name, itself among them.
-    """
-    if name in _SECRET_MEMBERS:
-        return True
-    decide = _PERHAPS_SECRET.get(name)
-    return decide is not None and decide(siblings)
-
-
-#: Whether a member is a secret, by its wire name, where those beside it decide.
-_PERHAPS_SECRET: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
-    "arg": lambda siblings: "path" in siblings,
-    "args": lambda siblings: siblings.get("transport") == "exec",
-    "command-line": lambda siblings: str(siblings["command-line"]).split(maxsplit=1)[:1] in _SECRET_LINES,
-    "cookie": lambda siblings: isinstance(siblings["cookie"], str),  # elsewhere it is a number
-    "data": lambda siblings: str(siblings.get("qom-type")).startswith("secret"),
-    "env": lambda siblings: "path" in siblings,
-    "input-data": lambda siblings: "path" in siblings,
-    "value": lambda siblings: str(siblings.get("property")) in _SECRET_PROPERTIES,
-}
-
-
-def redact(data: Any) -> Any:
-    """Return a copy of plain data without what must not be shown; `is_secret` says what that is."""
-    if isinstance(data, str):
-        return _redact_text(data) if ":" in data else data
-    if isinstance(data, Mapping):
-        return {key: _HIDDEN if is_secret(key, data) else redact(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return [redact(value) for value in data]
-    return data
-
-
-def _redact_text(text: str) -> str:
-    if text.startswith("exec:"):
-        return f"exec:{_HIDDEN}"
-    if text.startswith("json:") and ('password"' in text or 'cookie"' in text):
-        return f"json:{_HIDDEN}"
-    return re.sub(_URL_PASSWORD, rf"\1:{_HIDDEN}@", text) if "://" in text else text

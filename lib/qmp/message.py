@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
 from hvkit.errors import ProgrammerError
-from hvkit.qmp.base import Event, GenericEvent, redact
+from hvkit.qmp.base import Event, GenericEvent
 from hvkit.qmp.converter import structure
 from hvkit.qmp.errors import DataError, ProtocolError
+from hvkit.qmp.redaction import redact
 
 #: How many lines are read before orjson is looked for: importing it takes as long as it saves in some thousand, and a
 #: process that asks one thing shall not pay for that.

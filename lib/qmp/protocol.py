@@ -27,9 +27,9 @@ from typing import Any, Final, TypeAlias
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp import log
-from hvkit.qmp.base import redact
 from hvkit.qmp.errors import DataError, ProtocolError, QmpError, command_error
 from hvkit.qmp.message import Greeting, decode, encode, encode_request, parse_greeting
+from hvkit.qmp.redaction import redact, redact_reply
 
 #: The longest message taken from a peer, in bytes. The largest honest replies are below 100 MB.
 MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
@@ -243,6 +243,11 @@ class Protocol:
             self._trace(direction, public)
         log.debug("%s %s", direction, public)
 
+    def _show_received(self, message: Mapping[str, Any]) -> None:
+        reply_id = message.get("id", _NO_ID)
+        asked = (each.command for each in self._in_flight.values() if reply_id in (each.request_id, _NO_ID))
+        self._show("<-", redact_reply(next(asked, None), message))
+
     def _free_id(self) -> int:
         """Return the next id that is not in flight: short, and not the one just used.
 
@@ -331,7 +336,7 @@ class Protocol:
             self._breach(error)
             return
         if self._is_watched():
-            self._show("<-", message)
+            self._show_received(message)
         kind = None
         for name in _KINDS:
             if name in message:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from hvkit.qmp import CommandError, QmpConnection, QmpMessage, schema
-from hvkit.qmp.base import redact
 from hvkit.qmp.converter import structure
+from hvkit.qmp.redaction import redact
 from hvkit.testing import QmpStub
+from paused_machine import paused_machine
 
 SECRET = "opensesame"
 
@@ -44,6 +45,9 @@ HIDDEN: list[tuple[str, dict[str, Any]]] = [
         {"channels": [{"channel-type": "main", "addr": {"transport": "exec", "args": ["/bin/sh", "-c", SECRET]}}]},
     ),
     ("human-monitor-command", {"command-line": f" set_password vnc {SECRET}"}),
+    ("human-monitor-command", {"command-line": f"object_add secret,id=s,data={SECRET}"}),
+    ("human-monitor-command", {"command-line": f"drive_add 0 driver=luks,key={SECRET}"}),
+    ("human-monitor-command", {"command-line": f"newer_than_we\t{SECRET}"}),
     ("human-monitor-command", {"command-line": f"change vnc password {SECRET}"}),
     ("human-monitor-command", {"command-line": f"drive_add 0 file=http://u:{SECRET}@h/,if=none"}),
     ("guest-exec", {"path": "mysql", "arg": ["-p" + SECRET]}),
@@ -101,6 +105,58 @@ def test_a_secret_is_shown_nowhere(
 )
 def test_what_is_no_secret_is_shown(shown: Any) -> None:
     assert redact(shown) == shown
+
+
+@pytest.mark.parametrize("name", ["qom-get", "human-monitor-command"])
+def test_what_a_command_reads_is_given_and_not_shown(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, transcript = tmp_path / "s", tmp_path / "transcript"
+    late = b'{"return": "%s", "id": 77}\n' % SECRET.encode()
+    script = [(None, {"return": SECRET}), (None, [late, {"return": SECRET}]), (None, {"return": {"shown": "yes"}})]
+    with (
+        caplog.at_level(logging.DEBUG, "hvkit.qmp"),
+        QmpStub(path, script),
+        QmpConnection(path, transcript=transcript) as connection,
+    ):
+        assert connection.execute(name) == SECRET
+        assert connection.exchange(QmpMessage({"execute": name})) == {"return": SECRET}
+        connection.execute(name)
+    for text in (caplog.text, transcript.read_text()):
+        assert SECRET not in text
+        assert "shown" in text
+
+
+def test_of_a_line_for_people_the_first_word_is_shown() -> None:
+    command = schema.HumanMonitorCommand(command_line=f"change vnc password {SECRET}")
+    assert repr(command) == "HumanMonitorCommand(command_line='change <hidden>')"
+    assert redact({"command-line": f"  object_add {SECRET}"}) == {"command-line": "object_add <hidden>"}
+
+
+@pytest.mark.qemu
+def test_a_secret_of_a_real_qemu_is_shown_nowhere(
+    qemu_binary: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transcript = tmp_path / "transcript"
+    with (
+        caplog.at_level(logging.DEBUG, "hvkit.qmp"),
+        paused_machine(qemu_binary, tmp_path / "s") as machine,
+        QmpConnection(machine.path, transcript=transcript) as connection,
+    ):
+        connection.execute("object-add", {"qom-type": "secret", "id": "s", "data": SECRET})
+        assert connection.execute(schema.QomGet(path="/objects/s", property="data")) == SECRET
+        line = f"object_add secret,id=t,data={SECRET}"
+        assert connection.execute(schema.HumanMonitorCommand(command_line=line)) == ""
+        line = "qom-get /objects/t data"
+        assert SECRET in connection.execute(schema.HumanMonitorCommand(command_line=line))
+        wrong = schema.HumanMonitorCommand(command_line=f"set_password nonsense {SECRET}")
+        texts = [repr(wrong), connection.execute(wrong)]
+        with pytest.raises(CommandError) as refused:
+            connection.execute("set_password", {"protocol": "vnc", "password": SECRET})
+        texts += [str(refused.value), repr(refused.value)]
+    for text in (caplog.text, transcript.read_text(), *texts):
+        assert SECRET not in text
+    assert "object_add <hidden>" in caplog.text
 
 
 def test_who_asked_and_where_is_still_told() -> None:
