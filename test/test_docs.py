@@ -7,6 +7,8 @@ A page finds a running QEMU under the names that `PausedQemu` lists; a page that
 
 from __future__ import annotations
 
+import contextlib
+import pkgutil
 import re
 import socket
 import subprocess
@@ -142,6 +144,40 @@ def test_code_is_no_wider_than_a_screen(page: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert not [each for each in targets if "://" not in each and not (page.parent / each).exists()]
+
+
+#: Where a class or function may be that the text names without its module.
+_MODULES: Final = (
+    "builtins",
+    *("hvkit.errors", "hvkit.qmp", "hvkit.qmp.agent", "hvkit.qmp.aio", "hvkit.qmp.errors", "hvkit.qmp.fleet"),
+    *("hvkit.qmp.introspection", "hvkit.qmp.jobs", "hvkit.qmp.listener", "hvkit.qmp.schema"),
+)
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name can be had: from its module on, or from a class that one of `_MODULES` has."""
+    places = [name] if name.startswith("hvkit") else [f"{module}.{name}" for module in _MODULES]
+    for place in places:
+        with contextlib.suppress(ImportError, AttributeError):
+            pkgutil.resolve_name(place)
+            return True
+    return False
+
+
+@every_page
+def test_what_the_text_names_is_there(page: Path) -> None:
+    prose = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    # Names of ours, of classes, and of what classes have; QEMU's are in small letters.
+    named = re.findall(r"`((?:hvkit\.|[A-Z][a-z]+[A-Z]|[A-Z][a-z]+\.[a-z])[\w.]*)[`(]", prose)
+    assert not [each for each in named if not is_there(each)]
+
+
+def test_a_name_that_is_not_there_is_noticed() -> None:
+    assert is_there("hvkit.qmp.aio.AsyncQmpListener")
+    assert is_there("Job.find")
+    assert not is_there("hvkit.qmp.aio.AsyncQmpListner")
+    assert not is_there("Job.look")
+    assert not is_there("JobSeeker")
 
 
 def test_a_page_that_is_wrong_is_noticed(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import pickle
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -20,6 +22,21 @@ PUBLIC = {
     *("QmpError", "ConnectError", "ConnectionLost", "CommandTimeout", "EventTimeout", "ProtocolError", "DataError"),
     "NotInThisQemu",
     *("CommandError", "CommandNotFound", "DeviceNotFound", "DeviceNotActive", "KvmMissingCapability"),
+}
+
+#: What else there is to import, by module; where a module has no `__all__`, the classes and functions it defines.
+ELSEWHERE = {
+    "agent": {
+        *("AgentConnection", "Freeze", "ProgramResult"),
+        *("AgentCommandDisabled", "AgentFreezeExpired", "AgentNotResponding", "AgentProgramTimeout"),
+    },
+    "aio": {"AsyncQmpConnection", "AsyncQmpListener", "AsyncSubscription"},
+    "deadlines": {"Deadline", "Pace", "pace_of"},
+    "descriptors": {"fdset", "passed"},
+    "fleet": {"Fleet", "Outcome", "ask"},
+    "introspection": {"Introspection", "Member", "Missing", "introspect", "introspect_program"},
+    "jobs": {"AsyncJob", "Job", "JobCancelled", "JobError", "JobProgress", "run_async_job", "run_job"},
+    "listener": {"QmpListener"},
 }
 
 ERRORS = [
@@ -48,6 +65,18 @@ ERRORS = [
 def test_the_public_names_are_these() -> None:
     assert set(hvkit.qmp.__all__) == PUBLIC
     assert all(hasattr(hvkit.qmp, name) for name in PUBLIC)
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_the_public_names_of_a_module_are_these(name: str) -> None:
+    module = importlib.import_module(f"hvkit.qmp.{name}")
+    defined = {
+        each.__name__
+        for each in vars(module).values()
+        if isinstance(each, type | FunctionType) and each.__module__ == module.__name__ and each.__name__[0] != "_"
+    }
+    assert set(getattr(module, "__all__", defined)) == ELSEWHERE[name]
+    assert all(hasattr(module, each) for each in ELSEWHERE[name])
 
 
 def test_every_error_of_the_module_is_listed_here() -> None:
