@@ -23,8 +23,6 @@ from hvkit.qmp.errors import ConnectError
 from hvkit.qmp.events import DEFAULT_MAXSIZE, EventQueue
 from hvkit.qmp.listening import ListeningSocket
 from hvkit.qmp.message import QmpMessage
-from hvkit.qmp.protocol import MAX_MESSAGE_BYTES
-from hvkit.qmp.transport import Address
 
 __all__ = ["AsyncQmpConnection", "AsyncQmpListener", "AsyncSubscription"]
 
@@ -132,27 +130,6 @@ class AsyncQmpConnection(MonitorEndpoint[AsyncSession]):
         max_message_bytes: the longest message taken from the peer; a longer one ends the connection.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        *,
-        timeout: float | None = None,
-        deadlines: Mapping[str, float] | None = None,
-        out_of_band: bool = False,
-        transcript: str | os.PathLike[str] | None = None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
-    ) -> None:
-        super().__init__(
-            address,
-            timeout=timeout,
-            deadlines=deadlines,
-            out_of_band=out_of_band,
-            transcript=transcript,
-            max_message_bytes=max_message_bytes,
-        )
-        #: Whose socket is being opened: the mark of one call of connect(); None while nobody's is.
-        self._opening: object | None = None
-
     async def connect(self, *, timeout: float | None = None) -> None:
         """Connect, read and check the greeting, and leave negotiation behind.
 
@@ -167,18 +144,18 @@ class AsyncQmpConnection(MonitorEndpoint[AsyncSession]):
             ProgrammerError: it is connected already or is being connected, or was made of a socket that has been used
                 up.
         """
-        if self._opening is not None:
+        if self._connecting is not None:
             raise ProgrammerError(f"{self._name}: connect() on a connection that is being connected")
         deadline = self._begin_connecting(timeout)
         connected = self._take_given()
         if connected is None:
-            mine = self._opening = object()
+            mine = self._connecting = object()
             try:
                 connected = await open_socket(self._address, deadline)
             finally:
-                was_closed = self._opening is not mine
+                was_closed = self._connecting is not mine
                 if not was_closed:
-                    self._opening = None
+                    self._connecting = None
             if was_closed:
                 connected.close()
                 raise ConnectError(self._name, "the connection was closed")
@@ -192,7 +169,7 @@ class AsyncQmpConnection(MonitorEndpoint[AsyncSession]):
 
     async def close(self) -> None:
         """Close the connection; whoever waits on it gets ConnectionLost. Closing again does nothing."""
-        self._opening = None
+        self._connecting = None
         session = self._detach()
         if session is not None:
             session.end("the connection was closed")

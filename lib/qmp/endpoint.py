@@ -141,8 +141,9 @@ class Endpoint(Generic[C]):
         self._deadlines = dict(deadlines or {})
         self._transcript = transcript
         self._session: C | None = None
-        #: Guards which session is the connection's, and who is making it.
+        #: Guards which session is the connection's, and who is making it, where threads share it.
         self._guard = threading.RLock()
+        #: The mark of the call of connect() that opens a socket; None where none does, or what it opens is not wanted.
         self._connecting: object | None = None
         self._given: socket.socket | None = None
         self._is_given = False
