@@ -4,23 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, TypeVar, overload
 
-from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command, Event
-from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.blocking import BlockingEndpoint
 from hvkit.qmp.endpoint import MonitorEndpoint, check_fds, from_wire, raw_from_wire, to_wire
 from hvkit.qmp.events import DEFAULT_MAXSIZE, Subscription
 from hvkit.qmp.message import QmpMessage
 from hvkit.qmp.session import Session
-from hvkit.qmp.transport import Transport, connect
+from hvkit.qmp.transport import Transport
 
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
 
 
-class QmpConnection(MonitorEndpoint[Session]):
+class QmpConnection(MonitorEndpoint[Session], BlockingEndpoint[Session]):
     """A connection to the monitor of one QEMU.
 
     Any number of threads may use it at once. A connection that was closed or lost can be connected again;
@@ -52,50 +50,10 @@ class QmpConnection(MonitorEndpoint[Session]):
             ProgrammerError: it is connected already or another thread is connecting it, or it was made of a socket
                 that has been used up.
         """
-        me = object()
-        try:
-            with self._guard:
-                if self._connecting is not None:
-                    raise ProgrammerError(f"{self._name}: connect() while another thread connects")
-                deadline = self._begin_connecting(timeout)
-                given = self._take_given()
-                self._connecting = me
-            transport = connect(self._address, deadline) if given is None else Transport(given, self._name)
-            session = Session(transport, self._new_protocol())
-            with self._guard:
-                if self._connecting is me:
-                    self._session = session  # from here on close() ends it
-                else:
-                    session.end("the connection was closed")
-            self._negotiate(session, deadline)
-        finally:
-            if self._connecting is me:
-                self._connecting = None
+        super().connect(timeout=timeout)
 
-    def _negotiate(self, session: Session, deadline: Deadline) -> None:
-        try:
-            session.negotiate(deadline)
-        except BaseException:
-            if self._session is session:
-                self._session = None
-            raise
-
-    def close(self) -> None:
-        """Close the connection; whoever waits on it gets ConnectionLost. Closing again does nothing."""
-        with self._guard:
-            self._connecting = None
-            session = self._detach()
-        if session is not None:
-            session.end("the connection was closed")
-
-    def __enter__(self) -> Self:
-        self.connect()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _new_session(self, transport: Transport) -> Session:
+        return Session(transport, self._new_protocol())
 
     # ---- commands
 

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,6 +106,34 @@ def names_of(stub: QmpStub) -> list[str]:
 
 
 # ---- connecting
+
+
+def test_closing_ends_a_connect_that_waits_for_a_guest_to_boot(path: Path) -> None:
+    connection = AgentConnection(path)
+    with agent_stub(path, [(None, SILENCE)]) as stub, ThreadPoolExecutor(1) as pool:
+        connecting = pool.submit(connection.connect, timeout=60)
+        stub.wait_for_requests(1)
+        with pytest.raises(ProgrammerError, match="connect"):
+            connection.connect()
+        connection.close()
+        with pytest.raises(ConnectError, match="closed"):
+            connecting.result(timeout=10)
+    assert not connection.is_connected
+    with agent_stub(path, [SYNC, (PING, OK)]), connection:
+        connection.execute("guest-ping")
+
+
+def test_who_comes_while_it_connects_waits_for_his_turn(path: Path, released: threading.Event) -> None:
+    connection = AgentConnection(path)
+    script = [(None, lambda request: [WaitFor(released), synced(request)]), (PING, OK)]
+    with agent_stub(path, script) as stub, ThreadPoolExecutor(2) as pool:
+        connecting = pool.submit(connection.connect, timeout=30)
+        stub.wait_for_requests(1)
+        pinging = pool.submit(lambda: connection.execute("guest-ping", timeout=30))
+        released.set()
+        connecting.result(timeout=30)
+        assert pinging.result(timeout=30) == {}
+        connection.close()
 
 
 def test_there_is_no_version_for_an_agent_does_not_greet() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from hvkit.qmp.agent.files import CHUNK_BYTES, read_chunks, write_chunks
 from hvkit.qmp.agent.freeze import Freeze, hold_frozen
@@ -14,14 +13,15 @@ from hvkit.qmp.agent.programs import ProgramResult, run_program
 from hvkit.qmp.agent.protocol import AgentProtocol
 from hvkit.qmp.agent.session import AgentSession
 from hvkit.qmp.base import Command
-from hvkit.qmp.endpoint import Endpoint, from_wire, to_wire
-from hvkit.qmp.errors import ConnectError, DataError
-from hvkit.qmp.transport import Transport, connect
+from hvkit.qmp.blocking import BlockingEndpoint
+from hvkit.qmp.endpoint import from_wire, to_wire
+from hvkit.qmp.errors import ConnectError, ConnectionLost, DataError
+from hvkit.qmp.transport import Transport
 
 R = TypeVar("R")
 
 
-class AgentConnection(Endpoint[AgentSession]):
+class AgentConnection(BlockingEndpoint[AgentSession]):
     """A connection to the agent in one guest.
 
     Any number of threads may use it; the agent works on one command at a time, so they take turns. A connection that
@@ -50,29 +50,13 @@ class AgentConnection(Endpoint[AgentSession]):
         Raises:
             AgentNotResponding: the socket is there, and no answer came.
             ConnectError: there is no such socket, nobody listens, or it was closed.
-            ProgrammerError: it is connected already, or was made of a socket that has been used up.
+            ProgrammerError: it is connected already or another thread is connecting it, or it was made of a socket
+                that has been used up.
         """
-        deadline = self._begin_connecting(timeout)
-        given = self._take_given()
-        transport = connect(self._address, deadline) if given is None else Transport(given, self._name)
-        session = AgentSession(transport, AgentProtocol(trace=self._trace()))
-        session.negotiate(deadline)
-        self._session = session
+        super().connect(timeout=timeout)
 
-    def close(self) -> None:
-        """Close the connection; whoever waits on it gets ConnectionLost. Closing again does nothing."""
-        session = self._detach()
-        if session is not None:
-            session.end("the connection was closed")
-
-    def __enter__(self) -> Self:
-        self.connect()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _new_session(self, transport: Transport) -> AgentSession:
+        return AgentSession(transport, AgentProtocol(trace=self._trace()))
 
     # ---- commands
 
@@ -168,6 +152,8 @@ class AgentConnection(Endpoint[AgentSession]):
     def _connect_again(self, timeout: float) -> None:
         if self.is_connected:
             return
+        if self._connecting is not None:
+            raise ConnectionLost(self._name, "another thread is connecting")
         if self._is_given:
             raise ConnectError(self._name, "the connection was lost; made of a socket, it cannot be made again")
         self.connect(timeout=timeout)

@@ -29,8 +29,9 @@ class AgentSession(Session):
     def __init__(self, transport: Transport, protocol: AgentProtocol) -> None:
         super().__init__(transport, protocol)
         self._agent = protocol
-        #: Held from before a command is sent until it is over.
+        #: Held from before a command is sent until it is over; and from the beginning until we are synchronized.
         self._turn = threading.Lock()
+        self._turn.acquire()
 
     def negotiate(self, deadline: Deadline) -> None:
         """Synchronize with the agent.
@@ -51,6 +52,8 @@ class AgentSession(Session):
         except BaseException:
             self.end("connecting was interrupted")
             raise
+        finally:
+            self._turn.release()
 
     def exchange(
         self,
