@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A guest in one sector: it greets on its serial port, sleeps, and powers off when its power button is pressed.
+"""A guest in one sector: it greets on its serial port, sleeps, powers off when its power button is pressed, and lets go
+of every PCI device that it is asked for.
 
 It needs no kernel, no download and no second, on the machines ``pc`` and ``q35``, under KVM and TCG alike. Between two
 ticks of its clock it sleeps, so that it costs the node nothing.
@@ -32,6 +33,13 @@ _PM1_CONTROL: Final = 0x604
 _POWER_BUTTON_HIGH: Final = 0x01
 #: Sleep enable, with sleep type 0: "soft off" on both machines.
 _SLEEP: Final = 0x2000
+
+#: Where each machine has the registers of ACPI's PCI hotplug, and how many buses are looked at.
+#: Source: QEMU's docs/specs/acpi_pci_hotplug.
+_HOTPLUG_REGISTERS: Final = {"pc": 0xAE00, "q35": 0x0CC0}
+_HOTPLUG_BUSES: Final = 32
+#: From there: the slots of the bus that the node wants back, those that are let go of, and which bus that is.
+_HOTPLUG_DOWN, _HOTPLUG_EJECT, _HOTPLUG_BUS = 0x04, 0x08, 0x10
 
 _SERIAL_DATA: Final = 0x3F8
 _SERIAL_STATUS: Final = 0x3FD
@@ -113,6 +121,9 @@ def build_boot_sector(greeting: str = GREETING, farewell: str = FAREWELL) -> byt
     code.label("sleep")
     code.emit(0xFB)  # sti
     code.emit(0xF4)  # hlt             until the clock ticks, 18 times a second
+    for registers in _HOTPLUG_REGISTERS.values():
+        code.emit_word(0xBB, registers)  # mov bx, registers
+        code.call("let go")
     code.emit_word(0xBA, _PM1_STATUS)  # mov dx, status
     code.emit(0xED)  # in ax, dx
     code.emit(0xF6, 0xC4, _POWER_BUTTON_HIGH)  # test ah, button
@@ -126,6 +137,24 @@ def build_boot_sector(greeting: str = GREETING, farewell: str = FAREWELL) -> byt
     code.label("off")
     code.emit(0xF4)  # hlt
     code.jump(0xEB, "off")  # jmp off
+
+    code.label("let go")
+    code.emit(0x31, 0xC9)  # xor cx, cx
+    code.label("bus")
+    code.emit(0x8D, 0x57, _HOTPLUG_BUS)  # lea dx, [bx + bus]
+    code.emit(0x66, 0x0F, 0xB7, 0xC1)  # movzx eax, cx
+    code.emit(0x66, 0xEF)  # out dx, eax
+    code.emit(0x8D, 0x57, _HOTPLUG_DOWN)  # lea dx, [bx + down]
+    code.emit(0x66, 0xED)  # in eax, dx
+    code.emit(0x66, 0x85, 0xC0)  # test eax, eax
+    code.jump(0x74, "keep")  # jz keep
+    code.emit(0x8D, 0x57, _HOTPLUG_EJECT)  # lea dx, [bx + eject]
+    code.emit(0x66, 0xEF)  # out dx, eax
+    code.label("keep")
+    code.emit(0x41)  # inc cx
+    code.emit(0x83, 0xF9, _HOTPLUG_BUSES)  # cmp cx, buses
+    code.jump(0x72, "bus")  # jb bus
+    code.emit(0xC3)  # ret
 
     code.label("print")
     code.emit(0xAC)  # lodsb

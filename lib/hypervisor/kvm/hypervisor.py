@@ -12,6 +12,7 @@ import attrs
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import (
+    HotplugError,
     InstanceNotFound,
     InstanceStartError,
     InstanceStateError,
@@ -19,6 +20,7 @@ from hvkit.hypervisor.errors import (
 )
 from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.console import describe_console
+from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.machine import plan_cpu_model
 from hvkit.hypervisor.kvm.parameters import TABLE
@@ -31,10 +33,14 @@ from hvkit.hypervisor.kvm.stop import stop_process, stop_remembered
 from hvkit.hypervisor.model import (
     Capability,
     Console,
+    DeviceAction,
+    DeviceKind,
     Disk,
+    HotplugDevice,
     Instance,
     InstanceInfo,
     InstanceState,
+    Nic,
     NodeInfo,
     check_kind,
     check_timeout,
@@ -53,6 +59,8 @@ _MOST_BYTES: Final = (1 << 63) - 1
 _LOOKERS: Final = 32
 #: Seconds that a guest has to shut down when the caller does not say.
 _GUEST_S: Final = 60.0
+#: Seconds that a guest has to let go of a device.
+_UNPLUG_S: Final = 30.0
 
 
 class KvmHypervisor(BaseHypervisor):
@@ -66,7 +74,7 @@ class KvmHypervisor(BaseHypervisor):
     name = "kvm"
     PARAMETERS: ClassVar = TABLE
     CAPABILITIES: ClassVar = frozenset(
-        {Capability.BALLOON, Capability.CONSOLE, Capability.MONITOR, Capability.RESIZE_DISK}
+        {Capability.BALLOON, Capability.CONSOLE, Capability.HOTPLUG, Capability.MONITOR, Capability.RESIZE_DISK}
     )
 
     def __init__(
@@ -223,7 +231,7 @@ class KvmHypervisor(BaseHypervisor):
         accelerator = choose_accelerator(filled["kvm_flag"], read_kvm_host(), capabilities)
         plan_cpu_model(filled["cpu_type"], capabilities, accelerator)
 
-    # ---- BALLOON, CONSOLE, MONITOR, RESIZE_DISK
+    # ---- BALLOON, CONSOLE, MONITOR, HOTPLUG, RESIZE_DISK
 
     def balloon_instance_memory(self, name: str, memory_mib: int) -> None:
         """Set the memory a guest is to make do with, as `BaseHypervisor.balloon_instance_memory` says."""
@@ -256,6 +264,43 @@ class KvmHypervisor(BaseHypervisor):
         process.close()
         with QmpConnection(paths.control_socket) as connection:
             yield connection
+
+    def verify_hotplug_support(self, name: str, action: DeviceAction, kind: DeviceKind) -> None:
+        """Return if devices can be plugged in this way, as `BaseHypervisor.verify_hotplug_support` says."""
+        check_kind(action, DeviceAction)
+        check_kind(kind, DeviceKind)
+        paths = self._instances.known(name)
+        if kind is DeviceKind.DISK and action is DeviceAction.MODIFY:
+            raise HotplugError(name, kind.value, "a disk cannot be changed; take it out and plug the new one in")
+        check_support(self._instances, paths, kind, needs_room=action is DeviceAction.ADD)
+
+    def hot_add_device(self, name: str, device: HotplugDevice) -> None:
+        """Plug a disk or a NIC in, as `BaseHypervisor.hot_add_device` says.
+
+        Raises:
+            ParameterError: the disk is not there, or the instance has one like it.
+        """
+        check_kind(device, Disk, Nic)
+        hot_add(self._instances, self._instances.known(name), device)
+
+    def hot_del_device(self, name: str, device: HotplugDevice) -> None:
+        """Take a disk or a NIC out, as `BaseHypervisor.hot_del_device` says.
+
+        The guest is asked again every few seconds, because one that boots misses it. A guest whose processors stand
+        still cannot let go of most devices. A device that the guest lets go of later is forgotten when the next one is
+        plugged in or taken out.
+        """
+        check_kind(device, Disk, Nic)
+        hot_del(self._instances, self._instances.known(name), device.uuid, timeout_s=_UNPLUG_S)
+
+    def hot_mod_device(self, name: str, device: HotplugDevice) -> None:
+        """Change a NIC, as `BaseHypervisor.hot_mod_device` says; a disk cannot be changed."""
+        check_kind(device, Disk, Nic)
+        paths = self._instances.known(name)
+        if isinstance(device, Disk):
+            self.verify_hotplug_support(name, DeviceAction.MODIFY, DeviceKind.DISK)
+        else:
+            hot_mod(self._instances, paths, device, timeout_s=_UNPLUG_S)
 
     def resize_disk(self, name: str, disk: Disk, new_size_bytes: int) -> None:
         """Tell a guest that a disk has grown, as `BaseHypervisor.resize_disk` says.

@@ -48,6 +48,18 @@ class Phase(enum.Enum):
     STOPPED = "stopped"
 
 
+class Pending(enum.Enum):
+    """What somebody was about to do to a device. Where nobody holds the lock, whoever did that has died over it.
+
+    Attributes:
+        ADD: it was being plugged in.
+        REMOVE: the guest was asked to let go of it, which it may do later.
+    """
+
+    ADD = "add"
+    REMOVE = "remove"
+
+
 @attrs.frozen(kw_only=True)
 class DeviceRecord:
     """By which names QEMU knows a disk or a NIC, and where it sits.
@@ -59,6 +71,7 @@ class DeviceRecord:
         address: its place.
         ifname: the NIC's tap; empty for everything else.
         script: what is to be run when the NIC has gone; empty for nothing.
+        pending: what was about to be done to it; None where nothing was.
     """
 
     uuid: UUID
@@ -67,6 +80,7 @@ class DeviceRecord:
     address: Address
     ifname: str = ""
     script: str = ""
+    pending: Pending | None = None
 
 
 @attrs.frozen(kw_only=True)
