@@ -48,10 +48,8 @@ def show(progress: JobProgress) -> None:
     print(f"\r{progress.status}{done}{rate}".ljust(40), end="", flush=True)
 
 
-def copy(connection: QmpConnection, node: str, bytes_per_s: int | None) -> None:
-    """Copy a node into the image that is open; Ctrl-C cancels."""
-    interrupted = threading.Event()  # an exception in the middle of a conversation would end it
-    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+def copy(connection: QmpConnection, node: str, bytes_per_s: int | None, interrupted: threading.Event) -> None:
+    """Copy a node into the image that is open, until that is done or somebody interrupts."""
     command = BlockdevBackup(job_id=JOB, device=node, target=IMAGE, sync="full", speed=bytes_per_s)
     with Job.start(connection, command) as job:
         for progress in job.progress(interval_s=0.2):
@@ -63,15 +61,19 @@ def copy(connection: QmpConnection, node: str, bytes_per_s: int | None) -> None:
 
 
 def back_up(connection: QmpConnection, node: str, path: str, bytes_per_s: int | None) -> None:
-    """Make a file, open it, copy a node into it, and close it."""
+    """Make a file, open it, copy a node into it, and close it; Ctrl-C cancels the copying."""
+    interrupted = threading.Event()  # an exception in the middle of a conversation would end it
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     size = size_of(connection, node)
-    run_job(connection, BlockdevCreate(job_id=JOB, options=BlockdevCreateOptionsFile(filename=path, size=0)))
+    file = BlockdevCreateOptionsFile(filename=path, size=0)
+    run_job(connection, BlockdevCreate(job_id=JOB, options=file), timeout=60)
     connection.execute(BlockdevAdd(BlockdevOptionsFile(driver="file", node_name=FILE, filename=path)))
     try:
-        run_job(connection, BlockdevCreate(job_id=JOB, options=BlockdevCreateOptionsQcow2(file=FILE, size=size)))
+        image = BlockdevCreateOptionsQcow2(file=FILE, size=size)
+        run_job(connection, BlockdevCreate(job_id=JOB, options=image), timeout=60)
         connection.execute(BlockdevAdd(BlockdevOptionsQcow2(node_name=IMAGE, file=FILE)))
         try:
-            copy(connection, node, bytes_per_s)
+            copy(connection, node, bytes_per_s, interrupted)
         finally:
             connection.execute(BlockdevDel(node_name=IMAGE))
     finally:
