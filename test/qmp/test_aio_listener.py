@@ -8,8 +8,7 @@ import contextlib
 import math
 import socket
 import stat
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from hvkit.qmp.listener import QmpListener
 from hvkit.qmp.schema import QueryStatus
 from hvkit.testing import QmpStub
 from loops import descriptors, in_loop
+from paused_machine import calling
 
 STATUS = (None, {"return": {"status": "running", "running": True}})
 
@@ -135,23 +135,6 @@ async def test_a_caller_that_is_no_monitor_is_refused(tmp_path: Path) -> None:
         caller.sendall(b"GET / HTTP/1.1\r\n")
         with pytest.raises(ConnectError):
             await listener.accept(timeout=5)
-
-
-@contextlib.contextmanager
-def calling(binary: str, path: Path) -> Iterator[None]:
-    """A QEMU that calls a path, again a second after it was hung up on."""
-    process = subprocess.Popen(
-        [
-            binary,
-            *("-S", "-M", "none", "-nodefaults", "-display", "none"),
-            *("-chardev", f"socket,id=qmp,path={path},reconnect=1", "-mon", "qmp,mode=control"),
-        ]
-    )
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.qemu
