@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmark import contestants, events, exchange, many, memory, one_shot, schema_reply, start, table
+from benchmark import contestants, events, exchange, listing, many, memory, one_shot, schema_reply, start, table
 from benchmark.harness import Effort, Figure, allow_many_files
 from benchmark.servers import Servers, find_qemu
 
@@ -31,6 +31,7 @@ _QEMUS: Final[Mapping[str, Callable[..., Figure]]] = {
     "blockdev-qemu": exchange.blockdev_add,
     "machines-qemu": many.real_machines,
     "start-qemu": start.start,
+    "listing-qemu": listing.listing,
 }
 
 

@@ -4,7 +4,6 @@
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Final
 
 import attrs
@@ -13,7 +12,6 @@ from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import (
     HotplugError,
-    InstanceNotFound,
     InstanceStartError,
     InstanceStateError,
     ParameterError,
@@ -28,7 +26,7 @@ from hvkit.hypervisor.kvm.paths import RunDirectory
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.reboot import reset_instance
 from hvkit.hypervisor.kvm.start import bring_up, prepare
-from hvkit.hypervisor.kvm.state import describe_damage, find_process
+from hvkit.hypervisor.kvm.state import find_process
 from hvkit.hypervisor.kvm.stop import stop_process, stop_remembered
 from hvkit.hypervisor.model import (
     Capability,
@@ -55,8 +53,6 @@ _MIB: Final = 1 << 20
 #: The largest disk that QEMU can be told of.
 _MOST_BYTES: Final = (1 << 63) - 1
 
-#: How many instances are looked at at once, so that those that do not answer are waited for together.
-_LOOKERS: Final = 32
 #: Seconds that a guest has to shut down when the caller does not say.
 _GUEST_S: Final = 60.0
 #: Seconds that a guest has to let go of a device.
@@ -179,23 +175,9 @@ class KvmHypervisor(BaseHypervisor):
     def get_all_instances_info(self) -> list[InstanceInfo]:
         """Return what every instance is doing, as `BaseHypervisor.get_all_instances_info` says.
 
-        Those that do not answer are waited for together.
+        All are asked before any is waited for; those that do not answer are waited for together, two seconds at most.
         """
-        names = self._instances.directory.names()
-        if not names:
-            return []
-        with ThreadPoolExecutor(min(_LOOKERS, len(names)), thread_name_prefix="hvkit-look") as pool:
-            return [info for info in pool.map(self._look_in_any_case, names) if info is not None]
-
-    def _look_in_any_case(self, name: str) -> InstanceInfo | None:
-        """Return what an instance is doing, also where that is not much; None where it has gone meanwhile."""
-        paths = self._instances.directory.instance(name)
-        try:
-            return self._instances.look(paths)
-        except InstanceNotFound:
-            return None
-        except HypervisorError as error:
-            return describe_damage(paths, error)
+        return self._instances.look_at_all()
 
     def get_node_info(self) -> NodeInfo:
         """Return what this node has. Changes nothing."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import attrs
 
+from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import InstanceNotFound, InstanceStateError, ParameterError, RuntimeStateError
 from hvkit.hypervisor.kvm.accounts import choose_account, find_account
 from hvkit.hypervisor.kvm.confinement import Account, parse_account_pool
@@ -21,7 +22,7 @@ from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.nics import take_down_nics
 from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory
 from hvkit.hypervisor.kvm.runtime import Runtime, read_runtime
-from hvkit.hypervisor.kvm.state import describe_damage, find_process, look
+from hvkit.hypervisor.kvm.state import describe_damage, find_process, look, look_at_all
 from hvkit.hypervisor.kvm.stop import stop_process
 from hvkit.hypervisor.model import Instance, InstanceInfo, InstanceState
 from hvkit.qmp import Command, QmpConnection
@@ -159,6 +160,38 @@ class Instances:
             before, runtime = runtime, self.recall(paths)
             if runtime == before:
                 return info
+
+    def look_at_all(self) -> list[InstanceInfo]:
+        """Look at all instances at once, in the order of their names; one that goes meanwhile is left out.
+
+        A sight that is over is looked at again, each by itself, as in `look`: the instance may have been changed.
+        """
+        remembered: list[tuple[Runtime, InstancePaths]] = []
+        seen: dict[str, InstanceInfo] = {}
+        for name in self.directory.names():
+            paths = self.directory.instance(name)
+            try:
+                remembered.append((self.recall(paths), paths))
+            except InstanceNotFound:
+                continue
+            except HypervisorError as error:
+                seen[name] = describe_damage(paths, error)
+        for info in look_at_all(remembered, timeout_s=LOOK_S):
+            seen[info.name] = info
+        for runtime, paths in remembered:
+            if seen[paths.name].state.is_over:
+                again = self._look_again(runtime, paths, seen.pop(paths.name))
+                if again is not None:
+                    seen[paths.name] = again
+        return [seen[name] for name in sorted(seen)]
+
+    def _look_again(self, before: Runtime, paths: InstancePaths, info: InstanceInfo) -> InstanceInfo | None:
+        try:
+            return info if self.recall(paths) == before else self.look(paths)
+        except InstanceNotFound:
+            return None
+        except HypervisorError as error:
+            return describe_damage(paths, error)
 
     def need_state(self, paths: InstancePaths, states: tuple[InstanceState, ...], problem: str) -> None:
         """Make sure that an instance, whose lock we hold, is in one of some states.

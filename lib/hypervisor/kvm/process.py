@@ -162,7 +162,7 @@ class Process:
         poll.register(self._pidfd, select.POLLIN)
         ended = bool(poll.poll(max(0.0, timeout_s) * 1000))
         if ended:
-            children.reap()
+            children.reap(self.identity)
         return ended
 
     def end(self, steps: Sequence[tuple[signal.Signals, float]]) -> bool:
@@ -192,7 +192,7 @@ def open_process(identity: ProcessIdentity) -> Process | None:
     Raises:
         ProcessError: the process table or the table of open files is full.
     """
-    children.reap()
+    children.reap(identity)
     if identity.boot_id != read_boot_id():
         return None
     try:
@@ -228,10 +228,14 @@ class _Children:
         with self._lock:
             self._running.add(identity)
 
-    def reap(self) -> None:
-        """Collect the children that have ended, so that none stays behind as a zombie."""
+    def reap(self, *identities: ProcessIdentity) -> None:
+        """Collect the children that have ended, so that none stays behind as a zombie.
+
+        Args:
+            identities: which to look at, ours or not; none for all.
+        """
         with self._lock:
-            for identity in tuple(self._running):
+            for identity in self._running.intersection(identities) if identities else tuple(self._running):
                 try:
                     pid, status = os.waitpid(identity.pid, os.WNOHANG)
                 except ChildProcessError:  # somebody else in this process has reaped it, and knows how it ended
@@ -245,7 +249,7 @@ class _Children:
 
     def exit_status(self, identity: ProcessIdentity) -> int | None:
         """Return how a child ended, negative for a signal; None where it runs or that is not known."""
-        self.reap()
+        self.reap(identity)
         with self._lock:
             return self._ended.get(identity)
 
@@ -295,6 +299,7 @@ def spawn(
             running.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    children.reap()
     try:
         log = os.open(log_file, flags, 0o600)
     except OSError as error:

@@ -4,6 +4,9 @@
 Whoever looks changes nothing and takes no lock, so that a look is possible whatever else is going on.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -28,6 +31,7 @@ from hvkit.hypervisor.kvm.runtime import Phase, Runtime
 from hvkit.hypervisor.model import InstanceInfo, InstanceState
 from hvkit.qmp import CommandError, QmpError
 from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.fleet import Fleet
 from hvkit.qmp.schema import QueryBalloon, QueryStatus
 
 #: What each status of QEMU means for the instance. One that is newer than this table is told from `running` alone.
@@ -82,8 +86,49 @@ def look(runtime: Runtime, paths: InstancePaths, *, timeout_s: float, is_ours: b
         timeout_s: seconds that its monitors have to answer.
         is_ours: whether the caller holds the instance's lock, so that nobody else can be working on it.
     """
-    sight = _look_at_start(runtime, paths, is_ours) if runtime.phase is Phase.STARTING else None
-    sight = sight or _look_at_process(runtime, paths, timeout_s, is_ours)
+    process = _process_to_ask(runtime, paths)
+    if process is None:
+        return _describe(runtime, _judge_unasked(runtime, paths, is_ours))
+    with process:
+        answer = _ask(paths, process, timeout_s)
+        return _describe(runtime, _judge(runtime, paths, process, answer, is_ours))
+
+
+def look_at_all(remembered: Sequence[tuple[Runtime, InstancePaths]], *, timeout_s: float) -> list[InstanceInfo]:
+    """Return what many instances are doing, in their order: all are asked before any is waited for.
+
+    Args:
+        remembered: of each instance what is remembered, and its files.
+        timeout_s: seconds that all of them together have to answer.
+    """
+    with ExitStack() as stack:
+        infos: dict[str, InstanceInfo] = {}
+        asked: list[tuple[Runtime, InstancePaths, Process]] = []
+        for runtime, paths in remembered:
+            with _noting_damage(paths, infos):
+                process = _process_to_ask(runtime, paths)
+                if process is None:
+                    infos[paths.name] = _describe(runtime, _judge_unasked(runtime, paths, is_ours=False))
+                else:
+                    asked.append((runtime, paths, stack.enter_context(process)))
+        answers = _ask_all({paths.name: (paths.watch_socket, paths.control_socket) for _, paths, _ in asked}, timeout_s)
+        for runtime, paths, process in asked:
+            with _noting_damage(paths, infos):
+                sight = _judge(runtime, paths, process, answers.get(paths.name), is_ours=False)
+                infos[paths.name] = _describe(runtime, sight)
+    return [infos[paths.name] for _, paths in remembered]
+
+
+@contextmanager
+def _noting_damage(paths: InstancePaths, infos: dict[str, InstanceInfo]) -> Iterator[None]:
+    """Tell of one instance what goes wrong with it, instead of failing for all."""
+    try:
+        yield
+    except HypervisorError as error:
+        infos[paths.name] = describe_damage(paths, error)
+
+
+def _describe(runtime: Runtime, sight: _Sight) -> InstanceInfo:
     instance = runtime.instance
     return InstanceInfo(
         name=instance.name,
@@ -103,17 +148,23 @@ def _look_at_start(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _Si
     return _Sight(InstanceState.PAUSED, "it is being started", pid)
 
 
-def _look_at_process(runtime: Runtime, paths: InstancePaths, timeout_s: float, is_ours: bool) -> _Sight:
-    process = find_process(runtime, paths)
-    if process is None:
+def _process_to_ask(runtime: Runtime, paths: InstancePaths) -> Process | None:
+    """Return the process of an instance; None where it has none, or is being started and has no answers yet."""
+    return None if runtime.phase is Phase.STARTING else find_process(runtime, paths)
+
+
+def _judge_unasked(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _Sight:
+    if runtime.phase is Phase.STARTING:
+        return _look_at_start(runtime, paths, is_ours)
+    return _without_process(runtime, paths, is_ours)
+
+
+def _judge(runtime: Runtime, paths: InstancePaths, process: Process, answer: _Answer | None, is_ours: bool) -> _Sight:
+    if process.wait(0):
         return _without_process(runtime, paths, is_ours)
-    with process:
-        answer = _ask(paths, process, timeout_s)
-        if process.wait(0):
-            return _without_process(runtime, paths, is_ours)
-        if answer is not None:
-            return _as_answered(answer, process)
-        return _without_answer(runtime, paths, process, is_ours)
+    if answer is not None:
+        return _as_answered(answer, process)
+    return _without_answer(runtime, paths, process, is_ours)
 
 
 def _is_being_stopped(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> bool:
@@ -179,6 +230,31 @@ def _ask(paths: InstancePaths, process: Process, timeout_s: float) -> _Answer | 
         return None
     finally:
         monitor.close()
+
+
+def _ask_all(monitors: Mapping[str, tuple[Path, ...]], timeout_s: float) -> dict[str, _Answer]:
+    """Ask many QEMUs what their machines are doing, and leave out those that do not say.
+
+    As in `_ask`, the second monitor is for those whose first one does not answer.
+    """
+    deadline = Deadline(timeout_s)
+    answers: dict[str, _Answer] = {}
+    for turn, share in enumerate((0.5, 1.0)):
+        left = {name: sockets[turn] for name, sockets in monitors.items() if name not in answers}
+        if not left:
+            break
+        with Fleet(left) as fleet:
+            asked = fleet.execute(QueryStatus(), timeout=deadline.remaining_s() * share)
+            found = {name: outcome.value for name, outcome in asked.items() if outcome.error is None}
+            timeout = max(deadline.remaining_s() * share, 0.1)
+            balloons = fleet.execute(QueryBalloon(), names=list(found), timeout=timeout)
+        for name, status in found.items():
+            balloon = balloons[name]
+            if balloon.error is None:
+                answers[name] = _Answer(status.status, status.running, balloon.value.actual // _MIB)
+            elif isinstance(balloon.error, CommandError):  # it has no balloon, or not yet
+                answers[name] = _Answer(status.status, status.running, None)
+    return answers
 
 
 def _as_answered(answer: _Answer, process: Process) -> _Sight:
