@@ -127,6 +127,11 @@ async def test_who_waits_hears_that_the_listener_was_closed(tmp_path: Path) -> N
                 await task
     with pytest.raises(ProgrammerError, match="after close"):
         await listener.accept()
+    with AsyncQmpListener(tmp_path / "s") as another:  # of which the loop must not think that it watches it already
+        accepting = asyncio.create_task(another.accept(timeout=math.inf))
+        await asyncio.sleep(0)
+        with QmpStub(call(tmp_path / "s"), []):
+            await (await accepting).close()
 
 
 @in_loop

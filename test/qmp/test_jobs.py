@@ -17,8 +17,18 @@ from typing import Any
 import pytest
 
 from hvkit.errors import ProgrammerError
-from hvkit.qmp import CommandError, CommandTimeout, ConnectionLost, EventTimeout, QmpConnection, jobs
+from hvkit.qmp import (
+    CommandError,
+    CommandTimeout,
+    ConnectionLost,
+    EventTimeout,
+    QmpConnection,
+    Subscription,
+    jobs,
+)
 from hvkit.qmp.aio import AsyncQmpConnection
+from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.job_steps import Following
 from hvkit.qmp.jobs import JobCancelled, JobError
 from hvkit.qmp.schema import (
     BlkdebugInjectErrorOptions,
@@ -37,12 +47,14 @@ from hvkit.qmp.schema import (
     BlockJobSetSpeed,
     BlockStream,
     DeviceAdd,
+    JobCancel,
+    JobStatusChangeEvent,
     QueryBlock,
     QueryJobs,
     QueryStatus,
     SnapshotSave,
 )
-from hvkit.testing import CLOSE, SILENCE, QmpStub
+from hvkit.testing import CLOSE, SILENCE, Delay, QmpStub
 
 MIB = 1024 * 1024
 #: Slow enough that a job of 64 MiB is never done before a test has looked at it.
@@ -590,16 +602,39 @@ def test_a_cancel_takes_no_event_from_the_thread_that_waits(tmp_path: Path) -> N
     path = tmp_path / "qmp.sock"
     ends = [change("concluded"), change("null")]
     script = [
-        (None, [change("created"), change("running"), {"return": {}}]),
-        ({"execute": "job-cancel", "arguments": {"id": "b"}}, NO_JOB),
+        (None, {"return": {}}),
+        ({"execute": "query-jobs"}, [change("created"), {"return": [info("running")]}]),  # for the thread that waits
+        ({"execute": "job-cancel", "arguments": {"id": "b"}}, [Delay(0.1), NO_JOB]),
         ({"execute": "query-jobs"}, [*ends, {"return": []}]),
         ({"execute": "query-jobs"}, {"return": []}),
     ]
-    with QmpStub(path, script), QmpConnection(path) as connection, ThreadPoolExecutor(1) as pool:
+    with QmpStub(path, script) as stub, QmpConnection(path) as connection, ThreadPoolExecutor(1) as pool:
         job = jobs.Job.start(connection, BACKUP)
         waited = pool.submit(job.wait, timeout=10)
+        stub.wait_for_requests(3)
         job.cancel()
         assert waited.result(timeout=10).status == "concluded"
+
+
+def test_a_refused_cancel_leaves_the_events_where_they_are() -> None:
+    arrived = Subscription(NoSource(), (JobStatusChangeEvent,))
+    cancelling = Following("b", arrived, is_old=True).cancelling(keep_copy=False)
+    assert isinstance(next(cancelling), JobCancel)
+    arrived.offer(change("concluded"))
+    cancelling.throw(CommandError("job-cancel", "GenericError", "it is concluded"))
+    with pytest.raises(StopIteration):
+        cancelling.send([])
+    assert arrived.is_ready
+
+
+class NoSource:
+    """A connection that nobody waits on."""
+
+    def wait_for_event(self, subscription: Subscription[Any], deadline: Deadline) -> bool:
+        raise NotImplementedError
+
+    def unsubscribe(self, subscription: Subscription[Any]) -> None:
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize("status", ["running", None])
