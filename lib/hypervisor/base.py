@@ -61,6 +61,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
             "accept_instance",
             "migrate_instance",
             "get_migration_status",
+            "abort_migration",
             "finalize_migration_source",
             "finalize_migration_destination",
         ),
@@ -395,7 +396,7 @@ class BaseHypervisor(abc.ABC):
         Args:
             instance: what is coming.
             info: what `migration_info` said on the source.
-            target: the address of this node on which to wait.
+            target: the address of this node on which to wait: ``host:port``, or the path of a unix socket.
 
         Raises:
             NotSupported: this hypervisor does not declare MIGRATION.
@@ -428,6 +429,19 @@ class BaseHypervisor(abc.ABC):
         Raises:
             NotSupported: this hypervisor does not declare MIGRATION.
             InstanceNotFound: no instance of that name is known here.
+        """
+        self._lacks(Capability.MIGRATION)
+
+    def abort_migration(self, name: str) -> None:
+        """End a migration from here before it is over. Both halves are finalized afterwards, as after a failure.
+
+        May be called from a migration's begin to its end. After success it is CANCELLED, or FAILED already. After
+        failure call it again, or see what `get_migration_status` says.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MIGRATION.
+            InstanceNotFound: no instance of that name is known here.
+            MigrationError: the instance is on the other node already, or the migration does not end.
         """
         self._lacks(Capability.MIGRATION)
 

@@ -489,14 +489,24 @@ class MigrationStatus:
 
     Attributes:
         status: where it stands.
-        transferred_bytes: memory sent so far; None before it is known.
+        phase: where exactly, in the hypervisor's own word; empty for nowhere.
+        transferred_bytes: what was sent so far; None before it is known.
+        remaining_bytes: memory that is still to be sent, which grows while the guest writes; None before it is known.
         total_bytes: the guest's memory; None before it is known.
-        reason: why it failed; empty otherwise.
+        total_time_ms: milliseconds since it began, or that it took; None before it is known.
+        downtime_ms: milliseconds for which the guest stood still; None before it is over.
+        expected_downtime_ms: milliseconds for which it would, if the rest were sent now; None before it is known.
+        reason: why it failed; empty where it did not, or the hypervisor does not know.
     """
 
     status: MigrationState
+    phase: str = ""
     transferred_bytes: int | None = None
+    remaining_bytes: int | None = None
     total_bytes: int | None = None
+    total_time_ms: int | None = None
+    downtime_ms: int | None = None
+    expected_downtime_ms: int | None = None
     reason: str = ""
 
 

@@ -17,12 +17,13 @@ from hvkit.qmp.converter import unstructure
 def build_argv(plan: MachinePlan) -> list[str]:
     """Write the command line of a machine.
 
-    The machine stays stopped until it is told to continue, opens no display, and has nothing but what the plan says: no
-    default devices, no configuration of the user who starts it.
+    The machine stays stopped until it is told to continue, or until its guest has come, opens no display, and has
+    nothing but what the plan says: no default devices, no configuration of the user who starts it.
     """
     return [
         plan.binary,
-        *("-no-user-config", "-nodefaults", "-S"),
+        *("-no-user-config", "-nodefaults"),
+        *(("-incoming", "defer") if plan.is_incoming else ("-S",)),
         *("-display", "none"),
         *("-name", f"guest={_escape(plan.name)}"),
         *("-uuid", str(plan.uuid)),

@@ -21,6 +21,16 @@ from hvkit.hypervisor.kvm.console import describe_console
 from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.machine import plan_cpu_model
+from hvkit.hypervisor.kvm.migration import (
+    abort,
+    accept,
+    begin,
+    finalize_destination,
+    finalize_source,
+    prepare_destination,
+    read_info,
+    read_status,
+)
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import RunDirectory
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
@@ -38,6 +48,8 @@ from hvkit.hypervisor.model import (
     Instance,
     InstanceInfo,
     InstanceState,
+    MigrationInfo,
+    MigrationStatus,
     Nic,
     NodeInfo,
     check_kind,
@@ -70,7 +82,14 @@ class KvmHypervisor(BaseHypervisor):
     name = "kvm"
     PARAMETERS: ClassVar = TABLE
     CAPABILITIES: ClassVar = frozenset(
-        {Capability.BALLOON, Capability.CONSOLE, Capability.HOTPLUG, Capability.MONITOR, Capability.RESIZE_DISK}
+        {
+            Capability.BALLOON,
+            Capability.CONSOLE,
+            Capability.HOTPLUG,
+            Capability.MIGRATION,
+            Capability.MONITOR,
+            Capability.RESIZE_DISK,
+        }
     )
 
     def __init__(
@@ -311,6 +330,61 @@ class KvmHypervisor(BaseHypervisor):
                     problem = f"the disk has {size} bytes, and only grows"
                     raise ParameterError("new_size_bytes", new_size_bytes, problem)
                 monitor.execute(BlockResize(node_name=node_name, size=new_size_bytes))
+
+    # ---- MIGRATION
+
+    def migration_info(self, name: str) -> MigrationInfo:
+        """Return what the destination must know of an instance, as `BaseHypervisor.migration_info` says."""
+        return read_info(self._instances, self._instances.known(name), self.name)
+
+    def accept_instance(self, instance: Instance, info: MigrationInfo, target: str) -> None:
+        """Make ready for an instance that is to come, as `BaseHypervisor.accept_instance` says.
+
+        The machine is the source's, down to the slot of each device; where this node cannot be that, it is refused.
+        """
+        check_kind(instance, Instance)
+        check_kind(info, MigrationInfo)
+        paths = self._instances.directory.instance(instance.name)
+        instance = attrs.evolve(instance, parameters={"kvm_path": self._kvm_path, **instance.parameters})
+        preparation = prepare_destination(instance, info, self.name, cache_dir=self._instances.cache_dir())
+        self._instances.directory.make()
+        with self._instances.locked(paths):
+            self._instances.refuse_twin(instance)
+            self._instances.end_what_is_over(paths, "cannot be accepted")
+            accept(self._instances, preparation, paths, target, self.name)
+
+    def migrate_instance(self, name: str, target: str, live: bool = True) -> None:
+        """Begin to send an instance to a node that has accepted it, as `BaseHypervisor.migrate_instance` says."""
+        begin(self._instances, self._instances.known(name), target, live=live)
+
+    def get_migration_status(self, name: str) -> MigrationStatus:
+        """Return how far a migration from here is, as `BaseHypervisor.get_migration_status` says.
+
+        Raises:
+            MigrationError: QEMU does not say.
+        """
+        return read_status(self._instances, self._instances.known(name))
+
+    def abort_migration(self, name: str) -> None:
+        """End a migration from here before it is over, as `BaseHypervisor.abort_migration` says."""
+        abort(self._instances, self._instances.known(name))
+
+    def finalize_migration_source(self, name: str, success: bool, live: bool) -> None:
+        """End a migration on its source, as `BaseHypervisor.finalize_migration_source` says.
+
+        Whether the guest has left is what QEMU says; where that contradicts the caller, nothing is done.
+        """
+        del live  # what was running before is remembered
+        finalize_source(self._instances, self._instances.known(name), success=success)
+
+    def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> None:
+        """End a migration on its destination, as `BaseHypervisor.finalize_migration_destination` says.
+
+        Whether the guest has come is what QEMU says; where that contradicts the caller, nothing is done.
+        """
+        check_kind(instance, Instance)
+        del info  # the machine was made by it
+        finalize_destination(self._instances, self._instances.known(instance.name), success=success)
 
     # ---- what the methods have in common
 

@@ -110,6 +110,21 @@ class FileSet:
 
 
 @attrs.frozen(kw_only=True)
+class Placement:
+    """Where the devices of a machine sit on another node, which this one has to be like.
+
+    Attributes:
+        topology: its buses.
+        addresses: of its disks and NICs, by their uuids.
+        was_running: whether its guest ran there, and is to run here.
+    """
+
+    topology: Topology
+    addresses: Mapping[UUID, Address]
+    was_running: bool
+
+
+@attrs.frozen(kw_only=True)
 class Processors:
     """The virtual processors.
 
@@ -172,6 +187,7 @@ class MachinePlan:
         pid_file: file that QEMU writes its pid to; empty for none.
         confinement: what QEMU is confined to.
         file_sets: files that it inherits.
+        is_incoming: whether its guest comes from another machine, and not from its disks.
         extra: words to add to the command line.
     """
 
@@ -196,6 +212,7 @@ class MachinePlan:
     pid_file: str = ""
     confinement: Confinement = attrs.field(factory=Confinement)
     file_sets: tuple[FileSet, ...] = ()
+    is_incoming: bool = False
     extra: tuple[str, ...] = ()
 
     @property
@@ -215,6 +232,7 @@ def plan_machine(
     block_devices: Collection[UUID] = (),
     disk_files: Mapping[UUID, FileSet] | None = None,
     confinement: Confinement | None = None,
+    placement: Placement | None = None,
 ) -> MachinePlan:
     """Plan the machine of an instance.
 
@@ -228,15 +246,17 @@ def plan_machine(
         block_devices: uuids of the disks whose path is a block device and not a file.
         disk_files: for each disk that QEMU is given open, by its uuid, its open files.
         confinement: what QEMU is confined to; None for nothing.
+        placement: where devices have to sit, for a machine that comes from another node; None for a new machine.
 
     Raises:
         ParameterError: parameters do not go together with the instance, with each other or with the program.
         ProgrammerError: a tap is missing, or there is one that nobody asked for.
     """
     machine = capabilities.find_machine(parameters["machine_version"])
-    topology = _plan_topology(instance, parameters, machine)
+    topology = _plan_topology(instance, parameters, machine) if placement is None else placement.topology
+    addresses = {} if placement is None else placement.addresses
     disks, nics = _plan_disks_and_nics(
-        instance, parameters, capabilities, topology, taps or {}, block_devices, disk_files or {}
+        instance, parameters, capabilities, topology, addresses, taps or {}, block_devices, disk_files or {}
     )
     chardevs = _plan_chardevs(parameters, sockets)
     return MachinePlan(
@@ -264,6 +284,7 @@ def plan_machine(
         pid_file=sockets.pid_file,
         confinement=confinement or Confinement(),
         file_sets=tuple((disk_files or {}).values()),
+        is_incoming=placement is not None,
         extra=parse_extra(parameters["kvm_extra"]),
     )
 
@@ -284,6 +305,7 @@ def _plan_disks_and_nics(
     parameters: Mapping[str, Any],
     capabilities: Capabilities,
     topology: Topology,
+    addresses: Mapping[UUID, Address],
     taps: Mapping[UUID, TapFiles],
     block_devices: Collection[UUID],
     disk_files: Mapping[UUID, FileSet],
@@ -299,7 +321,7 @@ def _plan_disks_and_nics(
         capabilities.check_device(NIC_DRIVERS.get(nic_type, nic_type), "nic_type", nic_type)
     for nic in instance.nics:
         boots = boots_itself and parameters["boot_order"] == "network" and not nics
-        address = topology.allocate(BusKind.PCI, used)
+        address = addresses.get(nic.uuid) or topology.allocate(BusKind.PCI, used)
         used.add(address)
         nics.append(
             build_nic(
@@ -314,7 +336,7 @@ def _plan_disks_and_nics(
         capabilities.check_device(DISK_DRIVERS[settings.type], "disk_type", settings.type)
     for disk in instance.disks:
         boots = boots_itself and parameters["boot_order"] == "disk" and not disks
-        address = topology.allocate(settings.bus, used)
+        address = addresses.get(disk.uuid) or topology.allocate(settings.bus, used)
         used.add(address)
         disks.append(
             build_disk(

@@ -3,7 +3,7 @@
 
 import shlex
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.accounts import can_change_account, find_account
@@ -22,6 +22,7 @@ from hvkit.hypervisor.parameters import (
     between,
     one_of,
 )
+from hvkit.qmp.schema import MigrationCapability
 
 #: Which device each type of disk is.
 DISK_DRIVERS: Final[dict[str, str]] = {"paravirtual": "virtio-blk-pci", "ide": "ide-hd", "scsi-hd": "scsi-hd"}
@@ -146,6 +147,10 @@ def _account_has_its_source(parameters: Mapping[str, Any]) -> None:
             if parameters["security_model"] == model:
                 problem = f"security_model {model} needs it"
             raise ParameterError(source, parameters[source], problem)
+
+
+def _are_capabilities(text: str) -> bool:
+    return set(text.split(":")) <= set(get_args(MigrationCapability))
 
 
 def _can_have_account(model: str) -> bool:
@@ -425,6 +430,28 @@ TABLE: Final = ParameterTable(
             default="reboot",
             doc="What a reboot by the guest does: it reboots, or it shuts the instance down (exit).",
             syntax=one_of("reboot", "exit"),
+        ),
+        Parameter(
+            name="migration_bandwidth",
+            kind=int,
+            default=32,
+            doc="How much a migration sends in a second at most, in MiB; 0: as much as it can.",
+            syntax=between(0, 1 << 20),
+        ),
+        Parameter(
+            name="migration_downtime",
+            kind=int,
+            default=30,
+            doc="For how many milliseconds the guest may stand still at the end of a migration.",
+            syntax=between(0, 2_000_000),
+        ),
+        Parameter(
+            name="migration_caps",
+            kind=str,
+            default="",
+            doc="Capabilities that both ends of a migration switch on, with colons between them"
+            " (auto-converge:multifd).",
+            syntax=Check("migration capabilities of QEMU with colons between them", _are_capabilities),
         ),
         Parameter(
             name="kvm_extra",

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 from uuid import UUID
 
 import attrs
@@ -26,6 +26,8 @@ from hvkit.hypervisor.kvm.process import ProcessIdentity
 from hvkit.hypervisor.kvm.topology import Address, Topology
 from hvkit.hypervisor.model import Instance
 
+T = TypeVar("T")
+
 #: The version of the file's format. One that is newer is refused, one that is older is to be upgraded when read.
 VERSION: Final = 1
 _FORMAT: Final = "hvkit kvm runtime"
@@ -37,6 +39,8 @@ class Phase(enum.Enum):
     Attributes:
         STARTING: it is being brought up. Where nobody holds its lock, whoever did that has died over it.
         RUNNING: it was brought up and is on its own.
+        INCOMING: it waits for its guest, which comes from another node.
+        OUTGOING: it is being sent to another node, or was and nobody has said yet how that ended.
         STOPPING: it is being stopped. Where nobody holds its lock, whoever did that has died over it, and it may well
             go on.
         STOPPED: its process has ended and we saw to it.
@@ -44,6 +48,8 @@ class Phase(enum.Enum):
 
     STARTING = "starting"
     RUNNING = "running"
+    INCOMING = "incoming"
+    OUTGOING = "outgoing"
     STOPPING = "stopping"
     STOPPED = "stopped"
 
@@ -105,6 +111,7 @@ class Runtime:
         topology: its buses.
         devices: its disks and NICs.
         account: who its process runs as; None for who started it.
+        was_running: for INCOMING and OUTGOING, whether its processors ran before the migration.
         has_pid_file: whether QEMU writes a pid file, and removes it when it ends in good order.
     """
 
@@ -122,6 +129,7 @@ class Runtime:
     topology: Topology
     devices: tuple[DeviceRecord, ...] = ()
     account: Account | None = None
+    was_running: bool = True
     has_pid_file: bool = True
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
@@ -189,6 +197,23 @@ def read_runtime(path: Path, name: str) -> Runtime | None:
     if runtime.instance.name != name:
         raise RuntimeStateError(name, str(path), f"is damaged: it is about instance {runtime.instance.name}")
     return runtime
+
+
+def to_plain(value: Any) -> Any:
+    """Return a value of the classes of this file as plain data, such as JSON can carry."""
+    return _converter.unstructure(value)
+
+
+def from_plain(data: Any, kind: type[T]) -> T:
+    """Return what `to_plain` made plain data of.
+
+    Raises:
+        ValueError: it made something else of it. The text names the place.
+    """
+    try:
+        return _converter.structure(data, kind)
+    except cattrs.BaseValidationError as error:
+        raise ValueError(_describe(error)) from error
 
 
 class _Damage(Exception):

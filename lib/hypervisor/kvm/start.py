@@ -7,7 +7,7 @@ keeps what is remembered ahead of what exists: whoever dies here leaves somethin
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from hvkit.hypervisor.kvm.command_line import build_argv
 from hvkit.hypervisor.kvm.confinement import Account, Confinement, plan_confinement
 from hvkit.hypervisor.kvm.devices import TapFiles, disk_id
 from hvkit.hypervisor.kvm.disks import open_disk, read_block_devices
-from hvkit.hypervisor.kvm.machine import SERIAL_ID, FileSet, MachinePlan, MachineSockets, plan_machine
+from hvkit.hypervisor.kvm.machine import SERIAL_ID, FileSet, MachinePlan, MachineSockets, Placement, plan_machine
 from hvkit.hypervisor.kvm.network import NetworkError
 from hvkit.hypervisor.kvm.nics import open_nic, plan_interface, plan_tap_options, take_down_nic, tap_files
 from hvkit.hypervisor.kvm.parameters import TABLE, CpuSet
@@ -69,6 +69,7 @@ class Preparation:
         capabilities: of the QEMU program.
         accelerator: what will run the guest's instructions.
         block_devices: uuids of the disks that are block devices.
+        placement: where its devices have to sit, if it comes from another node; None for a new machine.
     """
 
     instance: Instance
@@ -76,6 +77,7 @@ class Preparation:
     capabilities: Capabilities
     accelerator: Accelerator
     block_devices: frozenset[UUID]
+    placement: Placement | None = None
 
     def plan(self, ends: "Ends") -> MachinePlan:
         """Plan the machine, as `plan_machine` does. It can be planned with any ends if it can with some."""
@@ -89,6 +91,7 @@ class Preparation:
             block_devices=self.block_devices,
             disk_files=ends.disk_files,
             confinement=ends.confinement,
+            placement=self.placement,
         )
 
     def confine(self, account: Account | None, paths: InstancePaths | None) -> Confinement:
@@ -131,12 +134,13 @@ class Ends:
     descriptors: Sequence[int] = ()
 
 
-def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
+def prepare(instance: Instance, *, cache_dir: Path | None, placement: Placement | None = None) -> Preparation:
     """Look at everything that an instance needs on this node, and find out whether it can be planned. Makes nothing.
 
     Args:
         instance: what is to be started.
         cache_dir: where to keep what a QEMU program can do; None: nowhere.
+        placement: where its devices have to sit, if it comes from another node; None for a new machine.
 
     Raises:
         ParameterError: a parameter or a disk cannot be used, or they do not go together.
@@ -154,6 +158,7 @@ def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
         capabilities=capabilities,
         accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
         block_devices=block_devices,
+        placement=placement,
     )
     # What cannot be planned is found out here, while an earlier life of the instance can still be left as it is.
     preparation.plan(preparation.imagine_ends())
@@ -166,6 +171,7 @@ def bring_up(
     allotted: AbstractContextManager[Account | None],
     *,
     start_paused: bool,
+    await_guest: Callable[[QmpConnection], None] | None = None,
 ) -> None:
     """Start the QEMU of an instance, make sure that it is the right one, and let it run.
 
@@ -177,6 +183,7 @@ def bring_up(
         paths: its files.
         allotted: gives the account that QEMU runs as, which is nobody else's until it is remembered.
         start_paused: leave its processors standing still.
+        await_guest: for a machine whose guest comes from another node, has it wait for that; it runs when it came.
 
     Raises:
         InstanceStartError: it did not come up; carries the end of what QEMU said.
@@ -188,7 +195,7 @@ def bring_up(
             unmaking.callback(paths.remove)
             paths.make()
             launch = _launch(preparation, paths, allotted, unmaking)
-            _let_run(launch, paths, start_paused=start_paused)
+            _let_run(launch, paths, start_paused=start_paused, await_guest=await_guest)
             unmaking.pop_all()
         except BaseException as error:
             process = launch.process if launch is not None else None
@@ -327,6 +334,7 @@ def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
         topology=plan.topology,
         devices=(*disks, *nics),
         account=confinement.account,
+        was_running=preparation.placement is None or preparation.placement.was_running,
         has_pid_file=confinement.opens_by_name,
     )
 
@@ -336,7 +344,13 @@ def _id(device: DeviceAdd) -> str:
     return device.id
 
 
-def _let_run(launch: _Launch, paths: InstancePaths, *, start_paused: bool) -> None:
+def _let_run(
+    launch: _Launch,
+    paths: InstancePaths,
+    *,
+    start_paused: bool,
+    await_guest: Callable[[QmpConnection], None] | None,
+) -> None:
     """Check the machine that came up, configure it and let it run, each noted down before it is done."""
     runtime = attrs.evolve(launch.runtime, process=launch.process.identity)
     write_runtime(paths.runtime_file, runtime)
@@ -346,6 +360,10 @@ def _let_run(launch: _Launch, paths: InstancePaths, *, start_paused: bool) -> No
         monitor.connect(timeout=_GREETING_S)
         _check_identity(monitor, runtime.instance)
         _bind_to_cpus(monitor, launch.process, launch.plan.processors.affinity)
+        if await_guest is not None:
+            write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.INCOMING))
+            await_guest(monitor)
+            return
         # From here on the guest may have run: whoever finds this must not take it for a start that can be undone.
         write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.RUNNING))
         if not start_paused:

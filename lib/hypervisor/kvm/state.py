@@ -163,7 +163,10 @@ def _judge(runtime: Runtime, paths: InstancePaths, process: Process, answer: _An
     if process.wait(0):
         return _without_process(runtime, paths, is_ours)
     if answer is not None:
-        return _as_answered(answer, process)
+        sight = _as_answered(answer, process)
+        if runtime.phase is Phase.OUTGOING and sight.state in (InstanceState.RUNNING, InstanceState.PAUSED):
+            return attrs.evolve(sight, state=InstanceState.MIGRATING, reason="it is being sent to another node")
+        return sight
     return _without_answer(runtime, paths, process, is_ours)
 
 

@@ -13,6 +13,7 @@ SHARED = {
     *("cpu_sockets", "cpu_mask", "disk_type", "scsi_controller_type", "disk_cache", "disk_aio", "disk_discard"),
     *("nic_type", "vga", "serial_console", "serial_speed", "use_guest_agent", "kvm_extra"),
     *("virtio_net_queues", "vhost_net", "vnet_hdr", "security_model", "security_domain", "use_chroot"),
+    *("migration_bandwidth", "migration_downtime", "migration_caps"),
 }
 
 
