@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,15 +16,20 @@ from uuid import UUID
 import attrs
 import pytest
 
-from hvkit.hypervisor import Instance, InstanceState, ParameterError
+from hvkit.hypervisor import Disk, Instance, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.accounts import choose_account, find_account, kvm_groups
 from hvkit.hypervisor.kvm.capabilities import Capabilities
 from hvkit.hypervisor.kvm.command_line import build_argv
 from hvkit.hypervisor.kvm.confinement import Account, Confinement, parse_account_pool, plan_confinement
+from hvkit.hypervisor.kvm.devices import disk_id
 from hvkit.hypervisor.kvm.machine import FileSet
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.process import open_process, read_identity
+from hvkit.qmp.descriptors import fdset
+from hvkit.qmp.jobs import run_job
+from hvkit.qmp.schema import BlockdevAdd, BlockdevBackup, BlockdevDel, BlockdevOptionsFile
+from hvkit.testing.toy_guest import write_disk
 
 #: As made by the fixture `make_toy`.
 MakeInstance = Callable[..., Instance]
@@ -229,3 +236,56 @@ def test_others_see_nothing_of_an_instance(kvm: KvmHypervisor, make_toy: MakeIns
     for path in kvm.run_dir.rglob("*"):
         if path.is_file() or path.is_socket():
             assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+@pytest.mark.qemu
+@pytest.mark.usefixtures("may_change_account")
+def test_machine_with_every_restriction_is_plugged_on_backed_up_and_sent(
+    kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
+) -> None:
+    parameters = {"sandbox": "enabled", **POOL, "use_chroot": True, "migration_bandwidth": 0}
+    toy = make_toy(parameters=parameters)
+    kvm.start_instance(toy)
+    more = Disk(path=str(write_disk(tmp_path / "more.img")))
+    os.chmod(more.path, 0o600)
+    kvm.hot_add_device("web1", more)
+    _back_up(kvm, disk_id(toy.disks[0].uuid), tmp_path / "copy.img")
+    assert (tmp_path / "copy.img").read_bytes() == Path(toy.disks[0].path).read_bytes()
+
+    other = KvmHypervisor(run_dir=tmp_path / "other")
+    now = attrs.evolve(toy, disks=(*toy.disks, more))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{probe.getsockname()[1]}"
+    info = kvm.migration_info("web1")
+    other.accept_instance(now, info, target)
+    try:
+        kvm.migrate_instance("web1", target)
+        deadline_s = time.monotonic() + 30
+        while not (status := kvm.get_migration_status("web1")).status.is_over:
+            assert time.monotonic() < deadline_s, status
+            time.sleep(0.02)
+        other.finalize_migration_destination(now, info, success=True)
+        kvm.finalize_migration_source("web1", success=True, live=True)
+        assert kvm.list_instances() == []
+        assert other.get_instance_info("web1").state is InstanceState.RUNNING
+        assert _status(_pid(other))["Uid"].split()[0] == "60000"
+        other.hot_del_device("web1", more)
+    finally:
+        other.stop_instance("web1", force=True)
+        other.cleanup_instance("web1")
+
+
+def _back_up(kvm: KvmHypervisor, device: str, path: Path) -> None:
+    """Copy a disk of a machine that can open nothing by name."""
+    write_disk(path)
+    opened = [os.open(path, os.O_RDONLY), os.open(path, os.O_RDWR)]
+    try:
+        with kvm.monitor("web1") as monitor, fdset(monitor, *opened) as filename:
+            monitor.execute(BlockdevAdd(BlockdevOptionsFile(driver="file", node_name="copy", filename=filename)))
+            job = BlockdevBackup(job_id="backup", device=f"{device}-format", target="copy", sync="full")
+            run_job(monitor, job, timeout=30)
+            monitor.execute(BlockdevDel(node_name="copy"))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
