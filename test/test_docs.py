@@ -21,13 +21,21 @@ import pytest
 
 from guest.agent_machine import agent_machine
 from guest.fixtures import MakeDiskImage, TinyGuest
+from hvkit.hypervisor import Disk, Instance
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.testing.toy_guest import write_disk
 
 ROOT: Final = Path(__file__).parent.parent
 PAGES: Final = sorted((ROOT / "docs").glob("*.md"))
 MAX_LINES: Final = 120
 
 #: The fixture that gives a page its names, by the page's name; the others have a paused QEMU.
-SURROUNDINGS: Final = {"agent": "agent_names"}
+SURROUNDINGS: Final = {
+    "agent": "agent_names",
+    "confinement": "hypervisor_names",
+    "hotplug": "hypervisor_names",
+    "migration": "hypervisor_names",
+}
 _OTHERS: Final = "qemu_names"
 
 _FENCE: Final = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -115,6 +123,34 @@ def agent_names(tiny_guest: TinyGuest, disk_image: MakeDiskImage, tmp_path: Path
         yield {"path": machine.agent_path, "monitor": machine.qmp}
 
 
+@pytest.fixture
+def hypervisor_names(qemu_binary: str, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A hypervisor that runs an instance, another one as on another node, and a way from one to the other."""
+    hypervisor, other = (KvmHypervisor(run_dir=tmp_path / name) for name in ("one", "two"))
+    (tmp_path / "more.img").write_bytes(bytes(1 << 20))
+    instance = Instance(
+        name="web1",
+        memory_mib=32,
+        disks=(Disk(path=str(write_disk(tmp_path / "disk.img"))),),
+        parameters={"kvm_path": qemu_binary, "migration_bandwidth": 0},
+    )
+    hypervisor.start_instance(instance)
+    try:
+        yield {
+            "hypervisor": hypervisor,
+            "instance": instance,
+            "directory": tmp_path,
+            "source": hypervisor,
+            "destination": other,
+            "target": str(tmp_path / "migration.sock"),
+        }
+    finally:
+        for each in (hypervisor, other):
+            for name in each.list_instances():
+                each.stop_instance(name, force=True)
+                each.cleanup_instance(name)
+
+
 @pytest.mark.qemu
 @every_page
 def test_page_does_what_it_says(page: Path, request: pytest.FixtureRequest) -> None:
@@ -150,7 +186,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 _MODULES: Final = (
     "builtins",
     *("hvkit.errors", "hvkit.qmp", "hvkit.qmp.agent", "hvkit.qmp.aio", "hvkit.qmp.errors", "hvkit.qmp.fleet"),
-    *("hvkit.qmp.introspection", "hvkit.qmp.jobs", "hvkit.qmp.listener", "hvkit.qmp.schema"),
+    *("hvkit.qmp.introspection", "hvkit.qmp.jobs", "hvkit.qmp.listener", "hvkit.qmp.schema", "hvkit.hypervisor"),
 )
 
 
