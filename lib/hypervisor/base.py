@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from hvkit.errors import ProgrammerError
+from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import NotSupported, ParameterError
 from hvkit.hypervisor.model import (
     AncillaryFiles,
@@ -61,6 +62,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
             "accept_instance",
             "migrate_instance",
             "get_migration_status",
+            "follow_migration",
             "abort_migration",
             "finalize_migration_source",
             "finalize_migration_destination",
@@ -429,6 +431,33 @@ class BaseHypervisor(abc.ABC):
         Raises:
             NotSupported: this hypervisor does not declare MIGRATION.
             InstanceNotFound: no instance of that name is known here.
+        """
+        self._lacks(Capability.MIGRATION)
+
+    def follow_migration(
+        self,
+        name: str,
+        policy: ConvergencePolicy | None = None,
+        on_progress: Callable[[MigrationStatus], None] | None = None,
+    ) -> MigrationStatus:
+        """Watch a migration from here until it is over, and see to it that it does get over.
+
+        May be called from its begin on; it is over at once if the migration is. Nothing is finalized by it. Whoever is
+        interrupted over it leaves the migration going.
+
+        Args:
+            name: the instance's name.
+            policy: when to let the guest stand still for longer, and when to give the migration up; None for the
+                defaults of `ConvergencePolicy`.
+            on_progress: called with the status several times a second, the last one included.
+
+        Returns:
+            How it ended; where it was given up, why.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MIGRATION.
+            InstanceNotFound: no instance of that name is known here.
+            MigrationError: the hypervisor does not say how far it is.
         """
         self._lacks(Capability.MIGRATION)
 

@@ -3,13 +3,14 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Final
 
 import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
+from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import (
     HotplugError,
     InstanceStartError,
@@ -27,6 +28,7 @@ from hvkit.hypervisor.kvm.migration import (
     begin,
     finalize_destination,
     finalize_source,
+    follow,
     prepare_destination,
     read_info,
     read_status,
@@ -364,6 +366,15 @@ class KvmHypervisor(BaseHypervisor):
             MigrationError: QEMU does not say.
         """
         return read_status(self._instances, self._instances.known(name))
+
+    def follow_migration(
+        self,
+        name: str,
+        policy: ConvergencePolicy | None = None,
+        on_progress: Callable[[MigrationStatus], None] | None = None,
+    ) -> MigrationStatus:
+        """Watch a migration from here until it is over, as `BaseHypervisor.follow_migration` says."""
+        return follow(self._instances, self._instances.known(name), policy or ConvergencePolicy(), on_progress)
 
     def abort_migration(self, name: str) -> None:
         """End a migration from here before it is over, as `BaseHypervisor.abort_migration` says."""

@@ -11,7 +11,7 @@ again, one that has come is never ended.
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -19,6 +19,7 @@ from uuid import UUID
 import attrs
 
 from hvkit.errors import HypervisorError
+from hvkit.hypervisor.convergence import ConvergencePolicy, Sample, Step
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError, ParameterError
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.machine import Placement
@@ -66,6 +67,8 @@ _STATES: Final = {
 #: Seconds that a migration has to end when it is cancelled, or when both ends know that it is over.
 _SETTLE_S: Final = 10.0
 _LOOK_AGAIN_S: Final = 0.05
+#: Seconds between two looks at a migration that is followed. QEMU reckons its rates anew ten times a second.
+_FOLLOW_S: Final = 0.2
 #: Seconds in which a QEMU whose monitor went away is expected to end.
 _END_S: Final = 2.0
 
@@ -245,6 +248,42 @@ def read_status(instances: Instances, paths: InstancePaths) -> MigrationStatus:
             return _status(_ask_twice(monitor))
     except (QmpError, InstanceStateError) as error:
         raise MigrationError(paths.name, str(error)) from error
+
+
+def follow(
+    instances: Instances,
+    paths: InstancePaths,
+    policy: ConvergencePolicy,
+    on_progress: Callable[[MigrationStatus], None] | None,
+) -> MigrationStatus:
+    """Watch a migration until it is over, and do what a policy decides, as `BaseHypervisor.follow_migration` says."""
+    downtime_ms = TABLE.fill(instances.recall(paths).instance.parameters)["migration_downtime"]
+    samples: list[Sample] = []
+    changed_at_s = 0.0
+    began_s = time.monotonic()
+    while True:
+        status = read_status(instances, paths)
+        if on_progress is not None:
+            on_progress(status)
+        if status.status is not MigrationState.ACTIVE:
+            return status
+        at_s = time.monotonic() - began_s
+        samples.append(
+            Sample(
+                at_s=at_s,
+                transferred_bytes=status.transferred_bytes or 0,
+                remaining_bytes=status.remaining_bytes or 0,
+            )
+        )
+        decision = policy.decide(samples, downtime_ms, changed_at_s)
+        if decision.step is Step.GIVE_UP:
+            abort(instances, paths)
+            return attrs.evolve(read_status(instances, paths), reason=f"it was given up: {decision.reason}")
+        if decision.step is Step.ALLOW_DOWNTIME:
+            downtime_ms, changed_at_s = decision.downtime_ms, at_s
+            with _explaining(paths):
+                instances.execute(paths, MigrateSetParameters(downtime_limit=downtime_ms))
+        time.sleep(_FOLLOW_S)
 
 
 def abort(instances: Instances, paths: InstancePaths) -> None:

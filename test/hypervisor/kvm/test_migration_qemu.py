@@ -14,6 +14,7 @@ import attrs
 import pytest
 
 from hvkit.hypervisor import Disk, Instance, InstanceInfo, InstanceNotFound, InstanceState, InstanceStateError, Nic
+from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import MigrationError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.process import open_process, read_identity
@@ -366,3 +367,43 @@ def test_what_migrates_is_left_alone(kvm: KvmHypervisor, other: KvmHypervisor, t
 def test_capability_that_is_none_is_refused(kvm: KvmHypervisor) -> None:
     with pytest.raises(ParameterError, match="migration_caps: expected migration capabilities"):
         kvm.check_parameter_syntax({"migration_caps": "events:no-such"})
+
+
+# ---- it is followed
+
+
+def test_migration_is_followed_to_its_end(
+    kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance, target: str
+) -> None:
+    info = begin(kvm, other, quick_toy, target)
+    seen: list[MigrationStatus] = []
+    status = kvm.follow_migration("web1", on_progress=seen.append)
+    assert status.status is MigrationState.COMPLETED
+    assert seen[-1] == status
+    other.finalize_migration_destination(quick_toy, info, success=True)
+    kvm.finalize_migration_source("web1", success=True, live=True)
+
+
+def test_migration_that_stands_still_is_given_up(
+    kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
+) -> None:
+    info = begin_and_pause(kvm, other, toy, target)
+    status = kvm.follow_migration("web1", ConvergencePolicy(stall_s=0.3))
+    assert status.status is MigrationState.CANCELLED
+    assert status.reason.startswith("it was given up: nothing was sent for")
+    kvm.finalize_migration_source("web1", success=False, live=True)
+    other.finalize_migration_destination(toy, info, success=False)
+    assert outcome(kvm, other) == (InstanceState.RUNNING, None)
+
+
+def test_guest_that_makes_no_progress_may_stand_still_for_longer(
+    kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
+) -> None:
+    info = begin_and_pause(kvm, other, toy, target)
+    status = kvm.follow_migration("web1", ConvergencePolicy(patience_s=0.3, max_downtime_ms=60))
+    assert status.status is MigrationState.CANCELLED
+    assert "may stand still for 60 ms at most" in status.reason
+    with kvm.monitor("web1") as monitor:
+        assert monitor.execute("query-migrate-parameters")["downtime-limit"] == 60
+    kvm.finalize_migration_source("web1", success=False, live=True)
+    other.finalize_migration_destination(toy, info, success=False)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""When to wait for a migration, when to let its guest stand still for longer, and when to give it up.
+
+A guest that writes faster than its memory is sent never leaves; a link that was cut leaves a migration going for ever.
+Neither is an error to those who carry it out. What to do about it is decided here, from nothing but what was seen.
+"""
+
+import enum
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from hvkit.errors import ProgrammerError
+
+#: A step down by less than this share of what remains is none: a guest that writes makes the rest go up and down.
+_PROGRESS: Final = 0.05
+
+
+@attrs.frozen(kw_only=True)
+class Sample:
+    """What a migration had done at a moment.
+
+    Attributes:
+        at_s: seconds since it began.
+        transferred_bytes: what was sent by then.
+        remaining_bytes: what was still to be sent.
+    """
+
+    at_s: float
+    transferred_bytes: int
+    remaining_bytes: int
+
+
+class Step(enum.Enum):
+    """What to do about a migration.
+
+    Attributes:
+        WAIT: nothing.
+        ALLOW_DOWNTIME: let the guest stand still for longer at the end.
+        GIVE_UP: end it; the guest stays where it is.
+    """
+
+    WAIT = "wait"
+    ALLOW_DOWNTIME = "allow downtime"
+    GIVE_UP = "give up"
+
+
+@attrs.frozen
+class Decision:
+    """What to do about a migration, and why.
+
+    Attributes:
+        step: what.
+        downtime_ms: for ALLOW_DOWNTIME, how long the guest may stand still now, in milliseconds; otherwise what it was.
+        reason: why, in words; empty for WAIT.
+    """
+
+    step: Step
+    downtime_ms: int
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class ConvergencePolicy:
+    """How patient to be with a migration.
+
+    Attributes:
+        stall_s: seconds without a byte sent after which it is given up.
+        patience_s: seconds without the rest becoming less after which the guest may stand still for twice as long.
+        max_downtime_ms: the longest that it may stand still, in milliseconds. When that does not help either, for as
+            long as `patience_s`, the migration is given up.
+        total_s: seconds after which it is given up in any case; None for never.
+    """
+
+    stall_s: float = 30.0
+    patience_s: float = 10.0
+    max_downtime_ms: int = 1000
+    total_s: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if min(self.stall_s, self.patience_s) <= 0 or self.max_downtime_ms < 1 or (self.total_s or 1) <= 0:
+            raise ProgrammerError(f"a policy is made of positive numbers, not {self}")
+
+    def decide(self, samples: Sequence[Sample], downtime_ms: int, changed_at_s: float = 0.0) -> Decision:
+        """Decide what to do next.
+
+        Args:
+            samples: everything seen so far, oldest first; one at least.
+            downtime_ms: for how long the guest may stand still now.
+            changed_at_s: when that was last changed; progress is counted from then.
+
+        Raises:
+            ProgrammerError: nothing was seen.
+        """
+        if not samples:
+            raise ProgrammerError("nothing can be decided before something was seen")
+        now_s = samples[-1].at_s
+        if self.total_s is not None and now_s >= self.total_s:
+            return Decision(Step.GIVE_UP, downtime_ms, f"it is not over after {self.total_s:g} s")
+        silent_s = now_s - _last_sent_s(samples)
+        if silent_s >= self.stall_s:
+            return Decision(Step.GIVE_UP, downtime_ms, f"nothing was sent for {silent_s:.0f} s")
+        stuck_s = now_s - max(_last_progress_s(samples), changed_at_s)
+        if stuck_s < self.patience_s:
+            return Decision(Step.WAIT, downtime_ms)
+        reason = f"the guest writes as fast as it is sent: no progress for {stuck_s:.0f} s"
+        if downtime_ms >= self.max_downtime_ms:
+            return Decision(Step.GIVE_UP, downtime_ms, f"{reason}, and it may stand still for {downtime_ms} ms at most")
+        return Decision(Step.ALLOW_DOWNTIME, min(max(downtime_ms, 1) * 2, self.max_downtime_ms), reason)
+
+
+def _last_sent_s(samples: Sequence[Sample]) -> float:
+    """Return when something was last sent."""
+    sent = samples[-1].transferred_bytes
+    return next(sample.at_s for sample in samples if sample.transferred_bytes == sent)
+
+
+def _last_progress_s(samples: Sequence[Sample]) -> float:
+    """Return when less remained than ever before."""
+    least, at_s = samples[0].remaining_bytes, samples[0].at_s
+    for sample in samples[1:]:
+        if sample.remaining_bytes < least * (1 - _PROGRESS):
+            least, at_s = sample.remaining_bytes, sample.at_s
+    return at_s

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Policies over curves of migrations: seen ones, and simulated ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvkit.errors import ProgrammerError
+from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample, Step
+
+MIB = 1 << 20
+POLICY = ConvergencePolicy(stall_s=30, patience_s=10, max_downtime_ms=500, total_s=3600)
+
+
+def samples(remaining: Callable[[int], float], *, seconds: int, rate: float = 32 * MIB) -> list[Sample]:
+    """Make a curve with a sample each second."""
+    return [
+        Sample(at_s=second, transferred_bytes=int(second * rate), remaining_bytes=int(remaining(second)))
+        for second in range(seconds + 1)
+    ]
+
+
+def run(curve: list[Sample], policy: ConvergencePolicy = POLICY) -> Iterator[tuple[float, Decision]]:
+    """Give each decision that is not to wait, with its moment."""
+    downtime_ms, changed_at_s = 30, 0.0
+    for end in range(1, len(curve) + 1):
+        decision = policy.decide(curve[:end], downtime_ms, changed_at_s)
+        if decision.step is not Step.WAIT:
+            downtime_ms, changed_at_s = decision.downtime_ms, curve[end - 1].at_s
+            yield changed_at_s, decision
+        if decision.step is Step.GIVE_UP:
+            return
+
+
+def test_migration_that_gets_on_is_left_alone() -> None:
+    assert list(run(samples(lambda second: 4096 * MIB - second * 32 * MIB, seconds=120))) == []
+
+
+def test_guest_that_writes_too_fast_may_stand_still_for_longer_and_is_given_up_in_the_end() -> None:
+    decisions = list(run(samples(lambda second: 512 * MIB + (second % 3) * MIB, seconds=300)))
+    assert [(at_s, each.step, each.downtime_ms) for at_s, each in decisions] == [
+        (10, Step.ALLOW_DOWNTIME, 60),
+        (20, Step.ALLOW_DOWNTIME, 120),
+        (30, Step.ALLOW_DOWNTIME, 240),
+        (40, Step.ALLOW_DOWNTIME, 480),
+        (50, Step.ALLOW_DOWNTIME, 500),
+        (60, Step.GIVE_UP, 500),
+    ]
+    assert decisions[-1][1].reason == (
+        "the guest writes as fast as it is sent: no progress for 10 s, and it may stand still for 500 ms at most"
+    )
+
+
+def test_cut_link_is_given_up() -> None:
+    curve = [
+        Sample(at_s=each.at_s, transferred_bytes=min(each.transferred_bytes, 320 * MIB), remaining_bytes=3776 * MIB)
+        for each in samples(lambda _: 0, seconds=100)
+    ]
+    patient = ConvergencePolicy(stall_s=30, patience_s=1000)
+    assert list(run(curve, patient)) == [(40, Decision(Step.GIVE_UP, 30, "nothing was sent for 30 s"))]
+
+
+def test_time_is_up() -> None:
+    policy = ConvergencePolicy(total_s=60)
+    curve = samples(lambda second: 409_600 * MIB * 0.9**second, seconds=100)
+    assert list(run(curve, policy))[-1] == (60, Decision(Step.GIVE_UP, 30, "it is not over after 60 s"))
+
+
+def test_progress_begins_anew_when_the_downtime_was_changed() -> None:
+    stuck = samples(lambda _: MIB, seconds=15)
+    assert POLICY.decide(stuck, 30).step is Step.ALLOW_DOWNTIME
+    assert POLICY.decide(stuck, 60, changed_at_s=10).step is Step.WAIT
+
+
+#: As seen: 256 MiB that rewrite 40 MiB of themselves, at 20 MiB a second.
+SEEN = [(0, 0, 260), (2, 40, 222), (5, 98, 166), (8, 158, 108), (11, 218, 50), (12, 238, 38), (16, 318, 39)]
+SEEN += [(20, 398, 37), (24, 478, 39), (28, 558, 38)]
+
+
+def test_curve_that_was_seen() -> None:
+    curve = [Sample(at_s=at_s, transferred_bytes=sent * MIB, remaining_bytes=left * MIB) for at_s, sent, left in SEEN]
+    assert [at_s for at_s, each in run(curve) if each.step is Step.ALLOW_DOWNTIME] == [24]
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 20), st.integers(0, 1 << 40), st.integers(0, 1 << 40)), min_size=1))
+def test_whatever_is_seen_the_downtime_only_grows_and_never_beyond_its_bound(
+    steps: list[tuple[float, int, int]],
+) -> None:
+    curve, at_s, sent = [], 0.0, 0
+    for later_s, more, remaining in steps:
+        at_s, sent = at_s + later_s, sent + more
+        curve.append(Sample(at_s=at_s, transferred_bytes=sent, remaining_bytes=remaining))
+    downtimes = [30, *(each.downtime_ms for _, each in run(curve))]
+    assert all(before <= after <= 500 for before, after in pairwise(downtimes))
+
+
+def test_policy_that_is_none_is_refused() -> None:
+    with pytest.raises(ProgrammerError, match="made of positive numbers"):
+        ConvergencePolicy(patience_s=0)
+    with pytest.raises(ProgrammerError, match="before something was seen"):
+        POLICY.decide([], 30)
