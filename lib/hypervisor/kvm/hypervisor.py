@@ -131,8 +131,8 @@ class KvmHypervisor(BaseHypervisor):
         with self._instances.locked(paths):
             self._instances.refuse_twin(instance)
             self._instances.end_what_is_over(paths, "cannot be started")
-            allotted = self._instances.allotting_account(instance.name, preparation.parameters)
-            bring_up(preparation, paths, allotted, start_paused=start_paused)
+            reserved = self._instances.reserving(instance, preparation.parameters)
+            bring_up(preparation, paths, reserved, start_paused=start_paused)
 
     def stop_instance(
         self, name: str, *, force: bool = False, timeout: float | None = None, retry: bool = False

@@ -68,31 +68,29 @@ class Instances:
                     raise ParameterError(f"Instance({instance.name}).uuid", str(instance.uuid), problem)
 
     @contextlib.contextmanager
-    def allotting_account(self, name: str, parameters: Mapping[str, Any]) -> Iterator[Account | None]:
-        """Find the account that an instance is to run as, and keep it from others until the end of the block.
+    def reserving(self, instance: Instance, parameters: Mapping[str, Any]) -> Iterator[Account | None]:
+        """Find the account that an instance is to run as, and keep that and its uuid from others.
 
-        By then it has to be remembered.
+        By the end of the block, which is short, both have to be remembered: then others see them.
 
         Args:
-            name: the instance.
+            instance: the instance.
             parameters: its parameters, filled and checked.
 
         Raises:
-            ParameterError: there is no such user, or the pool is used up.
-            InstanceBusy: others are choosing for too long.
+            ParameterError: another instance has the uuid, there is no such user, or the pool is used up.
+            InstanceBusy: others are reserving for too long.
         """
-        match parameters["security_model"]:
-            case "user":
-                yield find_account(parameters["security_domain"])
-            case "pool":
-                lock_file = self.directory.accounts_lock_file
-                with instance_lock(name, lock_file, timeout_s=self.lock_timeout_s):
-                    try:
-                        yield choose_account(parse_account_pool(parameters["security_pool"]), self._taken_uids(name))
-                    finally:
-                        lock_file.unlink(missing_ok=True)
-            case _:
-                yield None
+        with instance_lock(instance.name, self.directory.reserving_lock_file, timeout_s=self.lock_timeout_s):
+            self.refuse_twin(instance)
+            match parameters["security_model"]:
+                case "user":
+                    yield find_account(parameters["security_domain"])
+                case "pool":
+                    pool = parse_account_pool(parameters["security_pool"])
+                    yield choose_account(pool, self._taken_uids(instance.name))
+                case _:
+                    yield None
 
     def _taken_uids(self, name: str) -> set[int]:
         """Return the accounts that instances other than one have."""

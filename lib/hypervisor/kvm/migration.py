@@ -165,16 +165,17 @@ def accept(instances: Instances, preparation: Preparation, paths: InstancePaths,
         MigrationError: it did not come up, or cannot wait at that address.
         InstanceStateError: it did not come up, and its process cannot be ended.
     """
-    name, parameters = preparation.instance.name, preparation.parameters
+    instance, parameters = preparation.instance, preparation.parameters
+    name = instance.name
     uri = to_uri(name, target)
 
     def await_guest(monitor: QmpConnection) -> None:
         _configure(monitor, parameters)
         monitor.execute(MigrateIncoming(uri=uri))
 
-    allotted = instances.allotting_account(name, parameters)
+    reserved = instances.reserving(instance, parameters)
     try:
-        bring_up(preparation, paths, allotted, start_paused=False, await_guest=await_guest)
+        bring_up(preparation, paths, reserved, start_paused=False, await_guest=await_guest)
     except InstanceStateError:
         raise
     except HypervisorError as error:

@@ -9,6 +9,7 @@ Below the run directory, all of it of mode 0700 and owned by us::
     instances/NAME/log            what QEMU said on its standard output and error
     sockets/KEY.c .w .s .a        control monitor, monitor for watchers, serial console, guest agent
     locks/NAME                    held while somebody works on the instance
+    locks/.reserving              held while an instance takes its uuid and account
     cache/                        what QEMU programs can do (hvkit.hypervisor.kvm.probe)
 
 Sockets have a short directory and a short name, made of a hash of the instance's name, because the address of a unix
@@ -162,9 +163,9 @@ class RunDirectory:
         return self.path / "sockets" / f"{key}{suffix}"
 
     @property
-    def accounts_lock_file(self) -> Path:
-        """Held while an account is chosen out of a pool. No instance has this name."""
-        return self.path / "locks" / ".accounts"
+    def reserving_lock_file(self) -> Path:
+        """Held while an instance takes what no other one may have. No instance has this name."""
+        return self.path / "locks" / ".reserving"
 
     def instance(self, name: str) -> InstancePaths:
         """Return where the files of an instance are, whether it exists or not.

@@ -168,7 +168,7 @@ def prepare(instance: Instance, *, cache_dir: Path | None, placement: Placement 
 def bring_up(
     preparation: Preparation,
     paths: InstancePaths,
-    allotted: AbstractContextManager[Account | None],
+    reserved: AbstractContextManager[Account | None],
     *,
     start_paused: bool,
     await_guest: Callable[[QmpConnection], None] | None = None,
@@ -181,7 +181,7 @@ def bring_up(
     Args:
         preparation: of the instance.
         paths: its files.
-        allotted: gives the account that QEMU runs as, which is nobody else's until it is remembered.
+        reserved: gives the account that QEMU runs as; that, and the uuid, are nobody else's until they are remembered.
         start_paused: leave its processors standing still.
         await_guest: for a machine whose guest comes from another node, has it wait for that; it runs when it came.
 
@@ -194,7 +194,7 @@ def bring_up(
         try:
             unmaking.callback(paths.remove)
             paths.make()
-            launch = _launch(preparation, paths, allotted, unmaking)
+            launch = _launch(preparation, paths, reserved, unmaking)
             _let_run(launch, paths, start_paused=start_paused, await_guest=await_guest)
             unmaking.pop_all()
         except BaseException as error:
@@ -225,14 +225,14 @@ class _Launch:
 def _launch(
     preparation: Preparation,
     paths: InstancePaths,
-    allotted: AbstractContextManager[Account | None],
+    reserved: AbstractContextManager[Account | None],
     unmaking: ExitStack,
 ) -> _Launch:
     """Note down what will be, make what QEMU inherits, and start QEMU.
 
     What has to be undone once QEMU has ended is put on `unmaking`.
     """
-    with allotted as account:
+    with reserved as account:
         confinement = preparation.confine(account, paths)
         runtime = _describe(preparation, confinement)
         write_runtime(paths.runtime_file, runtime)

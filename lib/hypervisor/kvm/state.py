@@ -4,6 +4,7 @@
 Whoever looks changes nothing and takes no lock, so that a look is possible whatever else is going on.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,10 +30,12 @@ from hvkit.hypervisor.kvm.process import (
 )
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime
 from hvkit.hypervisor.model import InstanceInfo, InstanceState
-from hvkit.qmp import CommandError, QmpError
+from hvkit.qmp import CommandError, ConnectError, QmpError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.fleet import Fleet
 from hvkit.qmp.schema import QueryBalloon, QueryStatus
+
+_log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
 #: What each status of QEMU means for the instance. One that is newer than this table is told from `running` alone.
 #: Source: QAPI module `run-state`, definition `RunState`.
@@ -246,17 +249,19 @@ def _ask_all(monitors: Mapping[str, tuple[Path, ...]], timeout_s: float) -> dict
         left = {name: sockets[turn] for name, sockets in monitors.items() if name not in answers}
         if not left:
             break
-        with Fleet(left) as fleet:
-            asked = fleet.execute(QueryStatus(), timeout=deadline.remaining_s() * share)
-            found = {name: outcome.value for name, outcome in asked.items() if outcome.error is None}
-            timeout = max(deadline.remaining_s() * share, 0.1)
-            balloons = fleet.execute(QueryBalloon(), names=list(found), timeout=timeout)
+        try:
+            with Fleet(left) as fleet:
+                asked = fleet.execute(QueryStatus(), timeout=deadline.remaining_s() * share)
+                found = {name: outcome.value for name, outcome in asked.items() if outcome.error is None}
+                timeout = max(deadline.remaining_s() * share, 0.1)
+                balloons = fleet.execute(QueryBalloon(), names=list(found), timeout=timeout)
+        except ConnectError as error:  # there is no descriptor left to ask with
+            _log.warning("not asked: %s: %s", ", ".join(left), error)
+            break
         for name, status in found.items():
-            balloon = balloons[name]
-            if balloon.error is None:
-                answers[name] = _Answer(status.status, status.running, balloon.value.actual // _MIB)
-            elif isinstance(balloon.error, CommandError):  # it has no balloon, or not yet
-                answers[name] = _Answer(status.status, status.running, None)
+            balloon = balloons[name]  # which it may not have, or not yet
+            memory_mib = balloon.value.actual // _MIB if balloon.error is None else None
+            answers[name] = _Answer(status.status, status.running, memory_mib)
     return answers
 
 

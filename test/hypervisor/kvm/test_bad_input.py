@@ -51,7 +51,13 @@ def make(make_simulated: Callable[..., MakeInstance]) -> MakeInstance:
 def assert_nothing_left(kvm: KvmHypervisor) -> None:
     assert kvm.list_instances() == []
     left = {str(path.relative_to(kvm.run_dir)) for path in kvm.run_dir.rglob("*")}
-    assert {each for each in left if not each.startswith("cache/")} <= {"cache", "instances", "locks", "sockets"}
+    assert {each for each in left if not each.startswith("cache/")} <= {
+        "cache",
+        "instances",
+        "locks",
+        "locks/.reserving",
+        "sockets",
+    }
     name = os.fsencode(kvm.run_dir)
     lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [line for line in lines if name in line]

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn
 from uuid import uuid4
@@ -36,6 +38,7 @@ from hvkit.hypervisor import (
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.locks import is_locked
 from hvkit.hypervisor.kvm.network import has_interface
+from hvkit.hypervisor.kvm.paths import RunDirectory
 from hvkit.hypervisor.kvm.probe import read_kvm_host
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import QueryCpusFast, QueryKvm, QueryNamedBlockNodes, ShutdownEvent, SystemPowerdown, SystemReset
@@ -640,3 +643,45 @@ def test_monitor_of_an_instance_is_closed_after_use(kvm: KvmHypervisor, make_toy
     assert not monitor.is_connected
     with kvm.monitor("web1") as monitor:
         assert monitor.is_connected
+
+
+def test_listing_asks_the_other_monitor_where_one_is_taken(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    for name in ("web1", "web2"):
+        kvm.start_instance(make_toy(name))
+    with QmpConnection(RunDirectory(kvm.run_dir).instance("web1").watch_socket):
+        infos = kvm.get_all_instances_info()
+    assert [(info.name, info.state, info.memory_mib) for info in infos] == [
+        ("web1", InstanceState.RUNNING, 32),
+        ("web2", InstanceState.RUNNING, 32),
+    ]
+
+
+def test_of_two_starts_with_one_uuid_one_wins(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    uuid = uuid4()
+
+    def start(name: str) -> str:
+        try:
+            kvm.start_instance(make_toy(name, uuid=uuid))
+        except ParameterError as error:
+            return error.problem
+        return ""
+
+    with ThreadPoolExecutor(2) as pool:
+        problems = sorted(pool.map(start, ("web1", "web2")))
+    assert problems[0] == ""
+    assert re.fullmatch("instance web[12] has the same, and is running", problems[1])
+    assert len(kvm.list_instances()) == 1
+
+
+@pytest.mark.parametrize("aio", ["threads", "native", "io_uring"])
+def test_sandbox_does_not_keep_a_machine_from_its_disk(kvm: KvmHypervisor, make_toy: MakeInstance, aio: str) -> None:
+    toy = make_toy(parameters={"sandbox": "enabled", "disk_aio": aio, "disk_cache": "none", "mem_path": "/dev/shm"})
+    try:
+        kvm.start_instance(toy)
+    except InstanceStartError as error:
+        # What this kernel, or the disk's filesystem, does not have.
+        if aio == "threads" or "aio" not in str(error):
+            raise
+        pytest.skip(f"no {aio} here: {error.log}")
+    kvm.stop_instance("web1", timeout=30)
+    assert kvm.get_instance_info("web1").reason == "the guest shut down"
