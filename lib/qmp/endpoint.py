@@ -19,7 +19,7 @@ from hvkit.errors import ProgrammerError
 from hvkit.qmp import log
 from hvkit.qmp.base import Command, Event
 from hvkit.qmp.converter import structure, unstructure
-from hvkit.qmp.deadlines import QUICK, Deadline, pace_of
+from hvkit.qmp.deadlines import PACES, QUICK, Deadline
 from hvkit.qmp.errors import ConnectError, ConnectionLost, DataError
 from hvkit.qmp.events import EventQueue, to_event
 from hvkit.qmp.message import Greeting, QemuVersion, QmpMessage
@@ -110,7 +110,7 @@ class Conversation:
 
     def _warn_if_slow(self, exchange: Exchange, deadline: Deadline) -> None:
         elapsed_s = deadline.elapsed_s()
-        if elapsed_s > pace_of(exchange.command).slow_s:
+        if elapsed_s > PACES.get(exchange.command, QUICK).slow_s:
             log.warning("%s: %s took %.1f s", self.address, exchange.command, elapsed_s)
 
 
@@ -233,7 +233,9 @@ class Endpoint(Generic[C]):
     def _deadline(self, command: str, timeout: float | None) -> Deadline:
         if timeout is None:
             timeout = self._deadlines.get(command, self._timeout)
-        return Deadline(pace_of(command).timeout_s if timeout is None else timeout)
+            if timeout is None:
+                timeout = PACES.get(command, QUICK).timeout_s
+        return Deadline(timeout)
 
 
 class MonitorEndpoint(Endpoint[C]):

@@ -147,6 +147,9 @@ class Subscription(EventQueue[E]):
         return self._next(predicate, timeout)
 
     def _next(self, predicate: Callable[[E], bool] | None, timeout: float | None) -> E:
+        event = self.take(predicate)
+        if event is not None:
+            return event
         deadline = Deadline(math.inf if timeout is None else timeout)
         while self._source.wait_for_event(self, deadline):
             event = self.take(predicate)

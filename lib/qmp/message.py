@@ -168,16 +168,23 @@ def _request_head(name: str, out_of_band: bool) -> bytes:
     return b'{"%s":%s' % (b"exec-oob" if out_of_band else b"execute", encode(name))
 
 
-def encode_request(name: str, arguments: Mapping[str, Any] | None, request_id: int, *, out_of_band: bool) -> bytes:
-    """Encode a command with its id, without a line end.
+@functools.lru_cache(maxsize=1024)
+def _bare_request(name: str, request_id: int, out_of_band: bool, line_end: bytes) -> bytes:
+    return b'%s,"id":%d}%s' % (_request_head(name, out_of_band), request_id, line_end)
+
+
+def encode_request(
+    name: str, arguments: Mapping[str, Any] | None, request_id: int, out_of_band: bool, line_end: bytes = b""
+) -> bytes:
+    """Encode a command with its id.
 
     Raises:
         ProgrammerError: something in the arguments is no JSON.
     """
+    if not arguments:
+        return _bare_request(name, request_id, out_of_band, line_end)
     head = _request_head(name, out_of_band)
-    if arguments:
-        return b'%s,"arguments":%s,"id":%d}' % (head, encode(arguments), request_id)
-    return b'%s,"id":%d}' % (head, request_id)
+    return b'%s,"arguments":%s,"id":%d}%s' % (head, encode(arguments), request_id, line_end)
 
 
 class QemuVersion(NamedTuple):

@@ -42,6 +42,7 @@ LINE_END_GRACE_S: Final = 0.025
 Trace: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 
 _NO_ID: Final = object()
+_ID_TYPES: Final = (int, str)
 
 
 class State(enum.Enum):
@@ -55,6 +56,9 @@ class State(enum.Enum):
     # Enum's own is written in Python, and every message is looked up by the state it comes in.
     __hash__ = object.__hash__
 
+
+#: What is shorter, line end included, may be an empty line.
+_SHORTEST_MESSAGE: Final = len(b"{}\r\n")
 
 #: The members that tell what a message is; it has exactly one of them.
 _KINDS: Final = ("return", "event", "error", "QMP")
@@ -200,12 +204,12 @@ class Protocol:
 
     def _open(self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool) -> tuple[Exchange, bytes]:
         request_id = self._free_id()
-        data = encode_request(command, arguments, request_id, out_of_band=out_of_band)
+        data = encode_request(command, arguments, request_id, out_of_band, self._line_end)
         if self._is_watched():
             shown = {"exec-oob" if out_of_band else "execute": command, "arguments": arguments or {}, "id": request_id}
             self._show("->", shown)
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
-        return exchange, data + self._line_end
+        return exchange, data
 
     def open_raw_exchange(self, message: Mapping[str, Any]) -> tuple[Exchange, bytes]:
         """Start an exchange with a message as the caller made it; one without an id is given one.
@@ -220,7 +224,7 @@ class Protocol:
         request_id = message.get("id", _NO_ID)
         if request_id is _NO_ID:
             request_id = self._free_id()
-        elif type(request_id) not in (str, int):
+        elif type(request_id) not in _ID_TYPES:
             raise ProgrammerError(f"{command}: an id must be a string or an integer")
         elif request_id in self._in_flight:
             raise ProgrammerError(f"{command}: id {request_id!r} is in use")
@@ -300,6 +304,9 @@ class Protocol:
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer, cut anywhere. Never raises for what they hold."""
+        if not self._partial and data.find(b"\n") == len(data) - 1 and self.state is not State.ENDED:
+            self._receive_line(data)  # one whole line, as mostly
+            return
         lines = data.split(b"\n")
         rest = lines.pop()
         if lines and self._partial:
@@ -337,6 +344,9 @@ class Protocol:
             return
         if self._is_watched():
             self._show_received(message)
+        if self.state is State.READY and len(message) == 2 and "return" in message and "id" in message:
+            self._receive_reply(message)  # what mostly comes
+            return
         kind = None
         for name in _KINDS:
             if name in message:
@@ -384,7 +394,7 @@ class Protocol:
         reply_id = message.get("id", _NO_ID)
         if reply_id is not _NO_ID:
             # True == 1, and a list cannot be looked up: an id is what we sent or it is nothing
-            exchange = self._in_flight.get(reply_id) if type(reply_id) in (int, str) else None
+            exchange = self._in_flight.get(reply_id) if type(reply_id) in _ID_TYPES else None
         elif self.echoes_ids:
             self._breach(ProtocolError(f"the peer complained without saying of what: {_complaint(message)}"))
             return

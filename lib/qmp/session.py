@@ -59,7 +59,7 @@ class Session(Conversation):
     def __init__(self, transport: Transport, protocol: Protocol) -> None:
         super().__init__(transport.address, protocol)
         self._transport = transport
-        #: Guards everything here but the sending itself. Reentrant, for a signal handler that closes the connection.
+        #: Guards everything here but sending that waits. Reentrant, for a signal handler that closes the connection.
         self._lock = threading.RLock()
         #: Those who wait while somebody else reads or sends sleep on this.
         self._news = threading.Condition(self._lock)
@@ -102,14 +102,11 @@ class Session(Conversation):
         me = object()
         try:
             with self._lock:
-                self._take_turn(me, "qmp_capabilities", deadline)
+                self._await_turn("qmp_capabilities", deadline)
+                self._sender = me
             self._send(self._protocol.data_to_send(), deadline)
         finally:
-            try:
-                self._end_turn(me)
-            except BaseException:  # interrupted at its very beginning; nobody else would do it
-                self._end_turn(me)
-                raise
+            self._end_turn_surely(me)
 
     def end(self, reason: str) -> None:
         """End the session; whoever waits on it gets ConnectionLost with this reason. Ending again does nothing."""
@@ -154,15 +151,18 @@ class Session(Conversation):
             ConnectionLost: the session had ended before.
             ProgrammerError: the command cannot be sent.
         """
-        me = object()
+        me: object | None = None
         try:
             with self._lock:
-                self._take_turn(me, command, deadline)
+                if self._sender is not None or self._protocol.state is State.ENDED:
+                    self._await_turn(command, deadline)
                 exchange, data = start(self._protocol)
-            if not self._send(data, deadline, fds):
-                with self._lock:
-                    self._protocol.forget(exchange)
-                raise CommandTimeout(command, deadline.timeout_s, was_sent=False)
+                # Mostly the kernel takes it at once; then nobody has to be told whose turn it is.
+                sent = 0 if self._unsent or fds else self._send_at_once(data)
+                if sent < len(data):
+                    me = self._sender = object()
+            if me is not None:
+                self._send_rest(exchange, data, sent, deadline, fds)
         except (QmpError, ProgrammerError):
             raise
         except BaseException:
@@ -170,11 +170,8 @@ class Session(Conversation):
             self.end("interrupted while sending")
             raise
         finally:
-            try:
-                self._end_turn(me)
-            except BaseException:  # interrupted at its very beginning; nobody else would do it
-                self._end_turn(me)
-                raise
+            if me is not None:
+                self._end_turn_surely(me)
         if has_reply:
             self._wait_for_reply(exchange, deadline)
         else:
@@ -205,6 +202,28 @@ class Session(Conversation):
             raise CommandTimeout(exchange.command, deadline.timeout_s, self._protocol.replies_owed(exchange))
         self._warn_if_slow(exchange, deadline)
 
+    def _send_at_once(self, data: bytes) -> int:
+        """Send what the kernel takes of a message; called with the lock. All counts as sent where the peer is gone."""
+        try:
+            return self._transport.send_at_once(data)
+        except OSError as error:
+            self._end_unheard(error)
+            return len(data)
+
+    def _send_rest(self, exchange: Exchange, data: bytes, sent: int, deadline: Deadline, fds: Sequence[int]) -> None:
+        """Send what the kernel did not take at once; by whoever has the turn.
+
+        Raises:
+            CommandTimeout: not one byte was sent before the deadline; the exchange is forgotten.
+        """
+        if sent:
+            self._unsent = data[sent:]
+            data = b""
+        if not self._send(data, deadline, fds) and not sent:
+            with self._lock:
+                self._protocol.forget(exchange)
+            raise CommandTimeout(exchange.command, deadline.timeout_s, was_sent=False)
+
     def _send(self, data: bytes, deadline: Deadline, fds: Sequence[int] = ()) -> bool:
         """Send a message, after what is left of the one before; by whoever has the turn.
 
@@ -221,12 +240,16 @@ class Session(Conversation):
             self._unsent = data[sent:] if sent else b""
             return sent > 0
         except OSError as error:
-            self._take_last_words()
-            self.end(f"the peer is gone: {error.strerror}")
+            self._end_unheard(error)
             return True
 
-    def _take_turn(self, me: object, command: str, deadline: Deadline) -> None:
-        """Become the one who sends; called with the lock.
+    def _end_unheard(self, error: OSError) -> None:
+        """End the session since it cannot be sent on."""
+        self._take_last_words()
+        self.end(f"the peer is gone: {error.strerror}")
+
+    def _await_turn(self, command: str, deadline: Deadline) -> None:
+        """Wait until nobody sends; called with the lock.
 
         Raises:
             CommandTimeout: somebody else sent until the deadline.
@@ -237,7 +260,13 @@ class Session(Conversation):
                 raise CommandTimeout(command, deadline.timeout_s, was_sent=False)
         if self._protocol.state is State.ENDED:
             raise self._lost()
-        self._sender = me
+
+    def _end_turn_surely(self, me: object) -> None:
+        try:
+            self._end_turn(me)
+        except BaseException:  # interrupted at its very beginning; nobody else would do it
+            self._end_turn(me)
+            raise
 
     def _end_turn(self, me: object) -> None:
         with self._lock:

@@ -89,6 +89,17 @@ class Transport:
         poller.register(self._socket, events)
         return bool(poller.poll(None if remaining_s == math.inf else math.ceil(remaining_s * 1000)))
 
+    def send_at_once(self, data: bytes) -> int:
+        """Send what the kernel takes of some data, and wait for nothing; returns how many bytes that was.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        try:
+            return self._socket.send(data, _SEND_FLAGS)
+        except BlockingIOError:
+            return 0
+
     def send(self, data: bytes, deadline: Deadline, fds: Sequence[int] = ()) -> int:
         """Send data, waiting while the peer does not read.
 
