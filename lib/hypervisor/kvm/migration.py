@@ -2,7 +2,8 @@
 """Send an instance to another node, or take one in.
 
 QEMU does not compare the machines at both ends: it says "completed" where a device is missing. So the source says what
-its machine is, down to the slot of each device, and the destination makes that machine or none.
+its machine is, down to the slot of each device, and the destination makes that machine or none. Processors, memory and
+the kinds of devices are those of the instance that the cluster manager gives to both.
 
 Who knows when a migration is over is QEMU alone; who knows whether both ends may forget it is the cluster manager. It
 finalizes both, and neither half believes a word that its QEMU contradicts: a guest that has left is never let run
@@ -197,7 +198,7 @@ def to_uri(name: str, target: str) -> str:
 
 
 def _configure(monitor: QmpConnection, parameters: Mapping[str, Any]) -> None:
-    """Set what both ends have to agree on, and how much the guest may be disturbed. Everything else is switched off."""
+    """Set what both ends have to agree on, and how much the guest may be disturbed."""
     wanted = {"events", *filter(None, parameters["migration_caps"].split(":"))}
     monitor.execute(
         MigrateSetCapabilities(

@@ -29,7 +29,7 @@ from hvkit.hypervisor.model import Instance
 T = TypeVar("T")
 
 #: The version of the file's format. One that is newer is refused, one that is older is to be upgraded when read.
-VERSION: Final = 1
+VERSION: Final = 2
 _FORMAT: Final = "hvkit kvm runtime"
 
 
@@ -94,7 +94,8 @@ class Runtime:
     """Everything remembered of one instance.
 
     Its members, and those of the classes in it, are the format of the file: whoever changes one raises `VERSION` and
-    sees to it that older files are still understood.
+    sees to it that older files are still understood. Version 2 has members more than 1, each with a default that says
+    what was so before.
 
     Attributes:
         instance: what was asked for.

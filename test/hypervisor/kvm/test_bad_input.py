@@ -344,7 +344,7 @@ def test_running_instance_with_a_damaged_runtime_file_can_be_stopped(kvm: KvmHyp
     kvm.start_instance(make())
     pid = kvm.get_instance_info("web1").pid
     sound = runtime_file(kvm).read_text()
-    runtime_file(kvm).write_text(sound.replace('"version": 1', '"version": 2'))
+    runtime_file(kvm).write_text(sound.replace('"version": 2', '"version": 3'))
     (info,) = kvm.get_all_instances_info()
     assert info.state is InstanceState.UNRESPONSIVE
     assert "newer hvkit" in info.reason

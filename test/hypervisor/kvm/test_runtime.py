@@ -197,7 +197,7 @@ def _set(value: Any, *steps: str | int) -> Callable[[dict[str, Any]], object]:
     ("change", "problem"),
     [
         (_remove("format"), "does not say what it is"),
-        (_set(2, "version"), "has version 2 and was written by a newer hvkit; this one reads up to 1"),
+        (_set(3, "version"), "has version 3 and was written by a newer hvkit; this one reads up to 2"),
         (_set(True, "version"), "is damaged: version: True"),
         (_remove("machine_type"), "is damaged: machine_type"),
         (_set("4711", "process", "pid"), "is damaged: process.pid: expected int, got str"),
