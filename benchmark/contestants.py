@@ -7,6 +7,7 @@ import abc
 import importlib
 import json
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from hvkit.qmp.schema import (
 
 _RECEIVE_BYTES: Final = 65536
 _NODE: Final = "disk0"
+_GANETI: Final = Path(__file__).parents[1] / "build/ganeti"
 
 
 def disk_options(image: Path) -> dict[str, Any]:
@@ -287,6 +289,39 @@ class QemuQmp(Contestant):
         await client.disconnect()
 
 
+class Ganeti(Contestant):
+    """Ganeti's own client, where tools/setup/ganeti.sh could unpack it. It asks for all commands when it connects."""
+
+    name = "Ganeti"
+    _monitor: Any
+
+    def __init__(self) -> None:
+        self._class = _ganeti_monitor().QmpConnection
+
+    def connect(self, path: Path) -> None:
+        self._monitor = self._class(str(path))
+        self._monitor.connect()
+
+    def close(self) -> None:
+        self._monitor.close()
+
+    def query_status(self) -> object:
+        return self._monitor.Execute("query-status")
+
+    def execute(self, command: str, arguments: dict[str, Any]) -> object:
+        return self._monitor.Execute(command, arguments)
+
+
+def _ganeti_monitor() -> Any:
+    """Import Ganeti's module from where it was unpacked.
+
+    Raises:
+        ImportError: it is not there.
+    """
+    sys.path += map(str, [*_GANETI.glob("usr/share/ganeti/*/"), _GANETI / "site"])  # last: they hide nothing of ours
+    return importlib.import_module("ganeti.hypervisor.hv_kvm.monitor")
+
+
 class Hvkit(Contestant):
     """Ours: typed commands, typed replies, the JSON of the standard library."""
 
@@ -336,7 +371,7 @@ class HvkitFast(Hvkit):
         self.loads = importlib.import_module("orjson").loads
 
 
-ALL: Final[tuple[type[Contestant], ...]] = (Raw, RawJson, RawOrjson, Hvkit, HvkitFast, QmpPackage, QemuQmp)
+ALL: Final[tuple[type[Contestant], ...]] = (Raw, RawJson, RawOrjson, Hvkit, HvkitFast, QmpPackage, QemuQmp, Ganeti)
 
 
 def available() -> tuple[list[Contestant], list[str]]:

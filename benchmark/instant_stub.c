@@ -6,7 +6,7 @@
  * than all that is measured. silent: it negotiates and then says no more.
  *
  * Takes requests with and without line ends, of at most 64 KiB. Every one is answered as query-status is, but
- * qmp_capabilities with nothing, and x-flood, which has a member "count": that many events come after its answer.
+ * qmp_capabilities with nothing, query-commands with the few there are, and x-flood, which has a member "count": that many events come after its answer.
  * Ends when whoever started it does.
  */
 #define _GNU_SOURCE
@@ -36,6 +36,8 @@ static const char greeting[] =
     "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 2, \"major\": 7}, \"package\": \"\"}, "
     "\"capabilities\": [\"oob\"]}}\r\n";
 static const char status[] = "{\"status\": \"running\", \"singlestep\": false, \"running\": true}";
+static const char commands[] =
+    "[{\"name\": \"query-commands\"}, {\"name\": \"query-status\"}, {\"name\": \"x-flood\"}]";
 static const char event[] =
     "{\"timestamp\": {\"seconds\": 1700000000, \"microseconds\": 123456}, \"event\": \"DEVICE_DELETED\", "
     "\"data\": {\"device\": \"disk0\", \"path\": \"/machine/peripheral/disk0\"}}\r\n";
@@ -85,7 +87,7 @@ static int answer(int fd, char *request)
 {
     char reply[512];
     int is_negotiation = strstr(request, "\"qmp_capabilities\"") != NULL;
-    const char *what = is_negotiation ? "{}" : status;
+    const char *what = is_negotiation ? "{}" : strstr(request, "\"query-commands\"") ? commands : status;
     const char *count = strstr(request, "\"count\":"), *id = strstr(request, "\"id\":");
     int length, id_length;
 

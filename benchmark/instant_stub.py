@@ -21,6 +21,7 @@ EVENT: Final = {
     "event": "DEVICE_DELETED",
     "data": {"device": "disk0", "path": "/machine/peripheral/disk0"},
 }
+COMMANDS: Final = [{"name": "query-commands"}, {"name": "query-status"}, {"name": "x-flood"}]
 _EVENTS_AT_ONCE: Final = 400
 
 
@@ -31,14 +32,16 @@ def line(message: Any) -> bytes:
 
 def answer(client: socket.socket, request: dict[str, Any], is_silent: bool) -> None:
     """Answer one request."""
-    is_negotiation = request["execute"] == "qmp_capabilities"
+    command = request["execute"]
+    is_negotiation = command == "qmp_capabilities"
     if is_silent and not is_negotiation:
         return
-    reply: dict[str, Any] = {"return": {} if is_negotiation else STATUS}
+    returned = {"qmp_capabilities": {}, "query-commands": COMMANDS}.get(command, STATUS)
+    reply: dict[str, Any] = {"return": returned}
     if "id" in request:
         reply["id"] = request["id"]
     client.sendall(line(reply))
-    if request["execute"] == "x-flood":
+    if command == "x-flood":
         count = request["arguments"]["count"]
         for sent in range(0, count, _EVENTS_AT_ONCE):
             client.sendall(line(EVENT) * min(_EVENTS_AT_ONCE, count - sent))
