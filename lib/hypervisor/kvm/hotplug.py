@@ -171,11 +171,12 @@ def _settle(runtime: Runtime, paths: InstancePaths, monitor: QmpConnection) -> R
     for record in runtime.devices:
         if record.pending is None:
             continue
-        if is_plugged_in(monitor, record.device):
+        if not is_plugged_in(monitor, record.device):
+            with contextlib.suppress(CommandError):  # a job still uses what it stood on; the next one tries again
+                runtime = _forget(runtime, paths, monitor, record)
+        elif record.pending is Pending.ADD:  # one that was asked for may go at any time
             runtime = _with_record(runtime, attrs.evolve(record, pending=None))
             write_runtime(paths.runtime_file, runtime)
-        else:
-            runtime = _forget(runtime, paths, monitor, record)
     return runtime
 
 

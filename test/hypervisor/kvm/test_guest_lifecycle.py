@@ -60,8 +60,12 @@ def boot(kvm: KvmHypervisor, instance: Instance) -> GuestConsole:
 
 
 def files_of_instances(run_dir: Path) -> list[Path]:
-    """What is in the run directory, less what is known of QEMU programs."""
-    return [path for path in run_dir.rglob("*") if not path.is_dir() and path.parent.name != "cache"]
+    """What is in the run directory, less what is known of QEMU programs and the lock of all."""
+    return [
+        path
+        for path in run_dir.rglob("*")
+        if not path.is_dir() and path.parent.name != "cache" and path.name != ".reserving"
+    ]
 
 
 @pytest.fixture(scope="module")
