@@ -382,29 +382,31 @@ class Fleet:
     def _serve(self, unsettled: set[_Link], deadline: Deadline) -> None:
         by_fd = {link.fd: link for link in self._links.values() if link.fd >= 0}
         on_their_way = {link for link in unsettled if link.is_on_its_way}
+        tick_at_s = time.monotonic() + LINE_END_GRACE_S
         while unsettled:
             remaining_s = deadline.remaining_s()
             if remaining_s <= 0:
                 return
-            wait_s = min(remaining_s, LINE_END_GRACE_S) if on_their_way else remaining_s
+            wait_s = min(remaining_s, max(tick_at_s - time.monotonic(), 0)) if on_their_way else remaining_s
             for fd, events in self._poller.poll(None if wait_s == float("inf") else wait_s, _EVENTS_AT_ONCE):
                 link = by_fd[fd]
                 link.serve(events)
-                if link.fd >= 0:  # another one, where it went on to its next target
-                    by_fd[link.fd] = link
-                if link.is_settled:
-                    link.settled_after_s = deadline.elapsed_s()
-                    unsettled.discard(link)
-            if on_their_way:
-                now_s = time.monotonic()
+                self._note(link, by_fd, unsettled, deadline)
+            if on_their_way and (now_s := time.monotonic()) >= tick_at_s:
+                tick_at_s = now_s + LINE_END_GRACE_S
                 for link in on_their_way:
                     link.tick(now_s)
-                    if link.fd >= 0:
-                        by_fd[link.fd] = link
-                    if link.is_settled:
-                        link.settled_after_s = deadline.elapsed_s()
-                        unsettled.discard(link)
+                    self._note(link, by_fd, unsettled, deadline)
                 on_their_way = {link for link in on_their_way & unsettled if link.is_on_its_way}
+
+    @staticmethod
+    def _note(link: _Link, by_fd: dict[int, _Link], unsettled: set[_Link], deadline: Deadline) -> None:
+        """Note what became of a link: it may have gone on to another socket, or be settled."""
+        if link.is_settled:
+            link.settled_after_s = deadline.elapsed_s()
+            unsettled.discard(link)
+        elif link.fd >= 0:
+            by_fd[link.fd] = link
 
     def close(self) -> None:
         """Close all connections. Closing again does nothing."""
