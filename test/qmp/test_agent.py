@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvkit.errors import ProgrammerError
+from hvkit.errors import HvkitError, ProgrammerError
 from hvkit.qmp import CommandError, CommandTimeout, ConnectError, ConnectionLost, DataError, ProtocolError, QmpError
 from hvkit.qmp.agent import (
     AgentCommandDisabled,
@@ -767,10 +767,14 @@ def test_an_interrupt_while_freezing_leaves_nothing_frozen(path: Path) -> None:
         signal.signal(signal.SIGINT, previous)
 
 
-class Unready:
-    """Freezes, and the first time does not thaw for a reason that is not the guest's."""
+REFUSED: Final = CommandError("guest-fsfreeze-thaw", "GenericError", "not today")
 
-    def __init__(self) -> None:
+
+class Unready:
+    """Freezes, and the first time does not thaw."""
+
+    def __init__(self, problem: HvkitError) -> None:
+        self.problem = problem
         self.thaws = 0
         self.has_tried = threading.Event()
 
@@ -780,19 +784,26 @@ class Unready:
         self.thaws += 1
         if self.thaws == 1:
             self.has_tried.set()
-            raise ProgrammerError("execute() before connect()")
+            raise self.problem
         return 1
 
 
+def test_thawing_outlasts_another_thread_that_connects_or_closes_meanwhile() -> None:
+    agent = Unready(ProgrammerError("execute() before connect()"))
+    with hold_frozen(agent, lambda _: None, 60, None) as freeze:
+        pass
+    assert (agent.thaws, freeze.has_expired) == (2, False)
+
+
 def test_whatever_keeps_the_watchdog_from_thawing_does_not_keep_the_end() -> None:
-    agent = Unready()
+    agent = Unready(REFUSED)
     with pytest.raises(AgentFreezeExpired, match="limit"), hold_frozen(agent, lambda _: None, 0.05, None):
         assert agent.has_tried.wait(10)
     assert agent.thaws == 2
 
 
 def test_an_end_that_cannot_thaw_says_why() -> None:
-    with pytest.raises(ProgrammerError, match="before connect"), hold_frozen(Unready(), lambda _: None, 60, None):
+    with pytest.raises(CommandError, match="not today"), hold_frozen(Unready(REFUSED), lambda _: None, 60, None):
         pass
 
 

@@ -15,7 +15,7 @@ from hvkit.qmp.agent.session import AgentSession
 from hvkit.qmp.base import Command
 from hvkit.qmp.blocking import BlockingEndpoint
 from hvkit.qmp.endpoint import from_wire, to_wire
-from hvkit.qmp.errors import ConnectError, ConnectionLost, DataError
+from hvkit.qmp.errors import ConnectError, DataError
 from hvkit.qmp.transport import Transport
 
 R = TypeVar("R")
@@ -152,8 +152,6 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
     def _connect_again(self, timeout: float) -> None:
         if self.is_connected:
             return
-        if self._connecting is not None:
-            raise ConnectionLost(self._name, "another thread is connecting")
         if self._is_given:
             raise ConnectError(self._name, "the connection was lost; made of a socket, it cannot be made again")
         self.connect(timeout=timeout)

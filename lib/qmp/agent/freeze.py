@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-from hvkit.errors import HvkitError
+from hvkit.errors import HvkitError, ProgrammerError
 from hvkit.qmp import log
 from hvkit.qmp.agent.executor import Executor
 from hvkit.qmp.deadlines import Deadline, pace_of
@@ -28,7 +28,15 @@ from hvkit.qmp.schema import GuestFsfreezeFreeze, GuestFsfreezeFreezeList, Guest
 _THAW_TIMEOUT_S: Final = 60.0
 _THAW_ATTEMPT_S: Final = 15.0
 _PAUSE_S: Final = 0.2
-
+#: After these it is tried again. ProgrammerError: another thread is just connecting, or closed between our two steps.
+_PASSING: Final = (
+    AgentNotResponding,
+    CommandTimeout,
+    ConnectionLost,
+    DataError,
+    ProgrammerError,
+    ProtocolError,
+)
 
 #: Takes seconds.
 ConnectAgain: TypeAlias = Callable[[float], None]
@@ -129,6 +137,7 @@ def thaw(agent: Executor, connect_again: ConnectAgain) -> int | None:
     Raises:
         ConnectError: the connection was lost, and there is nobody to connect to any more.
         QmpError: the agent refused, or did not answer for a minute.
+        ProgrammerError: other threads kept the connection busy with connecting and closing for a minute.
     """
     deadline = Deadline(_THAW_TIMEOUT_S)
     is_first = True
@@ -137,7 +146,7 @@ def thaw(agent: Executor, connect_again: ConnectAgain) -> int | None:
         try:
             connect_again(attempt.timeout_s)
             thawed = agent.execute(GuestFsfreezeThaw(), timeout=max(attempt.remaining_s(), 0.0))
-        except (AgentNotResponding, CommandTimeout, ConnectionLost, DataError, ProtocolError) as error:
+        except _PASSING as error:
             if deadline.remaining_s() <= _PAUSE_S:
                 raise
             log.warning("a guest's filesystems are not thawed yet: %s", error)
