@@ -30,6 +30,7 @@ The whole tree, so that a caller can choose what to catch::
     │   ├── InstanceStartError      QEMU did not come up
     │   ├── HotplugError            a device could not be added, removed or changed
     │   ├── MigrationError          a migration could not be started or did not end well
+    │   │   └── MigrationRefused    the node cannot be what the instance is on its source
     │   ├── RuntimeStateError       what is remembered of an instance cannot be read
     │   └── NotSupported            this hypervisor does not have that capability
     └── ProgrammerError             us or our caller

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.convergence import ConvergencePolicy
-from hvkit.hypervisor.errors import NotSupported, ParameterError
+from hvkit.hypervisor.errors import MigrationObstacle, NotSupported, ParameterError
 from hvkit.hypervisor.model import (
     AncillaryFiles,
     Capability,
@@ -59,6 +59,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
         Capability.HOTPLUG: ("verify_hotplug_support", "hot_add_device", "hot_del_device", "hot_mod_device"),
         Capability.MIGRATION: (
             "migration_info",
+            "find_migration_obstacles",
             "accept_instance",
             "migrate_instance",
             "get_migration_status",
@@ -390,6 +391,21 @@ class BaseHypervisor(abc.ABC):
         """
         self._lacks(Capability.MIGRATION)
 
+    def find_migration_obstacles(self, instance: Instance, info: MigrationInfo) -> tuple[MigrationObstacle, ...]:
+        """Look for all that keeps an instance from coming to this node from another one. Changes nothing.
+
+        Without obstacles `accept_instance` can be expected to succeed; with them it raises MigrationRefused.
+
+        Args:
+            instance: what would come.
+            info: what `migration_info` said on the source.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MIGRATION.
+            MigrationError: `info` is of another instance, or of another version of this hypervisor.
+        """
+        self._lacks(Capability.MIGRATION)
+
     def accept_instance(self, instance: Instance, info: MigrationInfo, target: str) -> None:
         """Make ready on the destination for an instance that is to come.
 
@@ -403,6 +419,7 @@ class BaseHypervisor(abc.ABC):
         Raises:
             NotSupported: this hypervisor does not declare MIGRATION.
             InstanceStateError: an instance of that name is here already.
+            MigrationRefused: this node cannot be what the instance is on its source; carries every reason.
             MigrationError: it cannot be accepted.
         """
         self._lacks(Capability.MIGRATION)
@@ -490,11 +507,14 @@ class BaseHypervisor(abc.ABC):
         """
         self._lacks(Capability.MIGRATION)
 
-    def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> None:
+    def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> str:
         """End a migration on its destination.
 
         After a success of the migration the instance is RUNNING here, or PAUSED if it was paused on its source; after
         its failure it is unknown here.
+
+        Returns:
+            After a failure, the last that the hypervisor said here, which may be why; otherwise nothing.
 
         Raises:
             NotSupported: this hypervisor does not declare MIGRATION.

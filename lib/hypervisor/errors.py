@@ -5,7 +5,10 @@ The tree is drawn in `hvkit.errors`. Facts are attributes, and everything given 
 an error survives pickling and a trip through somebody's RPC.
 """
 
+import enum
 from collections.abc import Sequence
+
+import attrs
 
 from hvkit.errors import HypervisorError
 
@@ -158,6 +161,58 @@ class MigrationError(HypervisorError):
 
     def __str__(self) -> str:
         return f"{self.instance}: migration: {self.reason}"
+
+
+class ObstacleKind(enum.Enum):
+    """What keeps an instance from coming to a node.
+
+    Attributes:
+        VERSION: the hypervisor's program: missing, or older than on the source.
+        MACHINE: the machine type.
+        ACCELERATOR: what runs the guest's instructions.
+        CPU: the model of its processors, or what this node's own lack.
+        MEMORY: how much there is of it, or what holds it.
+        VCPUS: how many processors there are, or how they are arranged.
+        DEVICES: which devices there are, or of what kind.
+        DISK: a disk that cannot be used on this node.
+        PARAMETER: any other parameter.
+    """
+
+    VERSION = "version"
+    MACHINE = "machine"
+    ACCELERATOR = "accelerator"
+    CPU = "cpu"
+    MEMORY = "memory"
+    VCPUS = "vcpus"
+    DEVICES = "devices"
+    DISK = "disk"
+    PARAMETER = "parameter"
+
+
+@attrs.frozen
+class MigrationObstacle:
+    """One reason why an instance cannot come to a node.
+
+    Attributes:
+        kind: what it is about.
+        reason: what is wrong, in words.
+    """
+
+    kind: ObstacleKind
+    reason: str
+
+
+class MigrationRefused(MigrationError):
+    """Raised when a node cannot be what an instance is on its source; nothing was changed on either.
+
+    Attributes:
+        obstacles: every reason, not only the first.
+    """
+
+    def __init__(self, instance: str, obstacles: Sequence[MigrationObstacle]) -> None:
+        super().__init__(instance, "; ".join(obstacle.reason for obstacle in obstacles))
+        self.args = (instance, tuple(obstacles))
+        self.obstacles = tuple(obstacles)
 
 
 class RuntimeStateError(HypervisorError):

@@ -70,9 +70,12 @@ _OPTIONAL: Final[Mapping[str, _Call]] = {
     "hot_mod_device": lambda hypervisor, name: hypervisor.hot_mod_device(name, _DISK),
     "resize_disk": lambda hypervisor, name: hypervisor.resize_disk(name, _DISK, 1 << 20),
     "migration_info": lambda hypervisor, name: hypervisor.migration_info(name),
+    "find_migration_obstacles": lambda hypervisor, _name: hypervisor.find_migration_obstacles(_INSTANCE, _INFO),
     "accept_instance": lambda hypervisor, _name: hypervisor.accept_instance(_INSTANCE, _INFO, "127.0.0.1"),
     "migrate_instance": lambda hypervisor, name: hypervisor.migrate_instance(name, "127.0.0.1"),
     "get_migration_status": lambda hypervisor, name: hypervisor.get_migration_status(name),
+    "follow_migration": lambda hypervisor, name: hypervisor.follow_migration(name),
+    "abort_migration": lambda hypervisor, name: hypervisor.abort_migration(name),
     "finalize_migration_source": lambda hypervisor, name: hypervisor.finalize_migration_source(name, True, True),
     "finalize_migration_destination": lambda hypervisor, _name: hypervisor.finalize_migration_destination(
         _INSTANCE, _INFO, True
@@ -91,6 +94,7 @@ _OPTIONAL_BY_NAME: Final = tuple(
         "accept_instance",
         "finalize_migration_destination",
         "finalize_migration_source",
+        "find_migration_obstacles",
         "powercycle_node",
     )
 )

@@ -21,6 +21,16 @@ ALL = [
     (errors.InstanceStartError("", "/bin/true is not QEMU"), "/bin/true is not QEMU"),
     (errors.HotplugError("web1", "disk-1", "slot taken"), "web1: device disk-1: slot taken"),
     (errors.MigrationError("web1", "refused"), "web1: migration: refused"),
+    (
+        errors.MigrationRefused(
+            "web1",
+            [
+                errors.MigrationObstacle(errors.ObstacleKind.CPU, "CPU model: a on the source, and b here"),
+                errors.MigrationObstacle(errors.ObstacleKind.DISK, "/x: No such file"),
+            ],
+        ),
+        "web1: migration: CPU model: a on the source, and b here; /x: No such file",
+    ),
     (errors.RuntimeStateError("web1", "/run/x", "no JSON"), "web1: /run/x: no JSON"),
     (errors.NotSupported("fake", "migration"), "hypervisor 'fake' does not support migration"),
 ]

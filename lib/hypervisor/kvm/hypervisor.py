@@ -15,6 +15,7 @@ from hvkit.hypervisor.errors import (
     HotplugError,
     InstanceStartError,
     InstanceStateError,
+    MigrationObstacle,
     ParameterError,
 )
 from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
@@ -22,19 +23,12 @@ from hvkit.hypervisor.kvm.console import describe_console
 from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.machine import plan_cpu_model
-from hvkit.hypervisor.kvm.migration import (
-    abort,
-    accept,
-    begin,
-    finalize_destination,
-    finalize_source,
-    follow,
-    prepare_destination,
-    read_info,
-    read_status,
-)
+from hvkit.hypervisor.kvm.migration import abort, follow, read_status
+from hvkit.hypervisor.kvm.migration_source import begin, finalize_source, read_info
+from hvkit.hypervisor.kvm.migration_target import accept, finalize_destination
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import RunDirectory
+from hvkit.hypervisor.kvm.preflight import examine, prepare_destination
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.reboot import reset_instance
 from hvkit.hypervisor.kvm.start import bring_up, prepare
@@ -124,8 +118,7 @@ class KvmHypervisor(BaseHypervisor):
         """
         check_kind(instance, Instance)
         paths = self._instances.directory.instance(instance.name)
-        # Noted down with the instance: what the next one to look at it takes for the default may be another program.
-        instance = attrs.evolve(instance, parameters={"kvm_path": self._kvm_path, **instance.parameters})
+        instance = self._with_program(instance)
         preparation = prepare(instance, cache_dir=self._instances.cache_dir())
         self._instances.directory.make()
         with self._instances.locked(paths):
@@ -339,6 +332,12 @@ class KvmHypervisor(BaseHypervisor):
         """Return what the destination must know of an instance, as `BaseHypervisor.migration_info` says."""
         return read_info(self._instances, self._instances.known(name), self.name)
 
+    def find_migration_obstacles(self, instance: Instance, info: MigrationInfo) -> tuple[MigrationObstacle, ...]:
+        """Return all that keeps an instance from coming here, as `BaseHypervisor.find_migration_obstacles` says."""
+        check_kind(instance, Instance)
+        check_kind(info, MigrationInfo)
+        return examine(self._with_program(instance), info, self.name, cache_dir=self._instances.cache_dir())[1]
+
     def accept_instance(self, instance: Instance, info: MigrationInfo, target: str) -> None:
         """Make ready for an instance that is to come, as `BaseHypervisor.accept_instance` says.
 
@@ -347,7 +346,7 @@ class KvmHypervisor(BaseHypervisor):
         check_kind(instance, Instance)
         check_kind(info, MigrationInfo)
         paths = self._instances.directory.instance(instance.name)
-        instance = attrs.evolve(instance, parameters={"kvm_path": self._kvm_path, **instance.parameters})
+        instance = self._with_program(instance)
         preparation = prepare_destination(instance, info, self.name, cache_dir=self._instances.cache_dir())
         self._instances.directory.make()
         with self._instances.locked(paths):
@@ -388,16 +387,20 @@ class KvmHypervisor(BaseHypervisor):
         del live  # what was running before is remembered
         finalize_source(self._instances, self._instances.known(name), success=success)
 
-    def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> None:
+    def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> str:
         """End a migration on its destination, as `BaseHypervisor.finalize_migration_destination` says.
 
         Whether the guest has come is what QEMU says; where that contradicts the caller, nothing is done.
         """
         check_kind(instance, Instance)
         del info  # the machine was made by it
-        finalize_destination(self._instances, self._instances.known(instance.name), success=success)
+        return finalize_destination(self._instances, self._instances.known(instance.name), success=success)
 
     # ---- what the methods have in common
+
+    def _with_program(self, instance: Instance) -> Instance:
+        """Note down with an instance what runs it: what the next one to look at it takes for the default may differ."""
+        return attrs.evolve(instance, parameters={"kvm_path": self._kvm_path, **instance.parameters})
 
     def _probe(self, binary: str) -> Capabilities:
         """Return what a QEMU program can do, without keeping it for others: they would find something changed."""

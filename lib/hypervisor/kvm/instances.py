@@ -20,7 +20,7 @@ from hvkit.hypervisor.kvm.confinement import Account, parse_account_pool
 from hvkit.hypervisor.kvm.locks import instance_lock
 from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.nics import take_down_nics
-from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory
+from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory, remove_socket
 from hvkit.hypervisor.kvm.runtime import Runtime, read_runtime
 from hvkit.hypervisor.kvm.state import describe_damage, find_process, look, look_at_all
 from hvkit.hypervisor.kvm.stop import stop_process
@@ -221,6 +221,7 @@ class Instances:
                 stop_process(process, paths, guest_timeout_s=0)
         if runtime is not None:
             take_down_nics(runtime)
+            remove_socket(runtime.incoming_socket)
         paths.remove()
 
     @contextlib.contextmanager

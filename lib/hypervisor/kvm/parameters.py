@@ -50,6 +50,10 @@ DISPLAY_DRIVERS: Final[dict[str, str]] = {
     "qxl": "qxl-vga",
 }
 
+#: Capabilities that take more than switching on: what they are for is not what a migration to another node does.
+_OTHER_CAPABILITIES: Final = frozenset(
+    {"background-snapshot", "block", "mapped-ram", "postcopy-preempt", "postcopy-ram", "x-colo", "x-ignore-shared"}
+)
 _SERIAL_SPEEDS: Final = frozenset({4800, 9600, 19200, 38400, 57600, 115200, 230400, 345600, 460800})
 
 #: Options that would take an instance out of our hands: what it is called, how it is watched and how it starts.
@@ -150,7 +154,7 @@ def _account_has_its_source(parameters: Mapping[str, Any]) -> None:
 
 
 def _are_capabilities(text: str) -> bool:
-    return set(text.split(":")) <= set(get_args(MigrationCapability))
+    return set(text.split(":")) <= set(get_args(MigrationCapability)) - _OTHER_CAPABILITIES
 
 
 def _can_have_account(model: str) -> bool:

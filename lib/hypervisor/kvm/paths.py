@@ -137,6 +137,16 @@ class InstancePaths:
         return RuntimeStateError(self.name, str(error.filename), f"cannot be removed: {error.strerror}")
 
 
+def remove_socket(path: str) -> None:
+    """Remove a unix socket outside the run directory that nobody listens on any more; nothing else is removed.
+
+    Where it cannot be removed it stays: it does no harm, and whoever listens there next replaces it.
+    """
+    with suppress(OSError):
+        if path and stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+
+
 class RunDirectory:
     """The directory of everything that runs, for one hypervisor on one node.
 

@@ -107,6 +107,20 @@ def read_kvm_host(device: Path = Path("/dev/kvm"), modules: Path = Path("/sys/mo
     return KvmHost(is_emulated=not is_real or (modules / _EMULATED_KVM_MODULE).exists())
 
 
+def read_processor_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Return what this node's processors can do, in the kernel's words; nothing where it does not say.
+
+    Args:
+        path: where the kernel describes them.
+    """
+    try:
+        text = path.read_text()
+    except OSError:
+        return frozenset()
+    flags = (line.partition(":")[2].split() for line in text.splitlines() if line.startswith("flags"))
+    return frozenset(next(flags, ()))
+
+
 # ---- asking
 
 

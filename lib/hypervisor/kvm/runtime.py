@@ -114,6 +114,8 @@ class Runtime:
         account: who its process runs as; None for who started it.
         was_running: for INCOMING and OUTGOING, whether its processors ran before the migration.
         has_pid_file: whether QEMU writes a pid file, and removes it when it ends in good order.
+        cpu_model: its CPU model with features, as QEMU writes it; empty where that was not remembered.
+        incoming_socket: for INCOMING, the unix socket on which it waits for its guest; empty for none.
     """
 
     instance: Instance
@@ -132,6 +134,8 @@ class Runtime:
     account: Account | None = None
     was_running: bool = True
     has_pid_file: bool = True
+    cpu_model: str = ""
+    incoming_socket: str = ""
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
         """Return the record of a disk or a NIC; None where the instance has no such one."""

@@ -70,6 +70,7 @@ class Preparation:
         accelerator: what will run the guest's instructions.
         block_devices: uuids of the disks that are block devices.
         placement: where its devices have to sit, if it comes from another node; None for a new machine.
+        incoming_socket: the unix socket on which it will wait for its guest; empty for none.
     """
 
     instance: Instance
@@ -78,6 +79,7 @@ class Preparation:
     accelerator: Accelerator
     block_devices: frozenset[UUID]
     placement: Placement | None = None
+    incoming_socket: str = ""
 
     def plan(self, ends: "Ends") -> MachinePlan:
         """Plan the machine, as `plan_machine` does. It can be planned with any ends if it can with some."""
@@ -134,13 +136,12 @@ class Ends:
     descriptors: Sequence[int] = ()
 
 
-def prepare(instance: Instance, *, cache_dir: Path | None, placement: Placement | None = None) -> Preparation:
+def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
     """Look at everything that an instance needs on this node, and find out whether it can be planned. Makes nothing.
 
     Args:
         instance: what is to be started.
         cache_dir: where to keep what a QEMU program can do; None: nowhere.
-        placement: where its devices have to sit, if it comes from another node; None for a new machine.
 
     Raises:
         ParameterError: a parameter or a disk cannot be used, or they do not go together.
@@ -158,7 +159,6 @@ def prepare(instance: Instance, *, cache_dir: Path | None, placement: Placement 
         capabilities=capabilities,
         accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
         block_devices=block_devices,
-        placement=placement,
     )
     # What cannot be planned is found out here, while an earlier life of the instance can still be left as it is.
     preparation.plan(preparation.imagine_ends())
@@ -336,6 +336,8 @@ def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
         account=confinement.account,
         was_running=preparation.placement is None or preparation.placement.was_running,
         has_pid_file=confinement.opens_by_name,
+        cpu_model=plan.processors.model,
+        incoming_socket=preparation.incoming_socket,
     )
 
 

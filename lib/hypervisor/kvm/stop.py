@@ -11,7 +11,7 @@ import attrs
 from hvkit.hypervisor.errors import InstanceStateError, RuntimeStateError
 from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.nics import take_down_nics, without_scripts
-from hvkit.hypervisor.kvm.paths import InstancePaths
+from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.process import Process
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime, write_runtime
 from hvkit.hypervisor.model import InstanceState
@@ -62,6 +62,7 @@ def stop_remembered(
         _note(paths, runtime)
         raise
     take_down_nics(runtime)
+    remove_socket(runtime.incoming_socket)
     _note(paths, attrs.evolve(without_scripts(runtime), phase=Phase.STOPPED, reason=reason))
 
 

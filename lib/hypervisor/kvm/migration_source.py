@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Send an instance to another node.
+
+Who knows when a migration is over is QEMU alone; who knows whether both ends may forget it is the cluster manager. It
+finalizes both, and neither half believes a word that its QEMU contradicts: a guest that has left is never let run
+again, one that has come is never ended.
+"""
+
+from typing import Final
+
+import attrs
+
+from hvkit.hypervisor.errors import InstanceStateError, MigrationError
+from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.migration import ask_status, cancel, configure, explaining, forget, to_uri
+from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.hypervisor.kvm.paths import InstancePaths
+from hvkit.hypervisor.kvm.preflight import describe_machine
+from hvkit.hypervisor.kvm.runtime import Phase, Runtime, write_runtime
+from hvkit.hypervisor.kvm.state import find_process
+from hvkit.hypervisor.kvm.stop import stop_process
+from hvkit.hypervisor.model import InstanceState, MigrationInfo, MigrationState
+from hvkit.qmp import CommandError, QmpConnection, QmpError
+from hvkit.qmp.schema import Cont, Migrate, QueryStatus, Stop
+
+_ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
+
+
+def read_info(instances: Instances, paths: InstancePaths, hypervisor: str) -> MigrationInfo:
+    """Say what the destination must know of a machine that is here, as `BaseHypervisor.migration_info` says.
+
+    Raises:
+        MigrationError: it has no QEMU that answers.
+    """
+    runtime = instances.recall(paths)
+    try:
+        with instances.connected(paths) as monitor:
+            return describe_machine(runtime, monitor, hypervisor)
+    except (QmpError, InstanceStateError) as error:
+        raise MigrationError(paths.name, str(error)) from error
+
+
+def begin(instances: Instances, paths: InstancePaths, target: str, *, live: bool) -> None:
+    """Begin to send an instance, as `BaseHypervisor.migrate_instance` says.
+
+    Raises:
+        MigrationError: QEMU refuses; the instance is as it was.
+    """
+    uri = to_uri(paths.name, target)
+    with instances.locked(paths):
+        instances.need_state(paths, _ALIVE, "it cannot be sent")
+        runtime = instances.recall(paths)
+        with instances.connected(paths) as monitor:
+            was_running = monitor.execute(QueryStatus()).running
+            outgoing = attrs.evolve(runtime, phase=Phase.OUTGOING, was_running=was_running)
+            write_runtime(paths.runtime_file, outgoing)
+            try:
+                configure(monitor, TABLE.fill(runtime.instance.parameters))
+                if not live:
+                    monitor.execute(Stop())
+                monitor.execute(Migrate(uri=uri))
+            except QmpError as error:
+                # Where QEMU does not answer it may be on its way: that is for `finalize_source` to find out.
+                if isinstance(error, CommandError):
+                    _take_back(monitor, outgoing, paths)
+                raise MigrationError(paths.name, str(error)) from error
+
+
+def finalize_source(instances: Instances, paths: InstancePaths, *, success: bool) -> None:
+    """End a migration on its source, as `BaseHypervisor.finalize_migration_source` says."""
+    with instances.locked(paths):
+        runtime = instances.recall(paths)
+        if runtime.phase is not Phase.OUTGOING:
+            raise MigrationError(paths.name, "it is not being sent from here")
+        process = find_process(runtime, paths)
+        if process is None:
+            if not success:
+                raise MigrationError(paths.name, "its process has gone: it does not run here")
+            forget(runtime, paths)
+            return
+        with process, explaining(paths):
+            with instances.connected(paths) as monitor:
+                if not success:
+                    if cancel(monitor, paths) is MigrationState.COMPLETED:
+                        raise MigrationError(paths.name, "QEMU says that it was sent: it may run on the other node")
+                    _take_back(monitor, runtime, paths)
+                    return
+                status = ask_status(monitor)
+                if status.status is not MigrationState.COMPLETED:
+                    reason = f": {status.reason}" if status.reason else ""
+                    raise MigrationError(paths.name, f"QEMU says that it is {status.status.value}{reason}")
+            stop_process(process, paths, guest_timeout_s=0)
+        forget(runtime, paths)
+
+
+def _take_back(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> None:
+    """Have a guest that did not leave go on as before."""
+    if runtime.was_running and not monitor.execute(QueryStatus()).running:
+        monitor.execute(Cont())
+    write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.RUNNING))

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Find out whether a node can be what an instance is on another one, before anything is made.
+
+QEMU does not compare the machines at both ends of a migration: it says "completed" where a device is missing. So the
+source says what its machine is, down to the slot of each device, and the destination makes that machine or tells every
+reason why it cannot.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal
+from uuid import UUID
+
+import attrs
+
+from hvkit.hypervisor.errors import (
+    InstanceStartError,
+    MigrationError,
+    MigrationObstacle,
+    MigrationRefused,
+    ObstacleKind,
+    ParameterError,
+)
+from hvkit.hypervisor.kvm.capabilities import choose_accelerator
+from hvkit.hypervisor.kvm.disks import read_block_devices
+from hvkit.hypervisor.kvm.machine import MachinePlan, Placement
+from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host, read_processor_flags
+from hvkit.hypervisor.kvm.runtime import Runtime, from_plain, to_plain
+from hvkit.hypervisor.kvm.start import Preparation
+from hvkit.hypervisor.kvm.topology import Address, Topology
+from hvkit.hypervisor.model import Instance, MigrationInfo
+from hvkit.qmp import QmpConnection
+from hvkit.qmp.schema import QomList, QueryStatus
+
+#: The form of what the source tells the destination.
+_FORMAT: Final = 2
+#: Where QEMU keeps the devices that have an id.
+_DEVICES_PATH: Final = "/machine/peripheral"
+#: CPU models that are whatever the node's own processors are.
+_NODE_MODELS: Final = ("host", "max")
+
+#: What a parameter that cannot be used on this node is about.
+_KINDS: Final = {
+    "cpu_type": ObstacleKind.CPU,
+    "kvm_flag": ObstacleKind.ACCELERATOR,
+    "kvm_path": ObstacleKind.VERSION,
+    "machine_version": ObstacleKind.MACHINE,
+    "vcpus": ObstacleKind.VCPUS,
+}
+
+
+@attrs.frozen(kw_only=True)
+class MachineDescription:
+    """What a source tells of its machine.
+
+    Attributes:
+        format: the form of all this.
+        uuid: of the instance.
+        qemu_version: of the QEMU that runs it.
+        machine_type: with its version.
+        accelerator: what runs the guest's instructions; a guest cannot change that on its way.
+        cpu_model: with features, as QEMU writes it; empty where it is not remembered.
+        node_flags: what the node's own processors can do, where the guest may use all of that; otherwise empty.
+        memory_mib: the guest's memory.
+        has_memory_file: whether a file holds that, of another name for QEMU than ordinary memory.
+        vcpus: how many processors there are.
+        cpu_shape: sockets, cores and threads; 0: QEMU decides.
+        devices: drivers of the devices, by their ids.
+        extra: words that somebody added to the command line.
+        topology: the buses.
+        addresses: of disks and NICs, by their uuids.
+        is_running: whether the guest is to run when it has come.
+    """
+
+    format: int
+    uuid: UUID
+    qemu_version: tuple[int, int, int]
+    machine_type: str
+    accelerator: Literal["kvm", "tcg"]
+    cpu_model: str
+    node_flags: tuple[str, ...]
+    memory_mib: int
+    has_memory_file: bool
+    vcpus: int
+    cpu_shape: tuple[int, int, int]
+    devices: dict[str, str]
+    extra: str
+    topology: Topology
+    addresses: dict[str, Address]
+    is_running: bool
+
+
+# ---- on the source
+
+
+def describe_machine(runtime: Runtime, monitor: QmpConnection, hypervisor: str) -> MigrationInfo:
+    """Say what a destination must know of a machine that runs here.
+
+    Raises:
+        QmpError: its QEMU does not say.
+    """
+    instance = runtime.instance
+    parameters = TABLE.fill(instance.parameters)
+    children = monitor.execute(QomList(path=_DEVICES_PATH))
+    sent = MachineDescription(
+        format=_FORMAT,
+        uuid=instance.uuid,
+        qemu_version=runtime.qemu_version,
+        machine_type=runtime.machine_type,
+        accelerator=runtime.accelerator,
+        cpu_model=runtime.cpu_model,
+        node_flags=_node_flags(runtime.accelerator, runtime.cpu_model),
+        memory_mib=instance.memory_mib,
+        has_memory_file=bool(parameters["mem_path"]),
+        vcpus=instance.vcpus,
+        cpu_shape=(parameters["cpu_sockets"], parameters["cpu_cores"], parameters["cpu_threads"]),
+        devices={
+            child.name: child.type.removeprefix("child<").removesuffix(">")
+            for child in children
+            if child.type.startswith("child<")
+        },
+        extra=parameters["kvm_extra"],
+        topology=runtime.topology,
+        addresses={str(record.uuid): record.address for record in runtime.devices},
+        is_running=monitor.execute(QueryStatus()).running,
+    )
+    return MigrationInfo(instance=instance.name, hypervisor=hypervisor, data=to_plain(sent))
+
+
+def _node_flags(accelerator: str, cpu_model: str) -> tuple[str, ...]:
+    """Return what this node's processors can do, if a guest with such a CPU sees all of it."""
+    if accelerator != "kvm" or cpu_model.partition(",")[0] not in _NODE_MODELS:
+        return ()
+    return tuple(sorted(read_processor_flags()))
+
+
+# ---- on the destination
+
+
+def prepare_destination(
+    instance: Instance, info: MigrationInfo, hypervisor: str, *, cache_dir: Path | None
+) -> Preparation:
+    """Find out whether this node can be what the source describes. Makes nothing.
+
+    Args:
+        instance: what is to come.
+        info: what the source says of it.
+        hypervisor: the name of this hypervisor.
+        cache_dir: where to keep what a QEMU program can do; None: nowhere.
+
+    Raises:
+        MigrationRefused: it cannot; carries every reason.
+        MigrationError: the description is none, or of another instance.
+    """
+    preparation, obstacles = examine(instance, info, hypervisor, cache_dir=cache_dir)
+    if obstacles or preparation is None:
+        raise MigrationRefused(instance.name, obstacles)
+    return preparation
+
+
+def examine(
+    instance: Instance, info: MigrationInfo, hypervisor: str, *, cache_dir: Path | None
+) -> tuple[Preparation | None, tuple[MigrationObstacle, ...]]:
+    """Look for all that keeps an instance from coming here, as `prepare_destination` does, and return it.
+
+    The preparation is None only if there is an obstacle.
+
+    Raises:
+        MigrationError: the description is none, or of another instance.
+    """
+    sent = _understand(instance, info, hypervisor)
+    placement = Placement(
+        topology=sent.topology,
+        addresses={UUID(uuid): address for uuid, address in sent.addresses.items()},
+        was_running=sent.is_running,
+    )
+    instance = attrs.evolve(instance, parameters={**instance.parameters, "machine_version": sent.machine_type})
+    obstacles = [*_compare_instance(sent, instance)]
+    block_devices: frozenset[UUID] = frozenset()
+    for disk in instance.disks:
+        try:
+            block_devices |= read_block_devices((disk,))
+        except ParameterError as error:
+            obstacles.append(MigrationObstacle(ObstacleKind.DISK, str(error)))
+    preparation = None
+    try:
+        parameters = TABLE.validate(instance.parameters)
+        capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
+        preparation = Preparation(
+            instance=instance,
+            parameters=parameters,
+            capabilities=capabilities,
+            accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
+            block_devices=block_devices,
+            placement=placement,
+        )
+        obstacles += _compare_program(sent, preparation)
+        plan = preparation.plan(preparation.imagine_ends())
+        obstacles += compare_plan(sent, plan, node_flags=frozenset(_node_flags(sent.accelerator, sent.cpu_model)))
+    except ParameterError as error:
+        obstacles.append(MigrationObstacle(_KINDS.get(error.name, ObstacleKind.PARAMETER), str(error)))
+    except InstanceStartError as error:
+        obstacles.append(MigrationObstacle(ObstacleKind.VERSION, str(error)))
+    return preparation, tuple(obstacles)
+
+
+def _understand(instance: Instance, info: MigrationInfo, hypervisor: str) -> MachineDescription:
+    if (info.instance, info.hypervisor) != (instance.name, hypervisor):
+        raise MigrationError(instance.name, f"this is said of {info.instance}, by {info.hypervisor}")
+    spoken = info.data.get("format")
+    if spoken != _FORMAT:
+        raise MigrationError(instance.name, f"the source speaks form {spoken}, and this node {_FORMAT}")
+    try:
+        sent = from_plain(dict(info.data), MachineDescription)
+    except ValueError as error:
+        raise MigrationError(instance.name, f"what the source says cannot be understood: {error}") from error
+    if sent.uuid != instance.uuid:
+        raise MigrationError(instance.name, f"this is said of instance {sent.uuid}, not of {instance.uuid}")
+    return sent
+
+
+def _compare_instance(sent: MachineDescription, instance: Instance) -> Iterator[MigrationObstacle]:
+    """Compare what needs no QEMU: how much of everything there is."""
+    parameters = TABLE.fill(instance.parameters)
+    if sent.memory_mib != instance.memory_mib:
+        yield _differs(ObstacleKind.MEMORY, "memory", f"{sent.memory_mib} MiB", f"{instance.memory_mib} MiB")
+    if sent.vcpus != instance.vcpus:
+        yield _differs(ObstacleKind.VCPUS, "processors", sent.vcpus, instance.vcpus)
+    shape = (parameters["cpu_sockets"], parameters["cpu_cores"], parameters["cpu_threads"])
+    if sent.cpu_shape != shape:
+        there, here = ("x".join(map(str, each)) for each in (sent.cpu_shape, shape))
+        yield _differs(ObstacleKind.VCPUS, "sockets, cores and threads", there, here)
+    if sent.extra != parameters["kvm_extra"]:
+        yield _differs(ObstacleKind.PARAMETER, "kvm_extra", repr(sent.extra), repr(parameters["kvm_extra"]))
+    uuids = {str(disk.uuid) for disk in instance.disks} | {str(nic.uuid) for nic in instance.nics}
+    if uuids != set(sent.addresses):
+        other = ", ".join(sorted(uuids ^ set(sent.addresses)))
+        problem = f"its devices are not those that it has on the source: {other}"
+        yield MigrationObstacle(ObstacleKind.DEVICES, problem)
+
+
+def _compare_program(sent: MachineDescription, preparation: Preparation) -> Iterator[MigrationObstacle]:
+    """Compare the QEMU programs. One that is older may not know all that the newer one sends."""
+    capabilities, accelerator = preparation.capabilities, preparation.accelerator
+    if capabilities.version[:2] < sent.qemu_version[:2]:
+        there = ".".join(map(str, sent.qemu_version))
+        problem = f"its QEMU on the source is {there}, and here is an older one: {capabilities.version_text}"
+        yield MigrationObstacle(ObstacleKind.VERSION, problem)
+    if accelerator.name != sent.accelerator:
+        problem = f"it runs by {sent.accelerator} on the source, and would by {accelerator.name} here: "
+        yield MigrationObstacle(ObstacleKind.ACCELERATOR, problem + accelerator.reason)
+
+
+def compare_plan(
+    sent: MachineDescription, plan: MachinePlan, *, node_flags: frozenset[str]
+) -> Iterator[MigrationObstacle]:
+    """Compare a machine on the source with the one planned here.
+
+    Args:
+        sent: the source's.
+        plan: this node's.
+        node_flags: what this node's processors can do, if the guest may use all that the source's can.
+    """
+    model = plan.processors.model
+    if sent.cpu_model and sent.cpu_model != model:
+        yield _differs(ObstacleKind.CPU, "CPU model", sent.cpu_model, model)
+    elif missing := sorted(set(sent.node_flags) - node_flags):
+        problem = f"the guest may use all of the source's processor, and this node's lacks: {' '.join(missing)}"
+        yield MigrationObstacle(ObstacleKind.CPU, problem)
+    if sent.has_memory_file != (plan.memory is not None):
+        there, here = ("in a file" if each else "ordinary" for each in (sent.has_memory_file, plan.memory is not None))
+        yield _differs(ObstacleKind.MEMORY, "memory", there, here)
+    drivers = {
+        each.id: each.driver
+        for each in (*plan.devices, *(disk.device for disk in plan.disks), *(nic.device for nic in plan.nics))
+        if each.id is not None
+    }
+    for device in sorted({*sent.devices, *drivers}):
+        there, here = sent.devices.get(device, "missing"), drivers.get(device, "missing")
+        # What somebody added to the command line is in no plan.
+        if there != here and not (sent.extra and here == "missing"):
+            yield _differs(ObstacleKind.DEVICES, f"device {device}", there, here)
+
+
+def _differs(kind: ObstacleKind, what: str, there: object, here: object) -> MigrationObstacle:
+    return MigrationObstacle(kind, f"{what}: {there} on the source, and {here} here")
