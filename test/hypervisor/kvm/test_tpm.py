@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A TPM with a real swtpm, and no QEMU."""
+
+import os
+import shutil
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from hvkit.hypervisor.kvm.confinement import Account
+from hvkit.hypervisor.kvm.tpm import TpmError, end_tpm, start_tpm
+
+needs_swtpm: Final = pytest.mark.skipif(shutil.which("swtpm") is None, reason="swtpm is not installed")
+#: The command that has swtpm begin to work, with no flags. Source: swtpm_ioctls(3), CMD_INIT.
+INIT: Final = struct.pack(">II", 2, 0)
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "tpm"
+
+
+def processes_that_use(path: Path) -> list[str]:
+    """The command lines of processes that name a path."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(path) in line:
+            found.append(line.decode())
+    return found
+
+
+@pytest.fixture
+def ended(state_dir: Path) -> Iterator[None]:
+    yield
+    end_tpm(state_dir)
+    assert processes_that_use(state_dir) == []
+
+
+def initialize(end: socket.socket) -> int:
+    end.settimeout(10)
+    end.sendall(INIT)
+    return int(struct.unpack(">I", end.recv(4))[0])
+
+
+@needs_swtpm
+@pytest.mark.usefixtures("ended")
+def test_the_next_one_ends_one_that_was_left_and_finds_its_state(state_dir: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        with start_tpm(state_dir, tmp_path / "log") as end:
+            assert initialize(end) == 0
+            assert len(processes_that_use(state_dir)) == 1
+    kept = [path.name for path in state_dir.iterdir() if not path.name.startswith(".")]
+    assert kept == ["tpm2-00.permall"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (state_dir, state_dir / kept[0]))
+
+
+@needs_swtpm
+@pytest.mark.usefixtures("ended")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has other accounts")
+def test_it_runs_as_its_account_whoever_kept_the_state_before(state_dir: Path, tmp_path: Path) -> None:
+    for path in (tmp_path, *tmp_path.parents):
+        if not path.stat().st_mode & 0o001:
+            path.chmod(path.stat().st_mode | 0o011)  # an account needs a way to its state
+    for uid in (61001, 61002):
+        with start_tpm(state_dir, tmp_path / "log", account=Account(uid=uid, gid=uid)) as end:
+            assert initialize(end) == 0
+            assert (state_dir / "tpm2-00.permall").stat().st_uid == uid
+
+
+@needs_swtpm
+def test_one_that_does_not_come_up_says_why(state_dir: Path, tmp_path: Path) -> None:
+    bad = state_dir.with_name("a,b=c")
+    with pytest.raises(TpmError, match=r"did not come up: .*exit"):
+        start_tpm(bad, tmp_path / "log")
+
+
+def test_without_swtpm_the_error_names_it(state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TpmError, match="swtpm is not installed"):
+        start_tpm(state_dir, tmp_path / "log")
+    assert not state_dir.exists()
+
+
+def test_state_that_cannot_be_kept_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvkit.hypervisor.kvm.tpm.find_swtpm", lambda: "/bin/true")
+    (tmp_path / "file").touch()
+    with pytest.raises(TpmError, match="Not a directory"):
+        start_tpm(tmp_path / "file" / "state", tmp_path / "log")
