@@ -24,8 +24,9 @@ from benchmark.servers import Servers
 from hvkit.hypervisor import Disk, Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.command_line import build_argv
+from hvkit.hypervisor.kvm.ends import Ends
 from hvkit.hypervisor.kvm.machine import MachineSockets
-from hvkit.hypervisor.kvm.start import Ends, prepare
+from hvkit.hypervisor.kvm.start import prepare
 
 _BY_HAND: Final = "by hand"
 _NAME: Final = "bench"

@@ -203,6 +203,18 @@ class BaseHypervisor(abc.ABC):
             HypervisorError: something could not be removed.
         """
 
+    def purge_instance(self, name: str) -> None:
+        """Clean up an instance that will not come back to this node, with what is kept between its lives.
+
+        That is what hardware would remember: variables of its firmware, state of its TPM. Its disks are not touched.
+
+        Raises:
+            InstanceStateError: it is not over. It stays as it was.
+            InstanceBusy: somebody else is working on it.
+            HypervisorError: something could not be removed.
+        """
+        self.cleanup_instance(name)
+
     # ---- what there is
 
     @abc.abstractmethod

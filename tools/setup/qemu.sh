@@ -11,6 +11,12 @@ fi
 if ! command -v qemu-img >/dev/null 2>&1; then
     packages="$packages qemu-utils"
 fi
+# UEFI firmware and a TPM, for those who want them; the tests of them are skipped without.
+for program in swtpm:swtpm /usr/share/qemu/firmware:ovmf; do
+    if ! command -v "${program%:*}" >/dev/null 2>&1 && [ ! -e "${program%:*}" ]; then
+        packages="$packages ${program#*:}"
+    fi
+done
 [ -n "$packages" ] || exit 0
 
 # shellcheck disable=SC2086 # a list of words

@@ -11,6 +11,7 @@ from typing import Any
 
 from hvkit.hypervisor.kvm.confinement import Confinement
 from hvkit.hypervisor.kvm.machine import MachinePlan, SocketChardev
+from hvkit.hypervisor.kvm.machine_devices import TPM_ID
 from hvkit.qmp.converter import unstructure
 
 
@@ -80,6 +81,12 @@ def _machine(plan: MachinePlan) -> Iterator[str]:
     if plan.memory is not None:
         yield from ("-object", _json(plan.memory))
         machine.append(f"memory-backend={_escape(plan.memory.id)}")
+    if plan.firmware is not None:
+        yield from ("-blockdev", _json(plan.firmware.code), "-blockdev", _json(plan.firmware.variables))
+        machine += [f"pflash0={plan.firmware.code.node_name}", f"pflash1={plan.firmware.variables.node_name}"]
+        if plan.firmware.is_secure:
+            machine.append("smm=on")
+            yield from ("-global", "driver=cfi.pflash01,property=secure,value=on")
     yield from ("-machine", ",".join(machine))
     yield from ("-accel", plan.accelerator.name)
     yield from ("-cpu", plan.processors.model)
@@ -100,7 +107,8 @@ def _chardev(chardev: SocketChardev) -> str:
     listener = chardev.listener
     place = f"fd={listener}" if isinstance(listener, int) else f"path={_escape(listener)}"
     log = f",logfile={_escape(chardev.log_file)},logappend=on" if chardev.log_file else ""
-    return f"socket,id={chardev.id},{place},server=on,wait=off{log}"
+    role = "" if chardev.is_connected else ",server=on,wait=off"
+    return f"socket,id={chardev.id},{place}{role}{log}"
 
 
 def _monitors(plan: MachinePlan) -> Iterator[str]:
@@ -115,9 +123,13 @@ def _monitors(plan: MachinePlan) -> Iterator[str]:
 def _chardevs(plan: MachinePlan) -> Iterator[str]:
     for chardev in plan.chardevs:
         yield from ("-chardev", _chardev(chardev))
+        if chardev.id == TPM_ID:
+            yield from ("-tpmdev", f"emulator,id={TPM_ID},chardev={chardev.id}")
 
 
 def _devices(plan: MachinePlan) -> Iterator[str]:
+    for qom in plan.objects:
+        yield from ("-object", _json(qom))
     for device in plan.devices:
         yield from ("-device", _json(device))
     for disk in plan.disks:

@@ -36,6 +36,9 @@ _DISK_BUSES: Final = {"paravirtual": BusKind.PCI, "ide": BusKind.IDE, "scsi-hd":
 #: For each cache mode: whether the page cache is bypassed, and whether the guest sees a write cache.
 _CACHE_MODES: Final = {"none": (True, "on"), "writethrough": (False, "off"), "writeback": (False, "on")}
 
+#: The devices that an IOThread can serve.
+_SERVED_BY_IO_THREADS: Final = frozenset({"virtio-blk-pci", "virtio-scsi-pci"})
+
 
 def _short(uuid: UUID) -> str:
     """Return a part of a uuid that tells it from others.
@@ -56,6 +59,21 @@ def nic_id(uuid: UUID) -> str:
     return f"nic-{_short(uuid)}"
 
 
+def io_thread_id(number: int) -> str:
+    """Return the id of an IOThread of a machine."""
+    return f"io{number}"
+
+
+def check_has_io_threads(driver: str, parameter: str, value: str) -> None:
+    """Make sure that a device can be served by an IOThread.
+
+    Raises:
+        ParameterError: the main loop has to serve it.
+    """
+    if driver not in _SERVED_BY_IO_THREADS:
+        raise ParameterError(parameter, value, f"{driver} has no IOThread, which io_threads asks for")
+
+
 @attrs.frozen(kw_only=True)
 class DiskSettings:
     """What the parameters of an instance say of all its disks."""
@@ -64,6 +82,7 @@ class DiskSettings:
     cache: str
     aio: Literal["threads", "native", "io_uring"]
     discard: Literal["ignore", "unmap"]
+    io_threads: int = 0
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> "DiskSettings":
@@ -73,6 +92,7 @@ class DiskSettings:
             cache=parameters["disk_cache"],
             aio=parameters["disk_aio"],
             discard=parameters["disk_discard"],
+            io_threads=parameters["io_threads"],
         )
 
     @property
@@ -164,6 +184,9 @@ def build_disk(
     if settings.cache in _CACHE_MODES:
         is_direct, properties["write-cache"] = _CACHE_MODES[settings.cache]
         common["cache"] = BlockdevCacheOptions(direct=is_direct, no_flush=False)
+    if settings.io_threads and settings.bus is not BusKind.SCSI:  # there the controller has one
+        check_has_io_threads(DISK_DRIVERS[settings.type], "disk_type", settings.type)
+        properties["iothread"] = io_thread_id(disk.uuid.int % settings.io_threads)
     if boot_index is not None:
         properties["bootindex"] = boot_index
     file_node = BlockdevOptionsFile(

@@ -27,21 +27,31 @@ def read_block_devices(disks: Iterable[Disk]) -> frozenset[UUID]:
 
 
 def open_disk(disk: Disk) -> list[int]:
-    """Open a disk for a QEMU that cannot open it by its name: for reading, and for writing where it is written to.
+    """Open a disk for a QEMU that cannot open it by its name, as `open_file` does."""
+    return open_file(disk.path, "Disk.path", read_only=disk.read_only)
+
+
+def open_file(path: str, what: str, *, read_only: bool = False) -> list[int]:
+    """Open a file for a QEMU that cannot open it by its name: for reading, and for writing where it is written to.
 
     The caller closes the descriptors.
+
+    Args:
+        path: of the file.
+        what: the parameter that it is of.
+        read_only: whether it is not written to.
 
     Raises:
         ParameterError: it cannot be opened.
     """
     opened: list[int] = []
     try:
-        for mode in (os.O_RDONLY,) if disk.read_only else (os.O_RDONLY, os.O_RDWR):
-            opened.append(os.open(disk.path, mode | os.O_CLOEXEC | os.O_NONBLOCK))
+        for mode in (os.O_RDONLY,) if read_only else (os.O_RDONLY, os.O_RDWR):
+            opened.append(os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK))
     except OSError as error:
         for descriptor in opened:
             os.close(descriptor)
-        raise _refused(disk, error.strerror or str(error)) from error
+        raise ParameterError(what, path, f"{path}: {error.strerror or error}") from error
     return opened
 
 

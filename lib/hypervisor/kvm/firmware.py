@@ -12,13 +12,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.capabilities import Capabilities
+from hvkit.qmp.schema import BlockdevOptions, BlockdevOptionsFile, BlockdevOptionsQcow2
 
 #: Where descriptions are, the first before the second.
 FIRMWARE_DIRS: Final = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
@@ -115,6 +117,21 @@ def _match(description: dict[str, Any], kind: str, target: str, machine: str) ->
     )
 
 
+def choose_firmware(parameters: Mapping[str, Any], capabilities: Capabilities) -> Firmware | None:
+    """Return the UEFI firmware that an instance asks for; None where it asks for QEMU's own BIOS.
+
+    Raises:
+        ParameterError: there is none for its machine type, or it cannot be read.
+    """
+    kind = parameters["firmware"]
+    if kind not in UEFI_KINDS:
+        return None
+    machine = capabilities.find_machine(parameters["machine_version"])
+    firmware = find_firmware(kind, capabilities.target, machine.name)
+    check_files(firmware)
+    return firmware
+
+
 def check_files(firmware: Firmware) -> None:
     """Make sure that what a description names is there.
 
@@ -148,3 +165,41 @@ def make_variables(template: str, path: Path) -> None:
                 raise
     except OSError as error:
         raise ParameterError("firmware", str(path), f"{path} cannot be made of {template}: {error.strerror}") from error
+
+
+@attrs.frozen(kw_only=True)
+class Flash:
+    """Firmware in a machine's flash memory.
+
+    Attributes:
+        code: its code, which is not written to.
+        variables: its variables.
+        is_secure: whether only code in system management mode may write to them.
+    """
+
+    code: BlockdevOptions
+    variables: BlockdevOptions
+    is_secure: bool
+
+
+def plan_flash(firmware: Firmware, variables: str) -> Flash:
+    """Plan the flash memory of a machine with UEFI firmware.
+
+    Args:
+        firmware: the firmware.
+        variables: by which name QEMU opens the file of the machine's own variables.
+    """
+    return Flash(
+        code=_flash_node("firmware-code", firmware.code, firmware.code_format, read_only=True),
+        variables=_flash_node("firmware-variables", variables, firmware.template_format, read_only=False),
+        is_secure=firmware.needs_smm,
+    )
+
+
+def _flash_node(name: str, filename: str, format_: str, *, read_only: bool) -> BlockdevOptions:
+    if format_ != "qcow2":
+        return BlockdevOptionsFile(
+            driver="file", node_name=name, filename=filename, read_only=read_only, auto_read_only=False
+        )
+    file = BlockdevOptionsFile(driver="file", filename=filename, read_only=read_only, auto_read_only=False)
+    return BlockdevOptionsQcow2(node_name=name, file=file, read_only=read_only, auto_read_only=False)

@@ -4,6 +4,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import ClassVar, Final
 
 import attrs
@@ -89,12 +90,19 @@ class KvmHypervisor(BaseHypervisor):
     )
 
     def __init__(
-        self, *, run_dir: str | os.PathLike[str], lock_timeout_s: float = 10.0, kvm_path: str | None = None
+        self,
+        *,
+        run_dir: str | os.PathLike[str],
+        state_dir: str | os.PathLike[str] | None = None,
+        lock_timeout_s: float = 10.0,
+        kvm_path: str | None = None,
     ) -> None:
         """Use what is, or will be, in a directory. Nothing is touched before an instance is started.
 
         Args:
             run_dir: where instances are remembered. It is made when first needed, for this user only (mode 0700).
+            state_dir: where what outlives instances is kept, such as the variables of their firmware: a directory that
+                outlives the node's reboot, and is ours alone. None: ``state`` in `run_dir`.
             lock_timeout_s: seconds to wait for whoever is working on an instance before raising InstanceBusy.
             kvm_path: the QEMU of instances whose parameters name none; None for the default of that parameter.
 
@@ -102,7 +110,9 @@ class KvmHypervisor(BaseHypervisor):
             ParameterError: the path is too long for the sockets in it.
         """
         super().__init__(run_dir=run_dir)
-        self._instances = Instances(RunDirectory(self.run_dir), lock_timeout_s)
+        self._instances = Instances(
+            RunDirectory(self.run_dir, None if state_dir is None else Path(state_dir)), lock_timeout_s
+        )
         self._kvm_path = str(TABLE["kvm_path"].default) if kvm_path is None else kvm_path
 
     # ---- the life of an instance
@@ -171,6 +181,11 @@ class KvmHypervisor(BaseHypervisor):
         self._instances.directory.make()
         with self._instances.locked(paths):
             self._instances.end_what_is_over(paths, "cannot be cleaned up")
+
+    def purge_instance(self, name: str) -> None:
+        """Forget an instance for good, as `BaseHypervisor.purge_instance` says."""
+        self.cleanup_instance(name)
+        self._instances.directory.instance(name).remove_state()
 
     # ---- what there is
 

@@ -24,6 +24,7 @@ from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory, remove_socke
 from hvkit.hypervisor.kvm.runtime import Runtime, read_runtime
 from hvkit.hypervisor.kvm.state import describe_damage, find_process, look, look_at_all
 from hvkit.hypervisor.kvm.stop import stop_process
+from hvkit.hypervisor.kvm.tpm import end_tpm
 from hvkit.hypervisor.model import Instance, InstanceInfo, InstanceState
 from hvkit.qmp import Command, QmpConnection
 
@@ -219,6 +220,7 @@ class Instances:
         if process is not None:
             with process:
                 stop_process(process, paths, guest_timeout_s=0)
+        end_tpm(paths.tpm_dir)
         if runtime is not None:
             take_down_nics(runtime)
             remove_socket(runtime.incoming_socket)

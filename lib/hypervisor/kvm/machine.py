@@ -14,26 +14,37 @@ import attrs
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities, MachineType
 from hvkit.hypervisor.kvm.confinement import Confinement
-from hvkit.hypervisor.kvm.devices import DiskDevice, DiskSettings, NicDevice, TapFiles, build_disk, build_nic
+from hvkit.hypervisor.kvm.devices import (
+    DiskDevice,
+    DiskSettings,
+    NicDevice,
+    TapFiles,
+    build_disk,
+    build_nic,
+    io_thread_id,
+)
+from hvkit.hypervisor.kvm.firmware import Firmware, Flash, plan_flash
+from hvkit.hypervisor.kvm.machine_devices import AGENT_ID, SERIAL_ID, TPM_ID, plan_machine_devices
 from hvkit.hypervisor.kvm.parameters import (
     DISK_DRIVERS,
-    DISPLAY_DRIVERS,
     NIC_DRIVERS,
     SCSI_CONTROLLERS,
     CpuSet,
     parse_cpu_mask,
     parse_extra,
 )
-from hvkit.hypervisor.kvm.topology import SCSI_CONTROLLER_ID, Address, BusKind, Chipset, FixedSlot, Topology
+from hvkit.hypervisor.kvm.topology import Address, BusKind, Chipset, Topology
 from hvkit.hypervisor.model import Instance
-from hvkit.qmp.schema import DeviceAdd, MemoryBackendFileProperties, MonitorQMPProperties, ObjectOptions
+from hvkit.qmp.schema import (
+    DeviceAdd,
+    IothreadProperties,
+    MemoryBackendFileProperties,
+    MonitorQMPProperties,
+    ObjectOptions,
+)
 
-BALLOON_ID: Final = "balloon"
 CONTROL_MONITOR_ID: Final = "control"
 WATCH_MONITOR_ID: Final = "watch"
-SERIAL_ID: Final = "serial0"
-AGENT_ID: Final = "agent"
-_AGENT_BUS_ID: Final = "virtserial0"
 _MEMORY_ID: Final = "memory"
 
 #: Where a unix socket listens: its path, or the number of a descriptor that QEMU inherits and that listens already.
@@ -50,6 +61,8 @@ class MachineSockets:
         serial: the serial console; None for an instance without one.
         serial_log: file that the console's output is appended to; empty for none.
         agent: the guest agent's port; None for an instance without one.
+        tpm: descriptor of the end of its TPM; None for an instance without one.
+        vsock: an open /dev/vhost-vsock; None for an instance without one.
         pid_file: file that QEMU writes its pid to; empty for none.
     """
 
@@ -58,21 +71,25 @@ class MachineSockets:
     serial: Listener | None = None
     serial_log: str = ""
     agent: Listener | None = None
+    tpm: int | None = None
+    vsock: int | None = None
     pid_file: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class SocketChardev:
-    """A character device that listens on a unix socket.
+    """A character device on a unix socket.
 
     Attributes:
         id: its name.
-        listener: where it listens.
+        listener: where it listens, or the number of a descriptor that is connected.
+        is_connected: whether it is connected, and does not listen.
         log_file: file that its output is appended to; empty for none.
     """
 
     id: str
     listener: Listener
+    is_connected: bool = False
     log_file: str = ""
 
 
@@ -181,6 +198,8 @@ class MachinePlan:
         topology: its buses.
         monitors: the QMP monitors.
         chardevs: other character devices.
+        firmware: UEFI firmware; None for QEMU's own BIOS.
+        objects: what its devices need beside memory: IOThreads.
         devices: devices of the machine itself, each after those it needs.
         disks: in the order of the instance.
         nics: in the order of the instance.
@@ -206,6 +225,8 @@ class MachinePlan:
     topology: Topology
     monitors: tuple[Monitor, ...]
     chardevs: tuple[SocketChardev, ...] = ()
+    firmware: Flash | None = None
+    objects: tuple[ObjectOptions, ...] = ()
     devices: tuple[DeviceAdd, ...] = ()
     disks: tuple[DiskDevice, ...] = ()
     nics: tuple[NicDevice, ...] = ()
@@ -231,6 +252,8 @@ def plan_machine(
     *,
     block_devices: Collection[UUID] = (),
     disk_files: Mapping[UUID, FileSet] | None = None,
+    firmware: Firmware | None = None,
+    variables: str | FileSet = "",
     confinement: Confinement | None = None,
     placement: Placement | None = None,
 ) -> MachinePlan:
@@ -245,6 +268,8 @@ def plan_machine(
         taps: for each NIC that has a tap, by its uuid, the open files of that, which QEMU is to inherit.
         block_devices: uuids of the disks whose path is a block device and not a file.
         disk_files: for each disk that QEMU is given open, by its uuid, its open files.
+        firmware: UEFI firmware that was found for it; None for QEMU's own BIOS.
+        variables: for firmware: file of its variables, by name or open.
         confinement: what QEMU is confined to; None for nothing.
         placement: where devices have to sit, for a machine that comes from another node; None for a new machine.
 
@@ -278,15 +303,27 @@ def plan_machine(
             _plan_monitor(WATCH_MONITOR_ID, sockets.watch, capabilities),
         ),
         chardevs=chardevs,
-        devices=_plan_machine_devices(parameters, capabilities, topology, {chardev.id for chardev in chardevs}),
+        firmware=None if firmware is None else plan_flash(firmware, _filename(variables)),
+        objects=_plan_objects(parameters),
+        devices=plan_machine_devices(
+            parameters, capabilities, topology, {chardev.id for chardev in chardevs}, vsock=sockets.vsock
+        ),
         disks=disks,
         nics=nics,
         pid_file=sockets.pid_file,
         confinement=confinement or Confinement(),
-        file_sets=tuple((disk_files or {}).values()),
+        file_sets=(*(disk_files or {}).values(), *([variables] if isinstance(variables, FileSet) else [])),
         is_incoming=placement is not None,
         extra=parse_extra(parameters["kvm_extra"]),
     )
+
+
+def _filename(file: str | FileSet) -> str:
+    return file.filename if isinstance(file, FileSet) else file
+
+
+def _plan_objects(parameters: Mapping[str, Any]) -> tuple[ObjectOptions, ...]:
+    return tuple(IothreadProperties(id=io_thread_id(number)) for number in range(parameters["io_threads"]))
 
 
 def _plan_topology(instance: Instance, parameters: Mapping[str, Any], machine: MachineType) -> Topology:
@@ -433,43 +470,6 @@ def _plan_chardevs(parameters: Mapping[str, Any], sockets: MachineSockets) -> tu
         chardevs.append(SocketChardev(id=SERIAL_ID, listener=sockets.serial, log_file=sockets.serial_log))
     if parameters["use_guest_agent"] and sockets.agent is not None:
         chardevs.append(SocketChardev(id=AGENT_ID, listener=sockets.agent))
+    if parameters["tpm"] and sockets.tpm is not None:
+        chardevs.append(SocketChardev(id=TPM_ID, listener=sockets.tpm, is_connected=True))
     return tuple(chardevs)
-
-
-def _plan_machine_devices(
-    parameters: Mapping[str, Any], capabilities: Capabilities, topology: Topology, chardevs: Collection[str]
-) -> tuple[DeviceAdd, ...]:
-    """Plan the devices that are the machine's own, each after those it needs."""
-    root_bus = topology.root_bus
-
-    def at(slot: FixedSlot, driver: str, device_id: str) -> DeviceAdd:
-        return DeviceAdd(driver=driver, id=device_id, bus=root_bus, properties=topology.fixed(slot).properties)
-
-    devices = [
-        DeviceAdd(driver="pcie-root-port", id=port.id, bus=root_bus, properties=port.properties)
-        for port in topology.root_ports
-    ]
-    display = DISPLAY_DRIVERS.get(parameters["vga"])
-    if display:
-        capabilities.check_device(display, "vga", parameters["vga"])
-        devices.append(at(FixedSlot.DISPLAY, display, "display"))
-    devices.append(at(FixedSlot.BALLOON, "virtio-balloon-pci", BALLOON_ID))
-    if topology.scsi_targets:
-        controller = parameters["scsi_controller_type"]
-        driver = SCSI_CONTROLLERS[controller][0]
-        capabilities.check_device(driver, "scsi_controller_type", controller)
-        devices.append(at(FixedSlot.SCSI, driver, SCSI_CONTROLLER_ID))
-    if SERIAL_ID in chardevs:
-        devices.append(DeviceAdd(driver="isa-serial", id="console", properties={"chardev": SERIAL_ID}))
-    if AGENT_ID in chardevs:
-        devices.append(at(FixedSlot.SERIAL, "virtio-serial-pci", _AGENT_BUS_ID))
-        devices.append(
-            DeviceAdd(
-                driver="virtserialport",
-                # Without an id QEMU never tells that the agent opened its end.
-                id="agent-port",
-                bus=f"{_AGENT_BUS_ID}.0",
-                properties={"chardev": AGENT_ID, "name": "org.qemu.guest_agent.0"},
-            )
-        )
-    return tuple(devices)

@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.accounts import can_change_account, find_account
 from hvkit.hypervisor.kvm.confinement import parse_account_pool
+from hvkit.hypervisor.kvm.firmware import UEFI_KINDS
 from hvkit.hypervisor.kvm.topology import MAX_PORTS
 from hvkit.hypervisor.node import read_online_cpus
 from hvkit.hypervisor.parameters import (
@@ -51,9 +52,7 @@ DISPLAY_DRIVERS: Final[dict[str, str]] = {
 }
 
 #: Capabilities that take more than switching on: what they are for is not what a migration to another node does.
-_OTHER_CAPABILITIES: Final = frozenset(
-    {"background-snapshot", "block", "mapped-ram", "postcopy-preempt", "postcopy-ram", "x-colo", "x-ignore-shared"}
-)
+_OTHER_CAPABILITIES: Final = frozenset({"background-snapshot", "block", "mapped-ram", "x-colo", "x-ignore-shared"})
 _SERIAL_SPEEDS: Final = frozenset({4800, 9600, 19200, 38400, 57600, 115200, 230400, 345600, 460800})
 
 #: Options that would take an instance out of our hands: what it is called, how it is watched and how it starts.
@@ -231,6 +230,41 @@ TABLE: Final = ParameterTable(
             doc="Directory whose files hold the guest's memory, such as a mount of hugetlbfs. Empty: ordinary memory.",
             syntax=ABSOLUTE_PATH,
             node=DIRECTORY,
+        ),
+        Parameter(
+            name="firmware",
+            kind=str,
+            default="bios",
+            doc="What the machine starts with: QEMU's own BIOS, UEFI, or UEFI with Secure Boot and the usual keys. "
+            "UEFI is the first that this node's descriptions of firmware have for the machine type; each instance has "
+            "variables of its own, which outlive it.",
+            syntax=one_of("bios", *UEFI_KINDS),
+        ),
+        Parameter(
+            name="tpm",
+            kind=bool,
+            default=False,
+            doc="Whether it has a TPM 2.0, by swtpm. What that keeps outlives the instance.",
+        ),
+        Parameter(
+            name="virtio_rng",
+            kind=bool,
+            default=False,
+            doc="Whether the guest gets random numbers from the host.",
+        ),
+        Parameter(
+            name="vsock_cid",
+            kind=int,
+            default=0,
+            doc="Context id for sockets between guest and host: 3 or more, and no other guest's. 0: no vsock.",
+            syntax=Check("0, or 3 to 4294967294", lambda value: value == 0 or 3 <= value <= 0xFFFFFFFE),
+        ),
+        Parameter(
+            name="io_threads",
+            kind=int,
+            default=0,
+            doc="Threads that serve virtio disks beside QEMU's main loop; 0: the main loop does.",
+            syntax=between(0, 64),
         ),
         Parameter(
             name="kernel_path",

@@ -7,6 +7,9 @@ Below the run directory, all of it of mode 0700 and owned by us::
     instances/NAME/pid            written by QEMU, removed by QEMU when it ends in an orderly way
     instances/NAME/root/          the root directory of a QEMU that is to see nothing else; empty
     instances/NAME/log            what QEMU said on its standard output and error
+    instances/NAME/tpm.log        what swtpm said
+    state/NAME/variables.fd       what its UEFI firmware keeps; here unless told otherwise, and never removed by itself
+    state/NAME/tpm/               what its TPM keeps
     sockets/KEY.c .w .s .a        control monitor, monitor for watchers, serial console, guest agent
     locks/NAME                    held while somebody works on the instance
     locks/.reserving              held while an instance takes its uuid and account
@@ -43,11 +46,13 @@ class InstancePaths:
         name: the instance.
         dir: its directory.
         lock_file: outside its directory, which comes and goes while the lock is held.
+        state_dir: what outlives it: variables of its firmware, state of its TPM.
     """
 
     name: str
     dir: Path
     lock_file: Path
+    state_dir: Path
     control_socket: Path
     watch_socket: Path
     serial_socket: Path
@@ -64,6 +69,18 @@ class InstancePaths:
     @property
     def root_dir(self) -> Path:
         return self.dir / "root"
+
+    @property
+    def variables_file(self) -> Path:
+        return self.state_dir / "variables.fd"
+
+    @property
+    def tpm_dir(self) -> Path:
+        return self.state_dir / "tpm"
+
+    @property
+    def tpm_log_file(self) -> Path:
+        return self.dir / "tpm.log"
 
     @property
     def log_file(self) -> Path:
@@ -122,6 +139,18 @@ class InstancePaths:
         except OSError as error:
             raise self._cannot_remove(error) from error
 
+    def remove_state(self) -> None:
+        """Remove what outlives the instance.
+
+        Raises:
+            RuntimeStateError: something could not be removed.
+        """
+        try:
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self.state_dir)
+        except OSError as error:
+            raise self._cannot_remove(error) from error
+
     def remove_lock(self) -> None:
         """Remove the lock file, which the caller holds.
 
@@ -152,13 +181,15 @@ class RunDirectory:
 
     Args:
         path: made absolute. Nothing is looked at or made until it is needed.
+        state_path: directory of what outlives instances; None: in this one.
 
     Raises:
         ParameterError: the sockets in it would not have a valid address.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, state_path: Path | None = None) -> None:
         self.path = Path(os.path.abspath(path))
+        self.state_path = self.path / "state" if state_path is None else Path(os.path.abspath(state_path))
         length = len(os.fsencode(self._socket_path("", ".c")))
         if length > MAX_SOCKET_PATH:
             raise ParameterError(
@@ -189,6 +220,7 @@ class RunDirectory:
             name=name,
             dir=self.path / "instances" / name,
             lock_file=self.path / "locks" / name,
+            state_dir=self.state_path / name,
             control_socket=control,
             watch_socket=watch,
             serial_socket=serial,

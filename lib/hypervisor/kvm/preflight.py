@@ -23,6 +23,7 @@ from hvkit.hypervisor.errors import (
 )
 from hvkit.hypervisor.kvm.capabilities import choose_accelerator
 from hvkit.hypervisor.kvm.disks import read_block_devices
+from hvkit.hypervisor.kvm.firmware import choose_firmware
 from hvkit.hypervisor.kvm.machine import MachinePlan, Placement
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host, read_processor_flags
@@ -193,6 +194,7 @@ def examine(
             capabilities=capabilities,
             accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
             block_devices=block_devices,
+            firmware=choose_firmware(parameters, capabilities),
             placement=placement,
         )
         obstacles += _compare_program(sent, preparation)

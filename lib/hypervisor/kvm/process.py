@@ -275,12 +275,13 @@ def spawn(
     *,
     log_file: Path,
     pass_fds: Collection[int] = (),
+    directory: str = "/",
     account: Account | None = None,
     groups: Collection[int] = (),
 ) -> Process:
     """Start a program that outlives us.
 
-    It is the leader of a session of its own; its umask is 077, its directory ``/``, its standard input ``/dev/null``.
+    It is the leader of a session of its own; its umask is 077, its standard input ``/dev/null``.
     It has no open file of ours but those named, and of our environment only what it needs. What it writes goes to the
     log file, which is made anew with mode 0600.
 
@@ -288,6 +289,7 @@ def spawn(
         argv: the program's absolute path and its arguments.
         log_file: where its output and errors go.
         pass_fds: files it inherits, under the same numbers.
+        directory: where it works; the account need not have a way there.
         account: who it runs as; None for who we are.
         groups: those that it is in beside the group of its account.
 
@@ -310,7 +312,7 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd="/",
+            cwd=directory,
             env=read_environment(),
             umask=0o077,
             pass_fds=tuple(pass_fds),

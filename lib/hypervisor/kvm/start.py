@@ -5,7 +5,6 @@ Preparing looks and decides, and makes nothing. Bringing up makes one thing afte
 keeps what is remembered ahead of what exists: whoever dies here leaves something that the next one can find and end.
 """
 
-import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -20,11 +19,13 @@ from hvkit.hypervisor.kvm.accounts import kvm_groups
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.command_line import build_argv
 from hvkit.hypervisor.kvm.confinement import Account, Confinement, plan_confinement
-from hvkit.hypervisor.kvm.devices import TapFiles, disk_id
-from hvkit.hypervisor.kvm.disks import open_disk, read_block_devices
-from hvkit.hypervisor.kvm.machine import SERIAL_ID, FileSet, MachinePlan, MachineSockets, Placement, plan_machine
+from hvkit.hypervisor.kvm.disks import read_block_devices
+from hvkit.hypervisor.kvm.ends import Ends, imagine_ends, make_ends
+from hvkit.hypervisor.kvm.firmware import Firmware, choose_firmware
+from hvkit.hypervisor.kvm.machine import MachinePlan, Placement, plan_machine
+from hvkit.hypervisor.kvm.machine_devices import SERIAL_ID
 from hvkit.hypervisor.kvm.network import NetworkError
-from hvkit.hypervisor.kvm.nics import open_nic, plan_interface, plan_tap_options, take_down_nic, tap_files
+from hvkit.hypervisor.kvm.nics import plan_interface
 from hvkit.hypervisor.kvm.parameters import TABLE, CpuSet
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
@@ -33,7 +34,6 @@ from hvkit.hypervisor.kvm.process import (
     ProcessError,
     describe_exit,
     find_listener,
-    listen,
     open_process,
     read_log_tail,
     set_affinity,
@@ -69,6 +69,7 @@ class Preparation:
         capabilities: of the QEMU program.
         accelerator: what will run the guest's instructions.
         block_devices: uuids of the disks that are block devices.
+        firmware: the UEFI firmware that was found for it; None for QEMU's own BIOS.
         placement: where its devices have to sit, if it comes from another node; None for a new machine.
         incoming_socket: the unix socket on which it will wait for its guest; empty for none.
     """
@@ -78,10 +79,11 @@ class Preparation:
     capabilities: Capabilities
     accelerator: Accelerator
     block_devices: frozenset[UUID]
+    firmware: Firmware | None = None
     placement: Placement | None = None
     incoming_socket: str = ""
 
-    def plan(self, ends: "Ends") -> MachinePlan:
+    def plan(self, ends: Ends) -> MachinePlan:
         """Plan the machine, as `plan_machine` does. It can be planned with any ends if it can with some."""
         return plan_machine(
             self.instance,
@@ -92,6 +94,8 @@ class Preparation:
             ends.taps,
             block_devices=self.block_devices,
             disk_files=ends.disk_files,
+            firmware=self.firmware,
+            variables=ends.variables,
             confinement=ends.confinement,
             placement=self.placement,
         )
@@ -107,33 +111,9 @@ class Preparation:
             can_open_devices=not has_kvm or account is None or kvm_groups(account) is not None,
         )
 
-    def imagine_ends(self) -> "Ends":
+    def imagine_ends(self) -> Ends:
         """Return what stands for the ends that will be made, in a plan that nobody starts."""
-        imagined = TapFiles(queues=(str(_NO_FD),))
-        return Ends(
-            sockets=MachineSockets(control=_NO_FD, watch=_NO_FD, serial=_NO_FD, agent=_NO_FD),
-            taps={nic.uuid: imagined for nic in self.instance.nics if nic.has_tap},
-            confinement=self.confine(None, None),
-        )
-
-
-@attrs.frozen(kw_only=True)
-class Ends:
-    """What joins a machine to its node, all of it open.
-
-    Attributes:
-        sockets: where it is reached.
-        taps: of its NICs, by their uuids.
-        disk_files: of its disks, by their uuids, where it cannot open them by name.
-        confinement: what its QEMU is confined to.
-        descriptors: all that its QEMU inherits.
-    """
-
-    sockets: MachineSockets
-    taps: Mapping[UUID, TapFiles] = attrs.field(factory=dict)
-    disk_files: Mapping[UUID, FileSet] = attrs.field(factory=dict)
-    confinement: Confinement
-    descriptors: Sequence[int] = ()
+        return imagine_ends(self.instance, self.confine(None, None))
 
 
 def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
@@ -159,6 +139,7 @@ def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
         capabilities=capabilities,
         accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
         block_devices=block_devices,
+        firmware=choose_firmware(parameters, capabilities),
     )
     # What cannot be planned is found out here, while an earlier life of the instance can still be left as it is.
     preparation.plan(preparation.imagine_ends())
@@ -237,7 +218,15 @@ def _launch(
         runtime = _describe(preparation, confinement)
         write_runtime(paths.runtime_file, runtime)
     with ExitStack() as inherited:
-        ends = _make_ends(preparation, confinement, paths, inherited, unmaking)
+        ends = make_ends(
+            preparation.instance,
+            preparation.parameters,
+            confinement,
+            paths,
+            firmware=preparation.firmware,
+            inherited=inherited,
+            unmaking=unmaking,
+        )
         plan = preparation.plan(ends)
         is_ours = account is None or confinement.drops_account_itself
         process = spawn(
@@ -248,57 +237,6 @@ def _launch(
             groups=(account and kvm_groups(account)) or (),
         )
         return _Launch(plan, runtime, process)
-
-
-def _make_ends(
-    preparation: Preparation,
-    confinement: Confinement,
-    paths: InstancePaths,
-    inherited: ExitStack,
-    unmaking: ExitStack,
-) -> Ends:
-    """Make what joins the machine to its node; what is open is closed by `inherited`."""
-    instance, parameters = preparation.instance, preparation.parameters
-    if confinement.root_dir:
-        paths.make_root_dir()
-    sockets = _make_sockets(parameters, paths, inherited, has_pid_file=confinement.opens_by_name)
-    ends = (sockets.control, sockets.watch, sockets.serial, sockets.agent)
-    descriptors = [each for each in ends if isinstance(each, int)]
-    taps = {}
-    options, script = plan_tap_options(parameters), parameters["network_script"]
-    for nic in instance.nics:
-        if nic.has_tap:
-            tap = open_nic(instance, nic, options, script=script)
-            inherited.callback(tap.close)
-            unmaking.callback(take_down_nic, instance, nic, script=script)
-            taps[nic.uuid] = tap_files(tap)
-            descriptors += tap.descriptors
-    disk_files = {}
-    if not confinement.opens_by_name:
-        for number, disk in enumerate(instance.disks, start=1):
-            opened = open_disk(disk)
-            for descriptor in opened:
-                inherited.callback(os.close, descriptor)
-            disk_files[disk.uuid] = FileSet(number=number, descriptors=tuple(opened), label=disk_id(disk.uuid))
-            descriptors += opened
-    return Ends(
-        sockets=sockets, taps=taps, disk_files=disk_files, confinement=confinement, descriptors=tuple(descriptors)
-    )
-
-
-def _make_sockets(
-    parameters: Mapping[str, Any], paths: InstancePaths, inherited: ExitStack, *, has_pid_file: bool
-) -> MachineSockets:
-    def make(path: Path) -> int:
-        return inherited.enter_context(listen(path)).fileno()
-
-    return MachineSockets(
-        control=make(paths.control_socket),
-        watch=make(paths.watch_socket),
-        serial=make(paths.serial_socket) if parameters["serial_console"] else None,
-        agent=make(paths.agent_socket) if parameters["use_guest_agent"] else None,
-        pid_file=str(paths.pid_file) if has_pid_file else "",
-    )
 
 
 def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:

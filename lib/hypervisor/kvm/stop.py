@@ -14,6 +14,7 @@ from hvkit.hypervisor.kvm.nics import take_down_nics, without_scripts
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.process import Process
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime, write_runtime
+from hvkit.hypervisor.kvm.tpm import end_tpm
 from hvkit.hypervisor.model import InstanceState
 from hvkit.qmp import ConnectionLost, EventTimeout, QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
@@ -61,6 +62,7 @@ def stop_remembered(
     except BaseException:
         _note(paths, runtime)
         raise
+    end_tpm(paths.tpm_dir)
     take_down_nics(runtime)
     remove_socket(runtime.incoming_socket)
     _note(paths, attrs.evolve(without_scripts(runtime), phase=Phase.STOPPED, reason=reason))

@@ -41,6 +41,8 @@ class FixedSlot(enum.IntEnum):
     BALLOON = 3
     SERIAL = 4
     SCSI = 5
+    RNG = 6
+    VSOCK = 7
 
 
 #: The first slot of the root bus for root ports, or for disks and NICs where there are no root ports.

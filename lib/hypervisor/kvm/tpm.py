@@ -2,8 +2,8 @@
 """The TPM of a machine: a swtpm process for each, which lives exactly as long as the QEMU that it serves.
 
 QEMU and swtpm talk over a pair of sockets that nobody else can reach. swtpm ends when its QEMU does, however that ends;
-only one that no QEMU ever spoke to has to be ended, and is found by the directory it was started for. That directory
-holds what the TPM keeps, and outlives the machine.
+only one that no QEMU ever spoke to has to be ended, and is found by the directory it works in. That holds what the
+TPM keeps, and outlives the machine.
 """
 
 import os
@@ -81,10 +81,13 @@ def start_tpm(state_dir: Path, log_file: Path, *, account: Account | None = None
         with theirs:
             argv = [
                 *(program, "socket", "--tpm2", "--terminate"),
-                *("--tpmstate", _state_argument(state_dir)),
+                # Where it works: its account may have no way there by name.
+                *("--tpmstate", "dir=.,mode=0600"),
                 *("--ctrl", f"type=unixio,clientfd={theirs.fileno()}"),
             ]
-            process = spawn(argv, log_file=log_file, pass_fds=[theirs.fileno()], account=account)
+            process = spawn(
+                argv, log_file=log_file, pass_fds=[theirs.fileno()], directory=str(state_dir), account=account
+            )
         with process:
             if not _answers(ours):
                 process.wait(_ANSWER_S)
@@ -116,7 +119,7 @@ def end_tpm(state_dir: Path) -> None:
     Raises:
         TpmError: it does not end.
     """
-    for identity in _find_users(state_dir):
+    for identity in _find_users(state_dir) if state_dir.is_dir() else ():
         process = open_process(identity)
         if process is not None:
             with process:
@@ -125,17 +128,15 @@ def end_tpm(state_dir: Path) -> None:
 
 
 def _find_users(state_dir: Path) -> list[ProcessIdentity]:
-    argument = os.fsencode(_state_argument(state_dir))
+    directory = os.path.realpath(state_dir)
     found = []
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with suppress(OSError):
                 words = Path(entry.path, "cmdline").read_bytes().split(b"\0")
+                if os.path.basename(words[0]) != os.fsencode(_PROGRAM):
+                    continue
                 identity = read_identity(int(entry.name))
-                if os.path.basename(words[0]) == os.fsencode(_PROGRAM) and argument in words and identity is not None:
+                if os.readlink(f"{entry.path}/cwd") == directory and identity is not None:
                     found.append(identity)
     return found
-
-
-def _state_argument(state_dir: Path) -> str:
-    return f"dir={state_dir},mode=0600"

@@ -17,6 +17,7 @@ import pytest
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities
 from hvkit.hypervisor.kvm.devices import TapFiles
+from hvkit.hypervisor.kvm.firmware import Firmware
 from hvkit.hypervisor.kvm.machine import FileSet, MachinePlan, MachineSockets, plan_machine
 from hvkit.hypervisor.kvm.parameters import (
     DISK_DRIVERS,
@@ -46,6 +47,7 @@ _KEPT_DEVICES: Final = {
     *DISPLAY_DRIVERS.values(),
     *(NIC_DRIVERS.get(name, name) for name in NIC_TYPES),
     *(driver for driver, _ in SCSI_CONTROLLERS.values()),
+    *("virtio-rng-pci", "vhost-vsock-pci", "tpm-crb"),
     *("virtio-balloon-pci", "virtio-serial-pci", "virtserialport", "isa-serial", "pcie-root-port"),
 }
 _KEPT_OBJECTS: Final = {"memory-backend-file", "monitor-qmp"}
@@ -136,6 +138,8 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
         taps: Mapping[UUID, TapFiles] | None = None,
         block_devices: tuple[UUID, ...] = (),
         disk_files: Mapping[UUID, FileSet] | None = None,
+        firmware: Firmware | None = None,
+        variables: str | FileSet = "",
     ) -> MachinePlan:
         instance = Instance(name="web1", uuid=INSTANCE_UUID, memory_mib=memory_mib, vcpus=vcpus, disks=disks, nics=nics)
         return plan_machine(
@@ -147,6 +151,8 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
             taps,
             block_devices=block_devices,
             disk_files=disk_files,
+            firmware=firmware,
+            variables=variables,
         )
 
     return make

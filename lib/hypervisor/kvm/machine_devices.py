@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The devices of a machine that are neither disks nor NICs."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from hvkit.hypervisor.kvm.capabilities import Capabilities
+from hvkit.hypervisor.kvm.devices import check_has_io_threads, io_thread_id
+from hvkit.hypervisor.kvm.parameters import DISPLAY_DRIVERS, SCSI_CONTROLLERS
+from hvkit.hypervisor.kvm.topology import SCSI_CONTROLLER_ID, FixedSlot, Topology
+from hvkit.qmp.schema import DeviceAdd
+
+BALLOON_ID: Final = "balloon"
+SERIAL_ID: Final = "serial0"
+AGENT_ID: Final = "agent"
+#: Of the TPM's character device and of its backend.
+TPM_ID: Final = "tpm"
+_AGENT_BUS_ID: Final = "virtserial0"
+_RNG_DRIVER: Final = "virtio-rng-pci"
+_TPM_DRIVER: Final = "tpm-crb"
+_VSOCK_DRIVER: Final = "vhost-vsock-pci"
+
+
+def plan_machine_devices(
+    parameters: Mapping[str, Any],
+    capabilities: Capabilities,
+    topology: Topology,
+    chardevs: Collection[str],
+    *,
+    vsock: int | None = None,
+) -> tuple[DeviceAdd, ...]:
+    """Plan the devices that are the machine's own, each after those it needs.
+
+    Args:
+        parameters: of the instance, filled and checked.
+        capabilities: of the program.
+        topology: of the machine.
+        chardevs: ids of the character devices that there are.
+        vsock: an open /dev/vhost-vsock that QEMU inherits, if the instance has a vsock.
+
+    Raises:
+        ParameterError: the program lacks a device.
+    """
+    root_bus = topology.root_bus
+
+    def at(slot: FixedSlot, driver: str, device_id: str) -> DeviceAdd:
+        return DeviceAdd(driver=driver, id=device_id, bus=root_bus, properties=topology.fixed(slot).properties)
+
+    devices = [
+        DeviceAdd(driver="pcie-root-port", id=port.id, bus=root_bus, properties=port.properties)
+        for port in topology.root_ports
+    ]
+    display = DISPLAY_DRIVERS.get(parameters["vga"])
+    if display:
+        capabilities.check_device(display, "vga", parameters["vga"])
+        devices.append(at(FixedSlot.DISPLAY, display, "display"))
+    devices.append(at(FixedSlot.BALLOON, "virtio-balloon-pci", BALLOON_ID))
+    if parameters["virtio_rng"]:
+        capabilities.check_device(_RNG_DRIVER, "virtio_rng", "enabled")
+        devices.append(at(FixedSlot.RNG, _RNG_DRIVER, "rng"))
+    if parameters["vsock_cid"]:
+        capabilities.check_device(_VSOCK_DRIVER, "vsock_cid", str(parameters["vsock_cid"]))
+        device = at(FixedSlot.VSOCK, _VSOCK_DRIVER, "vsock")
+        own = {"guest-cid": parameters["vsock_cid"], "vhostfd": str(vsock)}
+        devices.append(device.evolve(properties={**device.properties, **own}))
+    if topology.scsi_targets:
+        controller = parameters["scsi_controller_type"]
+        driver = SCSI_CONTROLLERS[controller][0]
+        capabilities.check_device(driver, "scsi_controller_type", controller)
+        device = at(FixedSlot.SCSI, driver, SCSI_CONTROLLER_ID)
+        if parameters["io_threads"]:
+            check_has_io_threads(driver, "scsi_controller_type", controller)
+            device = device.evolve(properties={**device.properties, "iothread": io_thread_id(0)})
+        devices.append(device)
+    if SERIAL_ID in chardevs:
+        devices.append(DeviceAdd(driver="isa-serial", id="console", properties={"chardev": SERIAL_ID}))
+    if AGENT_ID in chardevs:
+        devices.append(at(FixedSlot.SERIAL, "virtio-serial-pci", _AGENT_BUS_ID))
+        devices.append(
+            DeviceAdd(
+                driver="virtserialport",
+                # Without an id QEMU never tells that the agent opened its end.
+                id="agent-port",
+                bus=f"{_AGENT_BUS_ID}.0",
+                properties={"chardev": AGENT_ID, "name": "org.qemu.guest_agent.0"},
+            )
+        )
+    if TPM_ID in chardevs:
+        capabilities.check_device(_TPM_DRIVER, "tpm", "enabled")
+        devices.append(DeviceAdd(driver=_TPM_DRIVER, id="tpm-device", properties={"tpmdev": TPM_ID}))
+    return tuple(devices)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""UEFI, a TPM, random numbers and IOThreads on real QEMU: what the machine has, and what outlives it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hvkit.hypervisor import InstanceStartError, InstanceState, ParameterError
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.firmware import find_firmware
+from hvkit.hypervisor.model import Instance
+from hvkit.qmp import QmpConnection
+from hvkit.qmp.schema import QomGet, QomList, QueryIothreads, QueryTpm
+
+MakeInstance = Callable[..., Instance]
+
+pytestmark = pytest.mark.qemu
+needs_swtpm = pytest.mark.skipif(shutil.which("swtpm") is None, reason="swtpm is not installed")
+WALLS = {"security_model": "pool", "security_pool": "60000-60001", "use_chroot": True, "sandbox": "enabled"}
+
+
+def _has_uefi(kind: str = "uefi") -> bool:
+    try:
+        return Path(find_firmware(kind, "x86_64", "pc-q35-7.2").code).exists()
+    except ParameterError:
+        return False
+
+
+needs_uefi = pytest.mark.skipif(not _has_uefi(), reason="no UEFI firmware is installed")
+
+
+@pytest.fixture
+def keeping(tmp_path: Path) -> Iterator[KvmHypervisor]:
+    """A hypervisor that keeps what outlives instances in a directory of its own."""
+    hypervisor = KvmHypervisor(run_dir=tmp_path / "run", state_dir=tmp_path / "state")
+    yield hypervisor
+    for name in hypervisor.list_instances():
+        hypervisor.stop_instance(name, force=True)
+        hypervisor.purge_instance(name)
+
+
+def _monitor(hypervisor: KvmHypervisor) -> QmpConnection:
+    return hypervisor.monitor("web1")
+
+
+@needs_uefi
+@pytest.mark.parametrize("board", ["q35", "pc"])
+@pytest.mark.parametrize("walls", [{}, WALLS], ids=["open", "confined"])
+def test_uefi_boots_and_keeps_its_variables(
+    keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, board: str, walls: dict[str, object]
+) -> None:
+    instance = make_toy(parameters={"firmware": "uefi", "machine_version": board, **walls}, memory_mib=128)
+    variables = tmp_path / "state" / "web1" / "variables.fd"
+    keeping.start_instance(instance)
+    factory = Path(find_firmware("uefi", "x86_64", "pc-q35-7.2").template).read_bytes()
+    end_s = time.monotonic() + 60
+    while variables.read_bytes() == factory:  # the first boot writes what it found
+        assert time.monotonic() < end_s
+        time.sleep(0.1)
+    keeping.stop_instance("web1", force=True)
+    keeping.cleanup_instance("web1")
+    kept = variables.read_bytes()
+    assert len(kept) == len(factory)
+    keeping.start_instance(instance, start_paused=True)
+    assert variables.read_bytes() == kept
+    keeping.stop_instance("web1", force=True)
+    keeping.purge_instance("web1")
+    assert not variables.parent.exists()
+
+
+@pytest.mark.skipif(not _has_uefi("uefi-secure"), reason="no firmware with Secure Boot is installed")
+def test_secure_boot_is_guarded_by_system_management_mode(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
+    keeping.start_instance(make_toy(parameters={"firmware": "uefi-secure"}, memory_mib=128), start_paused=True)
+    with _monitor(keeping) as monitor:
+        assert monitor.execute(QomGet(path="/machine", property="smm")) == "on"
+        assert monitor.execute(QomGet(path="/machine/system.flash1", property="secure")) is True
+
+
+@pytest.mark.skipif(not _has_uefi("uefi-secure"), reason="no firmware with Secure Boot is installed")
+def test_secure_boot_is_refused_on_a_board_that_cannot_guard_it(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
+    with pytest.raises(ParameterError, match="no firmware of this kind for pc-i440fx"):
+        keeping.start_instance(make_toy(parameters={"firmware": "uefi-secure", "machine_version": "pc"}))
+    assert keeping.list_instances() == []
+
+
+@needs_swtpm
+@pytest.mark.parametrize("walls", [{}, WALLS], ids=["open", "confined"])
+def test_tpm_comes_and_goes_with_its_machine(
+    keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, walls: dict[str, object]
+) -> None:
+    instance = make_toy(parameters={"tpm": True, **walls})
+    state = tmp_path / "state" / "web1" / "tpm"
+    for _ in range(2):  # the second life has another account, where there is a pool of them
+        keeping.start_instance(instance)
+        with _monitor(keeping) as monitor:
+            (tpm,) = monitor.execute(QueryTpm())
+        assert tpm.model == "tpm-crb"
+        assert (state / "tpm2-00.permall").exists()
+        keeping.stop_instance("web1", force=True)
+        assert keeping.get_instance_info("web1").state is InstanceState.SHUTDOWN
+        assert _users_of(state) == []
+    keeping.purge_instance("web1")
+    assert not state.parent.exists()
+
+
+def _users_of(path: Path) -> list[str]:
+    """The processes that work in a directory."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if entry.readlink() == path:
+                found.append(str(entry))
+        except OSError:
+            continue
+    return found
+
+
+@needs_swtpm
+def test_tpm_of_a_machine_that_did_not_come_up_is_ended(
+    keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
+) -> None:
+    with pytest.raises(InstanceStartError):
+        keeping.start_instance(make_toy(parameters={"tpm": True, "kvm_extra": "-no-such-option"}))
+    assert _users_of(tmp_path / "state" / "web1" / "tpm") == []
+
+
+def test_machine_that_cannot_have_a_tpm_says_why(
+    keeping: KvmHypervisor, make_toy: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hvkit.hypervisor.kvm.tpm._PROGRAM", "no-such-swtpm")
+    with pytest.raises(InstanceStartError, match="no-such-swtpm is not installed"):
+        keeping.start_instance(make_toy(parameters={"tpm": True}))
+    assert keeping.list_instances() == []
+
+
+def test_random_numbers_and_io_threads_are_there(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
+    keeping.start_instance(make_toy(parameters={"virtio_rng": True, "io_threads": 2}), start_paused=True)
+    with _monitor(keeping) as monitor:
+        assert {each.id for each in monitor.execute(QueryIothreads())} == {"io0", "io1"}
+        peripherals = {each.name: each.type for each in monitor.execute(QomList(path="/machine/peripheral"))}
+    assert peripherals["rng"] == "child<virtio-rng-pci>"
+    (disk,) = [name for name in peripherals if name.startswith("disk-")]
+    with _monitor(keeping) as monitor:
+        path = monitor.execute(QomGet(path=f"/machine/peripheral/{disk}", property="iothread"))
+    assert path in ("/objects/io0", "/objects/io1")
+
+
+def test_io_thread_of_a_scsi_controller(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
+    parameters = {"io_threads": 1, "disk_type": "scsi-hd", "scsi_controller_type": "virtio-scsi-pci"}
+    keeping.start_instance(make_toy(parameters=parameters), start_paused=True)
+    with _monitor(keeping) as monitor:
+        assert monitor.execute(QomGet(path="/machine/peripheral/scsi0", property="iothread")) == "/objects/io0"
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"disk_type": "ide"}, {"disk_type": "scsi-hd", "scsi_controller_type": "lsi"}], ids=["ide", "lsi"]
+)
+def test_io_threads_for_disks_that_cannot_have_them_are_refused(
+    keeping: KvmHypervisor, make_toy: MakeInstance, parameters: dict[str, object]
+) -> None:
+    with pytest.raises(ParameterError, match="has no IOThread, which io_threads asks for"):
+        keeping.start_instance(make_toy(parameters={"io_threads": 1, "machine_version": "pc", **parameters}))
+
+
+@pytest.mark.skipif(Path("/dev/vhost-vsock").exists(), reason="this node has vsocks")
+def test_vsock_that_the_node_cannot_have_is_named(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
+    with pytest.raises(ParameterError, match="/dev/vhost-vsock: No such file"):
+        keeping.start_instance(make_toy(parameters={"vsock_cid": 3}))
+    assert keeping.list_instances() == []
