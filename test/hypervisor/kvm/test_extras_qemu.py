@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def keeping(tmp_path: Path) -> Iterator[KvmHypervisor]:
         hypervisor.purge_instance(name)
 
 
-def _monitor(hypervisor: KvmHypervisor) -> QmpConnection:
+def _monitor(hypervisor: KvmHypervisor) -> AbstractContextManager[QmpConnection]:
     return hypervisor.monitor("web1")
 
 

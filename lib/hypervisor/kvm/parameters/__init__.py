@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The parameters of the KVM hypervisor: the table, and the small languages that some values are written in.
+
+Each module beside this one has those of one theme, with what is known of their values.
+"""
+
+from typing import Final
+
+from hvkit.hypervisor.kvm.parameters import (
+    boot,
+    consoles,
+    disks,
+    display,
+    machine,
+    migration,
+    nics,
+    processors,
+    security,
+)
+from hvkit.hypervisor.kvm.parameters.disks import DISK_DRIVERS, SCSI_CONTROLLERS
+from hvkit.hypervisor.kvm.parameters.display import DISPLAY_DRIVERS
+from hvkit.hypervisor.kvm.parameters.machine import parse_extra
+from hvkit.hypervisor.kvm.parameters.nics import NIC_DRIVERS, NIC_TYPES
+from hvkit.hypervisor.kvm.parameters.processors import CpuSet, parse_cpu_mask
+from hvkit.hypervisor.parameters import ParameterTable
+
+__all__ = [
+    "DISK_DRIVERS",
+    "DISPLAY_DRIVERS",
+    "NIC_DRIVERS",
+    "NIC_TYPES",
+    "SCSI_CONTROLLERS",
+    "TABLE",
+    "CpuSet",
+    "parse_cpu_mask",
+    "parse_extra",
+]
+
+_THEMES: Final = (machine, processors, boot, disks, nics, display, consoles, security, migration)
+
+TABLE: Final = ParameterTable(
+    (parameter for theme in _THEMES for parameter in theme.PARAMETERS),
+    rules=(*boot.RULES, *disks.RULES, *security.RULES),
+)

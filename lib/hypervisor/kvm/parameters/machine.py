@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Parameters: the machine as such, and the program that models it."""
+
+import shlex
+from typing import Final
+
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.firmware import UEFI_KINDS
+from hvkit.hypervisor.kvm.parameters.checks import WORD, passes
+from hvkit.hypervisor.kvm.topology import MAX_PORTS
+from hvkit.hypervisor.parameters import (
+    ABSOLUTE_PATH,
+    EXECUTABLE_FILE,
+    Check,
+    Parameter,
+    between,
+    one_of,
+)
+
+#: Options that would take an instance out of our hands: what it is called, how it is watched and how it starts.
+_RESERVED_OPTIONS: Final = frozenset(
+    {
+        *("name", "uuid", "pidfile", "D", "daemonize", "run-with", "runas", "chroot", "nographic"),
+        *("S", "incoming", "loadvm", "preconfig", "only-migratable", "action", "no-shutdown", "no-reboot"),
+        *("readconfig", "writeconfig", "h", "help", "version"),
+    }
+)
+
+
+def parse_extra(text: str) -> tuple[str, ...]:
+    """Take apart the extra arguments of `kvm_extra`, which are written as for a shell.
+
+    Raises:
+        ParameterError: a quote is not closed, or an option is one that only hvkit may give.
+    """
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise ParameterError("kvm_extra", text, f"cannot be taken apart into words: {error}") from error
+    for word in words:
+        if word.startswith("-") and word.lstrip("-") in _RESERVED_OPTIONS:
+            raise ParameterError("kvm_extra", text, f"{word} is not for extra arguments: hvkit decides it")
+        if not word.isprintable():
+            raise ParameterError("kvm_extra", text, f"an argument has a character that cannot be printed: {word!r}")
+    return words
+
+
+PARAMETERS: Final = (
+    Parameter(
+        name="kvm_path",
+        kind=str,
+        default="/usr/bin/qemu-system-x86_64",
+        doc="The QEMU program.",
+        syntax=ABSOLUTE_PATH,
+        node=EXECUTABLE_FILE,
+    ),
+    Parameter(
+        name="machine_version",
+        kind=str,
+        default="q35",
+        doc="Machine type: q35, pc, or a versioned one of either, such as pc-q35-7.2. An instance keeps the version"
+        " that it was started with.",
+        syntax=Check("one word without commas", lambda value: WORD.accepts(value) and "," not in value),
+    ),
+    Parameter(
+        name="kvm_flag",
+        kind=str,
+        default="",
+        doc="Acceleration: enabled demands KVM, disabled does without; empty uses KVM where it really works.",
+        syntax=one_of("", "enabled", "disabled"),
+    ),
+    Parameter(
+        name="acpi",
+        kind=bool,
+        default=True,
+        doc="Whether the guest has ACPI. Without it there is no power button, and stopping is always hard.",
+        advice=lambda value: None if value else "the guest cannot be asked to shut down: it has no power button",
+    ),
+    Parameter(
+        name="firmware",
+        kind=str,
+        default="bios",
+        doc="What the machine starts with: QEMU's own BIOS, UEFI, or UEFI with Secure Boot and the usual keys. "
+        "UEFI is the first that this node's descriptions of firmware have for the machine type; each instance has "
+        "variables of its own, which outlive it.",
+        syntax=one_of("bios", *UEFI_KINDS),
+    ),
+    Parameter(
+        name="tpm",
+        kind=bool,
+        default=False,
+        doc="Whether it has a TPM 2.0, by swtpm. What that keeps outlives the instance.",
+    ),
+    Parameter(
+        name="virtio_rng",
+        kind=bool,
+        default=False,
+        doc="Whether the guest gets random numbers from the host.",
+    ),
+    Parameter(
+        name="vsock_cid",
+        kind=int,
+        default=0,
+        doc="Context id for sockets between guest and host: 3 or more, and no other guest's. 0: no vsock.",
+        syntax=Check("0, or 3 to 4294967294", lambda value: value == 0 or 3 <= value <= 0xFFFFFFFE),
+    ),
+    Parameter(
+        name="use_localtime",
+        kind=bool,
+        default=False,
+        doc="Whether the guest's clock starts with local time, not UTC.",
+    ),
+    Parameter(
+        name="reboot_behavior",
+        kind=str,
+        default="reboot",
+        doc="What a reboot by the guest does: it reboots, or it shuts the instance down (exit).",
+        syntax=one_of("reboot", "exit"),
+    ),
+    Parameter(
+        name="hotplug_ports",
+        kind=int,
+        default=4,
+        doc="On q35, how many disks and NICs can be added to those that the instance starts with. Each takes half a"
+        " millisecond of the start, used or not.",
+        syntax=between(0, MAX_PORTS),
+    ),
+    Parameter(
+        name="kvm_extra",
+        kind=str,
+        default="",
+        doc="More arguments for QEMU, written as for a shell. They come after all others.",
+        syntax=Check("arguments written as for a shell", passes(parse_extra)),
+        advice=lambda value: "hvkit does not know what these arguments do to hotplug and migration" if value else None,
+    ),
+)
