@@ -65,6 +65,10 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
             "get_migration_status",
             "follow_migration",
             "abort_migration",
+            "start_postcopy",
+            "pause_migration",
+            "resume_migration_destination",
+            "resume_migration_source",
             "finalize_migration_source",
             "finalize_migration_destination",
         ),
@@ -471,6 +475,8 @@ class BaseHypervisor(abc.ABC):
     ) -> MigrationStatus:
         """Watch a migration from here until it is over, and see to it that it does get over.
 
+        One whose guest has left is watched until it is PAUSED, or nothing is sent any more, too; then it is as it was.
+
         May be called from its begin on; it is over at once if the migration is. Nothing is finalized by it. Whoever is
         interrupted over it leaves the migration going.
 
@@ -481,12 +487,12 @@ class BaseHypervisor(abc.ABC):
             on_progress: called with the status several times a second, the last one included.
 
         Returns:
-            How it ended; where it was given up, why.
+            How it ended; where it was given up or stands still, why.
 
         Raises:
             NotSupported: this hypervisor does not declare MIGRATION.
             InstanceNotFound: no instance of that name is known here.
-            MigrationError: the hypervisor does not say how far it is.
+            MigrationError: the hypervisor does not say how far it is, or what is to be done to it fails.
         """
         self._lacks(Capability.MIGRATION)
 
@@ -500,6 +506,61 @@ class BaseHypervisor(abc.ABC):
             NotSupported: this hypervisor does not declare MIGRATION.
             InstanceNotFound: no instance of that name is known here.
             MigrationError: the instance is on the other node already, or the migration does not end.
+        """
+        self._lacks(Capability.MIGRATION)
+
+    def start_postcopy(self, name: str) -> None:
+        """Let the guest of a migration from here leave now, and fetch the rest of its memory afterwards.
+
+        After success the migration becomes POSTCOPY, and there is no way back: until it is COMPLETED the guest needs
+        both nodes. After failure it goes on as before.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MIGRATION.
+            InstanceNotFound: no instance of that name is known here.
+            MigrationError: the migration is not ACTIVE, or was not begun in a way that allows for this.
+        """
+        self._lacks(Capability.MIGRATION)
+
+    def pause_migration(self, name: str) -> None:
+        """Break the link of a POSTCOPY migration, which nothing comes over any more; first on its destination.
+
+        Only the destination knows whether the guest is there by then, or would be lost. After its success do the same
+        on the source, which may not see that the link broke. Then the migration is PAUSED, or COMPLETED just in time.
+        After failure it is as before.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MIGRATION.
+            InstanceNotFound: no instance of that name is known here.
+            MigrationError: it is not POSTCOPY, or the guest is still arriving.
+        """
+        self._lacks(Capability.MIGRATION)
+
+    def resume_migration_destination(self, name: str, target: str) -> None:
+        """Wait on the destination for the source of a PAUSED migration, before `resume_migration_source`.
+
+        Args:
+            name: the instance's name.
+            target: the address of this node on which to wait, which may be another one than before.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MIGRATION.
+            InstanceNotFound: no instance of that name is known here.
+            MigrationError: it is not PAUSED, which this node may see later than the other, or cannot wait there.
+        """
+        self._lacks(Capability.MIGRATION)
+
+    def resume_migration_source(self, name: str, target: str) -> None:
+        """Have a PAUSED migration from here go on. After success it is POSTCOPY, after failure still PAUSED.
+
+        Args:
+            name: the instance's name.
+            target: the address on which the destination waits again.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MIGRATION.
+            InstanceNotFound: no instance of that name is known here.
+            MigrationError: it is not PAUSED, or the hypervisor refuses.
         """
         self._lacks(Capability.MIGRATION)
 

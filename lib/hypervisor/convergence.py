@@ -38,12 +38,16 @@ class Step(enum.Enum):
     Attributes:
         WAIT: nothing.
         ALLOW_DOWNTIME: let the guest stand still for longer at the end.
+        POSTCOPY: let the guest leave now, and fetch the rest of its memory afterwards.
         GIVE_UP: end it; the guest stays where it is.
+        REPORT: tell that a guest that has left fetches nothing any more. To mend the link takes both nodes.
     """
 
     WAIT = "wait"
     ALLOW_DOWNTIME = "allow downtime"
+    POSTCOPY = "postcopy"
     GIVE_UP = "give up"
+    REPORT = "report"
 
 
 @attrs.frozen
@@ -66,11 +70,13 @@ class ConvergencePolicy:
     """How patient to be with a migration.
 
     Attributes:
-        stall_s: seconds without a byte sent after which it is given up.
-        patience_s: seconds without the rest becoming less after which the guest may stand still for twice as long.
+        stall_s: seconds without a byte sent after which it is given up; once the guest has left, after which the link
+            is taken for broken.
+        patience_s: seconds without the rest becoming less after which the guest leaves before its memory does, if both
+            ends can do that, or otherwise may stand still for twice as long.
         max_downtime_ms: the longest that it may stand still, in milliseconds. When that does not help either, for as
             long as `patience_s`, the migration is given up.
-        total_s: seconds after which it is given up in any case; None for never.
+        total_s: seconds after which it is given up in any case, unless the guest has left; None for never.
     """
 
     stall_s: float = 30.0
@@ -82,20 +88,21 @@ class ConvergencePolicy:
         if min(self.stall_s, self.patience_s) <= 0 or self.max_downtime_ms < 1 or (self.total_s or 1) <= 0:
             raise ProgrammerError(f"a policy is made of positive numbers, not {self}")
 
-    def decide(self, samples: Sequence[Sample], downtime_ms: int, changed_at_s: float = 0.0) -> Decision:
-        """Decide what to do next.
+    def decide(
+        self, samples: Sequence[Sample], downtime_ms: int, changed_at_s: float = 0.0, *, can_postcopy: bool = False
+    ) -> Decision:
+        """Decide what to do next while the guest is with its source.
 
         Args:
             samples: everything seen so far, oldest first; one at least.
             downtime_ms: for how long the guest may stand still now.
             changed_at_s: when that was last changed; progress is counted from then.
+            can_postcopy: whether the guest can leave before its memory does.
 
         Raises:
             ProgrammerError: nothing was seen.
         """
-        if not samples:
-            raise ProgrammerError("nothing can be decided before something was seen")
-        now_s = samples[-1].at_s
+        now_s = _last(samples).at_s
         if self.total_s is not None and now_s >= self.total_s:
             return Decision(Step.GIVE_UP, downtime_ms, f"it is not over after {self.total_s:g} s")
         silent_s = now_s - _last_sent_s(samples)
@@ -105,9 +112,32 @@ class ConvergencePolicy:
         if stuck_s < self.patience_s:
             return Decision(Step.WAIT, downtime_ms)
         reason = f"the guest writes as fast as it is sent: no progress for {stuck_s:.0f} s"
+        if can_postcopy:
+            return Decision(Step.POSTCOPY, downtime_ms, reason)
         if downtime_ms >= self.max_downtime_ms:
             return Decision(Step.GIVE_UP, downtime_ms, f"{reason}, and it may stand still for {downtime_ms} ms at most")
         return Decision(Step.ALLOW_DOWNTIME, min(max(downtime_ms, 1) * 2, self.max_downtime_ms), reason)
+
+    def decide_postcopy(self, samples: Sequence[Sample], downtime_ms: int) -> Decision:
+        """Decide what to do next while a guest that has left fetches its memory. There is no way back for it.
+
+        Args:
+            samples: everything seen so far, oldest first; one at least.
+            downtime_ms: what is returned with the decision.
+
+        Raises:
+            ProgrammerError: nothing was seen.
+        """
+        silent_s = _last(samples).at_s - _last_sent_s(samples)
+        if silent_s < self.stall_s:
+            return Decision(Step.WAIT, downtime_ms)
+        return Decision(Step.REPORT, downtime_ms, f"nothing was sent for {silent_s:.0f} s")
+
+
+def _last(samples: Sequence[Sample]) -> Sample:
+    if not samples:
+        raise ProgrammerError("nothing can be decided before something was seen")
+    return samples[-1]
 
 
 def _last_sent_s(samples: Sequence[Sample]) -> float:

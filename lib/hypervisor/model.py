@@ -154,10 +154,23 @@ class ConsoleKind(enum.Enum):
 
 
 class MigrationState(enum.Enum):
-    """How far a migration is. FAILED and CANCELLED leave the instance with its source."""
+    """How far a migration is. FAILED and CANCELLED leave the instance with its source.
+
+    Attributes:
+        NONE: there is none.
+        ACTIVE: the guest is with its source, and its memory is being sent.
+        POSTCOPY: the guest is with the destination, and fetches the memory that it left behind. It needs both ends, and
+            cannot be called back.
+        PAUSED: the same, but the link is broken. The guest stands still where it needs what is missing.
+        COMPLETED: the guest is with the destination, with all of its memory.
+        FAILED: something went wrong before the guest left.
+        CANCELLED: somebody ended it before the guest left.
+    """
 
     NONE = "none"
     ACTIVE = "active"
+    POSTCOPY = "postcopy"
+    PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"

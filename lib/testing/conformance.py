@@ -76,6 +76,10 @@ _OPTIONAL: Final[Mapping[str, _Call]] = {
     "get_migration_status": lambda hypervisor, name: hypervisor.get_migration_status(name),
     "follow_migration": lambda hypervisor, name: hypervisor.follow_migration(name),
     "abort_migration": lambda hypervisor, name: hypervisor.abort_migration(name),
+    "start_postcopy": lambda hypervisor, name: hypervisor.start_postcopy(name),
+    "pause_migration": lambda hypervisor, name: hypervisor.pause_migration(name),
+    "resume_migration_destination": lambda hypervisor, name: hypervisor.resume_migration_destination(name, "/x"),
+    "resume_migration_source": lambda hypervisor, name: hypervisor.resume_migration_source(name, "/x"),
     "finalize_migration_source": lambda hypervisor, name: hypervisor.finalize_migration_source(name, True, True),
     "finalize_migration_destination": lambda hypervisor, _name: hypervisor.finalize_migration_destination(
         _INSTANCE, _INFO, True

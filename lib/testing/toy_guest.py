@@ -93,12 +93,13 @@ class _Code:
         return bytes(self._bytes)
 
 
-def build_boot_sector(greeting: str = GREETING, farewell: str = FAREWELL) -> bytes:
+def build_boot_sector(greeting: str = GREETING, farewell: str = FAREWELL, *, is_restless: bool = False) -> bytes:
     """Assemble the guest.
 
     Args:
         greeting: the line that it prints when its power button works.
         farewell: the line that it prints when that was pressed.
+        is_restless: keep writing half a MiB of its memory, each time something else, instead of sleeping.
 
     Raises:
         ProgrammerError: the texts do not fit into the sector.
@@ -120,7 +121,10 @@ def build_boot_sector(greeting: str = GREETING, farewell: str = FAREWELL) -> byt
 
     code.label("sleep")
     code.emit(0xFB)  # sti
-    code.emit(0xF4)  # hlt             until the clock ticks, 18 times a second
+    if is_restless:
+        _emit_writing(code)
+    else:
+        code.emit(0xF4)  # hlt             until the clock ticks, 18 times a second
     for registers in _HOTPLUG_REGISTERS.values():
         code.emit_word(0xBB, registers)  # mov bx, registers
         code.call("let go")
@@ -181,15 +185,31 @@ def build_boot_sector(greeting: str = GREETING, farewell: str = FAREWELL) -> byt
     return linked.ljust(SECTOR_BYTES - 2, b"\0") + b"\x55\xaa"
 
 
-def write_disk(path: str | os.PathLike[str], *, size_bytes: int = DISK_BYTES) -> Path:
+def _emit_writing(code: _Code) -> None:
+    """Write to the segments from 1000 to 8000, each time another value."""
+    code.emit(0x45)  # inc bp
+    code.emit_word(0xBB, 0x1000)  # mov bx, 1000
+    code.label("segment")
+    code.emit(0x8E, 0xC3)  # mov es, bx
+    code.emit(0x31, 0xFF)  # xor di, di
+    code.emit(0x89, 0xE8)  # mov ax, bp
+    code.emit_word(0xB9, 0x8000)  # mov cx, words
+    code.emit(0xF3, 0xAB)  # rep stosw
+    code.emit(0x81, 0xC3, 0x00, 0x10)  # add bx, 1000
+    code.emit(0x81, 0xFB, 0x00, 0x90)  # cmp bx, 9000
+    code.jump(0x72, "segment")  # jb segment
+
+
+def write_disk(path: str | os.PathLike[str], *, size_bytes: int = DISK_BYTES, is_restless: bool = False) -> Path:
     """Write the guest to a raw disk image, replacing what is there, and return its path.
 
     Args:
         path: the file to write.
         size_bytes: the disk's size, the guest's sector included; the rest is a hole.
+        is_restless: keep it writing its memory, as `build_boot_sector` says.
     """
     path = Path(path)
     with path.open("wb") as disk:
-        disk.write(build_boot_sector())
+        disk.write(build_boot_sector(is_restless=is_restless))
         disk.truncate(size_bytes)
     return path

@@ -56,6 +56,24 @@ def test_guest_that_writes_too_fast_may_stand_still_for_longer_and_is_given_up_i
     )
 
 
+def test_guest_that_can_leave_early_does_so_instead_of_standing_still() -> None:
+    curve = samples(lambda _second: 512 * MIB, seconds=10)
+    assert POLICY.decide(curve[:10], 30, can_postcopy=True).step is Step.WAIT
+    decision = POLICY.decide(curve, 30, can_postcopy=True)
+    assert (decision.step, decision.downtime_ms) == (Step.POSTCOPY, 30)
+
+
+def test_guest_that_has_left_is_never_given_up() -> None:
+    patient = ConvergencePolicy(stall_s=30, patience_s=10, total_s=60)
+    slow = samples(lambda _second: 512 * MIB, seconds=100)
+    assert patient.decide_postcopy(slow, 30).step is Step.WAIT
+    silent = samples(lambda _second: 512 * MIB, seconds=100, rate=0)
+    decision = patient.decide_postcopy(silent, 30)
+    assert (decision.step, decision.reason) == (Step.REPORT, "nothing was sent for 100 s")
+    with pytest.raises(ProgrammerError):
+        patient.decide_postcopy([], 30)
+
+
 def test_cut_link_is_given_up() -> None:
     curve = [
         Sample(at_s=each.at_s, transferred_bytes=min(each.transferred_bytes, 320 * MIB), remaining_bytes=3776 * MIB)

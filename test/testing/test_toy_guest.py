@@ -42,9 +42,10 @@ def wait_for_text(path: Path, text: str, *, timeout_s: float = 30) -> None:
 
 @pytest.mark.qemu
 @pytest.mark.parametrize("machine", ["pc", "q35"])
-def test_guest_boots_and_powers_off(qemu_binary: str, tmp_path: Path, machine: str) -> None:
+@pytest.mark.parametrize("is_restless", [False, True], ids=["asleep", "restless"])
+def test_guest_boots_and_powers_off(qemu_binary: str, tmp_path: Path, machine: str, is_restless: bool) -> None:
     serial, monitor = tmp_path / "serial", tmp_path / "monitor"
-    disk = write_disk(tmp_path / "disk.raw")
+    disk = write_disk(tmp_path / "disk.raw", is_restless=is_restless)
     arguments = ["-machine", machine, "-accel", "tcg", "-nodefaults", "-display", "none", "-m", "16"]
     arguments += ["-drive", f"file={disk},format=raw,if=virtio", "-serial", f"file:{serial}"]
     arguments += ["-qmp", f"unix:{monitor},server=on,wait=off"]

@@ -24,11 +24,13 @@ from hvkit.hypervisor.kvm.console import describe_console
 from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.machine import plan_cpu_model
-from hvkit.hypervisor.kvm.migration import abort, follow, read_status
+from hvkit.hypervisor.kvm.migration import abort, read_status
+from hvkit.hypervisor.kvm.migration_follow import follow
 from hvkit.hypervisor.kvm.migration_source import begin, finalize_source, read_info
 from hvkit.hypervisor.kvm.migration_target import accept, finalize_destination
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import RunDirectory
+from hvkit.hypervisor.kvm.postcopy import pause, resume_destination, resume_source, start_postcopy
 from hvkit.hypervisor.kvm.preflight import examine, prepare_destination
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.reboot import reset_instance
@@ -393,6 +395,25 @@ class KvmHypervisor(BaseHypervisor):
     def abort_migration(self, name: str) -> None:
         """End a migration from here before it is over, as `BaseHypervisor.abort_migration` says."""
         abort(self._instances, self._instances.known(name))
+
+    def start_postcopy(self, name: str) -> None:
+        """Let a guest leave before its memory does, as `BaseHypervisor.start_postcopy` says.
+
+        Both ends have the capability `postcopy-ram` for that, from the parameter `migration_caps`.
+        """
+        start_postcopy(self._instances, self._instances.known(name))
+
+    def pause_migration(self, name: str) -> None:
+        """Break the link of a guest that has left, as `BaseHypervisor.pause_migration` says."""
+        pause(self._instances, self._instances.known(name))
+
+    def resume_migration_destination(self, name: str, target: str) -> None:
+        """Wait for the source on another link, as `BaseHypervisor.resume_migration_destination` says."""
+        resume_destination(self._instances, self._instances.known(name), target)
+
+    def resume_migration_source(self, name: str, target: str) -> None:
+        """Go on over another link, as `BaseHypervisor.resume_migration_source` says."""
+        resume_source(self._instances, self._instances.known(name), target)
 
     def finalize_migration_source(self, name: str, success: bool, live: bool) -> None:
         """End a migration on its source, as `BaseHypervisor.finalize_migration_source` says.

@@ -3,16 +3,12 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import attrs
-
-from hvkit.hypervisor.convergence import ConvergencePolicy, Sample, Step
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.nics import take_down_nics
-from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.runtime import Runtime
 from hvkit.hypervisor.model import MigrationState, MigrationStatus
@@ -22,6 +18,7 @@ from hvkit.qmp.schema import (
     MigrateCancel,
     MigrateSetCapabilities,
     MigrateSetParameters,
+    MigrationCapability,
     MigrationCapabilityStatus,
     QueryMigrate,
     QueryMigrateCapabilities,
@@ -35,17 +32,22 @@ _MIB: Final = 1 << 20
 _STATES: Final = {
     None: MigrationState.NONE,
     "none": MigrationState.NONE,
+    "postcopy-active": MigrationState.POSTCOPY,
+    "postcopy-device": MigrationState.POSTCOPY,
+    "postcopy-recover-setup": MigrationState.POSTCOPY,
+    "postcopy-recover": MigrationState.POSTCOPY,
+    "postcopy-paused": MigrationState.PAUSED,
     "completed": MigrationState.COMPLETED,
     "failed": MigrationState.FAILED,
     "cancelled": MigrationState.CANCELLED,
 }
 
+#: The guest is with the destination, and part of its memory is not.
+HAS_LEFT: Final = (MigrationState.POSTCOPY, MigrationState.PAUSED)
 #: Seconds that a migration has to end when it is cancelled, or when both ends know that it is over.
 SETTLE_S: Final = 10.0
 #: Seconds between two looks at something that is about to happen.
 LOOK_AGAIN_S: Final = 0.05
-#: Seconds between two looks at a migration that is followed. QEMU reckons its rates anew ten times a second.
-_FOLLOW_S: Final = 0.2
 
 
 def to_uri(name: str, target: str) -> str:
@@ -62,14 +64,31 @@ def to_uri(name: str, target: str) -> str:
     raise MigrationError(name, f"expected an absolute path or host:port to migrate to, got {target!r}")
 
 
+def incoming_socket(target: str) -> str:
+    """Return the path on which a destination waits at an address; empty where that is no unix socket."""
+    return target if target.startswith("/") else ""
+
+
+def wanted_capabilities(parameters: Mapping[str, Any]) -> set[MigrationCapability]:
+    """Return the capabilities of QEMU that both ends switch on. All others are off.
+
+    Without the return path a source takes for arrived what was sent, even if nobody is there any more.
+    """
+    return {
+        "events",
+        "return-path",
+        *filter(None, parameters["migration_caps"].split(":")),
+    }  # the parameter's syntax sees to that
+
+
 def configure(monitor: QmpConnection, parameters: Mapping[str, Any]) -> None:
     """Set what both ends have to agree on, and how much the guest may be disturbed.
 
     All of it: an earlier attempt, with other parameters, leaves nothing switched on.
     """
-    wanted = {"events", *filter(None, parameters["migration_caps"].split(":"))}
+    wanted = wanted_capabilities(parameters)
     states = {each.capability: each.state for each in monitor.execute(QueryMigrateCapabilities())}
-    changes: list[Any] = [
+    changes = [
         MigrationCapabilityStatus(capability=each, state=each in wanted)
         for each in sorted({*states, *wanted})
         if states.get(each) is not (each in wanted)
@@ -140,74 +159,32 @@ def _to_status(progress: Progress) -> MigrationStatus:
     )
 
 
-def follow(
-    instances: Instances,
-    paths: InstancePaths,
-    policy: ConvergencePolicy,
-    on_progress: Callable[[MigrationStatus], None] | None,
-) -> MigrationStatus:
-    """Watch a migration until it is over, and do what a policy decides, as `BaseHypervisor.follow_migration` says."""
-    downtime_ms = TABLE.fill(instances.recall(paths).instance.parameters)["migration_downtime"]
-    samples: list[Sample] = []
-    changed_at_s = 0.0
-    began_s = time.monotonic()
-    while True:
-        status = read_status(instances, paths)
-        if on_progress is not None:
-            on_progress(status)
-        if status.status is not MigrationState.ACTIVE:
-            return status
-        at_s = time.monotonic() - began_s
-        samples.append(
-            Sample(
-                at_s=at_s,
-                transferred_bytes=status.transferred_bytes or 0,
-                remaining_bytes=status.remaining_bytes or 0,
-            )
-        )
-        decision = policy.decide(samples, downtime_ms, changed_at_s)
-        if decision.step is Step.GIVE_UP:
-            return _give_up(instances, paths, decision.reason)
-        if decision.step is Step.ALLOW_DOWNTIME:
-            downtime_ms, changed_at_s = decision.downtime_ms, at_s
-            with explaining(paths):
-                instances.execute(paths, MigrateSetParameters(downtime_limit=downtime_ms))
-        time.sleep(_FOLLOW_S)
-
-
-def _give_up(instances: Instances, paths: InstancePaths, reason: str) -> MigrationStatus:
-    """End a migration, unless its guest arrives at this very moment, and return how it ended."""
-    with instances.locked(paths), explaining(paths), instances.connected(paths) as monitor:
-        cancel(monitor, paths)
-        status = ask_status(monitor)
-    if status.status is MigrationState.COMPLETED:
-        return status
-    return attrs.evolve(status, reason=f"it was given up: {reason}")
-
-
 def abort(instances: Instances, paths: InstancePaths) -> None:
     """End a migration from here, as `BaseHypervisor.abort_migration` says.
 
     Raises:
-        MigrationError: it is over already, or does not end.
+        MigrationError: it is over already, does not end, or cannot be ended any more.
     """
     with instances.locked(paths), explaining(paths), instances.connected(paths) as monitor:
-        if cancel(monitor, paths) is MigrationState.COMPLETED:
+        if cancel(monitor, instances.recall(paths), paths).status is MigrationState.COMPLETED:
             raise MigrationError(paths.name, "it is on the other node already")
 
 
-def cancel(monitor: QmpConnection, paths: InstancePaths) -> MigrationState:
-    """End a migration that goes on, and return how it ended; that may be well.
+def cancel(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> MigrationStatus:
+    """End a migration that goes on, and return how it ended; that may be well. The caller holds the lock.
+
+    QEMU would cancel one whose guest has left, too, and let the guest run here again while it runs there.
 
     Raises:
-        MigrationError: it does not end.
+        MigrationError: it does not end, or its guest has left before its memory.
     """
+    status = ask_status(monitor)
+    if status.status in HAS_LEFT or (runtime.is_postcopy and status.status is MigrationState.ACTIVE):
+        raise MigrationError(paths.name, "its guest is on the other node, and fetches its memory from here")
     monitor.execute(MigrateCancel())
     deadline = Deadline(SETTLE_S)
-    while True:
-        state = ask_status(monitor).status
-        if state is not MigrationState.ACTIVE:
-            return state
+    while (status := ask_status(monitor)).status is MigrationState.ACTIVE:
         if deadline.remaining_s() <= 0:
             raise MigrationError(paths.name, f"it was cancelled, and goes on after {SETTLE_S:g} s")
         time.sleep(LOOK_AGAIN_S)
+    return status

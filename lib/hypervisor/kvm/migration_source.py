@@ -52,7 +52,7 @@ def begin(instances: Instances, paths: InstancePaths, target: str, *, live: bool
         runtime = instances.recall(paths)
         with instances.connected(paths) as monitor:
             was_running = monitor.execute(QueryStatus()).running
-            outgoing = attrs.evolve(runtime, phase=Phase.OUTGOING, was_running=was_running)
+            outgoing = attrs.evolve(runtime, phase=Phase.OUTGOING, was_running=was_running, is_postcopy=False)
             write_runtime(paths.runtime_file, outgoing)
             try:
                 configure(monitor, TABLE.fill(runtime.instance.parameters))
@@ -81,7 +81,7 @@ def finalize_source(instances: Instances, paths: InstancePaths, *, success: bool
         with process, explaining(paths):
             with instances.connected(paths) as monitor:
                 if not success:
-                    if cancel(monitor, paths) is MigrationState.COMPLETED:
+                    if cancel(monitor, runtime, paths).status is MigrationState.COMPLETED:
                         raise MigrationError(paths.name, "QEMU says that it was sent: it may run on the other node")
                     _take_back(monitor, runtime, paths)
                     return

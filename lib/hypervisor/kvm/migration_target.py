@@ -10,7 +10,17 @@ import attrs
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
 from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.migration import LOOK_AGAIN_S, SETTLE_S, configure, explaining, forget, to_uri
+from hvkit.hypervisor.kvm.migration import (
+    HAS_LEFT,
+    LOOK_AGAIN_S,
+    SETTLE_S,
+    ask_status,
+    configure,
+    explaining,
+    forget,
+    incoming_socket,
+    to_uri,
+)
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.process import ProcessError, is_listening, read_log_tail
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime, write_runtime
@@ -35,7 +45,7 @@ def accept(instances: Instances, preparation: Preparation, paths: InstancePaths,
     instance, parameters = preparation.instance, preparation.parameters
     name = instance.name
     uri = to_uri(name, target)
-    socket_path = target if uri.startswith("unix:") else ""
+    socket_path = incoming_socket(target)
     try:
         # QEMU takes a socket away from whoever listens on it.
         if socket_path and is_listening(Path(socket_path)):
@@ -81,7 +91,7 @@ def finalize_destination(instances: Instances, paths: InstancePaths, *, success:
                 write_runtime(paths.runtime_file, arrived)
                 return ""
             if success and not process.wait(0):
-                raise MigrationError(paths.name, _with_last_words("it has not come", paths))
+                raise MigrationError(paths.name, _with_last_words("it has not come, or not all of it", paths))
             if has_come:
                 raise MigrationError(paths.name, "it has come, and may run here")
             stop_process(process, paths, guest_timeout_s=0)
@@ -99,9 +109,14 @@ def _is_here(instances: Instances, paths: InstancePaths, runtime: Runtime, *, ti
 
 
 def _await_guest_here(monitor: QmpConnection, timeout_s: float) -> bool:
-    """Wait until a guest has come; the source may know that sooner than the destination."""
+    """Wait until a guest has come, with all of its memory; the source may know that sooner than the destination.
+
+    Without time to wait, one that has come at all is here.
+    """
     deadline = Deadline(timeout_s)
-    while monitor.execute(QueryStatus()).status == "inmigrate":
+    while monitor.execute(QueryStatus()).status == "inmigrate" or (
+        timeout_s and ask_status(monitor).status in HAS_LEFT
+    ):
         if deadline.remaining_s() <= 0:
             return False
         time.sleep(LOOK_AGAIN_S)

@@ -24,7 +24,7 @@ from hvkit.hypervisor.errors import RuntimeStateError
 from hvkit.hypervisor.kvm.confinement import Account
 from hvkit.hypervisor.kvm.process import ProcessIdentity
 from hvkit.hypervisor.kvm.topology import Address, Topology
-from hvkit.hypervisor.model import Instance
+from hvkit.hypervisor.model import Instance, Nic
 
 T = TypeVar("T")
 
@@ -78,6 +78,9 @@ class DeviceRecord:
         ifname: the NIC's tap; empty for everything else.
         script: what is to be run when the NIC has gone; empty for nothing.
         pending: what was about to be done to it; None where nothing was.
+        successor: what is to come in the NIC's place once it has gone; None for nothing.
+        fallback: what is to be there where the NIC, which is being plugged in, cannot be. One that has a fallback is
+            not given up: whoever next plugs on the instance tries again. None for nothing.
     """
 
     uuid: UUID
@@ -87,6 +90,8 @@ class DeviceRecord:
     ifname: str = ""
     script: str = ""
     pending: Pending | None = None
+    successor: Nic | None = None
+    fallback: Nic | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -116,6 +121,7 @@ class Runtime:
         has_pid_file: whether QEMU writes a pid file, and removes it when it ends in good order.
         cpu_model: its CPU model with features, as QEMU writes it; empty where that was not remembered.
         incoming_socket: for INCOMING, the unix socket on which it waits for its guest; empty for none.
+        is_postcopy: for OUTGOING, whether the guest was told to leave before its memory has: it cannot be called back.
     """
 
     instance: Instance
@@ -136,6 +142,7 @@ class Runtime:
     has_pid_file: bool = True
     cpu_model: str = ""
     incoming_socket: str = ""
+    is_postcopy: bool = False
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
         """Return the record of a disk or a NIC; None where the instance has no such one."""

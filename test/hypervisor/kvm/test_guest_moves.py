@@ -53,7 +53,7 @@ def moving(
         name="web1",
         memory_mib=256,
         disks=(Disk(path=disk_image(size_mib=16, disk_format="qcow2"), format="qcow2"),),
-        parameters=tiny_guest.parameters(migration_bandwidth=0, migration_downtime=300),
+        parameters=tiny_guest.parameters(migration_bandwidth=64, migration_downtime=300, migration_caps="postcopy-ram"),
     )
     here.start_instance(instance)
     console = open_console(here, instance.name)
@@ -96,7 +96,8 @@ def test_guest_sees_a_nic_come_and_go(moving: Moving) -> None:
     assert MAC not in moving.console.run("cat /sys/class/net/*/address")
 
 
-def test_guest_moves_with_all_that_it_knows(moving: Moving) -> None:
+@pytest.mark.parametrize("leaves_early", [False, True], ids=["precopy", "postcopy"])
+def test_guest_moves_with_all_that_it_knows(moving: Moving, leaves_early: bool) -> None:
     moving.console.run(f"head -c {KNOWN_MIB << 20} /dev/urandom >/known")
     known = moving.console.run("md5sum </known")
     # It writes while it is sent.
@@ -107,6 +108,8 @@ def test_guest_moves_with_all_that_it_knows(moving: Moving) -> None:
     info = moving.here.migration_info(moving.name)
     moving.there.accept_instance(moving.instance, info, target)
     moving.here.migrate_instance(moving.name, target)
+    if leaves_early:
+        moving.here.start_postcopy(moving.name)
     status = moving.here.follow_migration(moving.name)
     assert status.status is MigrationState.COMPLETED, status
     assert status.transferred_bytes is not None

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Watch a migration until it is over, and do to it what a policy decides."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample, Step
+from hvkit.hypervisor.errors import MigrationError
+from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.migration import cancel, explaining, read_status, wanted_capabilities
+from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.hypervisor.kvm.paths import InstancePaths
+from hvkit.hypervisor.kvm.postcopy import start_postcopy
+from hvkit.hypervisor.model import MigrationState, MigrationStatus
+from hvkit.qmp.schema import MigrateSetParameters
+
+#: Seconds between two looks. QEMU reckons its rates anew ten times a second.
+_LOOK_S: Final = 0.2
+
+
+def follow(
+    instances: Instances,
+    paths: InstancePaths,
+    policy: ConvergencePolicy,
+    on_progress: Callable[[MigrationStatus], None] | None,
+) -> MigrationStatus:
+    """Watch a migration until it is over, and do what a policy decides, as `BaseHypervisor.follow_migration` says."""
+    runtime = instances.recall(paths)
+    parameters = TABLE.fill(runtime.instance.parameters)
+    downtime_ms = parameters["migration_downtime"]
+    can_postcopy = "postcopy-ram" in wanted_capabilities(parameters)
+    has_left = runtime.is_postcopy
+    samples: list[Sample] = []
+    changed_at_s = 0.0
+    began_s = time.monotonic()
+    while True:
+        status = read_status(instances, paths)
+        if on_progress is not None:
+            on_progress(status)
+        if status.status not in (MigrationState.ACTIVE, MigrationState.POSTCOPY):
+            return status
+        has_left = has_left or status.status is MigrationState.POSTCOPY
+        samples.append(_sample(status, time.monotonic() - began_s))
+        if has_left:
+            decision = policy.decide_postcopy(samples, downtime_ms)
+        else:
+            decision = policy.decide(samples, downtime_ms, changed_at_s, can_postcopy=can_postcopy)
+        match decision.step:
+            case Step.GIVE_UP:
+                return _give_up(instances, paths, decision)
+            case Step.REPORT:
+                return attrs.evolve(status, reason=decision.reason)
+            case Step.POSTCOPY:
+                has_left = _let_leave(instances, paths)
+            case Step.ALLOW_DOWNTIME:
+                downtime_ms, changed_at_s = decision.downtime_ms, samples[-1].at_s
+                with explaining(paths):
+                    instances.execute(paths, MigrateSetParameters(downtime_limit=downtime_ms))
+        time.sleep(_LOOK_S)
+
+
+def _sample(status: MigrationStatus, at_s: float) -> Sample:
+    return Sample(
+        at_s=at_s,
+        transferred_bytes=status.transferred_bytes or 0,
+        remaining_bytes=status.remaining_bytes or 0,
+    )
+
+
+def _give_up(instances: Instances, paths: InstancePaths, decision: Decision) -> MigrationStatus:
+    """End a migration, unless its guest arrives at this very moment, and return how it ended."""
+    with instances.locked(paths), explaining(paths), instances.connected(paths) as monitor:
+        status = cancel(monitor, instances.recall(paths), paths)
+    if status.status is MigrationState.COMPLETED:
+        return status
+    return attrs.evolve(status, reason=f"it was given up: {decision.reason}")
+
+
+def _let_leave(instances: Instances, paths: InstancePaths) -> bool:
+    """Have a guest leave before its memory, and return whether it does: it may be over at this very moment."""
+    try:
+        start_postcopy(instances, paths)
+    except MigrationError:
+        if read_status(instances, paths).status is MigrationState.ACTIVE:
+            raise
+        return False
+    return True
