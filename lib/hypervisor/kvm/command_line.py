@@ -132,6 +132,13 @@ def _devices(plan: MachinePlan) -> Iterator[str]:
         yield from ("-object", _json(qom))
     for device in plan.devices:
         yield from ("-device", _json(device))
+    for drive in plan.drives:
+        for node in drive.nodes:
+            yield from ("-blockdev", _json(node))
+        if drive.boots_by_controller:
+            yield from ("-global", "driver=isa-fdc,property=bootindexA,value=1")
+        for device in drive.devices:
+            yield from ("-device", _json(device))
     for disk in plan.disks:
         for node in disk.nodes:
             yield from ("-blockdev", _json(node))

@@ -14,9 +14,11 @@ from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.confinement import Confinement
 from hvkit.hypervisor.kvm.devices import TapFiles, disk_id
 from hvkit.hypervisor.kvm.disks import open_disk, open_file
+from hvkit.hypervisor.kvm.drives import IMAGE_PARAMETERS
 from hvkit.hypervisor.kvm.firmware import Firmware, make_variables
-from hvkit.hypervisor.kvm.machine import FileSet, MachineSockets
+from hvkit.hypervisor.kvm.machine import VARIABLES, FileSet, MachineSockets
 from hvkit.hypervisor.kvm.nics import open_nic, plan_tap_options, take_down_nic, tap_files
+from hvkit.hypervisor.kvm.parameters import is_url
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.process import listen
 from hvkit.hypervisor.kvm.tpm import end_tpm, start_tpm
@@ -35,7 +37,7 @@ class Ends:
         sockets: where it is reached.
         taps: of its NICs, by their uuids.
         disk_files: of its disks, by their uuids, where it cannot open them by name.
-        variables: file of its firmware's variables, by name or open; empty where it has none.
+        files: its firmware's variables and the images in its drives, as `plan_machine` takes them.
         confinement: what its QEMU is confined to.
         descriptors: all that its QEMU inherits.
     """
@@ -43,7 +45,7 @@ class Ends:
     sockets: MachineSockets
     taps: Mapping[UUID, TapFiles] = attrs.field(factory=dict)
     disk_files: Mapping[UUID, FileSet] = attrs.field(factory=dict)
-    variables: str | FileSet = ""
+    files: Mapping[str, str | FileSet] = attrs.field(factory=dict)
     confinement: Confinement
     descriptors: Sequence[int] = ()
 
@@ -54,6 +56,7 @@ def imagine_ends(instance: Instance, confinement: Confinement) -> Ends:
     return Ends(
         sockets=MachineSockets(control=_NO_FD, watch=_NO_FD, serial=_NO_FD, agent=_NO_FD, tpm=_NO_FD, vsock=_NO_FD),
         taps={nic.uuid: imagined for nic in instance.nics if nic.has_tap},
+        files={VARIABLES: ""},
         confinement=confinement,
     )
 
@@ -104,21 +107,28 @@ def make_ends(
     if not opens_by_name:
         for number, disk in enumerate(instance.disks, start=1):
             disk_files[disk.uuid] = _inherit(number, open_disk(disk), disk_id(disk.uuid), inherited)
-    variables: str | FileSet = ""
+    files: dict[str, str | FileSet] = {}
     if firmware is not None:
         make_variables(firmware.template, paths.variables_file)
-        variables = str(paths.variables_file)
+        files[VARIABLES] = variables = str(paths.variables_file)
         if not opens_by_name:
             opened = open_file(variables, "firmware")
-            variables = _inherit(len(instance.disks) + 1, opened, "firmware-variables", inherited)
-    for files in (*disk_files.values(), variables):
-        if isinstance(files, FileSet):
-            descriptors += files.descriptors
+            files[VARIABLES] = _inherit(len(disk_files) + 1, opened, VARIABLES, inherited)
+    if not opens_by_name:
+        first = len(disk_files) + 2
+        for number, (parameter, drive_id) in enumerate(IMAGE_PARAMETERS.items(), start=first):
+            image = parameters[parameter]
+            if image and not is_url(image):
+                opened = open_file(image, parameter, read_only=True)
+                files[drive_id] = _inherit(number, opened, drive_id, inherited)
+    for each in (*disk_files.values(), *files.values()):
+        if isinstance(each, FileSet):
+            descriptors += each.descriptors
     return Ends(
         sockets=sockets,
         taps=taps,
         disk_files=disk_files,
-        variables=variables,
+        files=files,
         confinement=confinement,
         descriptors=tuple(descriptors),
     )

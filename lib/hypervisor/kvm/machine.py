@@ -6,6 +6,7 @@ A plan is made of typed pieces, not of an option's text: how it is written on a 
 """
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from hvkit.hypervisor.kvm.devices import (
     build_nic,
     io_thread_id,
 )
+from hvkit.hypervisor.kvm.drives import Drive, needs_scsi, plan_drives
 from hvkit.hypervisor.kvm.firmware import Firmware, Flash, plan_flash
 from hvkit.hypervisor.kvm.machine_devices import AGENT_ID, SERIAL_ID, TPM_ID, plan_machine_devices
 from hvkit.hypervisor.kvm.parameters import (
@@ -46,6 +48,10 @@ from hvkit.qmp.schema import (
 CONTROL_MONITOR_ID: Final = "control"
 WATCH_MONITOR_ID: Final = "watch"
 _MEMORY_ID: Final = "memory"
+
+#: Stands for the variables of its firmware among a machine's files.
+VARIABLES: Final = "variables"
+_NO_FILES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 #: Where a unix socket listens: its path, or the number of a descriptor that QEMU inherits and that listens already.
 Listener = str | int
@@ -201,6 +207,7 @@ class MachinePlan:
         firmware: UEFI firmware; None for QEMU's own BIOS.
         objects: what its devices need beside memory: IOThreads.
         devices: devices of the machine itself, each after those it needs.
+        drives: its CD and floppy drives.
         disks: in the order of the instance.
         nics: in the order of the instance.
         pid_file: file that QEMU writes its pid to; empty for none.
@@ -228,6 +235,7 @@ class MachinePlan:
     firmware: Flash | None = None
     objects: tuple[ObjectOptions, ...] = ()
     devices: tuple[DeviceAdd, ...] = ()
+    drives: tuple[Drive, ...] = ()
     disks: tuple[DiskDevice, ...] = ()
     nics: tuple[NicDevice, ...] = ()
     pid_file: str = ""
@@ -253,7 +261,7 @@ def plan_machine(
     block_devices: Collection[UUID] = (),
     disk_files: Mapping[UUID, FileSet] | None = None,
     firmware: Firmware | None = None,
-    variables: str | FileSet = "",
+    files: Mapping[str, str | FileSet] = _NO_FILES,
     confinement: Confinement | None = None,
     placement: Placement | None = None,
 ) -> MachinePlan:
@@ -269,7 +277,8 @@ def plan_machine(
         block_devices: uuids of the disks whose path is a block device and not a file.
         disk_files: for each disk that QEMU is given open, by its uuid, its open files.
         firmware: UEFI firmware that was found for it; None for QEMU's own BIOS.
-        variables: for firmware: file of its variables, by name or open.
+        files: the file of the firmware's variables (`VARIABLES`), and the images of drives by their ids, by name or
+            open. An image that is not here is opened by its own name.
         confinement: what QEMU is confined to; None for nothing.
         placement: where devices have to sit, for a machine that comes from another node; None for a new machine.
 
@@ -280,8 +289,18 @@ def plan_machine(
     machine = capabilities.find_machine(parameters["machine_version"])
     topology = _plan_topology(instance, parameters, machine) if placement is None else placement.topology
     addresses = {} if placement is None else placement.addresses
+    filenames = {name: file.filename if isinstance(file, FileSet) else file for name, file in files.items()}
+    drives = plan_drives(parameters, capabilities, topology, filenames, boots_itself=not parameters["kernel_path"])
     disks, nics = _plan_disks_and_nics(
-        instance, parameters, capabilities, topology, addresses, taps or {}, block_devices, disk_files or {}
+        instance,
+        parameters,
+        capabilities,
+        topology,
+        addresses,
+        taps or {},
+        block_devices,
+        disk_files or {},
+        [drive.address for drive in drives if drive.address is not None],
     )
     chardevs = _plan_chardevs(parameters, sockets)
     return MachinePlan(
@@ -303,23 +322,20 @@ def plan_machine(
             _plan_monitor(WATCH_MONITOR_ID, sockets.watch, capabilities),
         ),
         chardevs=chardevs,
-        firmware=None if firmware is None else plan_flash(firmware, _filename(variables)),
+        firmware=None if firmware is None else plan_flash(firmware, filenames[VARIABLES]),
         objects=_plan_objects(parameters),
         devices=plan_machine_devices(
             parameters, capabilities, topology, {chardev.id for chardev in chardevs}, vsock=sockets.vsock
         ),
+        drives=drives,
         disks=disks,
         nics=nics,
         pid_file=sockets.pid_file,
         confinement=confinement or Confinement(),
-        file_sets=(*(disk_files or {}).values(), *([variables] if isinstance(variables, FileSet) else [])),
+        file_sets=(*(disk_files or {}).values(), *(each for each in files.values() if isinstance(each, FileSet))),
         is_incoming=placement is not None,
         extra=parse_extra(parameters["kvm_extra"]),
     )
-
-
-def _filename(file: str | FileSet) -> str:
-    return file.filename if isinstance(file, FileSet) else file
 
 
 def _plan_objects(parameters: Mapping[str, Any]) -> tuple[ObjectOptions, ...]:
@@ -329,11 +345,12 @@ def _plan_objects(parameters: Mapping[str, Any]) -> tuple[ObjectOptions, ...]:
 def _plan_topology(instance: Instance, parameters: Mapping[str, Any], machine: MachineType) -> Topology:
     chipset = machine.chipset or Chipset.PC
     bus = DiskSettings.from_parameters(parameters).bus
+    needs_scsi_controller = bus is BusKind.SCSI or needs_scsi(parameters)
     pci_devices = len(instance.nics) + (len(instance.disks) if bus is BusKind.PCI else 0)
     return Topology(
         chipset=chipset,
         port_count=pci_devices + parameters["hotplug_ports"] if chipset is Chipset.Q35 else 0,
-        scsi_targets=SCSI_CONTROLLERS[parameters["scsi_controller_type"]][1] if bus is BusKind.SCSI else 0,
+        scsi_targets=SCSI_CONTROLLERS[parameters["scsi_controller_type"]][1] if needs_scsi_controller else 0,
     )
 
 
@@ -346,11 +363,12 @@ def _plan_disks_and_nics(
     taps: Mapping[UUID, TapFiles],
     block_devices: Collection[UUID],
     disk_files: Mapping[UUID, FileSet],
+    taken: Collection[Address],
 ) -> tuple[tuple[DiskDevice, ...], tuple[NicDevice, ...]]:
     settings = DiskSettings.from_parameters(parameters)
     nic_type = parameters["nic_type"]
     boots_itself = not parameters["kernel_path"]
-    used: set[Address] = set()
+    used = set(taken)
     disks: list[DiskDevice] = []
     nics: list[NicDevice] = []
     # NICs first: a guest may call its interfaces by where they sit, and a disk more must not move them.

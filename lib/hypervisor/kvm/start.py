@@ -95,7 +95,7 @@ class Preparation:
             block_devices=self.block_devices,
             disk_files=ends.disk_files,
             firmware=self.firmware,
-            variables=ends.variables,
+            files=ends.files,
             confinement=ends.confinement,
             placement=self.placement,
         )

@@ -43,6 +43,8 @@ class FixedSlot(enum.IntEnum):
     SCSI = 5
     RNG = 6
     VSOCK = 7
+    CDROM1 = 8
+    CDROM2 = 9
 
 
 #: The first slot of the root bus for root ports, or for disks and NICs where there are no root ports.

@@ -20,6 +20,7 @@ from hvkit.hypervisor.kvm.devices import TapFiles
 from hvkit.hypervisor.kvm.firmware import Firmware
 from hvkit.hypervisor.kvm.machine import FileSet, MachinePlan, MachineSockets, plan_machine
 from hvkit.hypervisor.kvm.parameters import (
+    CDROM_DRIVERS,
     DISK_DRIVERS,
     DISPLAY_DRIVERS,
     NIC_DRIVERS,
@@ -47,6 +48,7 @@ _KEPT_DEVICES: Final = {
     *DISPLAY_DRIVERS.values(),
     *(NIC_DRIVERS.get(name, name) for name in NIC_TYPES),
     *(driver for driver, _ in SCSI_CONTROLLERS.values()),
+    *CDROM_DRIVERS.values(),
     *("virtio-rng-pci", "vhost-vsock-pci", "tpm-crb"),
     *("virtio-balloon-pci", "virtio-serial-pci", "virtserialport", "isa-serial", "pcie-root-port"),
 }
@@ -139,7 +141,7 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
         block_devices: tuple[UUID, ...] = (),
         disk_files: Mapping[UUID, FileSet] | None = None,
         firmware: Firmware | None = None,
-        variables: str | FileSet = "",
+        files: Mapping[str, str | FileSet] | None = None,
     ) -> MachinePlan:
         instance = Instance(name="web1", uuid=INSTANCE_UUID, memory_mib=memory_mib, vcpus=vcpus, disks=disks, nics=nics)
         return plan_machine(
@@ -152,7 +154,7 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
             block_devices=block_devices,
             disk_files=disk_files,
             firmware=firmware,
-            variables=variables,
+            files=files or {},
         )
 
     return make

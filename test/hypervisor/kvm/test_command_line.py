@@ -29,7 +29,7 @@ from hvkit.hypervisor.kvm.capabilities import Capabilities, KvmHost, choose_acce
 from hvkit.hypervisor.kvm.command_line import build_argv
 from hvkit.hypervisor.kvm.devices import DiskSettings, TapFiles, build_disk, build_nic
 from hvkit.hypervisor.kvm.firmware import Firmware
-from hvkit.hypervisor.kvm.machine import MachinePlan, MachineSockets
+from hvkit.hypervisor.kvm.machine import VARIABLES, MachinePlan, MachineSockets
 from hvkit.hypervisor.kvm.network import Tap, make_tap
 from hvkit.hypervisor.kvm.nics import tap_files
 from hvkit.hypervisor.kvm.parameters import TABLE
@@ -140,6 +140,20 @@ FEATURES: Final[dict[str, Feature]] = {
     "random-numbers": _with(virtio_rng=True),
     "io-threads": Feature(parameters={"io_threads": 2}, disks=(_disk(), _disk(2, "DIR/code.fd"))),
     "io-thread-scsi": _with(io_threads=2, disk_type="scsi-hd", scsi_controller_type="virtio-scsi-pci"),
+    "cdrom": _with(cdrom_image_path="/DIR/cd.iso"),
+    "two-cdroms-ide": _with(
+        cdrom_image_path="/DIR/cd.iso", cdrom2_image_path="/DIR/code.fd", cdrom_disk_type="ide", boot_order="cdrom"
+    ),
+    "cdroms-scsi": _with(
+        cdrom_image_path="/DIR/cd.iso",
+        cdrom2_image_path="/DIR/code.fd",
+        cdrom_disk_type="scsi-cd",
+        scsi_controller_type="virtio-scsi-pci",
+    ),
+    "cdrom-of-scsi-disks": _with(
+        cdrom_image_path="/DIR/cd.iso", disk_type="scsi-hd", scsi_controller_type="virtio-scsi-pci"
+    ),
+    "floppy": _with(floppy_image_path="/DIR/floppy.img", boot_order="floppy"),
     **{f"vga-{vga}": _with(vga=vga) for vga in ("std", "cirrus", "virtio", "vmware")},
 }
 
@@ -175,7 +189,7 @@ def _plan(
         accelerator=choose_accelerator(feature.kvm_flag, host, program),
         block_devices=[disk.uuid for disk in disks if disk.path.startswith("/dev/")],
         firmware=firmware,
-        variables="" if firmware is None else firmware.template,
+        files={} if firmware is None else {VARIABLES: firmware.template},
         **arguments,
     )
 
@@ -254,7 +268,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "disk.img").write_bytes(bytes(1 << 20))
     (made / "vmlinuz").write_bytes(_hollow_kernel())
     (made / "initrd").write_bytes(bytes(4096))
-    for name in ("code.fd", "variables.fd"):
+    (made / "floppy.img").write_bytes(bytes(1440 << 10))
+    for name in ("code.fd", "variables.fd", "cd.iso"):
         (made / name).write_bytes(bytes(1 << 20))
     return made
 

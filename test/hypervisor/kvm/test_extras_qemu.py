@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.firmware import find_firmware
 from hvkit.hypervisor.model import Instance
 from hvkit.qmp import QmpConnection
-from hvkit.qmp.schema import QomGet, QomList, QueryIothreads, QueryTpm
+from hvkit.qmp.schema import QomGet, QomList, QueryBlock, QueryIothreads, QueryTpm
 
 MakeInstance = Callable[..., Instance]
 
@@ -43,6 +45,38 @@ def keeping(tmp_path: Path) -> Iterator[KvmHypervisor]:
     for name in hypervisor.list_instances():
         hypervisor.stop_instance(name, force=True)
         hypervisor.purge_instance(name)
+
+
+class _OneImage(BaseHTTPRequestHandler):
+    """Serves 16 KiB under every name, whole or in part."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", "16384")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        first, last = (int(number) for number in self.headers["Range"].removeprefix("bytes=").split("-"))
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/16384")
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.end_headers()
+        self.wfile.write(bytes(last + 1 - first))
+
+    def log_request(self, code: object = None, size: object = None) -> None:
+        pass
+
+
+@pytest.fixture
+def web_server() -> Iterator[str]:
+    """Give the URL of an image."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _OneImage) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/cd.iso"
+        server.shutdown()
+        thread.join()
 
 
 def _monitor(hypervisor: KvmHypervisor) -> AbstractContextManager[QmpConnection]:
@@ -173,3 +207,42 @@ def test_vsock_that_the_node_cannot_have_is_named(keeping: KvmHypervisor, make_t
     with pytest.raises(ParameterError, match="/dev/vhost-vsock: No such file"):
         keeping.start_instance(make_toy(parameters={"vsock_cid": 3}))
     assert keeping.list_instances() == []
+
+
+@pytest.mark.parametrize("board", ["q35", "pc"])
+@pytest.mark.parametrize("kind", ["paravirtual", "ide", "scsi-cd"])
+@pytest.mark.parametrize("walls", [{}, WALLS], ids=["open", "confined"])
+def test_media_are_in_their_drives(
+    keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, board: str, kind: str, walls: dict[str, object]
+) -> None:
+    for name, size in (("first.iso", 4096), ("second.iso", 8192), ("floppy.img", 1440 << 10)):
+        (tmp_path / name).write_bytes(bytes(size))
+    parameters = {
+        "machine_version": board,
+        "cdrom_disk_type": kind,
+        "scsi_controller_type": "virtio-scsi-pci",
+        "cdrom_image_path": str(tmp_path / "first.iso"),
+        "cdrom2_image_path": str(tmp_path / "second.iso"),
+        "floppy_image_path": str(tmp_path / "floppy.img"),
+    }
+    keeping.start_instance(make_toy(parameters={**parameters, **walls}), start_paused=True)
+    with _monitor(keeping) as monitor:
+        blocks = monitor.execute(QueryBlock())
+    found = {
+        (each.qdev or "", each.inserted.image.virtual_size) for each in blocks if each.inserted and each.inserted.ro
+    }
+    sizes = {drive: size for qdev, size in found for drive in ("cdrom1", "cdrom2", "floppy1") if drive in qdev}
+    assert sizes == {"cdrom1": 4096, "cdrom2": 8192, "floppy1": 1440 << 10}
+
+
+def test_cdrom_from_a_web_server(keeping: KvmHypervisor, make_toy: MakeInstance, web_server: str) -> None:
+    try:
+        keeping.start_instance(make_toy(parameters={"cdrom_image_path": web_server}), start_paused=True)
+    except InstanceStartError as error:
+        if "Unknown driver 'http'" not in str(error):
+            raise
+        pytest.skip("this QEMU reads nothing from web servers")
+    with _monitor(keeping) as monitor:
+        (cdrom,) = [each for each in monitor.execute(QueryBlock()) if each.qdev and "cdrom1" in each.qdev]
+    assert cdrom.inserted is not None
+    assert cdrom.inserted.image.virtual_size == 16384

@@ -13,6 +13,7 @@ SHARED = {
     *("cpu_sockets", "cpu_mask", "disk_type", "scsi_controller_type", "disk_cache", "disk_aio", "disk_discard"),
     *("nic_type", "vga", "serial_console", "serial_speed", "use_guest_agent", "kvm_extra"),
     *("virtio_net_queues", "vhost_net", "vnet_hdr", "security_model", "security_domain", "use_chroot"),
+    *("cdrom_image_path", "cdrom2_image_path", "cdrom_disk_type", "floppy_image_path"),
     *("migration_bandwidth", "migration_downtime", "migration_caps"),
 }
 
@@ -40,6 +41,10 @@ def test_the_defaults_go_together() -> None:
         ("cpu_cores", -1),
         ("cpu_type", "max\n"),
         ("kernel_path", "vmlinuz"),
+        ("cdrom_image_path", "ftp://mirror/cd.iso"),
+        ("cdrom_image_path", "cd.iso"),
+        ("cdrom_disk_type", "mtd"),
+        ("floppy_image_path", "http://mirror/floppy.img"),
         ("kernel_args", "ro\nquiet"),
         ("boot_order", "cdrom"),
         ("disk_type", "virtio"),

@@ -11,6 +11,7 @@ from hvkit.hypervisor.kvm.parameters import (
     consoles,
     disks,
     display,
+    drives,
     machine,
     migration,
     nics,
@@ -19,12 +20,14 @@ from hvkit.hypervisor.kvm.parameters import (
 )
 from hvkit.hypervisor.kvm.parameters.disks import DISK_DRIVERS, SCSI_CONTROLLERS
 from hvkit.hypervisor.kvm.parameters.display import DISPLAY_DRIVERS
+from hvkit.hypervisor.kvm.parameters.drives import CDROM_DRIVERS, is_url
 from hvkit.hypervisor.kvm.parameters.machine import parse_extra
 from hvkit.hypervisor.kvm.parameters.nics import NIC_DRIVERS, NIC_TYPES
 from hvkit.hypervisor.kvm.parameters.processors import CpuSet, parse_cpu_mask
 from hvkit.hypervisor.parameters import ParameterTable
 
 __all__ = [
+    "CDROM_DRIVERS",
     "DISK_DRIVERS",
     "DISPLAY_DRIVERS",
     "NIC_DRIVERS",
@@ -32,13 +35,14 @@ __all__ = [
     "SCSI_CONTROLLERS",
     "TABLE",
     "CpuSet",
+    "is_url",
     "parse_cpu_mask",
     "parse_extra",
 ]
 
-_THEMES: Final = (machine, processors, boot, disks, nics, display, consoles, security, migration)
+_THEMES: Final = (machine, processors, boot, disks, drives, nics, display, consoles, security, migration)
 
 TABLE: Final = ParameterTable(
     (parameter for theme in _THEMES for parameter in theme.PARAMETERS),
-    rules=(*boot.RULES, *disks.RULES, *security.RULES),
+    rules=(*boot.RULES, *disks.RULES, *drives.RULES, *security.RULES, *migration.RULES),
 )

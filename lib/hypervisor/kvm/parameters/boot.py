@@ -20,6 +20,12 @@ def _initrd_has_kernel(parameters: Mapping[str, Any]) -> None:
         raise ParameterError("initrd_path", parameters["initrd_path"], "there is no kernel_path that it belongs to")
 
 
+def _boots_from_what_there_is(parameters: Mapping[str, Any]) -> None:
+    order = parameters["boot_order"]
+    if order in ("cdrom", "floppy") and not parameters[f"{order}_image_path"]:
+        raise ParameterError("boot_order", order, f"there is no {order}_image_path to boot from")
+
+
 PARAMETERS: Final = (
     Parameter(
         name="kernel_path",
@@ -55,9 +61,9 @@ PARAMETERS: Final = (
         name="boot_order",
         kind=str,
         default="disk",
-        doc="What to boot from: the first disk or the first NIC.",
-        syntax=one_of("disk", "network"),
+        doc="What to boot from: the first disk, the first CD drive, the floppy drive, or the first NIC.",
+        syntax=one_of("disk", "cdrom", "floppy", "network"),
     ),
 )
 
-RULES: Final[tuple[Rule, ...]] = (_initrd_has_kernel,)
+RULES: Final[tuple[Rule, ...]] = (_initrd_has_kernel, _boots_from_what_there_is)

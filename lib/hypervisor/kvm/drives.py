@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""CD and floppy drives: devices of the machine whose medium comes and goes."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.capabilities import Capabilities
+from hvkit.hypervisor.kvm.parameters import CDROM_DRIVERS, is_url
+from hvkit.hypervisor.kvm.topology import Address, BusKind, Chipset, FixedSlot, Topology
+from hvkit.qmp.schema import (
+    BlockdevOptions,
+    BlockdevOptionsCurlHttp,
+    BlockdevOptionsCurlHttps,
+    BlockdevOptionsFile,
+    BlockdevOptionsRaw,
+    DeviceAdd,
+)
+
+FLOPPY_ID: Final = "floppy1"
+#: The image of which drive each parameter has, in the order of the drives.
+IMAGE_PARAMETERS: Final[dict[str, str]] = {
+    "cdrom_image_path": "cdrom1",
+    "cdrom2_image_path": "cdrom2",
+    "floppy_image_path": FLOPPY_ID,
+}
+
+_BUSES: Final = {"paravirtual": BusKind.PCI, "ide": BusKind.IDE, "scsi-cd": BusKind.SCSI}
+#: The types of disks that a CD drive can be like.
+_LIKE_DISKS: Final = {"paravirtual": "paravirtual", "ide": "ide", "scsi-hd": "scsi-cd"}
+_SLOTS: Final = {"cdrom1": FixedSlot.CDROM1, "cdrom2": FixedSlot.CDROM2}
+_FLOPPY_CONTROLLER_ID: Final = "fdc"
+
+
+@attrs.frozen(kw_only=True)
+class Drive:
+    """A drive of a machine, with a medium in it.
+
+    Attributes:
+        id: of the drive.
+        address: where it sits; None for a floppy drive.
+        nodes: block nodes of the medium, each before the one that stands on it.
+        devices: the drive, after the controller that it brings along.
+        boots_by_controller: whether it is booted from, and that is its controller's to know.
+    """
+
+    id: str
+    address: Address | None
+    nodes: tuple[BlockdevOptions, ...]
+    devices: tuple[DeviceAdd, ...]
+    boots_by_controller: bool = False
+
+
+def cdrom_type(parameters: Mapping[str, Any]) -> str:
+    """Return what the guest sees its CD drives as, one of `CDROM_DRIVERS`."""
+    return str(parameters["cdrom_disk_type"] or _LIKE_DISKS[parameters["disk_type"]])
+
+
+def needs_scsi(parameters: Mapping[str, Any]) -> bool:
+    """Return whether CD drives need a SCSI controller."""
+    return bool(parameters["cdrom_image_path"]) and cdrom_type(parameters) == "scsi-cd"
+
+
+def plan_drives(
+    parameters: Mapping[str, Any],
+    capabilities: Capabilities,
+    topology: Topology,
+    filenames: Mapping[str, str],
+    *,
+    boots_itself: bool,
+) -> tuple[Drive, ...]:
+    """Plan the CD and floppy drives.
+
+    Args:
+        parameters: of the instance, filled and checked.
+        capabilities: of the program.
+        topology: of the machine.
+        filenames: by which name QEMU opens an image, for drives whose image it cannot open by its own.
+        boots_itself: whether the firmware looks for something to boot.
+
+    Raises:
+        ParameterError: the program lacks a device, or there is no place for a drive.
+    """
+    boots_from = parameters["boot_order"] if boots_itself else ""
+    drives = []
+    for index, (parameter, drive_id) in enumerate(IMAGE_PARAMETERS.items()):
+        image = parameters[parameter]
+        if not image:
+            continue
+        nodes = medium_nodes(drive_id, image, filename=filenames.get(drive_id))
+        if drive_id == FLOPPY_ID:
+            drives.append(_floppy(topology, nodes, boots=boots_from == "floppy"))
+            continue
+        properties: dict[str, Any] = {"drive": nodes[-1].node_name}
+        if boots_from == "cdrom" and index == 0:
+            properties["bootindex"] = 1
+        kind = cdrom_type(parameters)
+        capabilities.check_device(CDROM_DRIVERS[kind], "cdrom_disk_type", kind)
+        address = topology.fixed(_SLOTS[drive_id]) if kind == "paravirtual" else _last(topology, _BUSES[kind], index)
+        device = DeviceAdd(
+            driver=CDROM_DRIVERS[kind],
+            id=drive_id,
+            bus=address.bus,
+            properties={**address.properties, **properties},
+        )
+        drives.append(Drive(id=drive_id, address=address, nodes=nodes, devices=(device,)))
+    return tuple(drives)
+
+
+def _last(topology: Topology, kind: BusKind, index: int) -> Address:
+    """Return a place at the far end of the buses of a kind: disks come and go at the near one."""
+    places = list(topology.places(kind))
+    if index >= len(places):
+        raise ParameterError("cdrom_disk_type", kind.value, f"no place for a drive on the {kind.name} buses")
+    return places[-1 - index]
+
+
+def _floppy(topology: Topology, nodes: tuple[BlockdevOptions, ...], *, boots: bool) -> Drive:
+    drive = DeviceAdd(driver="floppy", id=FLOPPY_ID, properties={"drive": nodes[-1].node_name})
+    devices = [drive]
+    if topology.chipset is Chipset.Q35:  # the other board has a controller
+        devices = [
+            DeviceAdd(driver="isa-fdc", id=_FLOPPY_CONTROLLER_ID),
+            drive.evolve(bus=f"{_FLOPPY_CONTROLLER_ID}.0"),
+        ]
+    return Drive(id=FLOPPY_ID, address=None, nodes=nodes, devices=tuple(devices), boots_by_controller=boots)
+
+
+def medium_nodes(drive_id: str, image: str, *, filename: str | None = None) -> tuple[BlockdevOptions, ...]:
+    """Describe a medium that is not written to.
+
+    Args:
+        drive_id: of the drive that it is for.
+        image: absolute path, or URL of http or https.
+        filename: by which name QEMU opens it; None for its path.
+    """
+    protocol = f"{drive_id}-file"
+    common: dict[str, Any] = {"node_name": protocol, "read_only": True}
+    node: BlockdevOptions
+    if not is_url(image):
+        node = BlockdevOptionsFile(driver="file", filename=filename or image, **common)
+    elif image.startswith("https:"):
+        node = BlockdevOptionsCurlHttps(url=image, **common)
+    else:
+        node = BlockdevOptionsCurlHttp(driver="http", url=image, **common)
+    return node, BlockdevOptionsRaw(node_name=f"{drive_id}-medium", file=protocol, read_only=True)
