@@ -422,7 +422,7 @@ class BaseHypervisor(abc.ABC):
         """
         self._lacks(Capability.MIGRATION)
 
-    def accept_instance(self, instance: Instance, info: MigrationInfo, target: str) -> None:
+    def accept_instance(self, instance: Instance, info: MigrationInfo, target: str | int) -> None:
         """Make ready on the destination for an instance that is to come.
 
         After success it is MIGRATING here and waits for its source. After failure it is unknown here.
@@ -430,7 +430,8 @@ class BaseHypervisor(abc.ABC):
         Args:
             instance: what is coming.
             info: what `migration_info` said on the source.
-            target: the address of this node on which to wait: ``host:port``, or the path of a unix socket.
+            target: the address of this node on which to wait: ``host:port``, or the path of a unix socket; or a socket
+                of this process that is connected to the source, which stays the caller's to close.
 
         Raises:
             NotSupported: this hypervisor does not declare MIGRATION.
@@ -440,14 +441,15 @@ class BaseHypervisor(abc.ABC):
         """
         self._lacks(Capability.MIGRATION)
 
-    def migrate_instance(self, name: str, target: str, live: bool = True) -> None:
+    def migrate_instance(self, name: str, target: str | int, live: bool = True) -> None:
         """Begin to send an instance from here to a node that has accepted it, and return at once.
 
         After success it is MIGRATING; follow it with `get_migration_status`. After failure it runs here as before.
 
         Args:
             name: the instance's name.
-            target: the address on which the destination waits.
+            target: the address on which the destination waits; or a socket of this process that is connected to it,
+                which stays the caller's to close.
             live: keep the guest running while its memory is sent.
 
         Raises:
@@ -536,7 +538,7 @@ class BaseHypervisor(abc.ABC):
         """
         self._lacks(Capability.MIGRATION)
 
-    def resume_migration_destination(self, name: str, target: str) -> None:
+    def resume_migration_destination(self, name: str, target: str | int) -> None:
         """Wait on the destination for the source of a PAUSED migration, before `resume_migration_source`.
 
         Args:
@@ -550,7 +552,7 @@ class BaseHypervisor(abc.ABC):
         """
         self._lacks(Capability.MIGRATION)
 
-    def resume_migration_source(self, name: str, target: str) -> None:
+    def resume_migration_source(self, name: str, target: str | int) -> None:
         """Have a PAUSED migration from here go on. After success it is POSTCOPY, after failure still PAUSED.
 
         Args:

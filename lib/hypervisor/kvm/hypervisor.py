@@ -355,7 +355,7 @@ class KvmHypervisor(BaseHypervisor):
         check_kind(info, MigrationInfo)
         return examine(self._with_program(instance), info, self.name, cache_dir=self._instances.cache_dir())[1]
 
-    def accept_instance(self, instance: Instance, info: MigrationInfo, target: str) -> None:
+    def accept_instance(self, instance: Instance, info: MigrationInfo, target: str | int) -> None:
         """Make ready for an instance that is to come, as `BaseHypervisor.accept_instance` says.
 
         The machine is the source's, down to the slot of each device; where this node cannot be that, it is refused.
@@ -371,7 +371,7 @@ class KvmHypervisor(BaseHypervisor):
             self._instances.end_what_is_over(paths, "cannot be accepted")
             accept(self._instances, preparation, paths, target, self.name)
 
-    def migrate_instance(self, name: str, target: str, live: bool = True) -> None:
+    def migrate_instance(self, name: str, target: str | int, live: bool = True) -> None:
         """Begin to send an instance to a node that has accepted it, as `BaseHypervisor.migrate_instance` says."""
         begin(self._instances, self._instances.known(name), target, live=live)
 
@@ -407,11 +407,11 @@ class KvmHypervisor(BaseHypervisor):
         """Break the link of a guest that has left, as `BaseHypervisor.pause_migration` says."""
         pause(self._instances, self._instances.known(name))
 
-    def resume_migration_destination(self, name: str, target: str) -> None:
+    def resume_migration_destination(self, name: str, target: str | int) -> None:
         """Wait for the source on another link, as `BaseHypervisor.resume_migration_destination` says."""
         resume_destination(self._instances, self._instances.known(name), target)
 
-    def resume_migration_source(self, name: str, target: str) -> None:
+    def resume_migration_source(self, name: str, target: str | int) -> None:
         """Go on over another link, as `BaseHypervisor.resume_migration_source` says."""
         resume_source(self._instances, self._instances.known(name), target)
 

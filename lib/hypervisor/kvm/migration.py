@@ -2,24 +2,29 @@
 """What both halves of a migration have in common: its addresses, its settings, and what QEMU says of it."""
 
 import contextlib
+import os
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
 from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.migration_tls import set_credentials
 from hvkit.hypervisor.kvm.nics import take_down_nics
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.runtime import Runtime
 from hvkit.hypervisor.model import MigrationState, MigrationStatus
 from hvkit.qmp import QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.descriptors import passed
 from hvkit.qmp.schema import (
     MigrateCancel,
     MigrateSetCapabilities,
     MigrateSetParameters,
     MigrationCapability,
     MigrationCapabilityStatus,
+    QCryptoTLSCredsEndpoint,
     QueryMigrate,
     QueryMigrateCapabilities,
 )
@@ -50,23 +55,49 @@ SETTLE_S: Final = 10.0
 LOOK_AGAIN_S: Final = 0.05
 
 
-def to_uri(name: str, target: str) -> str:
-    """Return how QEMU is told of an address: the path of a unix socket, or ``host:port``.
+def check_target(name: str, target: str | int) -> None:
+    """Make sure that something can be an address: the path of a unix socket, ``host:port``, or a connected socket.
 
     Raises:
-        MigrationError: it is neither.
+        MigrationError: it is none of these.
     """
+    if isinstance(target, int):
+        _check_socket(name, target)
+    elif not _to_uri(target):
+        raise MigrationError(name, f"expected an absolute path or host:port to migrate to, got {target!r}")
+
+
+def _check_socket(name: str, descriptor: int) -> None:
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except (OSError, OverflowError) as error:
+        raise MigrationError(name, f"expected an open socket to migrate over, got {descriptor}: {error}") from error
+    if not is_socket:
+        raise MigrationError(name, f"expected a socket to migrate over, and {descriptor} is none")
+
+
+def _to_uri(target: str) -> str:
     if target.startswith("/") and "\0" not in target:
         return f"unix:{target}"
     host, colon, port = target.rpartition(":")
     if host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16 and "," not in host:
         return f"tcp:{target}"
-    raise MigrationError(name, f"expected an absolute path or host:port to migrate to, got {target!r}")
+    return ""
 
 
-def incoming_socket(target: str) -> str:
+@contextlib.contextmanager
+def told(monitor: QmpConnection, target: str | int) -> Iterator[str]:
+    """Tell QEMU of an address that was checked, and give what it calls that. A socket it is lent for the block."""
+    if isinstance(target, int):
+        with passed(monitor, target) as name:
+            yield f"fd:{name}"
+    else:
+        yield _to_uri(target)
+
+
+def incoming_socket(target: str | int) -> str:
     """Return the path on which a destination waits at an address; empty where that is no unix socket."""
-    return target if target.startswith("/") else ""
+    return target if isinstance(target, str) and target.startswith("/") else ""
 
 
 def wanted_capabilities(parameters: Mapping[str, Any]) -> set[MigrationCapability]:
@@ -81,10 +112,18 @@ def wanted_capabilities(parameters: Mapping[str, Any]) -> set[MigrationCapabilit
     }  # the parameter's syntax sees to that
 
 
-def configure(monitor: QmpConnection, parameters: Mapping[str, Any]) -> None:
+def configure(monitor: QmpConnection, parameters: Mapping[str, Any], endpoint: QCryptoTLSCredsEndpoint) -> None:
     """Set what both ends have to agree on, and how much the guest may be disturbed.
 
     All of it: an earlier attempt, with other parameters, leaves nothing switched on.
+
+    Args:
+        monitor: of the machine.
+        parameters: of its instance, filled.
+        endpoint: "client" where it is sent, "server" where it waits.
+
+    Raises:
+        CommandError: QEMU does not take that.
     """
     wanted = wanted_capabilities(parameters)
     states = {each.capability: each.state for each in monitor.execute(QueryMigrateCapabilities())}
@@ -95,6 +134,7 @@ def configure(monitor: QmpConnection, parameters: Mapping[str, Any]) -> None:
     ]
     if changes:
         monitor.execute(MigrateSetCapabilities(capabilities=changes))
+    set_credentials(monitor, parameters, endpoint)
     bandwidth = parameters["migration_bandwidth"] * _MIB
     monitor.execute(
         MigrateSetParameters(

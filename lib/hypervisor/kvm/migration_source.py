@@ -12,7 +12,7 @@ import attrs
 
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
 from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.migration import ask_status, cancel, configure, explaining, forget, to_uri
+from hvkit.hypervisor.kvm.migration import ask_status, cancel, check_target, configure, explaining, forget, told
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.preflight import describe_machine
@@ -40,13 +40,13 @@ def read_info(instances: Instances, paths: InstancePaths, hypervisor: str) -> Mi
         raise MigrationError(paths.name, str(error)) from error
 
 
-def begin(instances: Instances, paths: InstancePaths, target: str, *, live: bool) -> None:
+def begin(instances: Instances, paths: InstancePaths, target: str | int, *, live: bool) -> None:
     """Begin to send an instance, as `BaseHypervisor.migrate_instance` says.
 
     Raises:
         MigrationError: QEMU refuses; the instance is as it was.
     """
-    uri = to_uri(paths.name, target)
+    check_target(paths.name, target)
     with instances.locked(paths):
         instances.need_state(paths, _ALIVE, "it cannot be sent")
         runtime = instances.recall(paths)
@@ -55,10 +55,11 @@ def begin(instances: Instances, paths: InstancePaths, target: str, *, live: bool
             outgoing = attrs.evolve(runtime, phase=Phase.OUTGOING, was_running=was_running, is_postcopy=False)
             write_runtime(paths.runtime_file, outgoing)
             try:
-                configure(monitor, TABLE.fill(runtime.instance.parameters))
+                configure(monitor, TABLE.fill(runtime.instance.parameters), "client")
                 if not live:
                     monitor.execute(Stop())
-                monitor.execute(Migrate(uri=uri))
+                with told(monitor, target) as uri:
+                    monitor.execute(Migrate(uri=uri))
             except QmpError as error:
                 # Where QEMU does not answer it may be on its way: that is for `finalize_source` to find out.
                 if isinstance(error, CommandError):

@@ -15,11 +15,12 @@ from hvkit.hypervisor.kvm.migration import (
     LOOK_AGAIN_S,
     SETTLE_S,
     ask_status,
+    check_target,
     configure,
     explaining,
     forget,
     incoming_socket,
-    to_uri,
+    told,
 )
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.process import ProcessError, is_listening, read_log_tail
@@ -35,7 +36,9 @@ from hvkit.qmp.schema import Cont, MigrateIncoming, QueryStatus
 _END_S: Final = 2.0
 
 
-def accept(instances: Instances, preparation: Preparation, paths: InstancePaths, target: str, hypervisor: str) -> None:
+def accept(
+    instances: Instances, preparation: Preparation, paths: InstancePaths, target: str | int, hypervisor: str
+) -> None:
     """Start the machine that waits for its guest, as `BaseHypervisor.accept_instance` says. The lock is the caller's.
 
     Raises:
@@ -44,7 +47,7 @@ def accept(instances: Instances, preparation: Preparation, paths: InstancePaths,
     """
     instance, parameters = preparation.instance, preparation.parameters
     name = instance.name
-    uri = to_uri(name, target)
+    check_target(name, target)
     socket_path = incoming_socket(target)
     try:
         # QEMU takes a socket away from whoever listens on it.
@@ -54,8 +57,9 @@ def accept(instances: Instances, preparation: Preparation, paths: InstancePaths,
         raise MigrationError(name, f"{hypervisor} cannot accept it: {error}") from error
 
     def await_guest(monitor: QmpConnection) -> None:
-        configure(monitor, parameters)
-        monitor.execute(MigrateIncoming(uri=uri))
+        configure(monitor, parameters, "server")
+        with told(monitor, target) as uri:
+            monitor.execute(MigrateIncoming(uri=uri))
 
     reserved = instances.reserving(instance, parameters)
     preparation = attrs.evolve(preparation, incoming_socket=socket_path)

@@ -14,7 +14,7 @@ import attrs
 
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
 from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.migration import LOOK_AGAIN_S, SETTLE_S, ask_status, incoming_socket, to_uri
+from hvkit.hypervisor.kvm.migration import LOOK_AGAIN_S, SETTLE_S, ask_status, check_target, incoming_socket, told
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.runtime import Phase, write_runtime
 from hvkit.hypervisor.model import MigrationState, MigrationStatus
@@ -64,13 +64,13 @@ def pause(instances: Instances, paths: InstancePaths) -> MigrationStatus:
         return status
 
 
-def resume_destination(instances: Instances, paths: InstancePaths, target: str) -> None:
+def resume_destination(instances: Instances, paths: InstancePaths, target: str | int) -> None:
     """Wait for the source on another link, as `BaseHypervisor.resume_migration_destination` says.
 
     Raises:
         MigrationError: the link is not broken, or nobody can be waited for at that address.
     """
-    uri = to_uri(paths.name, target)
+    check_target(paths.name, target)
     with instances.locked(paths), _talking(instances, paths) as monitor:
         runtime = instances.recall(paths)
         if runtime.phase is not Phase.INCOMING:
@@ -79,21 +79,23 @@ def resume_destination(instances: Instances, paths: InstancePaths, target: str) 
         if runtime.incoming_socket != incoming_socket(target):
             remove_socket(runtime.incoming_socket)
         write_runtime(paths.runtime_file, attrs.evolve(runtime, incoming_socket=incoming_socket(target)))
-        monitor.execute(MigrateRecover(uri=uri))
+        with told(monitor, target) as uri:
+            monitor.execute(MigrateRecover(uri=uri))
 
 
-def resume_source(instances: Instances, paths: InstancePaths, target: str) -> None:
+def resume_source(instances: Instances, paths: InstancePaths, target: str | int) -> None:
     """Go on over another link, as `BaseHypervisor.resume_migration_source` says.
 
     Raises:
         MigrationError: the link is not broken, or QEMU refuses.
     """
-    uri = to_uri(paths.name, target)
+    check_target(paths.name, target)
     with instances.locked(paths), _talking(instances, paths) as monitor:
         if instances.recall(paths).phase is not Phase.OUTGOING:
             raise MigrationError(paths.name, "it is not being sent from here")
         _need(monitor, paths, MigrationState.PAUSED, "there is nothing to mend")
-        monitor.execute(Migrate(uri=uri, resume=True))
+        with told(monitor, target) as uri:
+            monitor.execute(Migrate(uri=uri, resume=True))
 
 
 def _need(monitor: QmpConnection, paths: InstancePaths, state: MigrationState, problem: str) -> None:

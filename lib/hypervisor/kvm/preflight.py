@@ -69,6 +69,8 @@ class MachineDescription:
         cpu_shape: sockets, cores and threads; 0: QEMU decides.
         devices: drivers of the devices, by their ids.
         extra: words that somebody added to the command line.
+        migration_caps: capabilities of QEMU that both ends switch on.
+        migration_tls: by what both ends know each other.
         topology: the buses.
         addresses: of disks and NICs, by their uuids.
         is_running: whether the guest is to run when it has come.
@@ -87,6 +89,8 @@ class MachineDescription:
     cpu_shape: tuple[int, int, int]
     devices: dict[str, str]
     extra: str
+    migration_caps: str
+    migration_tls: str
     topology: Topology
     addresses: dict[str, Address]
     is_running: bool
@@ -122,6 +126,8 @@ def describe_machine(runtime: Runtime, monitor: QmpConnection, hypervisor: str) 
             if child.type.startswith("child<")
         },
         extra=parameters["kvm_extra"],
+        migration_caps=parameters["migration_caps"],
+        migration_tls=parameters["migration_tls"],
         topology=runtime.topology,
         addresses={str(record.uuid): record.address for record in runtime.devices},
         is_running=monitor.execute(QueryStatus()).running,
@@ -233,8 +239,10 @@ def _compare_instance(sent: MachineDescription, instance: Instance) -> Iterator[
     if sent.cpu_shape != shape:
         there, here = ("x".join(map(str, each)) for each in (sent.cpu_shape, shape))
         yield _differs(ObstacleKind.VCPUS, "sockets, cores and threads", there, here)
-    if sent.extra != parameters["kvm_extra"]:
-        yield _differs(ObstacleKind.PARAMETER, "kvm_extra", repr(sent.extra), repr(parameters["kvm_extra"]))
+    said = {"kvm_extra": sent.extra, "migration_caps": sent.migration_caps, "migration_tls": sent.migration_tls}
+    for name, value in said.items():
+        if value != parameters[name]:
+            yield _differs(ObstacleKind.PARAMETER, name, repr(value), repr(parameters[name]))
     uuids = {str(disk.uuid) for disk in instance.disks} | {str(nic.uuid) for nic in instance.nics}
     if uuids != set(sent.addresses):
         other = ", ".join(sorted(uuids ^ set(sent.addresses)))

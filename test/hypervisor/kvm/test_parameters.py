@@ -21,6 +21,7 @@ SHARED = {
 def test_names_are_ganetis_where_they_mean_the_same() -> None:
     assert set(TABLE) - SHARED == {
         *("hotplug_ports", "network_script", "sandbox", "security_pool"),
+        *("migration_tls", "migration_tls_dir", "migration_tls_hostname"),
         *("firmware", "tpm", "virtio_rng", "vsock_cid", "io_threads"),
     }
 

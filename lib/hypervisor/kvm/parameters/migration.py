@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Parameters: moves to another node."""
 
-from typing import Final, get_args
+from collections.abc import Mapping
+from typing import Any, Final, get_args
 
-from hvkit.hypervisor.parameters import (
-    Check,
-    Parameter,
-    between,
-)
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.parameters.checks import WORD
+from hvkit.hypervisor.parameters import ABSOLUTE_PATH, DIRECTORY, Check, Parameter, Rule, between, one_of
 from hvkit.qmp.schema import MigrationCapability
 
 #: Capabilities that take more than switching on: what they are for is not what a migration to another node does.
@@ -16,6 +15,15 @@ _OTHER_CAPABILITIES: Final = frozenset({"background-snapshot", "block", "mapped-
 
 def _are_capabilities(text: str) -> bool:
     return set(text.split(":")) <= set(get_args(MigrationCapability)) - _OTHER_CAPABILITIES
+
+
+def _credentials_have_their_place(parameters: Mapping[str, Any]) -> None:
+    kind, directory = parameters["migration_tls"], parameters["migration_tls_dir"]
+    if kind and not directory:
+        raise ParameterError("migration_tls_dir", directory, f"migration_tls {kind} needs it")
+    for name in ("migration_tls_dir", "migration_tls_hostname"):
+        if parameters[name] and not kind:
+            raise ParameterError(name, parameters[name], "there is no migration_tls that it belongs to")
 
 
 PARAMETERS: Final = (
@@ -40,4 +48,29 @@ PARAMETERS: Final = (
         doc="Capabilities that both ends of a migration switch on, with colons between them (auto-converge:multifd).",
         syntax=Check("migration capabilities of QEMU with colons between them", _are_capabilities),
     ),
+    Parameter(
+        name="migration_tls",
+        kind=str,
+        default="",
+        doc="By what both ends of a migration know each other: certificates (x509), or a key that both have (psk).",
+        syntax=one_of("x509", "psk"),
+    ),
+    Parameter(
+        name="migration_tls_dir",
+        kind=str,
+        default="",
+        doc="Directory with the credentials for migration_tls: ca-cert.pem, server-cert.pem, server-key.pem,"
+        " client-cert.pem and client-key.pem; or keys.psk. QEMU reads them, with the rights that it has.",
+        syntax=ABSOLUTE_PATH,
+        node=DIRECTORY,
+    ),
+    Parameter(
+        name="migration_tls_hostname",
+        kind=str,
+        default="",
+        doc="The name in the destination's certificate, where that is not the address that is migrated to.",
+        syntax=WORD,
+    ),
 )
+
+RULES: Final[tuple[Rule, ...]] = (_credentials_have_their_place,)
