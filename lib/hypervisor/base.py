@@ -37,6 +37,8 @@ from hvkit.hypervisor.model import (
     DeviceAction,
     DeviceKind,
     Disk,
+    DiskCopies,
+    DiskCopy,
     HotplugDevice,
     Instance,
     InstanceInfo,
@@ -61,6 +63,8 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
             "migration_info",
             "find_migration_obstacles",
             "accept_instance",
+            "copy_disks",
+            "get_disk_copies",
             "migrate_instance",
             "get_migration_status",
             "follow_migration",
@@ -422,7 +426,9 @@ class BaseHypervisor(abc.ABC):
         """
         self._lacks(Capability.MIGRATION)
 
-    def accept_instance(self, instance: Instance, info: MigrationInfo, target: str | int) -> None:
+    def accept_instance(
+        self, instance: Instance, info: MigrationInfo, target: str | int, copies: DiskCopies | None = None
+    ) -> None:
         """Make ready on the destination for an instance that is to come.
 
         After success it is MIGRATING here and waits for its source. After failure it is unknown here.
@@ -432,12 +438,43 @@ class BaseHypervisor(abc.ABC):
             info: what `migration_info` said on the source.
             target: the address of this node on which to wait: ``host:port``, or the path of a unix socket; or a socket
                 of this process that is connected to the source, which stays the caller's to close.
+            copies: disks of this node that the source will write to, which are there and as large as the source's; None
+                where both nodes reach the same ones.
 
         Raises:
             NotSupported: this hypervisor does not declare MIGRATION.
             InstanceStateError: an instance of that name is here already.
             MigrationRefused: this node cannot be what the instance is on its source; carries every reason.
             MigrationError: it cannot be accepted.
+        """
+        self._lacks(Capability.MIGRATION)
+
+    def copy_disks(self, name: str, copies: DiskCopies) -> None:
+        """Begin to copy disks of an instance to a node that has accepted it, and return at once.
+
+        The instance goes on as before, and what it writes is copied, too. When `get_disk_copies` says that all is
+        ready, `migrate_instance` may be called; then `follow_migration` has the guest leave only when nothing is
+        missing. `abort_migration` ends copies at any moment before. After failure nothing is being copied.
+
+        Args:
+            name: the instance's name.
+            copies: what `accept_instance` was told.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MIGRATION.
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is neither RUNNING nor PAUSED.
+            MigrationError: the disks cannot be copied.
+        """
+        self._lacks(Capability.MIGRATION)
+
+    def get_disk_copies(self, name: str) -> tuple[DiskCopy, ...]:
+        """Return how far the copies of an instance's disks are; nothing where none is being copied. Changes nothing.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MIGRATION.
+            InstanceNotFound: no instance of that name is known here.
+            MigrationError: the hypervisor does not say.
         """
         self._lacks(Capability.MIGRATION)
 
@@ -456,7 +493,7 @@ class BaseHypervisor(abc.ABC):
             NotSupported: this hypervisor does not declare MIGRATION.
             InstanceNotFound: no instance of that name is known here.
             InstanceStateError: it is neither RUNNING nor PAUSED.
-            MigrationError: the migration could not be started.
+            MigrationError: the migration could not be started, or its disks are not all copied yet.
         """
         self._lacks(Capability.MIGRATION)
 

@@ -524,6 +524,38 @@ class MigrationStatus:
 
 
 @attrs.frozen(kw_only=True)
+class DiskCopies:
+    """Disks whose content comes along with an instance that moves, because its nodes do not reach the same ones.
+
+    Attributes:
+        target: the address at which the destination is sent it: ``host:port``, or the path of a unix socket.
+        disks: uuids of these disks; empty for all that the guest can write to.
+    """
+
+    target: str
+    disks: tuple[UUID, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class DiskCopy:
+    """How far the copy of a disk is.
+
+    Attributes:
+        uuid: the disk's.
+        copied_bytes: what was copied so far.
+        total_bytes: what there is to copy, which grows while the guest writes.
+        is_ready: whether everything that was there is copied, and what the guest writes goes to both.
+        reason: why it failed; empty where it did not.
+    """
+
+    uuid: UUID
+    copied_bytes: int
+    total_bytes: int
+    is_ready: bool
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
 class AncillaryFiles:
     """Files that all nodes of a cluster must have in common for a hypervisor to work.
 

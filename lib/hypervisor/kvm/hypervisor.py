@@ -21,12 +21,13 @@ from hvkit.hypervisor.errors import (
 )
 from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.console import describe_console
+from hvkit.hypervisor.kvm.disk_copies import begin_copies, read_copies
 from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.machine import plan_cpu_model
-from hvkit.hypervisor.kvm.migration import abort, read_status
+from hvkit.hypervisor.kvm.migration import read_status
 from hvkit.hypervisor.kvm.migration_follow import follow
-from hvkit.hypervisor.kvm.migration_source import begin, finalize_source, read_info
+from hvkit.hypervisor.kvm.migration_source import abort, begin, finalize_source, read_info
 from hvkit.hypervisor.kvm.migration_target import accept, finalize_destination
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import RunDirectory
@@ -43,6 +44,8 @@ from hvkit.hypervisor.model import (
     DeviceAction,
     DeviceKind,
     Disk,
+    DiskCopies,
+    DiskCopy,
     HotplugDevice,
     Instance,
     InstanceInfo,
@@ -355,7 +358,9 @@ class KvmHypervisor(BaseHypervisor):
         check_kind(info, MigrationInfo)
         return examine(self._with_program(instance), info, self.name, cache_dir=self._instances.cache_dir())[1]
 
-    def accept_instance(self, instance: Instance, info: MigrationInfo, target: str | int) -> None:
+    def accept_instance(
+        self, instance: Instance, info: MigrationInfo, target: str | int, copies: DiskCopies | None = None
+    ) -> None:
         """Make ready for an instance that is to come, as `BaseHypervisor.accept_instance` says.
 
         The machine is the source's, down to the slot of each device; where this node cannot be that, it is refused.
@@ -369,7 +374,16 @@ class KvmHypervisor(BaseHypervisor):
         with self._instances.locked(paths):
             self._instances.refuse_twin(instance)
             self._instances.end_what_is_over(paths, "cannot be accepted")
-            accept(self._instances, preparation, paths, target, self.name)
+            accept(self._instances, preparation, paths, target, self.name, copies)
+
+    def copy_disks(self, name: str, copies: DiskCopies) -> None:
+        """Begin to copy disks to the node that their instance will move to, as `BaseHypervisor.copy_disks` says."""
+        check_kind(copies, DiskCopies)
+        begin_copies(self._instances, self._instances.known(name), copies)
+
+    def get_disk_copies(self, name: str) -> tuple[DiskCopy, ...]:
+        """Return how far copies of disks are, as `BaseHypervisor.get_disk_copies` says."""
+        return read_copies(self._instances, self._instances.known(name))
 
     def migrate_instance(self, name: str, target: str | int, live: bool = True) -> None:
         """Begin to send an instance to a node that has accepted it, as `BaseHypervisor.migrate_instance` says."""

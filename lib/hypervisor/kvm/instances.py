@@ -224,6 +224,7 @@ class Instances:
         if runtime is not None:
             take_down_nics(runtime)
             remove_socket(runtime.incoming_socket)
+            remove_socket(runtime.copies_target)
         paths.remove()
 
     @contextlib.contextmanager

@@ -112,7 +112,9 @@ def wanted_capabilities(parameters: Mapping[str, Any]) -> set[MigrationCapabilit
     }  # the parameter's syntax sees to that
 
 
-def configure(monitor: QmpConnection, parameters: Mapping[str, Any], endpoint: QCryptoTLSCredsEndpoint) -> None:
+def configure(
+    monitor: QmpConnection, parameters: Mapping[str, Any], endpoint: QCryptoTLSCredsEndpoint, *more: MigrationCapability
+) -> None:
     """Set what both ends have to agree on, and how much the guest may be disturbed.
 
     All of it: an earlier attempt, with other parameters, leaves nothing switched on.
@@ -121,11 +123,12 @@ def configure(monitor: QmpConnection, parameters: Mapping[str, Any], endpoint: Q
         monitor: of the machine.
         parameters: of its instance, filled.
         endpoint: "client" where it is sent, "server" where it waits.
+        more: capabilities besides those that the parameters name.
 
     Raises:
         CommandError: QEMU does not take that.
     """
-    wanted = wanted_capabilities(parameters)
+    wanted = wanted_capabilities(parameters) | set(more)
     states = {each.capability: each.state for each in monitor.execute(QueryMigrateCapabilities())}
     changes = [
         MigrationCapabilityStatus(capability=each, state=each in wanted)
@@ -152,10 +155,21 @@ def explaining(paths: InstancePaths) -> Iterator[None]:
         raise MigrationError(paths.name, f"what became of it is not known: {error}") from error
 
 
+@contextlib.contextmanager
+def talking(instances: Instances, paths: InstancePaths) -> Iterator[QmpConnection]:
+    """Open a monitor, and tell in terms of the migration what QEMU refuses or does not answer."""
+    try:
+        with instances.connected(paths) as monitor:
+            yield monitor
+    except (QmpError, InstanceStateError) as error:
+        raise MigrationError(paths.name, str(error)) from error
+
+
 def forget(runtime: Runtime, paths: InstancePaths) -> None:
     """Remove what is left of an instance that has no process here any more."""
     take_down_nics(runtime)
     remove_socket(runtime.incoming_socket)
+    remove_socket(runtime.copies_target)
     paths.remove()
 
 
@@ -168,11 +182,8 @@ def read_status(instances: Instances, paths: InstancePaths) -> MigrationStatus:
     Raises:
         MigrationError: its QEMU does not say.
     """
-    try:
-        with instances.connected(paths) as monitor:
-            return ask_status(monitor)
-    except (QmpError, InstanceStateError) as error:
-        raise MigrationError(paths.name, str(error)) from error
+    with talking(instances, paths) as monitor:
+        return ask_status(monitor)
 
 
 def ask_status(monitor: QmpConnection) -> MigrationStatus:
@@ -197,17 +208,6 @@ def _to_status(progress: Progress) -> MigrationStatus:
         expected_downtime_ms=progress.expected_downtime,
         reason=progress.error_desc or "",
     )
-
-
-def abort(instances: Instances, paths: InstancePaths) -> None:
-    """End a migration from here, as `BaseHypervisor.abort_migration` says.
-
-    Raises:
-        MigrationError: it is over already, does not end, or cannot be ended any more.
-    """
-    with instances.locked(paths), explaining(paths), instances.connected(paths) as monitor:
-        if cancel(monitor, instances.recall(paths), paths).status is MigrationState.COMPLETED:
-            raise MigrationError(paths.name, "it is on the other node already")
 
 
 def cancel(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> MigrationStatus:

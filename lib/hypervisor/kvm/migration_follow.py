@@ -9,13 +9,14 @@ import attrs
 
 from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample, Step
 from hvkit.hypervisor.errors import MigrationError
+from hvkit.hypervisor.kvm.disk_copies import finish_copies
 from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.migration import cancel, explaining, read_status, wanted_capabilities
+from hvkit.hypervisor.kvm.migration import ask_status, cancel, explaining, read_status, wanted_capabilities
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.postcopy import start_postcopy
 from hvkit.hypervisor.model import MigrationState, MigrationStatus
-from hvkit.qmp.schema import MigrateSetParameters
+from hvkit.qmp.schema import MigrateContinue, MigrateSetParameters
 
 #: Seconds between two looks. QEMU reckons its rates anew ten times a second.
 _LOOK_S: Final = 0.2
@@ -40,6 +41,8 @@ def follow(
         status = read_status(instances, paths)
         if on_progress is not None:
             on_progress(status)
+        if status.phase == "pre-switchover" and instances.recall(paths).is_copied:
+            status = _switch(instances, paths, status)
         if status.status not in (MigrationState.ACTIVE, MigrationState.POSTCOPY):
             return status
         has_left = has_left or status.status is MigrationState.POSTCOPY
@@ -77,6 +80,19 @@ def _give_up(instances: Instances, paths: InstancePaths, decision: Decision) -> 
     if status.status is MigrationState.COMPLETED:
         return status
     return attrs.evolve(status, reason=f"it was given up: {decision.reason}")
+
+
+def _switch(instances: Instances, paths: InstancePaths, status: MigrationStatus) -> MigrationStatus:
+    """End the copies of the disks of a guest that stands still, and let it go; where they failed, it stays."""
+    with instances.locked(paths), explaining(paths), instances.connected(paths) as monitor:
+        try:
+            finish_copies(monitor, paths)
+        except MigrationError as error:
+            given_up = cancel(monitor, instances.recall(paths), paths)
+            return attrs.evolve(given_up, reason=f"it was given up: {error.reason}")
+        if ask_status(monitor).phase == "pre-switchover":  # somebody else may have come first
+            monitor.execute(MigrateContinue(state="pre-switchover"))
+    return status
 
 
 def _let_leave(instances: Instances, paths: InstancePaths) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
+from hvkit.hypervisor.kvm.disk_copies import are_ready, drop_copies
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.migration import ask_status, cancel, check_target, configure, explaining, forget, told
 from hvkit.hypervisor.kvm.parameters import TABLE
@@ -21,7 +22,7 @@ from hvkit.hypervisor.kvm.state import find_process
 from hvkit.hypervisor.kvm.stop import stop_process
 from hvkit.hypervisor.model import InstanceState, MigrationInfo, MigrationState
 from hvkit.qmp import CommandError, QmpConnection, QmpError
-from hvkit.qmp.schema import Cont, Migrate, QueryStatus, Stop
+from hvkit.qmp.schema import Cont, Migrate, MigrationCapability, QueryStatus, Stop
 
 _ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
 
@@ -52,10 +53,14 @@ def begin(instances: Instances, paths: InstancePaths, target: str | int, *, live
         runtime = instances.recall(paths)
         with instances.connected(paths) as monitor:
             was_running = monitor.execute(QueryStatus()).running
-            outgoing = attrs.evolve(runtime, phase=Phase.OUTGOING, was_running=was_running, is_postcopy=False)
+            is_copied = are_ready(monitor, paths)
+            outgoing = attrs.evolve(
+                runtime, phase=Phase.OUTGOING, was_running=was_running, is_postcopy=False, is_copied=is_copied
+            )
             write_runtime(paths.runtime_file, outgoing)
             try:
-                configure(monitor, TABLE.fill(runtime.instance.parameters), "client")
+                waiting: tuple[MigrationCapability, ...] = ("pause-before-switchover",) if is_copied else ()
+                configure(monitor, TABLE.fill(runtime.instance.parameters), "client", *waiting)
                 if not live:
                     monitor.execute(Stop())
                 with told(monitor, target) as uri:
@@ -65,6 +70,18 @@ def begin(instances: Instances, paths: InstancePaths, target: str | int, *, live
                 if isinstance(error, CommandError):
                     _take_back(monitor, outgoing, paths)
                 raise MigrationError(paths.name, str(error)) from error
+
+
+def abort(instances: Instances, paths: InstancePaths) -> None:
+    """End a migration from here, as `BaseHypervisor.abort_migration` says.
+
+    Raises:
+        MigrationError: it is over already, does not end, or cannot be ended any more.
+    """
+    with instances.locked(paths), explaining(paths), instances.connected(paths) as monitor:
+        if cancel(monitor, instances.recall(paths), paths).status is MigrationState.COMPLETED:
+            raise MigrationError(paths.name, "it is on the other node already")
+        drop_copies(monitor, paths)
 
 
 def finalize_source(instances: Instances, paths: InstancePaths, *, success: bool) -> None:
@@ -96,6 +113,7 @@ def finalize_source(instances: Instances, paths: InstancePaths, *, success: bool
 
 def _take_back(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> None:
     """Have a guest that did not leave go on as before."""
+    drop_copies(monitor, paths)
     if runtime.was_running and not monitor.execute(QueryStatus()).running:
         monitor.execute(Cont())
-    write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.RUNNING))
+    write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.RUNNING, is_copied=False))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Take in an instance that comes from another node, or end what waited for it in vain."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
+from hvkit.hypervisor.kvm.disk_copies import offer_disks
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.migration import (
     HAS_LEFT,
@@ -28,16 +30,22 @@ from hvkit.hypervisor.kvm.runtime import Phase, Runtime, write_runtime
 from hvkit.hypervisor.kvm.start import Preparation, bring_up
 from hvkit.hypervisor.kvm.state import find_process
 from hvkit.hypervisor.kvm.stop import stop_process
-from hvkit.qmp import QmpConnection, QmpError
+from hvkit.hypervisor.model import DiskCopies
+from hvkit.qmp import CommandError, QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.schema import Cont, MigrateIncoming, QueryStatus
+from hvkit.qmp.schema import Cont, MigrateIncoming, NbdServerStop, QueryStatus
 
 #: Seconds in which a QEMU whose monitor went away is expected to end.
 _END_S: Final = 2.0
 
 
 def accept(
-    instances: Instances, preparation: Preparation, paths: InstancePaths, target: str | int, hypervisor: str
+    instances: Instances,
+    preparation: Preparation,
+    paths: InstancePaths,
+    target: str | int,
+    hypervisor: str,
+    copies: DiskCopies | None,
 ) -> None:
     """Start the machine that waits for its guest, as `BaseHypervisor.accept_instance` says. The lock is the caller's.
 
@@ -48,27 +56,34 @@ def accept(
     instance, parameters = preparation.instance, preparation.parameters
     name = instance.name
     check_target(name, target)
+    if copies is not None:
+        check_target(name, copies.target)
     socket_path = incoming_socket(target)
     try:
-        # QEMU takes a socket away from whoever listens on it.
-        if socket_path and is_listening(Path(socket_path)):
-            raise MigrationError(name, f"{hypervisor} cannot accept it: somebody listens on {socket_path} already")
+        for path in filter(None, (socket_path, "" if copies is None else incoming_socket(copies.target))):
+            # QEMU takes a socket away from whoever listens on it.
+            if is_listening(Path(path)):
+                raise MigrationError(name, f"{hypervisor} cannot accept it: somebody listens on {path} already")
     except ProcessError as error:
         raise MigrationError(name, f"{hypervisor} cannot accept it: {error}") from error
 
     def await_guest(monitor: QmpConnection) -> None:
         configure(monitor, parameters, "server")
+        if copies is not None:
+            offer_disks(monitor, instances.recall(paths), copies)
         with told(monitor, target) as uri:
             monitor.execute(MigrateIncoming(uri=uri))
 
     reserved = instances.reserving(instance, parameters)
-    preparation = attrs.evolve(preparation, incoming_socket=socket_path)
+    copies_target = "" if copies is None else copies.target
+    preparation = attrs.evolve(preparation, incoming_socket=socket_path, copies_target=copies_target)
     try:
         bring_up(preparation, paths, reserved, start_paused=False, await_guest=await_guest)
     except InstanceStateError:
         raise
     except HypervisorError as error:
         remove_socket(socket_path)
+        remove_socket(copies_target)
         raise MigrationError(name, f"{hypervisor} cannot accept it: {error}") from error
 
 
@@ -91,7 +106,8 @@ def finalize_destination(instances: Instances, paths: InstancePaths, *, success:
                 has_come = False
             if success and has_come:
                 remove_socket(runtime.incoming_socket)
-                arrived = attrs.evolve(runtime, phase=Phase.RUNNING, incoming_socket="")
+                remove_socket(runtime.copies_target)
+                arrived = attrs.evolve(runtime, phase=Phase.RUNNING, incoming_socket="", copies_target="")
                 write_runtime(paths.runtime_file, arrived)
                 return ""
             if success and not process.wait(0):
@@ -106,6 +122,9 @@ def _is_here(instances: Instances, paths: InstancePaths, runtime: Runtime, *, ti
     """Tell whether a guest has come, waiting for it; with a time to wait, let it run that is to run."""
     with instances.connected(paths) as monitor:
         has_come = _await_guest_here(monitor, timeout_s)
+        if timeout_s and has_come and runtime.copies_target:
+            with contextlib.suppress(CommandError):  # somebody did so before, and died
+                monitor.execute(NbdServerStop())
         # One that was stopped for the journey does not know that it ran before.
         if timeout_s and has_come and runtime.was_running and monitor.execute(QueryStatus()).status == "paused":
             monitor.execute(Cont())

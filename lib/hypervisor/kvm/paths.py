@@ -169,10 +169,12 @@ class InstancePaths:
 def remove_socket(path: str) -> None:
     """Remove a unix socket outside the run directory that nobody listens on any more; nothing else is removed.
 
+    A path that is no absolute one is none.
+
     Where it cannot be removed it stays: it does no harm, and whoever listens there next replaces it.
     """
     with suppress(OSError):
-        if path and stat.S_ISSOCK(os.lstat(path).st_mode):
+        if path.startswith("/") and stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)
 
 

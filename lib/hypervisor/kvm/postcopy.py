@@ -7,18 +7,24 @@ before it tells it to, and from then on it never lets it run here.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import attrs
 
-from hvkit.hypervisor.errors import InstanceStateError, MigrationError
+from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.migration import LOOK_AGAIN_S, SETTLE_S, ask_status, check_target, incoming_socket, told
+from hvkit.hypervisor.kvm.migration import (
+    LOOK_AGAIN_S,
+    SETTLE_S,
+    ask_status,
+    check_target,
+    incoming_socket,
+    talking,
+    told,
+)
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.runtime import Phase, write_runtime
 from hvkit.hypervisor.model import MigrationState, MigrationStatus
-from hvkit.qmp import CommandError, QmpConnection, QmpError
+from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import Migrate, MigratePause, MigrateRecover, MigrateStartPostcopy, QueryStatus
 
@@ -29,7 +35,7 @@ def start_postcopy(instances: Instances, paths: InstancePaths) -> None:
     Raises:
         MigrationError: it cannot leave that way; it goes on as before.
     """
-    with instances.locked(paths), _talking(instances, paths) as monitor:
+    with instances.locked(paths), talking(instances, paths) as monitor:
         runtime = instances.recall(paths)
         if runtime.phase is not Phase.OUTGOING:
             raise MigrationError(paths.name, "it is not being sent from here")
@@ -52,7 +58,7 @@ def pause(instances: Instances, paths: InstancePaths) -> MigrationStatus:
         MigrationError: the guest has not left, or has everything, or is still arriving; or QEMU does not let go of the
             link.
     """
-    with _talking(instances, paths) as monitor:
+    with talking(instances, paths) as monitor:
         if monitor.execute(QueryStatus()).status == "inmigrate":
             raise MigrationError(paths.name, "its guest is still arriving, and would be lost")
         monitor.execute(MigratePause())
@@ -71,7 +77,7 @@ def resume_destination(instances: Instances, paths: InstancePaths, target: str |
         MigrationError: the link is not broken, or nobody can be waited for at that address.
     """
     check_target(paths.name, target)
-    with instances.locked(paths), _talking(instances, paths) as monitor:
+    with instances.locked(paths), talking(instances, paths) as monitor:
         runtime = instances.recall(paths)
         if runtime.phase is not Phase.INCOMING:
             raise MigrationError(paths.name, "it is not coming here")
@@ -90,7 +96,7 @@ def resume_source(instances: Instances, paths: InstancePaths, target: str | int)
         MigrationError: the link is not broken, or QEMU refuses.
     """
     check_target(paths.name, target)
-    with instances.locked(paths), _talking(instances, paths) as monitor:
+    with instances.locked(paths), talking(instances, paths) as monitor:
         if instances.recall(paths).phase is not Phase.OUTGOING:
             raise MigrationError(paths.name, "it is not being sent from here")
         _need(monitor, paths, MigrationState.PAUSED, "there is nothing to mend")
@@ -102,13 +108,3 @@ def _need(monitor: QmpConnection, paths: InstancePaths, state: MigrationState, p
     status = ask_status(monitor)
     if status.status is not state:
         raise MigrationError(paths.name, f"QEMU says that it is {status.phase or status.status.value}: {problem}")
-
-
-@contextmanager
-def _talking(instances: Instances, paths: InstancePaths) -> Iterator[QmpConnection]:
-    """Open a monitor, and tell in terms of the migration what QEMU refuses or does not answer."""
-    try:
-        with instances.connected(paths) as monitor:
-            yield monitor
-    except (QmpError, InstanceStateError) as error:
-        raise MigrationError(paths.name, str(error)) from error

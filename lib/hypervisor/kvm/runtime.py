@@ -122,6 +122,8 @@ class Runtime:
         cpu_model: its CPU model with features, as QEMU writes it; empty where that was not remembered.
         incoming_socket: for INCOMING, the unix socket on which it waits for its guest; empty for none.
         is_postcopy: for OUTGOING, whether the guest was told to leave before its memory has: it cannot be called back.
+        is_copied: for OUTGOING, whether copies of its disks have to be ended before the guest leaves.
+        copies_target: for INCOMING, the address at which its disks are written to; empty for none.
     """
 
     instance: Instance
@@ -143,6 +145,8 @@ class Runtime:
     cpu_model: str = ""
     incoming_socket: str = ""
     is_postcopy: bool = False
+    is_copied: bool = False
+    copies_target: str = ""
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
         """Return the record of a disk or a NIC; None where the instance has no such one."""

@@ -72,6 +72,7 @@ class Preparation:
         firmware: the UEFI firmware that was found for it; None for QEMU's own BIOS.
         placement: where its devices have to sit, if it comes from another node; None for a new machine.
         incoming_socket: the unix socket on which it will wait for its guest; empty for none.
+        copies_target: the address at which its disks will be written to meanwhile; empty for none.
     """
 
     instance: Instance
@@ -82,6 +83,7 @@ class Preparation:
     firmware: Firmware | None = None
     placement: Placement | None = None
     incoming_socket: str = ""
+    copies_target: str = ""
 
     def plan(self, ends: Ends) -> MachinePlan:
         """Plan the machine, as `plan_machine` does. It can be planned with any ends if it can with some."""
@@ -276,6 +278,7 @@ def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
         has_pid_file=confinement.opens_by_name,
         cpu_model=plan.processors.model,
         incoming_socket=preparation.incoming_socket,
+        copies_target=preparation.copies_target,
     )
 
 

@@ -65,6 +65,7 @@ def stop_remembered(
     end_tpm(paths.tpm_dir)
     take_down_nics(runtime)
     remove_socket(runtime.incoming_socket)
+    remove_socket(runtime.copies_target)
     _note(paths, attrs.evolve(without_scripts(runtime), phase=Phase.STOPPED, reason=reason))
 
 
