@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
+import fcntl
+import ipaddress
 import os
+import socket
 import stat
+import struct
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.model import NodeInfo
 
 _KIB_PER_MIB = 1024
+
+#: The request for an interface's address, and the longest name with its end. Source: linux/sockios.h, linux/if.h.
+_GET_ADDRESS: Final = 0x8915
+_NAME_BYTES: Final = 15
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
@@ -102,6 +111,21 @@ def read_node_info(*, hypervisor_version: tuple[int, ...] | None = None, root: P
         numa_nodes=len(numa_nodes),
         hypervisor_version=hypervisor_version,
     )
+
+
+def find_interface_address(interface: str) -> str:
+    """Return the IPv4 address of a network interface, or what is an address already; nothing where there is neither."""
+    try:
+        return str(ipaddress.ip_address(interface))
+    except ValueError:
+        pass
+    request = struct.pack("256s", os.fsencode(interface)[:_NAME_BYTES])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, _GET_ADDRESS, request)
+        except OSError:
+            return ""
+    return socket.inet_ntoa(answer[20:24])
 
 
 def find_obstacle(path: Path) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from hvkit.hypervisor.kvm.confinement import Confinement
+from hvkit.hypervisor.kvm.display import VNC_BASE_PORT, VncServer
 from hvkit.hypervisor.kvm.machine import MachinePlan, SocketChardev
-from hvkit.hypervisor.kvm.machine_devices import TPM_ID
+from hvkit.hypervisor.kvm.machine_devices import TPM_ID, VDAGENT_ID
 from hvkit.qmp.converter import unstructure
 
 
@@ -33,6 +34,7 @@ def build_argv(plan: MachinePlan) -> list[str]:
         *_machine(plan),
         *_monitors(plan),
         *_chardevs(plan),
+        *_display(plan),
         *_devices(plan),
         *_linux_boot(plan),
         *(("-pidfile", plan.pid_file) if plan.pid_file else ()),
@@ -125,6 +127,37 @@ def _chardevs(plan: MachinePlan) -> Iterator[str]:
         yield from ("-chardev", _chardev(chardev))
         if chardev.id == TPM_ID:
             yield from ("-tpmdev", f"emulator,id={TPM_ID},chardev={chardev.id}")
+
+
+def _display(plan: MachinePlan) -> Iterator[str]:
+    display = plan.display
+    for qom in display.objects:
+        yield from ("-object", _json(qom))
+    if display.vnc is not None:
+        yield from ("-vnc", _vnc(display.vnc))
+    if display.spice:
+        yield from ("-spice", ",".join(f"{name}={_escape(value)}" for name, value in display.spice.items()))
+        if "agent-mouse" not in display.spice:
+            yield from ("-chardev", f"spicevmc,id={VDAGENT_ID},name=vdagent")
+    if display.keymap:
+        yield from ("-k", display.keymap)
+    if display.audio is not None:
+        yield from ("-audiodev", _json(display.audio))
+
+
+def _vnc(server: VncServer) -> str:
+    if server.path:
+        words = [f"unix:{_escape(server.path)}"]
+    else:
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        words = [f"{host}:{server.first_port - VNC_BASE_PORT}"]
+        if server.last_port > server.first_port:
+            words.append(f"to={server.last_port - VNC_BASE_PORT}")
+    if server.has_password:
+        words.append("password=on")
+    if server.tls:
+        words.append(f"tls-creds={server.tls}")
+    return ",".join(words)
 
 
 def _devices(plan: MachinePlan) -> Iterator[str]:

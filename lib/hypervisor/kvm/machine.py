@@ -24,6 +24,7 @@ from hvkit.hypervisor.kvm.devices import (
     build_nic,
     io_thread_id,
 )
+from hvkit.hypervisor.kvm.display import Display, plan_display
 from hvkit.hypervisor.kvm.drives import Drive, needs_scsi, plan_drives
 from hvkit.hypervisor.kvm.firmware import Firmware, Flash, plan_flash
 from hvkit.hypervisor.kvm.machine_devices import AGENT_ID, SERIAL_ID, TPM_ID, plan_machine_devices
@@ -207,6 +208,7 @@ class MachinePlan:
         firmware: UEFI firmware; None for QEMU's own BIOS.
         objects: what its devices need beside memory: IOThreads.
         devices: devices of the machine itself, each after those it needs.
+        display: how it is looked at.
         drives: its CD and floppy drives.
         disks: in the order of the instance.
         nics: in the order of the instance.
@@ -235,6 +237,7 @@ class MachinePlan:
     firmware: Flash | None = None
     objects: tuple[ObjectOptions, ...] = ()
     devices: tuple[DeviceAdd, ...] = ()
+    display: Display = attrs.field(factory=Display)
     drives: tuple[Drive, ...] = ()
     disks: tuple[DiskDevice, ...] = ()
     nics: tuple[NicDevice, ...] = ()
@@ -302,6 +305,8 @@ def plan_machine(
         disk_files or {},
         [drive.address for drive in drives if drive.address is not None],
     )
+    confinement = confinement or Confinement()
+    display = plan_display(instance.name, parameters, capabilities, topology, opens_by_name=confinement.opens_by_name)
     chardevs = _plan_chardevs(parameters, sockets)
     return MachinePlan(
         binary=capabilities.binary,
@@ -325,13 +330,19 @@ def plan_machine(
         firmware=None if firmware is None else plan_flash(firmware, filenames[VARIABLES]),
         objects=_plan_objects(parameters),
         devices=plan_machine_devices(
-            parameters, capabilities, topology, {chardev.id for chardev in chardevs}, vsock=sockets.vsock
+            parameters,
+            capabilities,
+            topology,
+            {chardev.id for chardev in chardevs},
+            display=display,
+            vsock=sockets.vsock,
         ),
+        display=display,
         drives=drives,
         disks=disks,
         nics=nics,
         pid_file=sockets.pid_file,
-        confinement=confinement or Confinement(),
+        confinement=confinement,
         file_sets=(*(disk_files or {}).values(), *(each for each in files.values() if isinstance(each, FileSet))),
         is_incoming=placement is not None,
         extra=parse_extra(parameters["kvm_extra"]),

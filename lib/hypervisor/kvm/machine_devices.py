@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from hvkit.hypervisor.kvm.capabilities import Capabilities
 from hvkit.hypervisor.kvm.devices import check_has_io_threads, io_thread_id
+from hvkit.hypervisor.kvm.display import Display
 from hvkit.hypervisor.kvm.parameters import DISPLAY_DRIVERS, SCSI_CONTROLLERS
 from hvkit.hypervisor.kvm.topology import SCSI_CONTROLLER_ID, FixedSlot, Topology
 from hvkit.qmp.schema import DeviceAdd
@@ -15,6 +16,8 @@ SERIAL_ID: Final = "serial0"
 AGENT_ID: Final = "agent"
 #: Of the TPM's character device and of its backend.
 TPM_ID: Final = "tpm"
+#: Of the character device that leads to an agent for SPICE.
+VDAGENT_ID: Final = "vdagent"
 _AGENT_BUS_ID: Final = "virtserial0"
 _RNG_DRIVER: Final = "virtio-rng-pci"
 _TPM_DRIVER: Final = "tpm-crb"
@@ -27,6 +30,7 @@ def plan_machine_devices(
     topology: Topology,
     chardevs: Collection[str],
     *,
+    display: Display,
     vsock: int | None = None,
 ) -> tuple[DeviceAdd, ...]:
     """Plan the devices that are the machine's own, each after those it needs.
@@ -36,6 +40,7 @@ def plan_machine_devices(
         capabilities: of the program.
         topology: of the machine.
         chardevs: ids of the character devices that there are.
+        display: how the machine is looked at.
         vsock: an open /dev/vhost-vsock that QEMU inherits, if the instance has a vsock.
 
     Raises:
@@ -50,10 +55,10 @@ def plan_machine_devices(
         DeviceAdd(driver="pcie-root-port", id=port.id, bus=root_bus, properties=port.properties)
         for port in topology.root_ports
     ]
-    display = DISPLAY_DRIVERS.get(parameters["vga"])
-    if display:
-        capabilities.check_device(display, "vga", parameters["vga"])
-        devices.append(at(FixedSlot.DISPLAY, display, "display"))
+    vga = parameters["vga"] or display.default_vga
+    if vga in DISPLAY_DRIVERS:
+        capabilities.check_device(DISPLAY_DRIVERS[vga], "vga", vga)
+        devices.append(at(FixedSlot.DISPLAY, DISPLAY_DRIVERS[vga], "display"))
     devices.append(at(FixedSlot.BALLOON, "virtio-balloon-pci", BALLOON_ID))
     if parameters["virtio_rng"]:
         capabilities.check_device(_RNG_DRIVER, "virtio_rng", "enabled")
@@ -74,8 +79,10 @@ def plan_machine_devices(
         devices.append(device)
     if SERIAL_ID in chardevs:
         devices.append(DeviceAdd(driver="isa-serial", id="console", properties={"chardev": SERIAL_ID}))
-    if AGENT_ID in chardevs:
+    has_vdagent = bool(display.spice) and parameters["spice_use_vdagent"]
+    if AGENT_ID in chardevs or has_vdagent:
         devices.append(at(FixedSlot.SERIAL, "virtio-serial-pci", _AGENT_BUS_ID))
+    if AGENT_ID in chardevs:
         devices.append(
             DeviceAdd(
                 driver="virtserialport",
@@ -85,6 +92,16 @@ def plan_machine_devices(
                 properties={"chardev": AGENT_ID, "name": "org.qemu.guest_agent.0"},
             )
         )
+    if has_vdagent:
+        devices.append(
+            DeviceAdd(
+                driver="virtserialport",
+                id="vdagent-port",
+                bus=f"{_AGENT_BUS_ID}.0",
+                properties={"chardev": VDAGENT_ID, "name": "com.redhat.spice.0"},
+            )
+        )
+    devices += display.devices
     if TPM_ID in chardevs:
         capabilities.check_device(_TPM_DRIVER, "tpm", "enabled")
         devices.append(DeviceAdd(driver=_TPM_DRIVER, id="tpm-device", properties={"tpmdev": TPM_ID}))

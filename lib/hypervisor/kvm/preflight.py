@@ -25,7 +25,7 @@ from hvkit.hypervisor.kvm.capabilities import choose_accelerator
 from hvkit.hypervisor.kvm.disks import read_block_devices
 from hvkit.hypervisor.kvm.firmware import choose_firmware
 from hvkit.hypervisor.kvm.machine import MachinePlan, Placement
-from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.hypervisor.kvm.parameters import TABLE, resolve_places
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host, read_processor_flags
 from hvkit.hypervisor.kvm.runtime import Runtime, from_plain, to_plain
 from hvkit.hypervisor.kvm.start import Preparation
@@ -192,7 +192,7 @@ def examine(
             obstacles.append(MigrationObstacle(ObstacleKind.DISK, str(error)))
     preparation = None
     try:
-        parameters = TABLE.validate(instance.parameters)
+        parameters = resolve_places(TABLE.validate(instance.parameters))
         capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
         preparation = Preparation(
             instance=instance,

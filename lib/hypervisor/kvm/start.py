@@ -26,7 +26,8 @@ from hvkit.hypervisor.kvm.machine import MachinePlan, Placement, plan_machine
 from hvkit.hypervisor.kvm.machine_devices import SERIAL_ID
 from hvkit.hypervisor.kvm.network import NetworkError
 from hvkit.hypervisor.kvm.nics import plan_interface
-from hvkit.hypervisor.kvm.parameters import TABLE, CpuSet
+from hvkit.hypervisor.kvm.parameters import TABLE, CpuSet, resolve_places
+from hvkit.hypervisor.kvm.passwords import give_passwords
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.process import (
@@ -129,7 +130,7 @@ def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
         ParameterError: a parameter or a disk cannot be used, or they do not go together.
         InstanceStartError: the program is not QEMU, or too old.
     """
-    parameters = TABLE.validate(instance.parameters)
+    parameters = resolve_places(TABLE.validate(instance.parameters))
     block_devices = read_block_devices(instance.disks)
     try:
         capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
@@ -200,6 +201,7 @@ def bring_up(
 class _Launch:
     """A QEMU that was started: what it is to be, what is to be remembered of it, and its process."""
 
+    parameters: Mapping[str, Any]
     plan: MachinePlan
     runtime: Runtime
     process: Process
@@ -238,7 +240,7 @@ def _launch(
             account=None if is_ours else account,
             groups=(account and kvm_groups(account)) or (),
         )
-        return _Launch(plan, runtime, process)
+        return _Launch(preparation.parameters, plan, runtime, process)
 
 
 def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
@@ -302,6 +304,7 @@ def _let_run(
         stack.callback(monitor.close)
         monitor.connect(timeout=_GREETING_S)
         _check_identity(monitor, runtime.instance)
+        give_passwords(monitor, launch.parameters)
         _bind_to_cpus(monitor, launch.process, launch.plan.processors.affinity)
         if await_guest is not None:
             write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.INCOMING))

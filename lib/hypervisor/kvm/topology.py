@@ -45,6 +45,8 @@ class FixedSlot(enum.IntEnum):
     VSOCK = 7
     CDROM1 = 8
     CDROM2 = 9
+    USB = 10
+    SOUND = 11
 
 
 #: The first slot of the root bus for root ports, or for disks and NICs where there are no root ports.

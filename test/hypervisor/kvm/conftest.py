@@ -26,7 +26,9 @@ from hvkit.hypervisor.kvm.parameters import (
     NIC_DRIVERS,
     NIC_TYPES,
     SCSI_CONTROLLERS,
+    SOUND_DRIVERS,
     TABLE,
+    USB_DRIVERS,
 )
 from hvkit.hypervisor.kvm.probe import probe_capabilities
 from hvkit.hypervisor.model import Disk, Instance, Nic
@@ -49,11 +51,13 @@ _KEPT_DEVICES: Final = {
     *(NIC_DRIVERS.get(name, name) for name in NIC_TYPES),
     *(driver for driver, _ in SCSI_CONTROLLERS.values()),
     *CDROM_DRIVERS.values(),
+    *USB_DRIVERS.values(),
+    *(driver for drivers in SOUND_DRIVERS.values() for driver in drivers),
     *("virtio-rng-pci", "vhost-vsock-pci", "tpm-crb"),
-    *("virtio-balloon-pci", "virtio-serial-pci", "virtserialport", "isa-serial", "pcie-root-port"),
+    *("virtio-balloon-pci", "virtio-serial-pci", "virtserialport", "isa-serial", "pcie-root-port", "pvpanic"),
 }
 _KEPT_OBJECTS: Final = {"memory-backend-file", "monitor-qmp"}
-_KEPT_COMMANDS: Final = {"device_add", "blockdev-add", "netdev_add", "query-accelerators"}
+_KEPT_COMMANDS: Final = {"device_add", "blockdev-add", "netdev_add", "query-accelerators", "query-spice"}
 _KEPT_OPTIONS: Final = {"sandbox.elevateprivileges", "run-with.user", "run-with.chroot"}
 _KEPT_CPU_MODELS: Final = {"host", "max", "qemu64", "Skylake-Server"}
 

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,18 +14,13 @@ from typing import NoReturn
 
 import attrs
 import pytest
+from certificates import make_certificates
 
 from hvkit.hypervisor import Instance, InstanceState, MigrationState, MigrationStatus, ParameterError
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm import KvmHypervisor
 
 MakeInstance = Callable[..., Instance]
-
-_EXTENSIONS = """\
-subjectAltName=DNS:localhost,IP:127.0.0.1
-keyUsage=critical,digitalSignature,keyEncipherment
-extendedKeyUsage=serverAuth,clientAuth
-"""
 
 
 @pytest.fixture
@@ -78,24 +72,6 @@ def move(
 
 
 # ---- certificates and keys
-
-
-def make_certificates(directory: Path, openssl: str) -> Path:
-    """Make an authority, and certificates of it for both ends."""
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=directory, check=True, capture_output=True, timeout=30)
-
-    directory.mkdir()
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    authority = ("-addext", "keyUsage=critical,keyCertSign")
-    run("req", "-x509", *new_key, "-keyout", "ca-key.pem", "-out", "ca-cert.pem", "-subj", "/CN=authority", *authority)
-    (directory / "extensions").write_text(_EXTENSIONS)
-    for end in ("server", "client"):
-        run("req", *new_key, "-keyout", f"{end}-key.pem", "-out", f"{end}.csr", "-subj", "/CN=localhost")
-        signing = ("-CA", "ca-cert.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-extfile", "extensions")
-        run("x509", "-req", "-in", f"{end}.csr", "-out", f"{end}-cert.pem", *signing)
-    return directory
 
 
 @pytest.fixture

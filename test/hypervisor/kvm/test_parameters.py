@@ -14,6 +14,10 @@ SHARED = {
     *("nic_type", "vga", "serial_console", "serial_speed", "use_guest_agent", "kvm_extra"),
     *("virtio_net_queues", "vhost_net", "vnet_hdr", "security_model", "security_domain", "use_chroot"),
     *("cdrom_image_path", "cdrom2_image_path", "cdrom_disk_type", "floppy_image_path"),
+    *("vnc_bind_address", "vnc_tls", "vnc_x509_path", "vnc_x509_verify", "vnc_password_file", "keymap"),
+    *("spice_bind", "spice_ip_version", "spice_password_file", "spice_image_compression", "spice_use_tls"),
+    *("spice_jpeg_wan_compression", "spice_zlib_glz_wan_compression", "spice_streaming_video", "spice_tls_ciphers"),
+    *("spice_playback_compression", "spice_use_vdagent", "usb_mouse", "usb_devices", "soundhw"),
     *("migration_bandwidth", "migration_downtime", "migration_caps"),
 }
 
@@ -23,6 +27,7 @@ def test_names_are_ganetis_where_they_mean_the_same() -> None:
         *("hotplug_ports", "network_script", "sandbox", "security_pool"),
         *("migration_tls", "migration_tls_dir", "migration_tls_hostname"),
         *("firmware", "tpm", "virtio_rng", "vsock_cid", "io_threads"),
+        *("vnc_port", "spice_port", "spice_x509_path"),
     }
 
 
@@ -46,6 +51,15 @@ def test_the_defaults_go_together() -> None:
         ("cdrom_image_path", "cd.iso"),
         ("cdrom_disk_type", "mtd"),
         ("floppy_image_path", "http://mirror/floppy.img"),
+        ("vnc_bind_address", "not/absolute"),
+        ("vnc_port", 5899),
+        ("vnc_x509_path", "/etc/pki"),
+        ("vnc_x509_verify", True),
+        ("spice_bind", "/run/spice"),
+        ("spice_ip_version", 5),
+        ("usb_devices", "tablet,toaster"),
+        ("usb_devices", "host:1.x"),
+        ("keymap", "de,fr"),
         ("kernel_args", "ro\nquiet"),
         ("boot_order", "cdrom"),
         ("disk_type", "virtio"),

@@ -19,7 +19,13 @@ from hvkit.hypervisor.kvm.parameters import (
     security,
 )
 from hvkit.hypervisor.kvm.parameters.disks import DISK_DRIVERS, SCSI_CONTROLLERS
-from hvkit.hypervisor.kvm.parameters.display import DISPLAY_DRIVERS
+from hvkit.hypervisor.kvm.parameters.display import (
+    DISPLAY_DRIVERS,
+    SOUND_DRIVERS,
+    USB_DRIVERS,
+    parse_usb_device,
+    resolve_places,
+)
 from hvkit.hypervisor.kvm.parameters.drives import CDROM_DRIVERS, is_url
 from hvkit.hypervisor.kvm.parameters.machine import parse_extra
 from hvkit.hypervisor.kvm.parameters.nics import NIC_DRIVERS, NIC_TYPES
@@ -33,16 +39,20 @@ __all__ = [
     "NIC_DRIVERS",
     "NIC_TYPES",
     "SCSI_CONTROLLERS",
+    "SOUND_DRIVERS",
     "TABLE",
+    "USB_DRIVERS",
     "CpuSet",
     "is_url",
     "parse_cpu_mask",
     "parse_extra",
+    "parse_usb_device",
+    "resolve_places",
 ]
 
 _THEMES: Final = (machine, processors, boot, disks, drives, nics, display, consoles, security, migration)
 
 TABLE: Final = ParameterTable(
     (parameter for theme in _THEMES for parameter in theme.PARAMETERS),
-    rules=(*boot.RULES, *disks.RULES, *drives.RULES, *security.RULES, *migration.RULES),
+    rules=(*boot.RULES, *disks.RULES, *display.RULES, *drives.RULES, *security.RULES, *migration.RULES),
 )

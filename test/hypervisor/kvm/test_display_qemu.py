@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""VNC and SPICE on real QEMU: where they listen, whom they let in, and that no secret shows."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hvkit.hypervisor import InstanceStartError, ParameterError
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.model import Instance
+from hvkit.hypervisor.node import find_interface_address
+from hvkit.qmp.schema import QomList, QuerySpice, QueryVncServers
+
+MakeInstance = Callable[..., Instance]
+
+SECRET = "pa55w0rd"
+#: Ways to prove who one is. Source: RFC 6143, 7.1.2, and the registry of VeNCrypt.
+NONE, PASSWORD, VENCRYPT = 1, 2, 19
+
+
+def _ways_in(port: int) -> set[int]:
+    """Ask a VNC server how one proves who one is. Source: RFC 6143, 7.1."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        version = client.recv(12, socket.MSG_WAITALL)
+        client.sendall(version)
+        (count,) = client.recv(1)
+        return set(client.recv(count, socket.MSG_WAITALL))
+
+
+def _vnc(hypervisor: KvmHypervisor) -> tuple[str, int]:
+    with hypervisor.monitor("web1") as monitor:
+        (server,) = monitor.execute(QueryVncServers())
+    (place,) = server.server or ()
+    return place.host, int(place.service)
+
+
+@pytest.fixture
+def password_file(tmp_path: Path) -> Path:
+    file = tmp_path / "password"
+    file.write_text(f"{SECRET}\n")
+    return file
+
+
+@pytest.mark.qemu
+def test_vnc_takes_a_free_port_of_its_own(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    kvm.start_instance(make_toy(parameters={"vnc_bind_address": "lo"}), start_paused=True)
+    kvm.start_instance(make_toy("web2", parameters={"vnc_bind_address": "127.0.0.1"}), start_paused=True)
+    with kvm.monitor("web2") as monitor:
+        (other,) = monitor.execute(QueryVncServers())
+    host, port = _vnc(kvm)
+    assert host == "127.0.0.1"
+    assert str(port) != (other.server or ())[0].service
+    assert _ways_in(port) == {NONE}
+    with kvm.monitor("web1") as monitor:
+        peripherals = {each.type for each in monitor.execute(QomList(path="/machine/peripheral"))}
+    assert {"child<VGA>", "child<usb-tablet>"} <= peripherals
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize(
+    "walls", [{}, {"security_model": "pool", "security_pool": "60000-60001", "use_chroot": True}], ids=["open", "walls"]
+)
+def test_password_of_vnc_is_nowhere_to_be_seen(
+    kvm: KvmHypervisor,
+    make_toy: MakeInstance,
+    password_file: Path,
+    caplog: pytest.LogCaptureFixture,
+    walls: dict[str, object],
+) -> None:
+    caplog.set_level("DEBUG")
+    parameters = {"vnc_bind_address": "127.0.0.1", "vnc_password_file": str(password_file), **walls}
+    kvm.start_instance(make_toy(parameters=parameters), start_paused=True)
+    assert _ways_in(_vnc(kvm)[1]) == {PASSWORD}
+    process_id = int(next(kvm.run_dir.glob("instances/web1/runtime.json")).read_text().split('"pid":')[1].split(",")[0])
+    seen = [Path(f"/proc/{process_id}/cmdline").read_text(), Path(f"/proc/{process_id}/environ").read_text()]
+    seen += [path.read_text(errors="replace") for path in kvm.run_dir.rglob("*") if path.is_file()]
+    seen += [caplog.text]
+    assert "set_password" in caplog.text
+    assert not [text for text in seen if SECRET in text]
+
+
+@pytest.mark.qemu
+def test_vnc_is_encrypted_and_on_a_socket(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
+    kvm.start_instance(make_toy(parameters={"vnc_bind_address": str(tmp_path), "vnc_tls": True}), start_paused=True)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(tmp_path / "web1.vnc"))
+        client.sendall(client.recv(12, socket.MSG_WAITALL))
+        (count,) = client.recv(1)
+        assert set(client.recv(count, socket.MSG_WAITALL)) == {VENCRYPT}
+
+
+@pytest.mark.qemu
+def test_vnc_on_a_socket_of_a_confined_machine_is_refused(
+    kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
+) -> None:
+    parameters = {"vnc_bind_address": str(tmp_path), "security_model": "pool", "security_pool": "60000"}
+    with pytest.raises(ParameterError, match="makes no socket there"):
+        kvm.start_instance(make_toy(parameters=parameters))
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("text", ["", "\n", "\nsecond line"])
+def test_empty_password_is_refused_and_nothing_is_left(
+    kvm: KvmHypervisor, make_toy: MakeInstance, password_file: Path, text: str
+) -> None:
+    password_file.write_text(text)
+    parameters = {"vnc_bind_address": "127.0.0.1", "vnc_password_file": str(password_file)}
+    with pytest.raises(ParameterError, match="no password in its first line"):
+        kvm.start_instance(make_toy(parameters=parameters))
+    assert kvm.list_instances() == []
+
+
+@pytest.mark.qemu
+def test_spice_asks_for_its_password(kvm: KvmHypervisor, make_toy: MakeInstance, password_file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    parameters = {"spice_bind": "127.0.0.1", "spice_port": port, "spice_password_file": str(password_file)}
+    try:
+        kvm.start_instance(make_toy(parameters=parameters), start_paused=True)
+    except (ParameterError, InstanceStartError) as error:
+        if "SPICE" not in str(error) and "spice" not in str(error):
+            raise
+        pytest.skip("this QEMU has no SPICE")
+    with kvm.monitor("web1") as monitor:
+        spice = monitor.execute(QuerySpice())
+        names = {each.name for each in monitor.execute(QomList(path="/machine/peripheral"))}
+    assert (spice.host, spice.port, spice.auth) == ("127.0.0.1", port, "spice")
+    assert "vdagent-port" in names
+
+
+def test_port_of_spice_has_to_be_given(kvm: KvmHypervisor) -> None:
+    with pytest.raises(ParameterError, match="SPICE needs a port"):
+        kvm.check_parameter_syntax({"spice_bind": "127.0.0.1"})
+
+
+def test_address_of_an_interface() -> None:
+    assert find_interface_address("lo") == "127.0.0.1"
+    assert find_interface_address("::1") == "::1"
+    assert find_interface_address("no-such-interface-at-all") == ""
+    with socket.socket() as listener:
+        listener.bind((find_interface_address("lo"), 0))
+        assert struct.unpack("4B", socket.inet_aton(listener.getsockname()[0])) == (127, 0, 0, 1)
