@@ -31,7 +31,13 @@ from hvkit.qmp.schema import (
     NetdevUserOptions,
 )
 
-_DISK_BUSES: Final = {"paravirtual": BusKind.PCI, "ide": BusKind.IDE, "scsi-hd": BusKind.SCSI}
+_DISK_BUSES: Final = {
+    "paravirtual": BusKind.PCI,
+    "ide": BusKind.IDE,
+    "scsi-hd": BusKind.SCSI,
+    "scsi-cd": BusKind.SCSI,
+    "scsi-block": BusKind.SCSI,
+}
 
 #: For each cache mode: whether the page cache is bypassed, and whether the guest sees a write cache.
 _CACHE_MODES: Final = {"none": (True, "on"), "writethrough": (False, "off"), "writeback": (False, "on")}
@@ -168,13 +174,15 @@ def build_disk(
         raise ProgrammerError(f"a disk of type {settings.type} cannot sit on {address.bus}")
     if disk.read_only and address.kind is BusKind.IDE:
         raise ParameterError("Disk.read_only", True, f"{disk.path}: an IDE disk cannot be read-only")
+    if settings.type == "scsi-block" and (disk.format != "raw" or not is_block_device):
+        raise ParameterError("disk_type", settings.type, f"{disk.path} is no block device, which scsi-block needs")
+    if settings.type == "scsi-cd" and not disk.read_only:
+        raise ParameterError("disk_type", settings.type, f"{disk.path} is not read-only, as a CD is")
     device_id = disk_id(disk.uuid)
     protocol, format_ = f"{device_id}-file", f"{device_id}-format"
-    properties: dict[str, Any] = {
-        **address.properties,
-        "drive": format_,
-        "serial": _short(disk.uuid),
-    }
+    properties: dict[str, Any] = {**address.properties, "drive": format_}
+    if settings.type != "scsi-block":  # which has the serial number and the write cache of the host's device
+        properties["serial"] = _short(disk.uuid)
     common: dict[str, Any] = {
         "discard": settings.discard,
         "read_only": disk.read_only,
@@ -182,7 +190,9 @@ def build_disk(
         "auto_read_only": False,
     }
     if settings.cache in _CACHE_MODES:
-        is_direct, properties["write-cache"] = _CACHE_MODES[settings.cache]
+        is_direct, write_cache = _CACHE_MODES[settings.cache]
+        if settings.type != "scsi-block":
+            properties["write-cache"] = write_cache
         common["cache"] = BlockdevCacheOptions(direct=is_direct, no_flush=False)
     if settings.io_threads and settings.bus is not BusKind.SCSI:  # there the controller has one
         check_has_io_threads(DISK_DRIVERS[settings.type], "disk_type", settings.type)

@@ -29,7 +29,13 @@ IMAGE_PARAMETERS: Final[dict[str, str]] = {
 
 _BUSES: Final = {"paravirtual": BusKind.PCI, "ide": BusKind.IDE, "scsi-cd": BusKind.SCSI}
 #: The types of disks that a CD drive can be like.
-_LIKE_DISKS: Final = {"paravirtual": "paravirtual", "ide": "ide", "scsi-hd": "scsi-cd"}
+_LIKE_DISKS: Final = {
+    "paravirtual": "paravirtual",
+    "ide": "ide",
+    "scsi-hd": "scsi-cd",
+    "scsi-cd": "scsi-cd",
+    "scsi-block": "scsi-cd",
+}
 _SLOTS: Final = {"cdrom1": FixedSlot.CDROM1, "cdrom2": FixedSlot.CDROM2}
 _FLOPPY_CONTROLLER_ID: Final = "fdc"
 

@@ -24,13 +24,13 @@ from hvkit.hypervisor.kvm.console import describe_console
 from hvkit.hypervisor.kvm.disk_copies import begin_copies, read_copies
 from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
 from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.machine import plan_cpu_model
 from hvkit.hypervisor.kvm.migration import read_status
 from hvkit.hypervisor.kvm.migration_follow import follow
 from hvkit.hypervisor.kvm.migration_source import abort, begin, finalize_source, read_info
 from hvkit.hypervisor.kvm.migration_target import accept, finalize_destination
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import RunDirectory
+from hvkit.hypervisor.kvm.planning import plan_cpu_model
 from hvkit.hypervisor.kvm.postcopy import pause, resume_destination, resume_source, start_postcopy
 from hvkit.hypervisor.kvm.preflight import examine, prepare_destination
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host

@@ -2,6 +2,7 @@
 """What both halves of a migration have in common: its addresses, its settings, and what QEMU says of it."""
 
 import contextlib
+import ipaddress
 import os
 import stat
 import time
@@ -53,6 +54,19 @@ HAS_LEFT: Final = (MigrationState.POSTCOPY, MigrationState.PAUSED)
 SETTLE_S: Final = 10.0
 #: Seconds between two looks at something that is about to happen.
 LOOK_AGAIN_S: Final = 0.05
+
+
+def with_port(target: str | int, parameters: Mapping[str, Any]) -> str | int:
+    """Return a target with the port of the parameter `migration_port`, where it is an address and nothing else."""
+    if isinstance(target, int) or target.startswith("/"):
+        return target
+    try:
+        address = ipaddress.ip_address(target.strip("[]"))
+    except ValueError:
+        is_alone = bool(target) and ":" not in target
+        return f"{target}:{parameters['migration_port']}" if is_alone else target
+    host = f"[{address}]" if address.version == 6 else str(address)
+    return f"{host}:{parameters['migration_port']}"
 
 
 def check_target(name: str, target: str | int) -> None:

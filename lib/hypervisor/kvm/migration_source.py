@@ -13,7 +13,16 @@ import attrs
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
 from hvkit.hypervisor.kvm.disk_copies import are_ready, drop_copies
 from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.migration import ask_status, cancel, check_target, configure, explaining, forget, told
+from hvkit.hypervisor.kvm.migration import (
+    ask_status,
+    cancel,
+    check_target,
+    configure,
+    explaining,
+    forget,
+    told,
+    with_port,
+)
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.preflight import describe_machine
@@ -47,10 +56,12 @@ def begin(instances: Instances, paths: InstancePaths, target: str | int, *, live
     Raises:
         MigrationError: QEMU refuses; the instance is as it was.
     """
-    check_target(paths.name, target)
     with instances.locked(paths):
         instances.need_state(paths, _ALIVE, "it cannot be sent")
         runtime = instances.recall(paths)
+        parameters = TABLE.fill(runtime.instance.parameters)
+        target = with_port(target, parameters)
+        check_target(paths.name, target)
         with instances.connected(paths) as monitor:
             was_running = monitor.execute(QueryStatus()).running
             is_copied = are_ready(monitor, paths)
@@ -60,8 +71,8 @@ def begin(instances: Instances, paths: InstancePaths, target: str | int, *, live
             write_runtime(paths.runtime_file, outgoing)
             try:
                 waiting: tuple[MigrationCapability, ...] = ("pause-before-switchover",) if is_copied else ()
-                configure(monitor, TABLE.fill(runtime.instance.parameters), "client", *waiting)
-                if not live:
+                configure(monitor, parameters, "client", *waiting)
+                if not live or parameters["migration_mode"] != "live":
                     monitor.execute(Stop())
                 with told(monitor, target) as uri:
                     monitor.execute(Migrate(uri=uri))

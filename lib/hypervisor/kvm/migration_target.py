@@ -23,6 +23,7 @@ from hvkit.hypervisor.kvm.migration import (
     forget,
     incoming_socket,
     told,
+    with_port,
 )
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.process import ProcessError, is_listening, read_log_tail
@@ -55,6 +56,7 @@ def accept(
     """
     instance, parameters = preparation.instance, preparation.parameters
     name = instance.name
+    target = with_port(target, parameters)
     check_target(name, target)
     if copies is not None:
         check_target(name, copies.target)

@@ -3,11 +3,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import SetPassword, SetPasswordOptions
+
+if TYPE_CHECKING:
+    from hvkit.qmp.schema import DisplayProtocol
+
+
+_PLACES: Final["dict[DisplayProtocol, str]"] = {"vnc": "vnc_bind_address", "spice": "spice_bind"}
 
 
 def give_passwords(monitor: QmpConnection, parameters: Mapping[str, Any]) -> None:
@@ -21,7 +27,7 @@ def give_passwords(monitor: QmpConnection, parameters: Mapping[str, Any]) -> Non
         ParameterError: a file cannot be read, or has no password in its first line.
         QmpError: the machine did not take one.
     """
-    for protocol, place in (("vnc", "vnc_bind_address"), ("spice", "spice_bind")):
+    for protocol, place in _PLACES.items():
         file = parameters[f"{protocol}_password_file"]
         if parameters[place] and file:
             password = _read_password(f"{protocol}_password_file", file)

@@ -22,13 +22,14 @@ from hvkit.hypervisor.kvm.confinement import Account, Confinement, plan_confinem
 from hvkit.hypervisor.kvm.disks import read_block_devices
 from hvkit.hypervisor.kvm.ends import Ends, imagine_ends, make_ends
 from hvkit.hypervisor.kvm.firmware import Firmware, choose_firmware
-from hvkit.hypervisor.kvm.machine import MachinePlan, Placement, plan_machine
+from hvkit.hypervisor.kvm.machine import MachinePlan, Placement
 from hvkit.hypervisor.kvm.machine_devices import SERIAL_ID
 from hvkit.hypervisor.kvm.network import NetworkError
 from hvkit.hypervisor.kvm.nics import plan_interface
 from hvkit.hypervisor.kvm.parameters import TABLE, CpuSet, resolve_places
 from hvkit.hypervisor.kvm.passwords import give_passwords
 from hvkit.hypervisor.kvm.paths import InstancePaths
+from hvkit.hypervisor.kvm.planning import plan_machine
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.process import (
     Process,

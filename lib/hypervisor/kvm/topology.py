@@ -55,8 +55,12 @@ FIRST_SLOT: Final = 0x0C
 _LAST_PC_SLOT: Final = 0x1F
 #: A slot has eight functions; a root port needs one.
 _FUNCTIONS: Final = 8
-#: The most root ports there can be: q35's own devices begin at slot 0x1d.
-MAX_PORTS: Final = (0x1D - FIRST_SLOT) * _FUNCTIONS
+#: q35's own devices begin at this slot.
+_FIRST_OWN_SLOT_OF_Q35: Final = 0x1D
+#: The most root ports there can be.
+MAX_PORTS: Final = (_FIRST_OWN_SLOT_OF_Q35 - FIRST_SLOT) * _FUNCTIONS
+#: The most slots that can be kept from disks and NICs.
+MAX_RESERVED_SLOTS: Final = _FIRST_OWN_SLOT_OF_Q35 - 1
 
 SCSI_CONTROLLER_ID: Final = "scsi0"
 
@@ -93,9 +97,12 @@ class RootPort:
 
     Attributes:
         index: its number, counted from 0.
+        first_slot: where the first of all ports sits.
     """
 
     index: int
+
+    first_slot: int = FIRST_SLOT
 
     @property
     def id(self) -> str:
@@ -107,7 +114,7 @@ class RootPort:
         """Its device properties. Eight ports share a slot, so that a bus of 32 slots has room for many."""
         slot, function = divmod(self.index, _FUNCTIONS)
         properties: dict[str, Any] = {
-            "addr": f"{FIRST_SLOT + slot:#x}.{function}",
+            "addr": f"{self.first_slot + slot:#x}.{function}",
             "chassis": self.index + 1,
             "port": self.index,
         }
@@ -124,18 +131,21 @@ class Topology:
         chipset: the board.
         port_count: how many root ports it has; 0 where the chipset has none.
         scsi_targets: how many targets its SCSI controller serves; 0 where it has no such controller.
+        first_slot: the first slot of the root bus for root ports, or for disks and NICs where there are none.
     """
 
     chipset: Chipset
     port_count: int = 0
     scsi_targets: int = 0
+    first_slot: int = FIRST_SLOT
 
     def __attrs_post_init__(self) -> None:
-        if self.port_count > MAX_PORTS:
+        room = (_FIRST_OWN_SLOT_OF_Q35 - self.first_slot) * _FUNCTIONS
+        if self.port_count > room:
             raise ParameterError(
                 "hotplug_ports",
                 self.port_count,
-                f"{self.port_count} devices and ports to spare are more than the {MAX_PORTS} that fit",
+                f"{self.port_count} devices and ports to spare are more than the {room} that fit",
             )
 
     @property
@@ -146,7 +156,7 @@ class Topology:
     @property
     def root_ports(self) -> tuple[RootPort, ...]:
         """The root ports, in order."""
-        return tuple(RootPort(index) for index in range(self.port_count))
+        return tuple(RootPort(index, self.first_slot) for index in range(self.port_count))
 
     def fixed(self, slot: FixedSlot) -> Address:
         """Return the place of a device of the machine itself."""
@@ -158,7 +168,7 @@ class Topology:
             case BusKind.PCI, Chipset.Q35:
                 yield from (Address(kind, port.id, 0) for port in self.root_ports)
             case BusKind.PCI, Chipset.PC:
-                yield from (Address(kind, self.root_bus, slot) for slot in range(FIRST_SLOT, _LAST_PC_SLOT + 1))
+                yield from (Address(kind, self.root_bus, slot) for slot in range(self.first_slot, _LAST_PC_SLOT + 1))
             case BusKind.IDE, Chipset.Q35:  # six SATA ports, each a bus with one device
                 yield from (Address(kind, f"ide.{bus}", 0) for bus in range(6))
             case BusKind.IDE, Chipset.PC:

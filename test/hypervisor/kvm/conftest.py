@@ -18,7 +18,7 @@ from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities
 from hvkit.hypervisor.kvm.devices import TapFiles
 from hvkit.hypervisor.kvm.firmware import Firmware
-from hvkit.hypervisor.kvm.machine import FileSet, MachinePlan, MachineSockets, plan_machine
+from hvkit.hypervisor.kvm.machine import FileSet, MachinePlan, MachineSockets
 from hvkit.hypervisor.kvm.parameters import (
     CDROM_DRIVERS,
     DISK_DRIVERS,
@@ -30,6 +30,7 @@ from hvkit.hypervisor.kvm.parameters import (
     TABLE,
     USB_DRIVERS,
 )
+from hvkit.hypervisor.kvm.planning import plan_machine
 from hvkit.hypervisor.kvm.probe import probe_capabilities
 from hvkit.hypervisor.model import Disk, Instance, Nic
 from hvkit.testing.simulator import write_executable

@@ -182,6 +182,16 @@ FEATURES: Final[dict[str, Feature]] = {
     ),
     "usb": _with(usb_devices="keyboard,tablet"),
     **{f"sound-{card}": _with(soundhw=card) for card in ("hda", "ac97", "es1370")},
+    "reservations": _with(kvm_pci_reservations=16),
+    "disk-scsi-block": Feature(
+        parameters={"disk_type": "scsi-block", "disk_cache": "none", "scsi_controller_type": "virtio-scsi-pci"},
+        disks=(_disk(file="dev/sda"),),
+        is_self_contained=False,
+    ),
+    "disk-scsi-cd": Feature(
+        parameters={"disk_type": "scsi-cd", "scsi_controller_type": "virtio-scsi-pci"},
+        disks=(_disk(read_only=True),),
+    ),
     **{f"vga-{vga}": _with(vga=vga) for vga in ("std", "cirrus", "virtio", "vmware")},
 }
 

@@ -14,7 +14,7 @@ from hvkit.hypervisor import InstanceStartError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.model import Instance
 from hvkit.hypervisor.node import find_interface_address
-from hvkit.qmp.schema import QomList, QuerySpice, QueryVncServers
+from hvkit.qmp.schema import QomList, QuerySpice, QueryVncServers, VncInfo2
 
 MakeInstance = Callable[..., Instance]
 
@@ -32,11 +32,15 @@ def _ways_in(port: int) -> set[int]:
         return set(client.recv(count, socket.MSG_WAITALL))
 
 
+def _place(server: VncInfo2) -> tuple[str, int]:
+    assert server.server is not None
+    return server.server[0].host, int(server.server[0].service)
+
+
 def _vnc(hypervisor: KvmHypervisor) -> tuple[str, int]:
     with hypervisor.monitor("web1") as monitor:
         (server,) = monitor.execute(QueryVncServers())
-    (place,) = server.server or ()
-    return place.host, int(place.service)
+    return _place(server)
 
 
 @pytest.fixture
@@ -54,7 +58,7 @@ def test_vnc_takes_a_free_port_of_its_own(kvm: KvmHypervisor, make_toy: MakeInst
         (other,) = monitor.execute(QueryVncServers())
     host, port = _vnc(kvm)
     assert host == "127.0.0.1"
-    assert str(port) != (other.server or ())[0].service
+    assert port != _place(other)[1]
     assert _ways_in(port) == {NONE}
     with kvm.monitor("web1") as monitor:
         peripherals = {each.type for each in monitor.execute(QomList(path="/machine/peripheral"))}

@@ -155,7 +155,7 @@ def test_credentials_that_are_not_there_leave_the_instance_as_it_was(
 ) -> None:
     (tmp_path / "empty").mkdir()
     kvm.start_instance(with_parameters(toy, tls("x509", tmp_path / "empty")))
-    with pytest.raises(MigrationError, match="ca-cert.pem"):
+    with pytest.raises(MigrationError, match=r"ca-cert\.pem"):
         kvm.migrate_instance("web1", free_address())
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 

@@ -18,6 +18,7 @@ SHARED = {
     *("spice_bind", "spice_ip_version", "spice_password_file", "spice_image_compression", "spice_use_tls"),
     *("spice_jpeg_wan_compression", "spice_zlib_glz_wan_compression", "spice_streaming_video", "spice_tls_ciphers"),
     *("spice_playback_compression", "spice_use_vdagent", "usb_mouse", "usb_devices", "soundhw"),
+    *("kvm_pci_reservations", "migration_port", "migration_mode"),
     *("migration_bandwidth", "migration_downtime", "migration_caps"),
 }
 
@@ -60,6 +61,9 @@ def test_the_defaults_go_together() -> None:
         ("usb_devices", "tablet,toaster"),
         ("usb_devices", "host:1.x"),
         ("keymap", "de,fr"),
+        ("migration_port", 0),
+        ("migration_mode", "fast"),
+        ("kvm_pci_reservations", 11),
         ("kernel_args", "ro\nquiet"),
         ("boot_order", "cdrom"),
         ("disk_type", "virtio"),

@@ -13,7 +13,13 @@ from hvkit.hypervisor.parameters import (
 )
 
 #: Which device each type of disk is.
-DISK_DRIVERS: Final[dict[str, str]] = {"paravirtual": "virtio-blk-pci", "ide": "ide-hd", "scsi-hd": "scsi-hd"}
+DISK_DRIVERS: Final[dict[str, str]] = {
+    "paravirtual": "virtio-blk-pci",
+    "ide": "ide-hd",
+    "scsi-hd": "scsi-hd",
+    "scsi-cd": "scsi-cd",
+    "scsi-block": "scsi-block",
+}
 
 #: Which device each type of SCSI controller is, and how many targets it serves.
 SCSI_CONTROLLERS: Final[dict[str, tuple[str, int]]] = {
@@ -36,7 +42,7 @@ PARAMETERS: Final = (
         name="disk_type",
         kind=str,
         default="paravirtual",
-        doc="What the guest sees its disks as.",
+        doc="What the guest sees its disks as. With scsi-block it speaks SCSI to a block device of the host.",
         syntax=one_of(*DISK_DRIVERS),
     ),
     Parameter(

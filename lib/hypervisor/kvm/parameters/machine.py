@@ -7,7 +7,7 @@ from typing import Final
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.firmware import UEFI_KINDS
 from hvkit.hypervisor.kvm.parameters.checks import WORD, passes
-from hvkit.hypervisor.kvm.topology import MAX_PORTS
+from hvkit.hypervisor.kvm.topology import FIRST_SLOT, MAX_PORTS, MAX_RESERVED_SLOTS
 from hvkit.hypervisor.parameters import (
     ABSOLUTE_PATH,
     EXECUTABLE_FILE,
@@ -124,6 +124,14 @@ PARAMETERS: Final = (
         doc="On q35, how many disks and NICs can be added to those that the instance starts with. Each takes half a"
         " millisecond of the start, used or not.",
         syntax=between(0, MAX_PORTS),
+    ),
+    Parameter(
+        name="kvm_pci_reservations",
+        kind=int,
+        default=FIRST_SLOT,
+        doc="How many slots of the root PCI bus are kept from disks and NICs. The board and devices of hvkit's own "
+        "have the first dozen, those of kvm_extra the rest.",
+        syntax=between(FIRST_SLOT, MAX_RESERVED_SLOTS),
     ),
     Parameter(
         name="kvm_extra",

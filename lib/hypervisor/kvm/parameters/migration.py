@@ -28,6 +28,21 @@ def _credentials_have_their_place(parameters: Mapping[str, Any]) -> None:
 
 PARAMETERS: Final = (
     Parameter(
+        name="migration_port",
+        kind=int,
+        default=8102,
+        doc="TCP port of a migration whose target is an address alone.",
+        syntax=between(1, 65535),
+    ),
+    Parameter(
+        name="migration_mode",
+        kind=str,
+        default="live",
+        doc="Whether the guest runs on while its memory is sent (live) or stands still (non-live), also where a caller "
+        "would have it live.",
+        syntax=one_of("live", "non-live"),
+    ),
+    Parameter(
         name="migration_bandwidth",
         kind=int,
         default=32,
