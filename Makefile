@@ -15,7 +15,7 @@ export PYTHON
 export RUFF_CACHE_DIR := build/cache/ruff
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers schema schema-check unit coverage bench format clean setup-run setup-dev setup-qemu
+.PHONY: help demo test lint types layers schema parameters schema-check unit coverage bench format clean setup-run setup-dev setup-qemu
 .NOTPARALLEL:
 
 help: ## say what there is
@@ -41,6 +41,9 @@ layers: setup-dev ## import-linter: imports point down
 
 schema: setup-dev ## write lib/qmp/schema again from tools/qapi/qapi-facts.json
 	@$(BIN)/python -m tools.qapi
+
+parameters: setup-dev ## write docs/parameters.md again from the table of parameters
+	@PYTHONPATH=build/link $(BIN)/python -m tools.docs.parameters
 
 schema-check: setup-dev ## fail where lib/qmp/schema is not what `make schema` writes
 	$(SECTION) schema-check

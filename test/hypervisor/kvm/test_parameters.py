@@ -5,6 +5,7 @@ import pytest
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.parameters import TABLE, parse_cpu_mask, parse_extra
+from tools.docs.parameters import PAGE, render
 
 #: The names that an adapter finds in Ganeti as well.
 SHARED = {
@@ -141,3 +142,7 @@ def test_extra_arguments_cannot_take_the_instance_from_us(text: str) -> None:
 def test_extra_arguments_draw_advice() -> None:
     assert any("kvm_extra" in advice for advice in TABLE.assess({"kvm_extra": "-no-hpet"}))
     assert TABLE.assess({}) == []
+
+
+def test_page_of_the_docs_is_made_of_the_table() -> None:
+    assert PAGE.read_text() == render(), "make parameters writes it again"

@@ -41,6 +41,7 @@ __all__ = [
     "SCSI_CONTROLLERS",
     "SOUND_DRIVERS",
     "TABLE",
+    "THEMES",
     "USB_DRIVERS",
     "CpuSet",
     "is_url",
@@ -50,9 +51,10 @@ __all__ = [
     "resolve_places",
 ]
 
-_THEMES: Final = (machine, processors, boot, disks, drives, nics, display, consoles, security, migration)
+#: Modules of parameters, in the order in which they are documented.
+THEMES: Final = (machine, processors, boot, disks, drives, nics, display, consoles, security, migration)
 
 TABLE: Final = ParameterTable(
-    (parameter for theme in _THEMES for parameter in theme.PARAMETERS),
+    (parameter for theme in THEMES for parameter in theme.PARAMETERS),
     rules=(*boot.RULES, *disks.RULES, *display.RULES, *drives.RULES, *security.RULES, *migration.RULES),
 )
