@@ -623,7 +623,7 @@ class BaseHypervisor(abc.ABC):
         """End a migration on its destination.
 
         After a success of the migration the instance is RUNNING here, or PAUSED if it was paused on its source; after
-        its failure it is unknown here.
+        its failure it is unknown here. A success may be told again, by somebody who does not know that it was.
 
         Returns:
             After a failure, the last that the hypervisor said here, which may be why; otherwise nothing.

