@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Two nodes with a cable between them, which somebody pulls out in the middle of a migration."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+from uuid import uuid4
+
+import attrs
+import pytest
+
+from hvkit.hypervisor import Disk, Instance, InstanceNotFound, InstanceState, MigrationInfo, MigrationState
+from hvkit.hypervisor.convergence import ConvergencePolicy
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.qmp.schema import MigrateSetParameters
+from hvkit.testing.toy_guest import write_disk
+
+MakeInstance = Callable[..., Instance]
+
+pytestmark = pytest.mark.qemu
+
+#: Of setns(2): a network namespace.
+CLONE_NEWNET = 0x40000000
+FAR = "198.51.100.2"
+#: Seconds without a byte after which the link is taken for cut.
+STALL_S = 1.0
+
+
+@attrs.frozen
+class Cable:
+    """A link to a network namespace, in which only the far end of it is."""
+
+    namespace: str
+    interface: str
+
+    def pull_out(self) -> None:
+        self._ip("link", "set", self.interface, "down")
+
+    def plug_in(self) -> None:
+        self._ip("link", "set", self.interface, "up")
+
+    def there(self, act: Callable[[], None]) -> None:
+        """Do something in the namespace: a thread of its own enters it, and what it starts stays there."""
+        failures: list[BaseException] = []
+
+        def enter_and_act() -> None:
+            try:
+                libc = ctypes.CDLL(None, use_errno=True)
+                descriptor = os.open(f"/run/netns/{self.namespace}", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    if libc.setns(descriptor, CLONE_NEWNET):
+                        raise OSError(ctypes.get_errno(), "setns")
+                finally:
+                    os.close(descriptor)
+                act()
+            except BaseException as error:  # noqa: BLE001 - raised again below, in the thread of the test
+                failures.append(error)
+
+        thread = threading.Thread(target=enter_and_act)
+        thread.start()
+        thread.join()
+        if failures:
+            raise failures[0]
+
+    def make(self) -> None:
+        far = f"{self.interface}f"
+        self._ip("netns", "add", self.namespace)
+        self._ip("link", "add", self.interface, "type", "veth", "peer", "name", far, "netns", self.namespace)
+        self._ip("address", "add", "198.51.100.1/30", "dev", self.interface)
+        self.plug_in()
+        self._ip("-n", self.namespace, "address", "add", f"{FAR}/30", "dev", far)
+        self._ip("-n", self.namespace, "link", "set", far, "up")
+
+    def remove(self) -> None:
+        subprocess.run(["ip", "link", "del", self.interface], check=False, capture_output=True, timeout=10)
+        subprocess.run(["ip", "netns", "del", self.namespace], check=False, capture_output=True, timeout=10)
+
+    def _ip(self, *arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)
+
+
+@pytest.fixture
+def cable(unavailable: Callable[[str], NoReturn]) -> Iterator[Cable]:
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        unavailable("network namespaces take root and the program ip")
+    cable = Cable(f"hvkit-{uuid4().hex[:8]}", f"hv{uuid4().hex[:8]}")
+    try:
+        cable.make()
+    except subprocess.CalledProcessError as error:
+        cable.remove()
+        unavailable(f"no network namespace can be made here: {error.stderr.decode().strip()}")
+    yield cable
+    cable.remove()
+
+
+@attrs.frozen
+class Journey:
+    """A guest that writes faster than it is sent, on its way over the cable."""
+
+    source: KvmHypervisor
+    destination: KvmHypervisor
+    instance: Instance
+    info: MigrationInfo
+
+    def wait_for(self, node: KvmHypervisor, state: MigrationState) -> None:
+        deadline_s = time.monotonic() + 30
+        while (status := node.get_migration_status("web1")).status is not state:
+            assert time.monotonic() < deadline_s, status
+            time.sleep(0.02)
+
+    def states(self) -> list[InstanceState | None]:
+        found: list[InstanceState | None] = []
+        for node in (self.source, self.destination):
+            try:
+                found.append(node.get_instance_info("web1").state)
+            except InstanceNotFound:
+                found.append(None)
+        return found
+
+
+@pytest.fixture
+def journey(kvm: KvmHypervisor, make_toy: MakeInstance, cable: Cable, tmp_path: Path) -> Iterator[Journey]:
+    disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", is_restless=True)))
+    # Slow enough that it is on its way for as long as the test wants.
+    toy = make_toy(disks=(disk,), parameters={"migration_bandwidth": 1, "migration_caps": "postcopy-ram"})
+    kvm.start_instance(toy)
+    info = kvm.migration_info("web1")
+    destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
+    cable.there(lambda: destination.accept_instance(toy, info, f"{FAR}:4444"))
+    kvm.migrate_instance("web1", f"{FAR}:4444")
+    yield Journey(kvm, destination, toy, info)
+    for name in destination.list_instances():
+        destination.stop_instance(name, force=True)
+        destination.cleanup_instance(name)
+
+
+def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable) -> None:
+    sent = 0
+
+    def until_it_moves(status: object) -> None:
+        nonlocal sent
+        sent = getattr(status, "transferred_bytes", 0) or 0
+        if sent > 1 << 20:
+            cable.pull_out()
+
+    status = journey.source.follow_migration("web1", ConvergencePolicy(stall_s=STALL_S, patience_s=60), until_it_moves)
+    assert sent > 1 << 20
+    assert status.status is MigrationState.CANCELLED
+    assert status.reason.startswith("it was given up: nothing was sent for")
+    journey.source.finalize_migration_source("web1", success=False, live=True)
+    journey.destination.finalize_migration_destination(journey.instance, journey.info, success=False)
+    assert journey.states() == [InstanceState.RUNNING, None]
+
+
+def test_guest_that_has_left_waits_for_another_link(journey: Journey, cable: Cable) -> None:
+    source, destination = journey.source, journey.destination
+    with source.monitor("web1") as monitor:
+        monitor.execute(MigrateSetParameters(max_postcopy_bandwidth=64 << 10))
+    source.start_postcopy("web1")
+    journey.wait_for(source, MigrationState.POSTCOPY)
+    deadline_s = time.monotonic() + 30
+    while journey.states()[1] is not InstanceState.RUNNING:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    cable.pull_out()
+    status = source.follow_migration("web1", ConvergencePolicy(stall_s=STALL_S))
+    assert status.status is MigrationState.POSTCOPY
+    assert status.reason.startswith("nothing was sent for")
+    destination.pause_migration("web1")
+    source.pause_migration("web1")
+    journey.wait_for(destination, MigrationState.PAUSED)
+    assert source.get_migration_status("web1").status is MigrationState.PAUSED
+    cable.plug_in()
+    with source.monitor("web1") as monitor:
+        monitor.execute(MigrateSetParameters(max_postcopy_bandwidth=0))
+    cable.there(lambda: destination.resume_migration_destination("web1", f"{FAR}:4445"))
+    source.resume_migration_source("web1", f"{FAR}:4445")
+    assert source.follow_migration("web1").status is MigrationState.COMPLETED
+    destination.finalize_migration_destination(journey.instance, journey.info, success=True)
+    source.finalize_migration_source("web1", success=True, live=True)
+    assert journey.states() == [None, InstanceState.RUNNING]
