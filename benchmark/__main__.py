@@ -13,7 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmark import contestants, events, exchange, listing, many, memory, one_shot, schema_reply, start, table
+from benchmark import (
+    contestants,
+    events,
+    exchange,
+    listing,
+    many,
+    memory,
+    migration,
+    one_shot,
+    schema_reply,
+    start,
+    table,
+)
 from benchmark.harness import Effort, Figure, allow_many_files
 from benchmark.servers import Servers, find_qemu
 
@@ -32,6 +44,7 @@ _QEMUS: Final[Mapping[str, Callable[..., Figure]]] = {
     "machines-qemu": many.real_machines,
     "start-qemu": start.start,
     "listing-qemu": listing.listing,
+    "migration-qemu": migration.migration,
 }
 
 

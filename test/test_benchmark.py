@@ -30,8 +30,8 @@ def test_what_needs_no_qemu_runs() -> None:
 
 @pytest.mark.qemu
 def test_what_needs_qemu_runs(qemu_binary: str) -> None:
-    printed = measured("exchange-qemu", "blockdev-qemu", "machines-qemu")
-    for what in ("query-status, QEMU", "blockdev-add", "real machines"):
+    printed = measured("exchange-qemu", "blockdev-qemu", "machines-qemu", "migration-qemu")
+    for what in ("query-status, QEMU", "blockdev-add", "real machines", "move of"):
         assert what in printed
 
 

@@ -18,8 +18,10 @@ from hvkit.hypervisor.kvm.postcopy import start_postcopy
 from hvkit.hypervisor.model import MigrationState, MigrationStatus
 from hvkit.qmp.schema import MigrateContinue, MigrateSetParameters
 
-#: Seconds between two looks. QEMU reckons its rates anew ten times a second.
-_LOOK_S: Final = 0.2
+#: Seconds between two looks, the least and the most. QEMU reckons its rates anew ten times a second.
+_LOOK_S: Final = (0.01, 0.2)
+#: Between two looks passes this share of the time that a migration takes already: its end is not seen much later.
+_LOOK_SHARE: Final = 0.02
 
 
 def follow(
@@ -62,7 +64,7 @@ def follow(
                 downtime_ms, changed_at_s = decision.downtime_ms, samples[-1].at_s
                 with explaining(paths):
                     instances.execute(paths, MigrateSetParameters(downtime_limit=downtime_ms))
-        time.sleep(_LOOK_S)
+        time.sleep(min(max(samples[-1].at_s * _LOOK_SHARE, _LOOK_S[0]), _LOOK_S[1]))
 
 
 def _sample(status: MigrationStatus, at_s: float) -> Sample:

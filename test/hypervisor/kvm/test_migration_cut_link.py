@@ -153,7 +153,7 @@ def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable) -
 
     status = journey.source.follow_migration("web1", ConvergencePolicy(stall_s=STALL_S, patience_s=60), until_it_moves)
     assert sent > 1 << 20
-    assert status.status is MigrationState.CANCELLED
+    assert status.status in (MigrationState.CANCELLED, MigrationState.FAILED)
     assert status.reason.startswith("it was given up: nothing was sent for")
     journey.source.finalize_migration_source("web1", success=False, live=True)
     journey.destination.finalize_migration_destination(journey.instance, journey.info, success=False)
