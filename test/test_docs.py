@@ -32,6 +32,7 @@ MAX_LINES: Final = 120
 #: The fixture that gives a page its names, by the page's name; the others have a paused QEMU.
 SURROUNDINGS: Final = {
     "agent": "agent_names",
+    "backups": "hypervisor_names",
     "confinement": "hypervisor_names",
     "hotplug": "hypervisor_names",
     "migration": "hypervisor_names",

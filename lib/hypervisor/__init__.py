@@ -3,6 +3,7 @@
 
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import (
+    BackupError,
     HotplugError,
     InstanceBusy,
     InstanceNotFound,
@@ -19,7 +20,10 @@ from hvkit.hypervisor.errors import (
 )
 from hvkit.hypervisor.model import (
     AncillaryFiles,
+    Backup,
+    BackupProgress,
     Capability,
+    Checkpoint,
     Console,
     ConsoleKind,
     DeviceAction,
@@ -41,8 +45,12 @@ from hvkit.hypervisor.plugins import get_hypervisor, get_hypervisor_class, hyper
 
 __all__ = [
     "AncillaryFiles",
+    "Backup",
+    "BackupError",
+    "BackupProgress",
     "BaseHypervisor",
     "Capability",
+    "Checkpoint",
     "Console",
     "ConsoleKind",
     "DeviceAction",

@@ -146,6 +146,23 @@ class HotplugError(HypervisorError):
         return f"{self.instance}: device {self.device}: {self.reason}"
 
 
+class BackupError(HypervisorError):
+    """Raised when disks could not be backed up.
+
+    Attributes:
+        instance: the name.
+        reason: what went wrong, with the hypervisor's own words where it had some.
+    """
+
+    def __init__(self, instance: str, reason: str) -> None:
+        super().__init__(instance, reason)
+        self.instance = instance
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.instance}: backup: {self.reason}"
+
+
 class MigrationError(HypervisorError):
     """Raised when a migration could not be started, or did not end well.
 

@@ -119,6 +119,7 @@ class InstanceState(enum.Enum):
 class Capability(enum.Enum):
     """What a hypervisor may be able to do beyond running instances; it declares those that it can."""
 
+    BACKUP = "backup"
     BALLOON = "balloon"
     CONSOLE = "console"
     HOTPLUG = "hotplug"
@@ -182,6 +183,9 @@ class MigrationState(enum.Enum):
 
 
 # ---- validators
+
+#: Names of checkpoints.
+_CHECKPOINT: Final = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
 def _field_name(owner: object, field: attrs.Attribute[Any]) -> str:
@@ -521,6 +525,85 @@ class MigrationStatus:
     downtime_ms: int | None = None
     expected_downtime_ms: int | None = None
     reason: str = ""
+
+
+def _check_checkpoint(owner: object, field: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or (value and not _CHECKPOINT.fullmatch(value)):
+        raise ParameterError(
+            _field_name(owner, field), value, f"expected letters, digits, '.', '_' and '-', 200 at most, got {value!r}"
+        )
+
+
+def _check_files(owner: object, field: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise ParameterError(_field_name(owner, field), value, f"expected paths by uuid, got {value!r}")
+    for uuid, path in value.items():
+        if not isinstance(uuid, UUID) or not is_absolute_path(path):
+            raise ParameterError(
+                _field_name(owner, field),
+                value,
+                f"expected the uuid of a disk and an absolute path, got {uuid!r}: {path!r}",
+            )
+
+
+@attrs.frozen(kw_only=True)
+class Backup:
+    """What is backed up, all of it as it is at one moment.
+
+    Attributes:
+        files: for each disk, by its uuid, the qcow2 file to make.
+        checkpoint: what to call this moment, to begin at it the next time; empty for never.
+        since: the moment to begin at: only what was written since is copied; empty for all.
+        bases: for disks of an incremental backup, by their uuids, the file of the backup that it adds to. It is noted
+            down as the backing file, so that both together read as the whole disk.
+        freezes: whether the guest's filesystems are frozen for the moment, which takes its agent.
+        bytes_per_s: how much is copied in a second at most; 0: as much as can be.
+    """
+
+    files: Mapping[UUID, str] = attrs.field(validator=_check_files)
+    checkpoint: str = attrs.field(default="", validator=_check_checkpoint)
+    since: str = attrs.field(default="", validator=_check_checkpoint)
+    bases: Mapping[UUID, str] = attrs.field(factory=dict, validator=_check_files)
+    freezes: bool = False
+    bytes_per_s: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        if not self.files:
+            raise ParameterError("Backup.files", self.files, "no disk is to be backed up")
+        if len(set(self.files.values())) < len(self.files):
+            raise ParameterError("Backup.files", self.files, "two disks have the same file")
+        if self.bases and not self.since:
+            raise ParameterError(
+                "Backup.bases", self.bases, "a backup of everything adds to nothing: there is no since"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class BackupProgress:
+    """How far a backup is, over all its disks.
+
+    Attributes:
+        done_bytes: how much was copied.
+        total_bytes: how much there is to copy; it may grow while the guest writes.
+    """
+
+    done_bytes: int
+    total_bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class Checkpoint:
+    """A moment that an incremental backup can begin at.
+
+    Attributes:
+        name: what it is called.
+        changed_bytes: for each disk that has it, by uuid, how much was written to since.
+        is_usable: whether that is known of all of them; it is not after a QEMU that was killed.
+    """
+
+    name: str
+    changed_bytes: Mapping[UUID, int]
+    is_usable: bool
 
 
 @attrs.frozen(kw_only=True)

@@ -20,6 +20,7 @@ ALL = [
     (errors.InstanceStartError("web1", "exited with 1", "a\nb"), "web1: did not start: exited with 1: a | b"),
     (errors.InstanceStartError("", "/bin/true is not QEMU"), "/bin/true is not QEMU"),
     (errors.HotplugError("web1", "disk-1", "slot taken"), "web1: device disk-1: slot taken"),
+    (errors.BackupError("web1", "the disk is full"), "web1: backup: the disk is full"),
     (errors.MigrationError("web1", "refused"), "web1: migration: refused"),
     (
         errors.MigrationRefused(

@@ -2,6 +2,7 @@
 """The KVM hypervisor: what `BaseHypervisor` promises, put together from the modules beside this one."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from hvkit.hypervisor.errors import (
     MigrationObstacle,
     ParameterError,
 )
+from hvkit.hypervisor.kvm.backups import abort as abort_backup
+from hvkit.hypervisor.kvm.backups import back_up, drop_checkpoint, read_checkpoints
 from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.console import describe_console
 from hvkit.hypervisor.kvm.disk_copies import begin_copies, read_copies
@@ -39,7 +42,10 @@ from hvkit.hypervisor.kvm.start import bring_up, prepare
 from hvkit.hypervisor.kvm.state import find_process
 from hvkit.hypervisor.kvm.stop import stop_process, stop_remembered
 from hvkit.hypervisor.model import (
+    Backup,
+    BackupProgress,
     Capability,
+    Checkpoint,
     Console,
     DeviceAction,
     DeviceKind,
@@ -85,6 +91,7 @@ class KvmHypervisor(BaseHypervisor):
     PARAMETERS: ClassVar = TABLE
     CAPABILITIES: ClassVar = frozenset(
         {
+            Capability.BACKUP,
             Capability.BALLOON,
             Capability.CONSOLE,
             Capability.HOTPLUG,
@@ -345,6 +352,32 @@ class KvmHypervisor(BaseHypervisor):
                     problem = f"the disk has {size} bytes, and only grows"
                     raise ParameterError("new_size_bytes", new_size_bytes, problem)
                 monitor.execute(BlockResize(node_name=node_name, size=new_size_bytes))
+
+    # ---- backups
+
+    def backup_disks(
+        self,
+        name: str,
+        backup: Backup,
+        *,
+        report: Callable[[BackupProgress], None] | None = None,
+        timeout: float = math.inf,
+    ) -> None:
+        """Back up disks, as `BaseHypervisor.backup_disks` says, into files that QEMU is given open."""
+        check_kind(backup, Backup)
+        back_up(self._instances, self._instances.known(name), backup, report=report, timeout_s=timeout)
+
+    def abort_backup(self, name: str) -> None:
+        """End a backup and remove what it left, as `BaseHypervisor.abort_backup` says."""
+        abort_backup(self._instances, self._instances.known(name))
+
+    def get_checkpoints(self, name: str) -> tuple[Checkpoint, ...]:
+        """Return what incremental backups can begin at, as `BaseHypervisor.get_checkpoints` says."""
+        return read_checkpoints(self._instances, self._instances.known(name))
+
+    def drop_checkpoint(self, name: str, checkpoint: str) -> None:
+        """Forget a checkpoint, as `BaseHypervisor.drop_checkpoint` says."""
+        drop_checkpoint(self._instances, self._instances.known(name), checkpoint)
 
     # ---- MIGRATION
 
