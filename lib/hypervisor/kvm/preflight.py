@@ -281,11 +281,9 @@ def compare_plan(
     if sent.has_memory_file != (plan.memory is not None):
         there, here = ("in a file" if each else "ordinary" for each in (sent.has_memory_file, plan.memory is not None))
         yield _differs(ObstacleKind.MEMORY, "memory", there, here)
-    drivers = {
-        each.id: each.driver
-        for each in (*plan.devices, *(disk.device for disk in plan.disks), *(nic.device for nic in plan.nics))
-        if each.id is not None
-    }
+    drives = (device for drive in plan.drives for device in drive.devices)
+    disks, nics = (disk.device for disk in plan.disks), (nic.device for nic in plan.nics)
+    drivers = {each.id: each.driver for each in (*plan.devices, *drives, *disks, *nics) if each.id is not None}
     for device in sorted({*sent.devices, *drivers}):
         there, here = sent.devices.get(device, "missing"), drivers.get(device, "missing")
         # What somebody added to the command line is in no plan.

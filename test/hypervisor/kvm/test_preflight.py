@@ -162,6 +162,33 @@ def test_qemu_calls_every_device_as_the_plan_does(
         kvm.stop_instance(toy.name, force=True)
 
 
+@pytest.mark.qemu
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"cdrom_image_path": "{image}", "cdrom2_image_path": "{image}"},
+        {"floppy_image_path": "{image}", "machine_version": "pc"},
+        {"virtio_rng": True, "io_threads": 1},
+        {"usb_mouse": "tablet", "usb_devices": "keyboard"},
+        {"soundhw": "hda"},
+        {"disk_type": "scsi-hd", "scsi_controller_type": "virtio-scsi-pci"},
+        {"kvm_extra": "-device virtio-rng-pci,id=more"},
+    ],
+    ids=lambda parameters: next(iter(parameters)),
+)
+def test_machine_with_extras_may_come(
+    kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, parameters: dict[str, object]
+) -> None:
+    image = tmp_path / "image.iso"
+    image.write_bytes(bytes(1 << 20))
+    filled = {
+        name: value.format(image=image) if isinstance(value, str) else value for name, value in parameters.items()
+    }
+    toy = make_toy(parameters=filled)
+    kvm.start_instance(toy, start_paused=True)
+    assert other.find_migration_obstacles(toy, kvm.migration_info(toy.name)) == ()
+
+
 def test_flags_of_the_processor_are_compared(plan: Callable[..., MachinePlan]) -> None:
     here = plan("7.2", {"cpu_type": "host"})
     sent = MachineDescription(
