@@ -41,6 +41,9 @@ _DEVICES_PATH: Final = "/machine/peripheral"
 #: CPU models that are whatever the node's own processors are.
 _NODE_MODELS: Final = ("host", "max")
 
+#: Parameters that change what the guest sees, or what is sent, and that neither a device nor anything else tells of.
+_SAME_PARAMETERS: Final = ("acpi", "firmware", "kvm_extra", "migration_caps", "migration_tls")
+
 #: What a parameter that cannot be used on this node is about.
 _KINDS: Final = {
     "cpu_type": ObstacleKind.CPU,
@@ -68,9 +71,7 @@ class MachineDescription:
         vcpus: how many processors there are.
         cpu_shape: sockets, cores and threads; 0: QEMU decides.
         devices: drivers of the devices, by their ids.
-        extra: words that somebody added to the command line.
-        migration_caps: capabilities of QEMU that both ends switch on.
-        migration_tls: by what both ends know each other.
+        parameters: those that have to be the same on both ends, and that no other member is about.
         topology: the buses.
         addresses: of disks and NICs, by their uuids.
         is_running: whether the guest is to run when it has come.
@@ -88,9 +89,7 @@ class MachineDescription:
     vcpus: int
     cpu_shape: tuple[int, int, int]
     devices: dict[str, str]
-    extra: str
-    migration_caps: str
-    migration_tls: str
+    parameters: dict[str, object]
     topology: Topology
     addresses: dict[str, Address]
     is_running: bool
@@ -125,9 +124,7 @@ def describe_machine(runtime: Runtime, monitor: QmpConnection, hypervisor: str) 
             for child in children
             if child.type.startswith("child<")
         },
-        extra=parameters["kvm_extra"],
-        migration_caps=parameters["migration_caps"],
-        migration_tls=parameters["migration_tls"],
+        parameters={name: parameters[name] for name in _SAME_PARAMETERS},
         topology=runtime.topology,
         addresses={str(record.uuid): record.address for record in runtime.devices},
         is_running=monitor.execute(QueryStatus()).running,
@@ -239,8 +236,8 @@ def _compare_instance(sent: MachineDescription, instance: Instance) -> Iterator[
     if sent.cpu_shape != shape:
         there, here = ("x".join(map(str, each)) for each in (sent.cpu_shape, shape))
         yield _differs(ObstacleKind.VCPUS, "sockets, cores and threads", there, here)
-    said = {"kvm_extra": sent.extra, "migration_caps": sent.migration_caps, "migration_tls": sent.migration_tls}
-    for name, value in said.items():
+    for name in _SAME_PARAMETERS:
+        value = sent.parameters.get(name, TABLE[name].default)
         if value != parameters[name]:
             yield _differs(ObstacleKind.PARAMETER, name, repr(value), repr(parameters[name]))
     uuids = {str(disk.uuid) for disk in instance.disks} | {str(nic.uuid) for nic in instance.nics}
@@ -287,7 +284,7 @@ def compare_plan(
     for device in sorted({*sent.devices, *drivers}):
         there, here = sent.devices.get(device, "missing"), drivers.get(device, "missing")
         # What somebody added to the command line is in no plan.
-        if there != here and not (sent.extra and here == "missing"):
+        if there != here and not (sent.parameters.get("kvm_extra") and here == "missing"):
             yield _differs(ObstacleKind.DEVICES, f"device {device}", there, here)
 
 

@@ -87,6 +87,11 @@ def test_each_difference_is_told_by_its_kind(proposal: Proposal) -> None:
     assert proposal.only(parameters={"cpu_threads": 1})[0] is ObstacleKind.VCPUS
     assert proposal.only(parameters={"kvm_extra": "-boot menu=on"})[0] is ObstacleKind.PARAMETER
     assert proposal.only(parameters={"migration_caps": "multifd"})[0] is ObstacleKind.PARAMETER
+    assert proposal.only(parameters={"acpi": False})[0] is ObstacleKind.PARAMETER
+    assert proposal.only({"parameters": {"firmware": "uefi"}}) == (
+        ObstacleKind.PARAMETER,
+        "firmware: 'uefi' on the source, and 'bios' here",
+    )
     missing = attrs.evolve(proposal.instance.disks[0], path="/no/such/disk")
     kind, reason = proposal.only(disks=(missing,))
     assert (kind, "/no/such/disk: No such file" in reason) == (ObstacleKind.DISK, True)
@@ -204,9 +209,7 @@ def test_flags_of_the_processor_are_compared(plan: Callable[..., MachinePlan]) -
         vcpus=1,
         cpu_shape=(0, 0, 0),
         devices={device.id: device.driver for device in here.devices if device.id},
-        extra="x",
-        migration_caps="",
-        migration_tls="",
+        parameters={"kvm_extra": "x"},
         topology=Topology(chipset=here.topology.chipset),
         addresses={},
         is_running=True,
