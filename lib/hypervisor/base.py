@@ -658,7 +658,7 @@ class BaseHypervisor(abc.ABC):
         Raises:
             NotSupported: this hypervisor does not declare MIGRATION.
             InstanceNotFound: no instance of that name is known here.
-            MigrationError: it is not PAUSED, or the hypervisor refuses.
+            MigrationError: it is not PAUSED, the hypervisor refuses, or the destination is not reached.
         """
         self._lacks(Capability.MIGRATION)
 

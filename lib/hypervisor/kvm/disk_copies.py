@@ -6,6 +6,7 @@ guest stands still for the switch, the mirrors are ended first: from then on bot
 there are is what QEMU says; nobody else remembers it.
 """
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -42,6 +43,8 @@ from hvkit.qmp.schema import (
     SocketAddressUnix,
     UnixSocketAddress,
     UnixSocketAddressWrapper,
+    Yank,
+    YankInstanceBlockNode,
 )
 
 _ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
@@ -186,7 +189,13 @@ def drop_copies(monitor: QmpConnection, paths: InstancePaths) -> None:
 
 def _end(monitor: QmpConnection, paths: InstancePaths, *, are_dropped: bool) -> None:
     for job in _jobs(monitor):
-        if job.status != "concluded":
+        if job.status == "concluded":
+            continue
+        if are_dropped:
+            # Over a link that swallows everything, a copy waits for answers that never come.
+            with contextlib.suppress(CommandError):  # its link has gone already
+                monitor.execute(Yank(instances=[YankInstanceBlockNode(node_name=job.id)]))
+        with contextlib.suppress(CommandError):  # it has ended by that
             monitor.execute(BlockJobCancel(device=job.id, force=are_dropped))
     jobs = _await_end(monitor, paths)
     failed = [f"{job.id}: {job.error}" for job in jobs if job.error]

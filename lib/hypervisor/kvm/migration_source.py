@@ -124,7 +124,7 @@ def finalize_source(instances: Instances, paths: InstancePaths, *, success: bool
 
 def _take_back(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> None:
     """Have a guest that did not leave go on as before."""
-    drop_copies(monitor, paths)
     if runtime.was_running and not monitor.execute(QueryStatus()).running:
         monitor.execute(Cont())
     write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.RUNNING, is_copied=False))
+    drop_copies(monitor, paths)

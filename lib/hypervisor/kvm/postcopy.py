@@ -6,6 +6,7 @@ nowhere but with the source. Whoever loses one end has lost the guest. So the so
 before it tells it to, and from then on it never lets it run here.
 """
 
+import contextlib
 import time
 
 import attrs
@@ -61,7 +62,9 @@ def pause(instances: Instances, paths: InstancePaths) -> MigrationStatus:
     with talking(instances, paths) as monitor:
         if monitor.execute(QueryStatus()).status == "inmigrate":
             raise MigrationError(paths.name, "its guest is still arriving, and would be lost")
-        monitor.execute(MigratePause())
+        _need(monitor, paths, MigrationState.POSTCOPY, "there is no link that it could be broken off from")
+        with contextlib.suppress(CommandError):  # a link that breaks by itself just now
+            monitor.execute(MigratePause())
         deadline = Deadline(SETTLE_S)
         while (status := ask_status(monitor)).status is MigrationState.POSTCOPY:
             if deadline.remaining_s() <= 0:
@@ -93,7 +96,7 @@ def resume_source(instances: Instances, paths: InstancePaths, target: str | int)
     """Go on over another link, as `BaseHypervisor.resume_migration_source` says.
 
     Raises:
-        MigrationError: the link is not broken, or QEMU refuses.
+        MigrationError: the link is not broken, QEMU refuses, or the destination is not reached.
     """
     check_target(paths.name, target)
     with instances.locked(paths), talking(instances, paths) as monitor:
@@ -102,6 +105,12 @@ def resume_source(instances: Instances, paths: InstancePaths, target: str | int)
         _need(monitor, paths, MigrationState.PAUSED, "there is nothing to mend")
         with told(monitor, target) as uri:
             monitor.execute(Migrate(uri=uri, resume=True))
+        # It begins when the destination has been reached, and QEMU does not say when that fails.
+        deadline = Deadline(SETTLE_S)
+        while ask_status(monitor).status is MigrationState.PAUSED:
+            if deadline.remaining_s() <= 0:
+                raise MigrationError(paths.name, f"the destination was not reached at {target} in {SETTLE_S:g} s")
+            time.sleep(LOOK_AGAIN_S)
 
 
 def _need(monitor: QmpConnection, paths: InstancePaths, state: MigrationState, problem: str) -> None:
