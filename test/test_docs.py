@@ -36,6 +36,7 @@ SURROUNDINGS: Final = {
     "confinement": "hypervisor_names",
     "hotplug": "hypervisor_names",
     "migration": "hypervisor_names",
+    "snapshots": "hypervisor_names",
 }
 _OTHERS: Final = "qemu_names"
 

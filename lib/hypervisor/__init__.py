@@ -17,6 +17,7 @@ from hvkit.hypervisor.errors import (
     ParameterError,
     PluginError,
     RuntimeStateError,
+    SnapshotError,
 )
 from hvkit.hypervisor.model import (
     AncillaryFiles,
@@ -40,6 +41,7 @@ from hvkit.hypervisor.model import (
     MigrationStatus,
     Nic,
     NodeInfo,
+    Snapshot,
 )
 from hvkit.hypervisor.plugins import get_hypervisor, get_hypervisor_class, hypervisor_names
 
@@ -80,6 +82,8 @@ __all__ = [
     "ParameterError",
     "PluginError",
     "RuntimeStateError",
+    "Snapshot",
+    "SnapshotError",
     "get_hypervisor",
     "get_hypervisor_class",
     "hypervisor_names",

@@ -20,23 +20,19 @@ values that cannot be used are a `ParameterError`, whatever their type.
 from __future__ import annotations
 
 import abc
-import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.convergence import ConvergencePolicy
-from hvkit.hypervisor.errors import MigrationObstacle, NotSupported, ParameterError
+from hvkit.hypervisor.errors import MigrationObstacle, ParameterError
 from hvkit.hypervisor.model import (
     AncillaryFiles,
-    Backup,
-    BackupProgress,
     Capability,
-    Checkpoint,
     Console,
     DeviceAction,
     DeviceKind,
@@ -53,6 +49,7 @@ from hvkit.hypervisor.model import (
     is_absolute_path,
 )
 from hvkit.hypervisor.parameters import ParameterTable
+from hvkit.hypervisor.storage import StorageMethods
 
 if TYPE_CHECKING:
     from hvkit.qmp import QmpConnection
@@ -85,11 +82,19 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
         Capability.POWERCYCLE: ("powercycle_node",),
         Capability.RESIZE_DISK: ("resize_disk",),
         Capability.RESTORE: ("verify_instance", "restore_instance"),
+        Capability.SNAPSHOT: (
+            "save_snapshot",
+            "load_snapshot",
+            "delete_snapshot",
+            "get_snapshots",
+            "add_overlays",
+            "merge_overlays",
+        ),
     }
 )
 
 
-class BaseHypervisor(abc.ABC):
+class BaseHypervisor(StorageMethods, abc.ABC):
     """Runs instances on this node.
 
     A plugin is a subclass that an entry point of the group ``hvkit.hypervisors`` names.
@@ -133,9 +138,6 @@ class BaseHypervisor(abc.ABC):
     def has(self, capability: Capability) -> bool:
         """Whether this hypervisor declares a capability."""
         return capability in self.CAPABILITIES
-
-    def _lacks(self, capability: Capability) -> NoReturn:
-        raise NotSupported(self.name, capability.value)
 
     # ---- the life of an instance
 
@@ -336,60 +338,6 @@ class BaseHypervisor(abc.ABC):
             ConnectError: the monitor is taken, or does not answer.
         """
         self._lacks(Capability.MONITOR)
-
-    # ---- backups
-
-    def backup_disks(
-        self,
-        name: str,
-        backup: Backup,
-        *,
-        report: Callable[[BackupProgress], None] | None = None,
-        timeout: float = math.inf,
-    ) -> None:
-        """Back up disks of a running instance, all of them as they are at one moment, and wait for that.
-
-        After success the files are there, whole, and the checkpoint if one was asked for. After failure neither is, and
-        every earlier checkpoint is as it was. So it is where this process is interrupted. Where it is killed, QEMU
-        goes on writing into files of other names, until `abort_backup`.
-
-        Args:
-            name: of the instance.
-            backup: what is backed up, and where to.
-            report: is told several times a second how far it is.
-            timeout: seconds for all of it.
-
-        Raises:
-            BackupError: it failed, was not over in time, or there is another one.
-            InstanceStateError: it is not running.
-        """
-        self._lacks(Capability.BACKUP)
-
-    def abort_backup(self, name: str) -> None:
-        """End a backup that somebody else began, or died over, and remove all that it left. Does nothing without one.
-
-        Raises:
-            BackupError: it does not end.
-        """
-        self._lacks(Capability.BACKUP)
-
-    def get_checkpoints(self, name: str) -> tuple[Checkpoint, ...]:
-        """Return the moments that an incremental backup can begin at, by name. Changes nothing.
-
-        On disks of format qcow2 they outlive the instance; on others they end with it.
-
-        Raises:
-            BackupError: that cannot be found out.
-        """
-        self._lacks(Capability.BACKUP)
-
-    def drop_checkpoint(self, name: str, checkpoint: str) -> None:
-        """Forget a checkpoint: what is written is noted down no longer. It is no error if there is none.
-
-        Raises:
-            BackupError: a backup is using it.
-        """
-        self._lacks(Capability.BACKUP)
 
     # ---- HOTPLUG, RESIZE_DISK
 

@@ -163,6 +163,23 @@ class BackupError(HypervisorError):
         return f"{self.instance}: backup: {self.reason}"
 
 
+class SnapshotError(HypervisorError):
+    """Raised when a snapshot could not be taken, used or given up.
+
+    Attributes:
+        instance: the name.
+        reason: what went wrong, with the hypervisor's own words where it had some.
+    """
+
+    def __init__(self, instance: str, reason: str) -> None:
+        super().__init__(instance, reason)
+        self.instance = instance
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.instance}: snapshot: {self.reason}"
+
+
 class MigrationError(HypervisorError):
     """Raised when a migration could not be started, or did not end well.
 

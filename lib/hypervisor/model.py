@@ -128,6 +128,7 @@ class Capability(enum.Enum):
     POWERCYCLE = "powercycle"
     RESIZE_DISK = "resize-disk"
     RESTORE = "restore"
+    SNAPSHOT = "snapshot"
 
 
 class DeviceKind(enum.Enum):
@@ -604,6 +605,21 @@ class Checkpoint:
     name: str
     changed_bytes: Mapping[UUID, int]
     is_usable: bool
+
+
+@attrs.frozen(kw_only=True)
+class Snapshot:
+    """What an instance was, kept inside its disks.
+
+    Attributes:
+        name: what it is called.
+        taken_at_s: when, in seconds since the epoch.
+        state_bytes: how much its memory and devices take.
+    """
+
+    name: str
+    taken_at_s: float
+    state_bytes: int
 
 
 @attrs.frozen(kw_only=True)

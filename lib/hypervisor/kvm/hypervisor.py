@@ -4,9 +4,10 @@
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
+from uuid import UUID
 
 import attrs
 
@@ -20,6 +21,7 @@ from hvkit.hypervisor.errors import (
     MigrationObstacle,
     ParameterError,
 )
+from hvkit.hypervisor.kvm import snapshots
 from hvkit.hypervisor.kvm.backups import abort as abort_backup
 from hvkit.hypervisor.kvm.backups import back_up, drop_checkpoint, read_checkpoints
 from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
@@ -60,6 +62,7 @@ from hvkit.hypervisor.model import (
     MigrationStatus,
     Nic,
     NodeInfo,
+    Snapshot,
     check_kind,
     check_timeout,
     check_whole,
@@ -98,6 +101,7 @@ class KvmHypervisor(BaseHypervisor):
             Capability.MIGRATION,
             Capability.MONITOR,
             Capability.RESIZE_DISK,
+            Capability.SNAPSHOT,
         }
     )
 
@@ -352,6 +356,40 @@ class KvmHypervisor(BaseHypervisor):
                     problem = f"the disk has {size} bytes, and only grows"
                     raise ParameterError("new_size_bytes", new_size_bytes, problem)
                 monitor.execute(BlockResize(node_name=node_name, size=new_size_bytes))
+
+    # ---- snapshots
+
+    def save_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
+        """Keep an instance as it is now, as `BaseHypervisor.save_snapshot` says. All its disks have to be qcow2."""
+        snapshots.save(self._instances, self._instances.known(name), tag, timeout_s=timeout)
+
+    def load_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
+        """Make an instance what it was, as `BaseHypervisor.load_snapshot` says."""
+        snapshots.load(self._instances, self._instances.known(name), tag, timeout_s=timeout)
+
+    def delete_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
+        """Forget what an instance was, as `BaseHypervisor.delete_snapshot` says."""
+        snapshots.delete(self._instances, self._instances.known(name), tag, timeout_s=timeout)
+
+    def get_snapshots(self, name: str) -> tuple[Snapshot, ...]:
+        """Return what an instance can be made again, as `BaseHypervisor.get_snapshots` says."""
+        return snapshots.read_snapshots(self._instances, self._instances.known(name))
+
+    def add_overlays(self, name: str, overlays: Mapping[UUID, str], *, freezes: bool = False) -> tuple[Disk, ...]:
+        """Have disks write to new files, as `BaseHypervisor.add_overlays` says. QEMU must not be confined."""
+        return snapshots.add_overlays(self._instances, self._instances.known(name), overlays, freezes=freezes)
+
+    def merge_overlays(
+        self,
+        name: str,
+        disks: Collection[UUID],
+        *,
+        report: Callable[[BackupProgress], None] | None = None,
+        timeout: float = math.inf,
+    ) -> tuple[Disk, ...]:
+        """Merge disks' topmost files into those below, as `BaseHypervisor.merge_overlays` says."""
+        paths = self._instances.known(name)
+        return snapshots.merge_overlays(self._instances, paths, disks, report=report, timeout_s=timeout)
 
     # ---- backups
 
