@@ -112,6 +112,9 @@ def finalize_source(instances: Instances, paths: InstancePaths, *, success: bool
                 if not success:
                     if cancel(monitor, runtime, paths).status is MigrationState.COMPLETED:
                         raise MigrationError(paths.name, "QEMU says that it was sent: it may run on the other node")
+                    if runtime.is_postcopy and not monitor.execute(QueryStatus()).running:
+                        # QEMU 11 calls a migration failed whose link was broken off after the guest had left.
+                        raise MigrationError(paths.name, "its guest was told to leave, and may run on the other node")
                     _take_back(monitor, runtime, paths)
                     return
                 status = ask_status(monitor)
