@@ -42,6 +42,7 @@ from hvkit.hypervisor.model import (
     Nic,
     NodeInfo,
     Snapshot,
+    StopCause,
 )
 from hvkit.hypervisor.plugins import get_hypervisor, get_hypervisor_class, hypervisor_names
 
@@ -84,6 +85,7 @@ __all__ = [
     "RuntimeStateError",
     "Snapshot",
     "SnapshotError",
+    "StopCause",
     "get_hypervisor",
     "get_hypervisor_class",
     "hypervisor_names",

@@ -116,6 +116,28 @@ class InstanceState(enum.Enum):
         return self in (InstanceState.SHUTDOWN, InstanceState.CRASHED)
 
 
+class StopCause(enum.Enum):
+    """What made an instance stop, or ended it.
+
+    Attributes:
+        GUEST: its guest did, by itself: it powered off, went to sleep, or rebooted where that ends it.
+        REQUEST: somebody outside asked for it: the hypervisor, who has its monitor, or who sent its process a signal.
+        PANIC: its guest's kernel gave up.
+        DISK: a disk failed or is full.
+        WATCHDOG: the guest did not feed its watchdog.
+        QEMU: its QEMU could not go on, or was killed.
+        NODE: the node was restarted.
+    """
+
+    GUEST = "guest"
+    REQUEST = "request"
+    PANIC = "panic"
+    DISK = "disk"
+    WATCHDOG = "watchdog"
+    QEMU = "qemu"
+    NODE = "node"
+
+
 class Capability(enum.Enum):
     """What a hypervisor may be able to do beyond running instances; it declares those that it can."""
 
@@ -426,6 +448,7 @@ class InstanceInfo:
         uuid: what it is known by.
         state: where it is.
         reason: why it is there, in words; empty where that needs none.
+        cause: what made it stop or ended it; None where it runs, where it never ran, and where nobody knows.
         pid: its process; None where there is none.
         memory_mib: the memory the guest has now, in MiB: what it was started with, less what the balloon took.
         vcpus: how many processors it has.
@@ -435,6 +458,7 @@ class InstanceInfo:
     uuid: UUID
     state: InstanceState
     reason: str = ""
+    cause: StopCause | None = None
     pid: int | None = None
     memory_mib: int
     vcpus: int

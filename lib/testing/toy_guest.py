@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A guest in one sector: it greets on its serial port, sleeps, powers off when its power button is pressed, and lets go
-of every PCI device that it is asked for.
+of every PCI device that it is asked for. It can be made to panic or to reboot instead of powering off.
 
 It needs no kernel, no download and no second, on the machines ``pc`` and ``q35``, under KVM and TCG alike. Between two
 ticks of its clock it sleeps, so that it costs the node nothing.
@@ -8,6 +8,7 @@ ticks of its clock it sleeps, so that it costs the node nothing.
 
 from __future__ import annotations
 
+import enum
 import os
 from pathlib import Path
 from typing import Final
@@ -45,6 +46,22 @@ _SERIAL_DATA: Final = 0x3F8
 _SERIAL_STATUS: Final = 0x3FD
 #: The serial port takes another byte.
 _SERIAL_EMPTY: Final = 0x20
+
+
+#: Where a guest tells QEMU that it panicked, and how. Source: QEMU's docs/specs/pvpanic.
+_PANIC_PORT: Final = 0x505
+_PANICKED: Final = 0x01
+#: The reset control register of both chipsets, and the value that resets the processors and the machine.
+_RESET_PORT: Final = 0xCF9
+_RESET: Final = 0x06
+
+
+class Farewell(enum.Enum):
+    """What the guest does when its power button is pressed."""
+
+    POWER_OFF = "power-off"
+    PANIC = "panic"
+    REBOOT = "reboot"
 
 
 class _Code:
@@ -93,13 +110,20 @@ class _Code:
         return bytes(self._bytes)
 
 
-def build_boot_sector(greeting: str = GREETING, farewell: str = FAREWELL, *, is_restless: bool = False) -> bytes:
+def build_boot_sector(
+    greeting: str = GREETING,
+    farewell: str = FAREWELL,
+    *,
+    is_restless: bool = False,
+    then: Farewell = Farewell.POWER_OFF,
+) -> bytes:
     """Assemble the guest.
 
     Args:
         greeting: the line that it prints when its power button works.
         farewell: the line that it prints when that was pressed.
         is_restless: keep writing half a MiB of its memory, each time something else, instead of sleeping.
+        then: what it does after that line.
 
     Raises:
         ProgrammerError: the texts do not fit into the sector.
@@ -135,9 +159,7 @@ def build_boot_sector(greeting: str = GREETING, farewell: str = FAREWELL, *, is_
 
     code.load_address("farewell")
     code.call("print")
-    code.emit_word(0xBA, _PM1_CONTROL)  # mov dx, control
-    code.emit_word(0xB8, _SLEEP)  # mov ax, sleep
-    code.emit(0xEF)  # out dx, ax
+    _emit_farewell(code, then)
     code.label("off")
     code.emit(0xF4)  # hlt
     code.jump(0xEB, "off")  # jmp off
@@ -185,6 +207,22 @@ def build_boot_sector(greeting: str = GREETING, farewell: str = FAREWELL, *, is_
     return linked.ljust(SECTOR_BYTES - 2, b"\0") + b"\x55\xaa"
 
 
+def _emit_farewell(code: _Code, then: Farewell) -> None:
+    match then:
+        case Farewell.POWER_OFF:
+            code.emit_word(0xBA, _PM1_CONTROL)  # mov dx, control
+            code.emit_word(0xB8, _SLEEP)  # mov ax, sleep
+            code.emit(0xEF)  # out dx, ax
+        case Farewell.PANIC:
+            code.emit_word(0xBA, _PANIC_PORT)  # mov dx, port
+            code.emit(0xB0, _PANICKED)  # mov al, panicked
+            code.emit(0xEE)  # out dx, al
+        case Farewell.REBOOT:
+            code.emit_word(0xBA, _RESET_PORT)  # mov dx, port
+            code.emit(0xB0, _RESET)  # mov al, reset
+            code.emit(0xEE)  # out dx, al
+
+
 def _emit_writing(code: _Code) -> None:
     """Write to the segments from 1000 to 8000, each time another value."""
     code.emit(0x45)  # inc bp
@@ -200,16 +238,23 @@ def _emit_writing(code: _Code) -> None:
     code.jump(0x72, "segment")  # jb segment
 
 
-def write_disk(path: str | os.PathLike[str], *, size_bytes: int = DISK_BYTES, is_restless: bool = False) -> Path:
+def write_disk(
+    path: str | os.PathLike[str],
+    *,
+    size_bytes: int = DISK_BYTES,
+    is_restless: bool = False,
+    then: Farewell = Farewell.POWER_OFF,
+) -> Path:
     """Write the guest to a raw disk image, replacing what is there, and return its path.
 
     Args:
         path: the file to write.
         size_bytes: the disk's size, the guest's sector included; the rest is a hole.
         is_restless: keep it writing its memory, as `build_boot_sector` says.
+        then: what it does when its power button is pressed.
     """
     path = Path(path)
     with path.open("wb") as disk:
-        disk.write(build_boot_sector(is_restless=is_restless))
+        disk.write(build_boot_sector(is_restless=is_restless, then=then))
         disk.truncate(size_bytes)
     return path

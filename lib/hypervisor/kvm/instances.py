@@ -18,6 +18,7 @@ from hvkit.hypervisor.errors import InstanceNotFound, InstanceStateError, Parame
 from hvkit.hypervisor.kvm.accounts import choose_account, find_account
 from hvkit.hypervisor.kvm.confinement import Account, parse_account_pool
 from hvkit.hypervisor.kvm.locks import instance_lock
+from hvkit.hypervisor.kvm.log import cut_log
 from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.nics import take_down_nics
 from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory, remove_socket
@@ -164,11 +165,13 @@ class Instances:
         """Look at all instances at once, in the order of their names; one that goes meanwhile is left out.
 
         A sight that is over is looked at again, each by itself, as in `look`: the instance may have been changed.
+        Logs that have grown too long are cut: who looks at all of them comes by often enough.
         """
         remembered: list[tuple[Runtime, InstancePaths]] = []
         seen: dict[str, InstanceInfo] = {}
         for name in self.directory.names():
             paths = self.directory.instance(name)
+            cut_log(paths.log_file)
             try:
                 remembered.append((self.recall(paths), paths))
             except InstanceNotFound:

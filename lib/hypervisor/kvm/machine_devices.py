@@ -20,6 +20,8 @@ TPM_ID: Final = "tpm"
 VDAGENT_ID: Final = "vdagent"
 _AGENT_BUS_ID: Final = "virtserial0"
 _RNG_DRIVER: Final = "virtio-rng-pci"
+#: Where a guest says that it panicked. It takes no slot.
+_PANIC_DRIVER: Final = "pvpanic"
 _TPM_DRIVER: Final = "tpm-crb"
 _VSOCK_DRIVER: Final = "vhost-vsock-pci"
 
@@ -77,6 +79,8 @@ def plan_machine_devices(
             check_has_io_threads(driver, "scsi_controller_type", controller)
             device = device.evolve(properties={**device.properties, "iothread": io_thread_id(0)})
         devices.append(device)
+    if _PANIC_DRIVER in capabilities.devices:
+        devices.append(DeviceAdd(driver=_PANIC_DRIVER, id="panic"))
     if SERIAL_ID in chardevs:
         devices.append(DeviceAdd(driver="isa-serial", id="console", properties={"chardev": SERIAL_ID}))
     has_vdagent = bool(display.spice) and parameters["spice_use_vdagent"]

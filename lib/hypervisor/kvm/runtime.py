@@ -24,7 +24,7 @@ from hvkit.hypervisor.errors import RuntimeStateError
 from hvkit.hypervisor.kvm.confinement import Account
 from hvkit.hypervisor.kvm.process import ProcessIdentity
 from hvkit.hypervisor.kvm.topology import Address, Topology
-from hvkit.hypervisor.model import Instance, Nic
+from hvkit.hypervisor.model import Instance, Nic, StopCause
 
 T = TypeVar("T")
 
@@ -106,6 +106,7 @@ class Runtime:
         instance: what was asked for.
         phase: how far we were.
         reason: why it is over, for STOPPED; empty otherwise.
+        stop_cause: for STOPPED, what ended it; None where nobody knows.
         process: QEMU's process; None before there was one.
         binary: the QEMU it runs in.
         qemu_version: that QEMU's version.
@@ -149,6 +150,7 @@ class Runtime:
     is_copied: bool = False
     has_arrived: bool = False
     copies_target: str = ""
+    stop_cause: StopCause | None = None
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
         """Return the record of a disk or a NIC; None where the instance has no such one."""

@@ -15,6 +15,7 @@ import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.kvm.locks import is_locked
+from hvkit.hypervisor.kvm.log import read_last_words
 from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.process import (
@@ -26,10 +27,9 @@ from hvkit.hypervisor.kvm.process import (
     is_listening,
     open_process,
     read_boot_id,
-    read_log_tail,
 )
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime
-from hvkit.hypervisor.model import InstanceInfo, InstanceState
+from hvkit.hypervisor.model import InstanceInfo, InstanceState, StopCause
 from hvkit.qmp import CommandError, ConnectError, QmpError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.fleet import Fleet
@@ -37,25 +37,35 @@ from hvkit.qmp.schema import QueryBalloon, QueryStatus
 
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
+
+@attrs.frozen
+class _Meaning:
+    """What a status means: where the instance is, why in words, and what made it stop."""
+
+    state: InstanceState
+    reason: str = ""
+    cause: StopCause | None = None
+
+
 #: What each status of QEMU means for the instance. One that is newer than this table is told from `running` alone.
 #: Source: QAPI module `run-state`, definition `RunState`.
 STATES: Final = {
-    "colo": (InstanceState.RUNNING, ""),
-    "debug": (InstanceState.PAUSED, "a debugger stopped it"),
-    "finish-migrate": (InstanceState.MIGRATING, "the last of it is being sent"),
-    "guest-panicked": (InstanceState.CRASHED, "the guest panicked"),
-    "inmigrate": (InstanceState.MIGRATING, "it waits for its source"),
-    "internal-error": (InstanceState.CRASHED, "QEMU met an error that it cannot go on after"),
-    "io-error": (InstanceState.PAUSED, "a disk failed or is full"),
-    "paused": (InstanceState.PAUSED, ""),
-    "postmigrate": (InstanceState.MIGRATING, "it was sent away"),
-    "prelaunch": (InstanceState.PAUSED, "it has not run yet"),
-    "restore-vm": (InstanceState.PAUSED, "a snapshot is being restored"),
-    "running": (InstanceState.RUNNING, ""),
-    "save-vm": (InstanceState.PAUSED, "a snapshot is being saved"),
-    "shutdown": (InstanceState.SHUTDOWN, "the guest shut down"),
-    "suspended": (InstanceState.PAUSED, "the guest sleeps"),
-    "watchdog": (InstanceState.PAUSED, "the watchdog stopped it"),
+    "colo": _Meaning(InstanceState.RUNNING),
+    "debug": _Meaning(InstanceState.PAUSED, "a debugger stopped it", StopCause.REQUEST),
+    "finish-migrate": _Meaning(InstanceState.MIGRATING, "the last of it is being sent"),
+    "guest-panicked": _Meaning(InstanceState.CRASHED, "the guest panicked", StopCause.PANIC),
+    "inmigrate": _Meaning(InstanceState.MIGRATING, "it waits for its source"),
+    "internal-error": _Meaning(InstanceState.CRASHED, "QEMU met an error that it cannot go on after", StopCause.QEMU),
+    "io-error": _Meaning(InstanceState.PAUSED, "a disk failed or is full", StopCause.DISK),
+    "paused": _Meaning(InstanceState.PAUSED, "", StopCause.REQUEST),
+    "postmigrate": _Meaning(InstanceState.MIGRATING, "it was sent away"),
+    "prelaunch": _Meaning(InstanceState.PAUSED, "it has not run yet"),
+    "restore-vm": _Meaning(InstanceState.PAUSED, "a snapshot is being restored", StopCause.REQUEST),
+    "running": _Meaning(InstanceState.RUNNING),
+    "save-vm": _Meaning(InstanceState.PAUSED, "a snapshot is being saved", StopCause.REQUEST),
+    "shutdown": _Meaning(InstanceState.SHUTDOWN, "the guest shut down", StopCause.GUEST),
+    "suspended": _Meaning(InstanceState.PAUSED, "the guest sleeps", StopCause.GUEST),
+    "watchdog": _Meaning(InstanceState.PAUSED, "the watchdog stopped it", StopCause.WATCHDOG),
 }
 
 _MIB: Final = 1 << 20
@@ -67,6 +77,7 @@ class _Sight:
 
     state: InstanceState
     reason: str = ""
+    cause: StopCause | None = None
     pid: int | None = None
     memory_mib: int | None = None
 
@@ -138,6 +149,7 @@ def _describe(runtime: Runtime, sight: _Sight) -> InstanceInfo:
         uuid=instance.uuid,
         state=sight.state,
         reason=sight.reason,
+        cause=sight.cause,
         pid=sight.pid,
         memory_mib=instance.memory_mib if sight.memory_mib is None else sight.memory_mib,
         vcpus=instance.vcpus,
@@ -147,8 +159,8 @@ def _describe(runtime: Runtime, sight: _Sight) -> InstanceInfo:
 def _look_at_start(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _Sight:
     pid = runtime.process.pid if runtime.process else None
     if is_ours or not is_locked(paths.name, paths.lock_file):
-        return _Sight(InstanceState.CRASHED, "its start was interrupted", pid)
-    return _Sight(InstanceState.PAUSED, "it is being started", pid)
+        return _Sight(InstanceState.CRASHED, "its start was interrupted", pid=pid)
+    return _Sight(InstanceState.PAUSED, "it is being started", pid=pid)
 
 
 def _process_to_ask(runtime: Runtime, paths: InstancePaths) -> Process | None:
@@ -166,7 +178,7 @@ def _judge(runtime: Runtime, paths: InstancePaths, process: Process, answer: _An
     if process.wait(0):
         return _without_process(runtime, paths, is_ours)
     if answer is not None:
-        sight = _as_answered(answer, process)
+        sight = _as_answered(answer, process, runtime)
         if runtime.phase is Phase.OUTGOING and sight.state in (InstanceState.RUNNING, InstanceState.PAUSED):
             return attrs.evolve(sight, state=InstanceState.MIGRATING, reason="it is being sent to another node")
         return sight
@@ -265,34 +277,49 @@ def _ask_all(monitors: Mapping[str, tuple[Path, ...]], timeout_s: float) -> dict
     return answers
 
 
-def _as_answered(answer: _Answer, process: Process) -> _Sight:
+def _as_answered(answer: _Answer, process: Process, runtime: Runtime) -> _Sight:
     by_running = InstanceState.RUNNING if answer.is_running else InstanceState.PAUSED
-    state, reason = STATES.get(answer.status, (by_running, f"QEMU says: {answer.status}"))
-    return _Sight(state, reason, process.identity.pid, answer.memory_mib)
+    meaning = STATES.get(answer.status, _Meaning(by_running, f"QEMU says: {answer.status}"))
+    reason = meaning.reason
+    if answer.status == "shutdown" and runtime.instance.parameters.get("reboot_behavior") == "exit":
+        reason = "the guest shut down or rebooted, which ends it"
+    return _Sight(meaning.state, reason, meaning.cause, process.identity.pid, answer.memory_mib)
 
 
 def _without_answer(runtime: Runtime, paths: InstancePaths, process: Process, is_ours: bool) -> _Sight:
     pid = process.identity.pid
     if process.is_stopped:
-        return _Sight(InstanceState.UNRESPONSIVE, "its process was stopped by a signal", pid)
+        return _Sight(InstanceState.UNRESPONSIVE, "its process was stopped by a signal", pid=pid)
     if _is_being_stopped(runtime, paths, is_ours):
         # Who stops it has a monitor for as long as that takes, and somebody else may well have the other.
-        return _Sight(InstanceState.RUNNING, "it is being stopped, and its monitors are taken", pid)
-    return _Sight(InstanceState.UNRESPONSIVE, "its process is there, and no monitor answers", pid)
+        return _Sight(InstanceState.RUNNING, "it is being stopped, and its monitors are taken", pid=pid)
+    return _Sight(InstanceState.UNRESPONSIVE, "its process is there, and no monitor answers", pid=pid)
 
 
 def _without_process(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _Sight:
-    """Tell a good end from a bad one: QEMU removes its pid file when it ends in good order, not when it is killed."""
+    """Tell a good end from a bad one.
+
+    A QEMU that was asked to end said so in its log, unless it cannot or somebody removed that; and it removed its pid
+    file, unless it could not reach it. One that was killed did neither.
+    """
     if runtime.phase is Phase.STOPPED:
-        return _Sight(InstanceState.SHUTDOWN, runtime.reason)
+        return _Sight(InstanceState.SHUTDOWN, runtime.reason, runtime.stop_cause)
     if _is_being_stopped(runtime, paths, is_ours):
-        return _Sight(InstanceState.SHUTDOWN, "it ended while it was being stopped")
+        return _Sight(InstanceState.SHUTDOWN, "it ended while it was being stopped", StopCause.REQUEST)
     process = runtime.process
     if process is not None and process.boot_id != read_boot_id():
-        return _Sight(InstanceState.CRASHED, "the node was restarted")
+        return _Sight(InstanceState.CRASHED, "the node was restarted", StopCause.NODE)
+    last_words = read_last_words(paths.log_file)
+    match last_words.cause:
+        case StopCause.GUEST:
+            return _Sight(InstanceState.SHUTDOWN, "the guest shut down, and QEMU ended", StopCause.GUEST)
+        case StopCause.REQUEST:
+            return _Sight(InstanceState.SHUTDOWN, "QEMU was told to end", StopCause.REQUEST)
+        case StopCause.PANIC:
+            return _Sight(InstanceState.CRASHED, "the guest panicked", StopCause.PANIC)
     status = children.exit_status(process) if process is not None else None
     if status == 0 or (status is None and runtime.has_pid_file and not paths.pid_file.exists()):
         return _Sight(InstanceState.SHUTDOWN, "QEMU ended in good order")
     reason = describe_exit(process) if process is not None else "QEMU is gone"
-    last_words = read_log_tail(paths.log_file).rpartition("\n")[2]
-    return _Sight(InstanceState.CRASHED, f"{reason}: {last_words}" if last_words else reason)
+    complaint = last_words.complaint
+    return _Sight(InstanceState.CRASHED, f"{reason}: {complaint}" if complaint else reason, StopCause.QEMU)

@@ -9,13 +9,14 @@ from typing import Final
 import attrs
 
 from hvkit.hypervisor.errors import InstanceStateError, RuntimeStateError
+from hvkit.hypervisor.kvm.log import read_last_words
 from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.nics import take_down_nics, without_scripts
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.process import Process
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime, write_runtime
 from hvkit.hypervisor.kvm.tpm import end_tpm
-from hvkit.hypervisor.model import InstanceState
+from hvkit.hypervisor.model import InstanceState, StopCause
 from hvkit.qmp import ConnectionLost, EventTimeout, QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import QueryStatus, Quit, ShutdownEvent, SystemPowerdown
@@ -33,6 +34,22 @@ _QUIT_S: Final = 30.0
 #: What is left when nothing else helps, with the seconds it has.
 _TERMINATE: Final = (signal.SIGTERM, 3.0)
 _KILL: Final = (signal.SIGKILL, 10.0)
+
+
+@attrs.frozen
+class Ending:
+    """How a QEMU ended.
+
+    Attributes:
+        reason: in words.
+        cause: what ended the instance; None where nobody knows.
+    """
+
+    reason: str
+    cause: StopCause | None = StopCause.REQUEST
+
+
+_BY_ITSELF: Final = Ending("QEMU ended by itself", None)
 
 
 def stop_remembered(
@@ -58,7 +75,7 @@ def stop_remembered(
     runtime = attrs.evolve(runtime, process=process.identity)
     _note(paths, attrs.evolve(runtime, phase=Phase.STOPPING))
     try:
-        reason = stop_process(process, paths, guest_timeout_s=guest_timeout_s, press=press)
+        ending = stop_process(process, paths, guest_timeout_s=guest_timeout_s, press=press)
     except BaseException:
         _note(paths, runtime)
         raise
@@ -66,7 +83,10 @@ def stop_remembered(
     take_down_nics(runtime)
     remove_socket(runtime.incoming_socket)
     remove_socket(runtime.copies_target)
-    _note(paths, attrs.evolve(without_scripts(runtime), phase=Phase.STOPPED, reason=reason))
+    if ending is _BY_ITSELF:
+        ending = attrs.evolve(ending, cause=read_last_words(paths.log_file).cause)
+    stopped = attrs.evolve(without_scripts(runtime), phase=Phase.STOPPED)
+    _note(paths, attrs.evolve(stopped, reason=ending.reason, stop_cause=ending.cause))
 
 
 def _note(paths: InstancePaths, runtime: Runtime) -> None:
@@ -76,7 +96,7 @@ def _note(paths: InstancePaths, runtime: Runtime) -> None:
         _log.warning("%s", error)
 
 
-def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: float, press: bool = True) -> str:
+def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: float, press: bool = True) -> Ending:
     """End the QEMU of an instance, as gently as it lets us.
 
     After success the process has ended. After failure it is still there.
@@ -88,7 +108,7 @@ def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: flo
         press: whether to press the power button, and not only to wait for the guest.
 
     Returns:
-        How it ended, in words.
+        How it ended.
 
     Raises:
         InstanceStateError: not even SIGKILL ended it.
@@ -97,10 +117,10 @@ def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: flo
     if how and process.wait(_QUIT_S):
         return how
     if process.wait(0):
-        return "QEMU ended by itself"
+        return _BY_ITSELF
     # A process that was stopped minds nothing but SIGKILL.
     if process.end((_KILL,) if process.is_stopped else (_TERMINATE, _KILL)):
-        return "QEMU was ended by a signal: " + ("it did not end when told to" if how else "it did not answer")
+        return Ending("QEMU was ended by a signal: " + ("it did not end when told to" if how else "it did not answer"))
     raise InstanceStateError(
         paths.name,
         InstanceState.UNRESPONSIVE.value,
@@ -108,10 +128,10 @@ def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: flo
     )
 
 
-def _stop_by_monitor(process: Process, paths: InstancePaths, guest_timeout_s: float, press: bool) -> str:
-    """Let the guest shut down and tell QEMU to quit; say how that went, or nothing where no monitor took part."""
+def _stop_by_monitor(process: Process, paths: InstancePaths, guest_timeout_s: float, press: bool) -> Ending | None:
+    """Let the guest shut down and tell QEMU to quit; say how that went; None where no monitor took part."""
     if _stands_still(process, min(guest_timeout_s, _ANSWER_S)):
-        return ""
+        return None
     deadline = Deadline(guest_timeout_s)
     # If a monitor breaks off, the button may have been pressed: the second time we only wait.
     for may_press in (press, False):
@@ -124,7 +144,7 @@ def _stop_by_monitor(process: Process, paths: InstancePaths, guest_timeout_s: fl
         except QmpError as error:
             _log.info("%s: %s", paths.name, error)
             break
-    return ""
+    return None
 
 
 def _stands_still(process: Process, timeout_s: float) -> bool:
@@ -138,27 +158,38 @@ def _stands_still(process: Process, timeout_s: float) -> bool:
     return False
 
 
-def _talk(process: Process, paths: InstancePaths, deadline: Deadline, press: bool) -> str:
+def _talk(process: Process, paths: InstancePaths, deadline: Deadline, press: bool) -> Ending:
     sockets = (paths.control_socket, paths.watch_socket)
     monitor = connect_monitor(sockets, process, timeout_s=max(deadline.remaining_s(), _ANSWER_S))
     with contextlib.closing(monitor):
         if deadline.timeout_s > 0:
-            how = _wait_for_guest(monitor, deadline, press) or "the guest did not shut down in time"
+            how = _wait_for_guest(monitor, deadline, press) or Ending("the guest did not shut down in time")
         else:
-            how = "it was ended without asking the guest"
+            how = _read_ending(monitor) or Ending("it was ended without asking the guest")
         with contextlib.suppress(ConnectionLost):  # QEMU may be gone before it could answer
             monitor.execute(Quit(), timeout=_ANSWER_S)
     return how
 
 
-def _wait_for_guest(monitor: QmpConnection, deadline: Deadline, press: bool) -> str:
-    """Have the guest shut down; say how that went, or nothing where it did not in time."""
+def _read_ending(monitor: QmpConnection) -> Ending | None:
+    """Return how a guest ended before anybody asked it to; None where it did not."""
+    match monitor.execute(QueryStatus(), timeout=_ANSWER_S).status:
+        case "shutdown":
+            return Ending("the guest shut down", StopCause.GUEST)
+        case "guest-panicked":
+            return Ending("the guest had panicked", StopCause.PANIC)
+    return None
+
+
+def _wait_for_guest(monitor: QmpConnection, deadline: Deadline, press: bool) -> Ending | None:
+    """Have the guest shut down; say how that went, None where it did not in time."""
     with monitor.subscribe(ShutdownEvent) as events:
+        ending = _read_ending(monitor)
+        if ending is not None:
+            return ending
         status = monitor.execute(QueryStatus())
-        if status.status == "shutdown":
-            return "the guest shut down"
         if not status.running:
-            return f"its processors stood still ({status.status}): the guest could not be asked"
+            return Ending(f"its processors stood still ({status.status}): the guest could not be asked")
         while (remaining_s := deadline.remaining_s()) > 0:
             if press:
                 monitor.execute(SystemPowerdown())
@@ -166,5 +197,5 @@ def _wait_for_guest(monitor: QmpConnection, deadline: Deadline, press: bool) -> 
                 event = events.get(timeout=min(_PRESS_AGAIN_S, remaining_s))
             except EventTimeout:
                 continue
-            return "the guest shut down" if event.guest else f"QEMU was told to end ({event.reason})"
-    return ""
+            return Ending("the guest shut down" if event.guest else f"QEMU was told to end ({event.reason})")
+    return None

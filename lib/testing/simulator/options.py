@@ -45,7 +45,7 @@ _IGNORED_OPTIONS: Final = frozenset(
             "set",
             "smbios",
         ),
-        *("spice", "vga", "vnc", "watchdog-action"),
+        *("spice", "trace", "vga", "vnc", "watchdog-action"),
     )
 )
 

@@ -27,7 +27,7 @@ import pytest
 from certificates import make_certificates
 
 from hvkit.hypervisor.kvm.capabilities import Capabilities, KvmHost, choose_accelerator
-from hvkit.hypervisor.kvm.command_line import build_argv
+from hvkit.hypervisor.kvm.command_line import SHUTDOWN_TRACE, build_argv
 from hvkit.hypervisor.kvm.devices import DiskSettings, TapFiles, build_disk, build_nic
 from hvkit.hypervisor.kvm.firmware import Firmware
 from hvkit.hypervisor.kvm.machine import VARIABLES, MachinePlan, MachineSockets
@@ -356,7 +356,7 @@ def _taps(nics: tuple[Nic, ...]) -> Iterator[dict[UUID, Tap]]:
             tap.close()
 
 
-_HARMLESS: Final = ("host doesn't support requested feature", "VNC server running on")
+_HARMLESS: Final = ("host doesn't support requested feature", "VNC server running on", SHUTDOWN_TRACE)
 
 
 def _complaints(log: Path) -> list[str]:

@@ -372,7 +372,7 @@ def test_qemu_that_somebody_terminated_has_shut_down(kvm: KvmHypervisor, make_to
     os.kill(pid_of(kvm), signal.SIGTERM)
     wait_until(lambda: state_of(kvm).is_over)
     info = kvm.get_instance_info("web1")
-    assert (info.state, info.reason) == (InstanceState.SHUTDOWN, "QEMU ended in good order")
+    assert (info.state, info.reason) == (InstanceState.SHUTDOWN, "QEMU was told to end")
 
 
 def test_another_process_sees_that_it_crashed(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:

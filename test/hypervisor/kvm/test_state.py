@@ -23,7 +23,12 @@ def test_every_status_of_qemu_has_a_meaning() -> None:
 
 
 def test_every_state_but_running_has_a_reason() -> None:
-    assert {status for status, (_, reason) in STATES.items() if not reason} == {"running", "paused", "colo"}
+    assert {status for status, meaning in STATES.items() if not meaning.reason} == {"running", "paused", "colo"}
+
+
+def test_what_runs_has_no_cause_and_what_ended_has_one() -> None:
+    assert all(meaning.cause is None for meaning in STATES.values() if meaning.state is InstanceState.RUNNING)
+    assert all(meaning.cause is not None for meaning in STATES.values() if meaning.state.is_over)
 
 
 def test_instance_that_is_being_started_says_so(
