@@ -4,6 +4,7 @@
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import (
     BackupError,
+    HotplugCause,
     HotplugError,
     InstanceBusy,
     InstanceNotFound,
@@ -61,6 +62,7 @@ __all__ = [
     "Disk",
     "DiskCopies",
     "DiskCopy",
+    "HotplugCause",
     "HotplugDevice",
     "HotplugError",
     "Instance",

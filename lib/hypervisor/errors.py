@@ -127,6 +127,25 @@ class InstanceStartError(HypervisorError):
         return f"{whose}{self.reason}{said}"
 
 
+class HotplugCause(enum.Enum):
+    """Who is behind a `HotplugError`, and so what may help.
+
+    Attributes:
+        UNFIT: nothing was asked of the machine, for this instance is not one on which that can be done: it has no such
+            device, has it already, or has no room.
+        REFUSED: the hypervisor or the node said no. Asking again helps once the reason is gone.
+        GUEST_REFUSED: the guest said no.
+        GUEST_SILENT: the guest did not do it in time, and may do it later. Asking again may help.
+        UNKNOWN: the machine does not answer; whether it was done is settled when it is next plugged on.
+    """
+
+    UNFIT = "unfit"
+    REFUSED = "refused"
+    GUEST_REFUSED = "guest-refused"
+    GUEST_SILENT = "guest-silent"
+    UNKNOWN = "unknown"
+
+
 class HotplugError(HypervisorError):
     """Raised when a device of a running instance could not be added, removed or changed.
 
@@ -134,13 +153,18 @@ class HotplugError(HypervisorError):
         instance: the name.
         device: the device's id, as the hypervisor knows it.
         reason: what went wrong, and what became of the device where that is not "nothing".
+        cause: whose doing it is.
     """
 
-    def __init__(self, instance: str, device: str, reason: str) -> None:
-        super().__init__(instance, device, reason)
+    def __init__(
+        self, instance: str, device: str, reason: str, cause: HotplugCause | str = HotplugCause.REFUSED
+    ) -> None:
+        cause = HotplugCause(cause)
+        super().__init__(instance, device, reason, cause.value)
         self.instance = instance
         self.device = device
         self.reason = reason
+        self.cause = cause
 
     def __str__(self) -> str:
         return f"{self.instance}: device {self.device}: {self.reason}"

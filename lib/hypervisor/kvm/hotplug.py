@@ -3,10 +3,12 @@
 
 What is about to be done is remembered before it is done, and that it is done after. Whoever dies in between leaves a
 device that is marked; the next one to plug on this instance settles it first, by what QEMU says: a device that the
-machine has stays, what is left of one that it has not is removed.
+machine has stays, what is left of one that it has not is removed. A NIC that was being changed is not given up: the new
+one comes, or the old one comes back.
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,8 +17,8 @@ from uuid import UUID
 
 import attrs
 
-from hvkit.errors import HypervisorError, ProgrammerError
-from hvkit.hypervisor.errors import HotplugError, InstanceStateError, ParameterError, RuntimeStateError
+from hvkit.errors import ProgrammerError
+from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError, ParameterError, RuntimeStateError
 from hvkit.hypervisor.kvm.devices import (
     DiskDevice,
     DiskSettings,
@@ -29,18 +31,29 @@ from hvkit.hypervisor.kvm.devices import (
 from hvkit.hypervisor.kvm.disks import open_disk, read_block_devices
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.network import NetworkError
-from hvkit.hypervisor.kvm.nics import open_nic, plan_interface, plan_tap_options, take_down_nic
+from hvkit.hypervisor.kvm.nics import check_nic, open_nic, plan_interface, plan_tap_options, take_down_nic
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths
-from hvkit.hypervisor.kvm.runtime import DeviceRecord, Pending, Runtime, write_runtime
+from hvkit.hypervisor.kvm.plugging import (
+    ALIVE,
+    Plugging,
+    is_loss,
+    plugging,
+    with_device,
+    with_record,
+    without_device,
+)
+from hvkit.hypervisor.kvm.runtime import DeviceRecord, Pending, Runtime
 from hvkit.hypervisor.kvm.topology import Address, BusKind
 from hvkit.hypervisor.kvm.unplug import is_plugged_in, unplug
-from hvkit.hypervisor.model import DeviceKind, Disk, HotplugDevice, InstanceState, Nic
+from hvkit.hypervisor.model import DeviceKind, Disk, HotplugDevice, Nic
 from hvkit.qmp import CommandError, QmpConnection, QmpError
+from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.descriptors import fdset, passed
 from hvkit.qmp.schema import (
     BlockdevAdd,
     BlockdevDel,
+    Closefd,
     NetdevAdd,
     NetdevDel,
     QueryFdsets,
@@ -48,7 +61,8 @@ from hvkit.qmp.schema import (
     RemoveFd,
 )
 
-_ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
+_log: Final = logging.getLogger("hvkit.hypervisor.kvm")
+
 _NO_IDE: Final = "IDE disks cannot be plugged while the machine runs"
 
 
@@ -64,18 +78,15 @@ def hot_add(instances: Instances, paths: InstancePaths, device: HotplugDevice) -
         HotplugError: the instance has it, has no room for it, or QEMU refuses it.
         ParameterError: it is a disk that this node does not have, or that somebody else uses.
     """
-    with _plugging(instances, paths, "nothing can be plugged in") as (runtime, monitor):
-        if runtime.device(device.uuid) is not None:
-            raise HotplugError(paths.name, device_id(device), "the instance has it already")
-        _refuse_twins(runtime, device)
-        parameters = TABLE.fill(runtime.instance.parameters)
-        try:
-            if isinstance(device, Disk):
-                _add_disk(runtime, paths, monitor, device, parameters)
-            else:
-                _add_nic(runtime, paths, monitor, device, parameters)
-        except (QmpError, NetworkError) as error:
-            raise HotplugError(paths.name, device_id(device), str(error)) from error
+    with plugging(instances, paths, "nothing can be plugged in", settle) as held:
+        if held.runtime.device(device.uuid) is not None:
+            raise held.error(device_id(device), "the instance has it already", HotplugCause.UNFIT)
+        parameters = TABLE.fill(held.runtime.instance.parameters)
+        if isinstance(device, Disk):
+            _add_disk(held, device, parameters)
+        else:
+            address = _allocate(held.runtime, paths, device_id(device), BusKind.PCI)
+            _add_nic(held, device, address, parameters)
 
 
 def hot_del(instances: Instances, paths: InstancePaths, uuid: UUID, *, timeout_s: float) -> None:
@@ -91,44 +102,42 @@ def hot_del(instances: Instances, paths: InstancePaths, uuid: UUID, *, timeout_s
         HotplugError: there is no such device, or the guest refuses or does not answer. The device is remembered as one
             that may go later.
     """
-    with _plugging(instances, paths, "nothing can be taken out") as (runtime, monitor):
-        record = runtime.device(uuid)
+    with plugging(instances, paths, "nothing can be taken out", settle) as held:
+        record = held.runtime.device(uuid)
         if record is None:
-            raise HotplugError(paths.name, str(uuid), "the instance has no such device")
-        write_runtime(paths.runtime_file, _with_record(runtime, attrs.evolve(record, pending=Pending.REMOVE)))
-        try:
-            refusal = unplug(monitor, record.device, timeout_s=timeout_s)
-            if not refusal:
-                _forget(runtime, paths, monitor, record)
-        except QmpError as error:
-            raise HotplugError(paths.name, record.device, str(error)) from error
-        if refusal:
-            raise HotplugError(paths.name, record.device, refusal)
+            raise held.error(str(uuid), "the instance has no such device", HotplugCause.UNFIT)
+        record = attrs.evolve(record, successor=None, fallback=None)
+        with held.explaining(record.device):
+            _take_out(held, record, timeout_s=timeout_s)
+            held.insist(lambda monitor: _forget(held, monitor, record))
 
 
 def hot_mod(instances: Instances, paths: InstancePaths, nic: Nic, *, timeout_s: float) -> None:
     """Change a NIC to what is given, as `BaseHypervisor.hot_mod_device` says: the old one goes, the new one comes.
 
-    Where the new one cannot come, the old one comes back.
+    What would keep the new one from coming is looked for before the old one goes. Where it still cannot come, the old
+    one comes back.
 
     Raises:
         HotplugError: the instance has no such NIC, or one of the steps failed; the error says where that leaves it.
+        ParameterError: the instance cannot have such a NIC.
     """
-    old = next((each for each in instances.recall(paths).instance.nics if each.uuid == nic.uuid), None)
-    if old is None:
-        raise HotplugError(paths.name, nic_id(nic.uuid), "the instance has no such NIC")
-    if old == nic:
-        return
-    hot_del(instances, paths, nic.uuid, timeout_s=timeout_s)
-    try:
-        hot_add(instances, paths, nic)
-    except HypervisorError as error:
+    with plugging(instances, paths, "no NIC can be changed", settle) as held:
+        record = held.runtime.device(nic.uuid)
+        old = _find_nic(held.runtime, nic.uuid)
+        if record is None or old is None:
+            raise held.error(nic_id(nic.uuid), "the instance has no such NIC", HotplugCause.UNFIT)
+        if old == nic and record.pending is None:
+            return
+        with_device(held.runtime, nic, record)  # refuses twins
+        options = plan_tap_options(TABLE.fill(held.runtime.instance.parameters))
         try:
-            hot_add(instances, paths, old)
-        except HypervisorError as problem:
-            reason = f"{error}; neither could the old one be put back, so that there is none: {problem}"
-            raise HotplugError(paths.name, nic_id(nic.uuid), reason) from error
-        raise HotplugError(paths.name, nic_id(nic.uuid), f"{error}; the old one is back") from error
+            check_nic(nic, options, replaces=record.ifname)
+        except NetworkError as error:
+            raise held.error(record.device, f"{error}; the old one is as it was") from error
+        with held.explaining(record.device):
+            _take_out(held, attrs.evolve(record, successor=nic, fallback=None), timeout_s=timeout_s)
+            _replace(held, record, nic, old)
 
 
 def check_support(instances: Instances, paths: InstancePaths, kind: DeviceKind, *, needs_room: bool) -> None:
@@ -138,14 +147,14 @@ def check_support(instances: Instances, paths: InstancePaths, kind: DeviceKind, 
         HotplugError: they cannot, and why.
     """
     state = instances.look(paths).state
-    if state not in _ALIVE:
-        raise HotplugError(paths.name, kind.value, f"the instance is {state.value}")
+    if state not in ALIVE:
+        raise HotplugError(paths.name, kind.value, f"the instance is {state.value}", HotplugCause.UNFIT)
     runtime = instances.recall(paths)
     bus = BusKind.PCI
     if kind is DeviceKind.DISK:
         bus = DiskSettings.from_parameters(TABLE.fill(runtime.instance.parameters)).bus
     if bus is BusKind.IDE:
-        raise HotplugError(paths.name, kind.value, _NO_IDE)
+        raise HotplugError(paths.name, kind.value, _NO_IDE, HotplugCause.UNFIT)
     if needs_room:
         _allocate(runtime, paths, kind.value, bus)
 
@@ -153,46 +162,100 @@ def check_support(instances: Instances, paths: InstancePaths, kind: DeviceKind, 
 # ---- what adding and removing have in common
 
 
-@contextlib.contextmanager
-def _plugging(instances: Instances, paths: InstancePaths, problem: str) -> Iterator[tuple[Runtime, QmpConnection]]:
-    """Hold an instance that is alive, settled, and give what is remembered of it and a monitor."""
-    with instances.locked(paths):
-        instances.need_state(paths, _ALIVE, problem)
-        with instances.connected(paths) as monitor:
-            try:
-                runtime = _settle(instances.recall(paths), paths, monitor)
-            except QmpError as error:
-                raise InstanceStateError(paths.name, InstanceState.UNRESPONSIVE.value, str(error)) from error
-            yield runtime, monitor
+def settle(held: Plugging) -> None:
+    """Bring what is remembered and what the machine has together, where somebody died over a device.
 
-
-def _settle(runtime: Runtime, paths: InstancePaths, monitor: QmpConnection) -> Runtime:
-    """Bring what is remembered and what the machine has together, where somebody died over a device."""
-    for record in runtime.devices:
+    Raises:
+        QmpError: the machine does not answer.
+    """
+    for record in held.runtime.devices:
         if record.pending is None:
             continue
-        if not is_plugged_in(monitor, record.device):
-            with contextlib.suppress(CommandError):  # a job still uses what it stood on; the next one tries again
-                runtime = _forget(runtime, paths, monitor, record)
-        elif record.pending is Pending.ADD:  # one that was asked for may go at any time
-            runtime = _with_record(runtime, attrs.evolve(record, pending=None))
-            write_runtime(paths.runtime_file, runtime)
-    return runtime
+        if is_plugged_in(held.monitor, record.device):
+            if record.pending is Pending.ADD:  # one that was asked for may go at any time
+                _settle_as_added(held, record)
+            continue
+        nic = _find_nic(held.runtime, record.uuid)
+        try:
+            if nic is not None and record.pending is Pending.REMOVE and record.successor is not None:
+                _replace(held, record, record.successor, nic)
+            elif nic is not None and record.pending is Pending.ADD and record.fallback is not None:
+                _replace(held, record, nic, record.fallback)
+            else:
+                _forget(held, held.monitor, record)
+        except (CommandError, HotplugError) as error:  # a job still uses what it stood on; the next one tries again
+            _log.warning("%s: device %s: not settled: %s", held.paths.name, record.device, error)
 
 
-def _forget(runtime: Runtime, paths: InstancePaths, monitor: QmpConnection, record: DeviceRecord) -> Runtime:
-    """Remove what is left of a device that the machine does not have any more, and return what is remembered then."""
-    nic = next((each for each in runtime.instance.nics if each.uuid == record.uuid), None)
+def _find_nic(runtime: Runtime, uuid: UUID) -> Nic | None:
+    return next((each for each in runtime.instance.nics if each.uuid == uuid), None)
+
+
+def _settle_as_added(held: Plugging, record: DeviceRecord) -> None:
+    held.remember(with_record(held.runtime, attrs.evolve(record, pending=None, successor=None, fallback=None)))
+
+
+def _take_out(held: Plugging, record: DeviceRecord, *, timeout_s: float) -> None:
+    """Have the guest let go of a device; what it stood on is still there afterwards.
+
+    Raises:
+        HotplugError: the guest does not. The device is remembered as one that may go later.
+        QmpError: QEMU does not answer, or refuses.
+    """
+    held.remember(with_record(held.runtime, attrs.evolve(record, pending=Pending.REMOVE)))
+    deadline = Deadline(timeout_s)
+    refusal = held.insist(lambda monitor: unplug(monitor, record.device, timeout_s=max(deadline.remaining_s(), 0.0)))
+    if refusal is HotplugCause.GUEST_REFUSED:
+        raise held.error(record.device, "the guest refuses to let go of it", refusal)
+    if refusal is not None:
+        raise held.error(record.device, f"the guest did not let go of it within {timeout_s:g} s", refusal)
+
+
+def _replace(held: Plugging, record: DeviceRecord, nic: Nic, fallback: Nic) -> None:
+    """Plug a NIC in where another one was, or else the one to fall back on. One of the two comes, or is tried again.
+
+    Raises:
+        HotplugError: the NIC cannot come; the error says what became of the other one.
+    """
+    held.insist(lambda monitor: _clear_away(held, monitor, record))
+    parameters = TABLE.fill(held.runtime.instance.parameters)
+    try:
+        _add_nic(held, nic, record.address, parameters, fallback=fallback)
+    except HotplugError as error:
+        if error.cause is HotplugCause.UNKNOWN:
+            raise
+        try:
+            _add_nic(held, fallback, record.address, parameters, fallback=fallback)
+        except HotplugError as problem:
+            left = f"neither could the old one be put back, which is tried again later: {problem.reason}"
+            raise held.error(record.device, f"{error.reason}; {left}", problem.cause) from error
+        raise held.error(record.device, f"{error.reason}; the old one is back") from error
+
+
+def _forget(held: Plugging, monitor: QmpConnection, record: DeviceRecord) -> None:
+    """Remove what is left of a device that the machine does not have any more, and forget it."""
+    _clear_away(held, monitor, record)
+    held.remember(without_device(held.runtime, record.uuid))
+
+
+def _clear_away(held: Plugging, monitor: QmpConnection, record: DeviceRecord) -> None:
+    """Remove what is left of a device that the machine does not have any more. May be done twice."""
+    nic = _find_nic(held.runtime, record.uuid)
     if nic is None:
         _remove_nodes(monitor, record)
-    else:
-        for backend in record.backends:
-            with contextlib.suppress(CommandError):  # it was never made
-                monitor.execute(NetdevDel(id=backend))
-        take_down_nic(runtime.instance, nic, script=record.script)
-    runtime = _without(runtime, record.uuid)
-    write_runtime(paths.runtime_file, runtime)
-    return runtime
+        return
+    lent = _lent_names(record.device, TABLE.fill(held.runtime.instance.parameters)) if nic.has_tap else ()
+    commands = [*(NetdevDel(id=backend) for backend in record.backends), *(Closefd(fdname=name) for name in lent)]
+    for command in commands:
+        with contextlib.suppress(CommandError):  # it was never made, or has gone
+            monitor.execute(command)
+    take_down_nic(held.runtime.instance, nic, script=record.script)
+
+
+def _lent_names(device: str, parameters: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names under which the files of a tap are lent: for each queue one, and one for the kernel's half."""
+    queues = plan_tap_options(parameters).queues
+    return tuple(f"{device}-{kind}{number}" for kind in ("queue", "vhost") for number in range(queues))
 
 
 def _remove_nodes(monitor: QmpConnection, record: DeviceRecord) -> None:
@@ -206,32 +269,6 @@ def _remove_nodes(monitor: QmpConnection, record: DeviceRecord) -> None:
                 monitor.execute(RemoveFd(fdset_id=files.fdset_id))
 
 
-def _with_record(runtime: Runtime, record: DeviceRecord) -> Runtime:
-    """Return what is to be remembered with one record replaced, or added."""
-    devices = tuple(record if each.uuid == record.uuid else each for each in runtime.devices)
-    return attrs.evolve(runtime, devices=devices if record in devices else (*devices, record))
-
-
-def _with_device(runtime: Runtime, device: HotplugDevice, record: DeviceRecord) -> Runtime:
-    instance = runtime.instance
-    if isinstance(device, Disk):
-        instance = attrs.evolve(instance, disks=(*instance.disks, device))
-    else:
-        instance = attrs.evolve(instance, nics=(*instance.nics, device))
-    return _with_record(attrs.evolve(runtime, instance=instance), record)
-
-
-def _without(runtime: Runtime, uuid: UUID) -> Runtime:
-    instance = attrs.evolve(
-        runtime.instance,
-        disks=tuple(each for each in runtime.instance.disks if each.uuid != uuid),
-        nics=tuple(each for each in runtime.instance.nics if each.uuid != uuid),
-    )
-    return attrs.evolve(
-        runtime, instance=instance, devices=tuple(each for each in runtime.devices if each.uuid != uuid)
-    )
-
-
 # ---- adding
 
 
@@ -243,52 +280,63 @@ def _allocate(runtime: Runtime, paths: InstancePaths, device: str, bus: BusKind)
     try:
         return runtime.topology.allocate(bus, _used(runtime))
     except ParameterError as error:
-        raise HotplugError(paths.name, device, error.problem) from error
+        raise HotplugError(paths.name, device, error.problem, HotplugCause.UNFIT) from error
 
 
 @contextlib.contextmanager
-def _remembering(
-    runtime: Runtime, paths: InstancePaths, monitor: QmpConnection, device: HotplugDevice, record: DeviceRecord
-) -> Iterator[None]:
-    """Remember a device while it is added, and after; forget it and remove what was made where the block fails.
+def _remembering(held: Plugging, device: HotplugDevice, record: DeviceRecord) -> Iterator[None]:
+    """Remember a device while it is added, and after; remove what was made, and forget it, where the block fails.
 
-    Where that cannot be done either, because the machine does not answer, the device stays marked.
-    """
-    runtime = _with_device(runtime, device, record)
-    write_runtime(paths.runtime_file, runtime)
-    try:
-        yield
-    except BaseException as error:
-        try:
-            if not is_plugged_in(monitor, record.device):
-                _forget(runtime, paths, monitor, record)
-        except (QmpError, ProgrammerError, RuntimeStateError) as problem:
-            error.add_note(f"what became of {record.device} is settled when the instance is next plugged on: {problem}")
-        raise
-    write_runtime(paths.runtime_file, _with_record(runtime, attrs.evolve(record, pending=None)))
-
-
-def _refuse_twins(runtime: Runtime, device: HotplugDevice) -> None:
-    """Refuse a device that an instance could not have been started with beside those that it has.
+    Where the block fails because a reply was lost, the machine is asked over a fresh connection if it has the device:
+    if so, all is well. Where it does not answer even then, the device stays marked. So does one that has a fallback.
 
     Raises:
-        ParameterError: it has the path, the address or the interface of another one.
+        HotplugError: the device could not be added; with the cause UNKNOWN where it stays marked.
     """
-    instance = runtime.instance
-    if isinstance(device, Disk):
-        attrs.evolve(instance, disks=(*instance.disks, device))
+    held.remember(with_device(held.runtime, device, record))
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - raised again unless the machine has the device after all
+        try:
+            if is_loss(error):
+                held.reconnect()
+            if is_plugged_in(held.monitor, record.device):
+                if not is_loss(error):
+                    raise
+            else:
+                _undo(held, record)
+                if isinstance(error, (QmpError, NetworkError)):
+                    raise held.error(record.device, str(error)) from error
+                raise
+        except (QmpError, ProgrammerError, RuntimeStateError, InstanceStateError) as problem:
+            if problem is error:
+                raise
+            fate = f"what became of {record.device} is settled when the instance is next plugged on: {problem}"
+            if isinstance(error, (QmpError, NetworkError)):
+                raise held.error(record.device, f"{error}; {fate}", HotplugCause.UNKNOWN) from error
+            error.add_note(fate)
+            raise error from None
+    _settle_as_added(held, record)
+
+
+def _undo(held: Plugging, record: DeviceRecord) -> None:
+    """Remove what was made for a device that did not come. One that has a fallback stays marked, the others go.
+
+    Raises:
+        QmpError: the machine does not answer.
+    """
+    if record.fallback is not None:
+        _clear_away(held, held.monitor, record)
     else:
-        attrs.evolve(instance, nics=(*instance.nics, device))
+        _forget(held, held.monitor, record)
 
 
-def _add_disk(
-    runtime: Runtime, paths: InstancePaths, monitor: QmpConnection, disk: Disk, parameters: dict[str, Any]
-) -> None:
+def _add_disk(held: Plugging, disk: Disk, parameters: dict[str, Any]) -> None:
     settings = DiskSettings.from_parameters(parameters)
     if settings.bus is BusKind.IDE:
-        raise HotplugError(paths.name, disk_id(disk.uuid), _NO_IDE)
+        raise held.error(disk_id(disk.uuid), _NO_IDE, HotplugCause.UNFIT)
     is_block_device = disk.uuid in read_block_devices([disk])
-    address = _allocate(runtime, paths, disk_id(disk.uuid), settings.bus)
+    address = _allocate(held.runtime, held.paths, disk_id(disk.uuid), settings.bus)
 
     def build(filename: str | None) -> DiskDevice:
         return build_disk(disk, settings, address, is_block_device=is_block_device, filename=filename)
@@ -297,21 +345,32 @@ def _add_disk(
     record = DeviceRecord(
         uuid=disk.uuid, device=disk_id(disk.uuid), backends=planned.node_names, address=address, pending=Pending.ADD
     )
-    with _remembering(runtime, paths, monitor, disk, record), ExitStack() as lent:
-        if not runtime.has_pid_file:  # it opens nothing by name
+    with _remembering(held, disk, record), ExitStack() as lent:
+        if not held.runtime.has_pid_file:  # it opens nothing by name
             opened = open_disk(disk)
             for descriptor in opened:
                 lent.callback(os.close, descriptor)
-            planned = build(lent.enter_context(fdset(monitor, *opened, opaque=record.device)))
+            planned = build(lent.enter_context(fdset(held.monitor, *opened, opaque=record.device)))
         for node in planned.nodes:
-            monitor.execute(BlockdevAdd(node))
-        monitor.execute(planned.device)
+            held.monitor.execute(BlockdevAdd(node))
+        held.monitor.execute(planned.device)
 
 
 def _add_nic(
-    runtime: Runtime, paths: InstancePaths, monitor: QmpConnection, nic: Nic, parameters: dict[str, Any]
+    held: Plugging, nic: Nic, address: Address, parameters: dict[str, Any], *, fallback: Nic | None = None
 ) -> None:
-    address = _allocate(runtime, paths, nic_id(nic.uuid), BusKind.PCI)
+    """Plug a NIC in.
+
+    Args:
+        held: the instance.
+        nic: the NIC.
+        address: its place.
+        parameters: of the instance.
+        fallback: what is to be there where it cannot be; None for nothing.
+
+    Raises:
+        HotplugError: it did not come.
+    """
     script = parameters["network_script"] if nic.has_tap else ""
     record = DeviceRecord(
         uuid=nic.uuid,
@@ -321,15 +380,17 @@ def _add_nic(
         ifname=plan_interface(nic),
         script=script,
         pending=Pending.ADD,
+        fallback=fallback,
     )
-    with _remembering(runtime, paths, monitor, nic, record), ExitStack() as lent:
+    with _remembering(held, nic, record), ExitStack() as lent:
         files = None
         if nic.has_tap:
-            tap = open_nic(runtime.instance, nic, plan_tap_options(parameters), script=script)
+            tap = open_nic(held.runtime.instance, nic, plan_tap_options(parameters), script=script)
             lent.callback(tap.close)
-            queues = tuple(lent.enter_context(passed(monitor, fd)) for fd in tap.queues)
-            vhosts = tuple(lent.enter_context(passed(monitor, fd)) for fd in tap.vhosts)
+            names = iter(_lent_names(record.device, parameters))
+            queues = tuple(lent.enter_context(passed(held.monitor, fd, next(names))) for fd in tap.queues)
+            vhosts = tuple(lent.enter_context(passed(held.monitor, fd, next(names))) for fd in tap.vhosts)
             files = TapFiles(queues=queues, vhosts=vhosts)
         planned = build_nic(nic, parameters["nic_type"], address, tap=files)
-        monitor.execute(NetdevAdd(planned.netdev))
-        monitor.execute(planned.device)
+        held.monitor.execute(NetdevAdd(planned.netdev))
+        held.monitor.execute(planned.device)

@@ -133,7 +133,7 @@ def make_tap(name: str, options: TapOptions | None = None, *, bridge: str = "", 
     tap = _open_tap(name, options or TapOptions(), _IFF_TUN_EXCL)
     try:
         if bridge:
-            _check_bridge(name, bridge)
+            check_bridge(name, bridge)
             mtu = mtu or _read_mtu(bridge)
         if mtu:
             _set_mtu(name, mtu)
@@ -291,7 +291,12 @@ def _set_mtu(name: str, mtu: int) -> None:
         fcntl.ioctl(control, _SIOCSIFMTU, struct.pack(_IFREQ_INDEX, os.fsencode(name), mtu))
 
 
-def _check_bridge(name: str, bridge: str) -> None:
+def check_bridge(name: str, bridge: str) -> None:
+    """Make sure that there is a bridge for an interface to join.
+
+    Raises:
+        NetworkError: there is none.
+    """
     if not is_bridge(bridge):
         problem = "is not a bridge" if has_interface(bridge) else "does not exist"
         raise NetworkError(name, f"cannot join bridge {bridge}, which {problem}")

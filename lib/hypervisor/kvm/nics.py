@@ -9,6 +9,7 @@ script gets the NIC's uuid, which stays the same while NICs come and go.
 import logging
 from collections.abc import Mapping
 from typing import Any, Final, Literal
+from uuid import uuid4
 
 import attrs
 
@@ -17,6 +18,8 @@ from hvkit.hypervisor.kvm.network import (
     NetworkError,
     Tap,
     TapOptions,
+    check_bridge,
+    has_interface,
     make_tap,
     open_tap,
     plan_tap_name,
@@ -45,6 +48,30 @@ def plan_tap_options(parameters: Mapping[str, Any]) -> TapOptions:
 def plan_interface(nic: Nic) -> str:
     """Return the name of a NIC's interface on this node; empty for one that has none."""
     return (nic.ifname or plan_tap_name(nic.uuid)) if nic.has_tap else ""
+
+
+def check_nic(nic: Nic, options: TapOptions, *, replaces: str) -> None:
+    """Find out whether the interface of a NIC could be made, as far as that can be told while another one is there.
+
+    Args:
+        nic: the NIC.
+        options: how its tap is to be opened.
+        replaces: name of the interface that goes before this one comes; empty for none.
+
+    Raises:
+        NetworkError: it could not.
+    """
+    name = plan_interface(nic)
+    if nic.mode == "external":
+        if name != replaces:
+            open_tap(name, options).close()
+    elif nic.has_tap:
+        if name != replaces and has_interface(name):
+            raise NetworkError(name, "cannot be made: there is an interface of that name already")
+        if nic.mode == "tap" and nic.link:
+            check_bridge(name, nic.link)
+        # One that joins no bridge: there it could be seen.
+        make_tap(plan_tap_name(uuid4()), options, mtu=nic.mtu).close()
 
 
 def open_nic(instance: Instance, nic: Nic, options: TapOptions, *, script: str) -> Tap:

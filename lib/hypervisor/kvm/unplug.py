@@ -7,6 +7,7 @@ not. The device has gone when QEMU says that it has, and not before: until then 
 
 from typing import Final
 
+from hvkit.hypervisor.errors import HotplugCause
 from hvkit.qmp import CommandError, DeviceNotFound, EventTimeout, QmpConnection, Subscription
 from hvkit.qmp.base import Event
 from hvkit.qmp.deadlines import Deadline
@@ -26,7 +27,7 @@ def is_plugged_in(monitor: QmpConnection, device: str) -> bool:
     return any(child.name == device for child in monitor.execute(QomList(path=_PERIPHERAL)))
 
 
-def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> str:
+def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> HotplugCause | None:
     """Ask the guest to let go of a device, and wait until it has.
 
     After success the machine does not have the device; what it stood on is free. Where the guest does not let go, the
@@ -38,7 +39,7 @@ def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> str:
         timeout_s: seconds that the guest has.
 
     Returns:
-        Nothing after success; otherwise why the guest still has it, in words.
+        None after success; otherwise why the guest still has it: GUEST_REFUSED or GUEST_SILENT.
 
     Raises:
         QmpError: QEMU does not answer, or refuses.
@@ -49,18 +50,18 @@ def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> str:
             try:
                 monitor.execute(DeviceDel(id=device))
             except DeviceNotFound:
-                return ""
+                return None
             except CommandError:
                 # An unplug that is going on; QEMU has no class of its own for that refusal.
                 if not is_plugged_in(monitor, device):
-                    return ""
+                    return None
             answer = _await_answer(events, device, min(_ASK_AGAIN_S, max(deadline.remaining_s(), 0.0)))
             if isinstance(answer, DeviceUnplugGuestErrorEvent):
-                return "the guest refuses to let go of it"
+                return HotplugCause.GUEST_REFUSED
             if answer is not None or not is_plugged_in(monitor, device):
-                return ""
+                return None
             if deadline.remaining_s() <= 0:
-                return f"the guest did not let go of it within {timeout_s:g} s"
+                return HotplugCause.GUEST_SILENT
 
 
 def _await_answer(events: Subscription[Event], device: str, timeout_s: float) -> Event | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,15 +13,15 @@ from typing import Any, NoReturn
 
 import pytest
 
-from hvkit.hypervisor import Disk, HotplugError, Instance, InstanceStateError, Nic, ParameterError
+from hvkit.hypervisor import Disk, HotplugCause, HotplugError, Instance, InstanceStateError, Nic, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.network import has_interface
 from hvkit.hypervisor.kvm.nics import plan_interface
 from hvkit.hypervisor.kvm.runtime import Pending, read_runtime
 from hvkit.hypervisor.model import DeviceAction, DeviceKind, HotplugDevice
-from hvkit.qmp import QmpConnection
+from hvkit.qmp import ConnectionLost, QmpConnection
 from hvkit.qmp.base import Command
-from hvkit.qmp.schema import Cont, DeviceDel, QomList, QueryFdsets, QueryNamedBlockNodes
+from hvkit.qmp.schema import Cont, DeviceAdd, DeviceDel, HumanMonitorCommand, QomList, QueryFdsets, QueryNamedBlockNodes
 
 MakeInstance = Callable[..., Instance]
 
@@ -52,13 +53,14 @@ def agree(kvm: KvmHypervisor, name: str = "web1") -> set[str]:
         devices = {child.name for child in monitor.execute(QomList(path="/machine/peripheral"))}
         devices = {each for each in devices if each.startswith(("disk-", "nic-"))}
         nodes = {node.node_name for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
-        netdevs = {child.name for child in monitor.execute(QomList(path="/objects"))}
+        networks = monitor.execute(HumanMonitorCommand(command_line="info network"))
     assert devices == {record.device for record in runtime.devices}
     assert [record.pending for record in runtime.devices] == [None] * len(runtime.devices)
     disks = {disk.uuid for disk in runtime.instance.disks}
     assert nodes == {node for record in runtime.devices if record.uuid in disks for node in record.backends}
     assert disks | {nic.uuid for nic in runtime.instance.nics} == {record.uuid for record in runtime.devices}
-    assert not netdevs & {"hvkit"}
+    nics = [record for record in runtime.devices if record.uuid not in disks]
+    assert set(re.findall(r"[\w-]+-net(?=:)", networks)) == {backend for record in nics for backend in record.backends}
     return devices
 
 
@@ -161,7 +163,7 @@ def test_nic_is_changed(kvm: KvmHypervisor, toy: Instance, bridge: str) -> None:
 def test_nic_that_cannot_be_changed_is_as_before(kvm: KvmHypervisor, toy: Instance, may_make_taps: None) -> None:
     nic = Nic(mac=MAC, mode="user")
     kvm.hot_add_device("web1", nic)
-    with pytest.raises(HotplugError, match="cannot join bridge hvnone, which does not exist; the old one is back"):
+    with pytest.raises(HotplugError, match="cannot join bridge hvnone, which does not exist; the old one is as it was"):
         kvm.hot_mod_device("web1", Nic(mac=MAC, link="hvnone", uuid=nic.uuid))
     assert len(agree(kvm)) == 2
 
@@ -253,8 +255,9 @@ def test_guest_that_does_not_let_go_keeps_its_disk_until_it_does(
     kvm.hot_add_device("web1", disk)
     with kvm.monitor("web1") as monitor:
         monitor.execute("stop")
-    with pytest.raises(HotplugError, match=r"the guest did not let go of it within 0\.2 s"):
+    with pytest.raises(HotplugError, match=r"the guest did not let go of it within 0\.2 s") as caught:
         kvm.hot_del_device("web1", disk)
+    assert caught.value.cause is HotplugCause.GUEST_SILENT
     runtime = read_runtime(kvm.run_dir / "instances/web1/runtime.json", "web1")
     assert runtime is not None
     assert [record.pending for record in runtime.devices if record.uuid == disk.uuid] == [Pending.REMOVE]
@@ -411,3 +414,80 @@ def test_device_taken_out_by_somebody_else_is_forgotten(
         events.wait_for(lambda event: getattr(event, "device", None) == record.device, timeout=30)
     kvm.hot_del_device("web1", disk)
     assert len(agree(kvm)) == 1
+
+
+@pytest.mark.parametrize("device", ["disk", "nic"], indirect=True)
+def test_device_whose_reply_was_lost_is_there(
+    kvm: KvmHypervisor, toy: Instance, device: HotplugDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = QmpConnection.execute
+
+    def losing(self: QmpConnection, command: Command[Any] | str, *arguments: Any, **keywords: Any) -> Any:
+        reply = execute(self, command, *arguments, **keywords)
+        if isinstance(command, DeviceAdd):
+            self.close()
+            raise ConnectionLost("the machine", "for a test")
+        return reply
+
+    before = agree(kvm)
+    with monkeypatch.context() as patch:
+        patch.setattr(QmpConnection, "execute", losing)
+        kvm.hot_add_device("web1", device)
+    assert len(agree(kvm) - before) == 1
+
+
+@pytest.mark.parametrize("device", ["disk", "nic"], indirect=True)
+def test_device_whose_command_was_lost_is_not_there(
+    kvm: KvmHypervisor, toy: Instance, device: HotplugDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = QmpConnection.execute
+
+    def losing(self: QmpConnection, command: Command[Any] | str, *arguments: Any, **keywords: Any) -> Any:
+        if isinstance(command, DeviceAdd):
+            self.close()
+            raise ConnectionLost("the machine", "for a test")
+        return execute(self, command, *arguments, **keywords)
+
+    before = agree(kvm)
+    with monkeypatch.context() as patch:
+        patch.setattr(QmpConnection, "execute", losing)
+        with pytest.raises(HotplugError, match="for a test"):
+            kvm.hot_add_device("web1", device)
+    assert agree(kvm) == before
+
+
+def test_process_that_dies_over_changing_a_nic_leaves_one_of_the_two(
+    kvm: KvmHypervisor, toy: Instance, make_disk: Callable[..., Disk], bridge: str
+) -> None:
+    old = Nic(mac=MAC, mode="user")
+    new = Nic(mac=MAC, link=bridge, uuid=old.uuid)
+    kvm.hot_add_device("web1", old)
+    settling = make_disk()
+    outcomes = set()
+    for number in range(1, 14):
+        pid = os.fork()
+        if pid == 0:
+            _die_at(number, lambda: kvm.hot_mod_device("web1", new))
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) in (_DONE, _DIED)
+        # Whoever next plugs on it settles what was left; a NIC that was asked to go may still do that.
+        kvm.hot_add_device("web1", settling)
+        kvm.hot_del_device("web1", settling)
+        runtime = read_runtime(kvm.run_dir / "instances/web1/runtime.json", "web1")
+        assert runtime is not None
+        (nic,) = runtime.instance.nics
+        assert nic in (old, new)
+        outcomes.add(nic)
+        kvm.hot_mod_device("web1", old)
+        assert len(agree(kvm)) == 2
+        assert not has_interface(plan_interface(new))
+    assert outcomes == {old, new}
+
+
+def test_errors_tell_whose_doing_they_are(kvm: KvmHypervisor, toy: Instance, make_disk: Callable[..., Disk]) -> None:
+    with pytest.raises(HotplugError) as caught:
+        kvm.hot_del_device("web1", make_disk())
+    assert caught.value.cause is HotplugCause.UNFIT
+    with pytest.raises(HotplugError) as caught:
+        kvm.hot_add_device("web1", toy.disks[0])
+    assert caught.value.cause is HotplugCause.UNFIT

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Hold a running instance while its hardware is changed, and survive the loss of a reply.
+
+A command whose reply is lost may or may not have been executed. Only the machine knows, so it is asked over a fresh
+connection, and what is done next follows from that.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Final, TypeVar
+from uuid import UUID
+
+import attrs
+
+from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError
+from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.paths import InstancePaths
+from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime, write_runtime
+from hvkit.hypervisor.model import HotplugDevice, InstanceState, Nic
+from hvkit.qmp import CommandError, QmpConnection, QmpError
+
+T = TypeVar("T")
+
+#: The states in which the hardware of an instance can be changed.
+ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
+
+
+def is_loss(error: BaseException) -> bool:
+    """Tell whether an error leaves open if what was asked of the machine was done."""
+    return isinstance(error, (QmpError, InstanceStateError)) and not isinstance(error, CommandError)
+
+
+@attrs.define
+class Plugging:
+    """An instance that is held: what is remembered of it, and a monitor.
+
+    Attributes:
+        instances: those of this node.
+        paths: files of the instance.
+        runtime: what is remembered of it now.
+        monitor: of the machine; another one after `reconnect`.
+    """
+
+    instances: Instances
+    paths: InstancePaths
+    runtime: Runtime
+    monitor: QmpConnection
+    _connections: ExitStack
+
+    def remember(self, runtime: Runtime) -> None:
+        """Write down what is to be remembered from now on.
+
+        Raises:
+            RuntimeStateError: it could not be written; what was remembered before still is.
+        """
+        write_runtime(self.paths.runtime_file, runtime)
+        self.runtime = runtime
+
+    def reconnect(self) -> None:
+        """Go on with a fresh connection, in the place of one that lost a reply.
+
+        Raises:
+            InstanceStateError: the machine has ended.
+            ConnectError: it does not answer.
+        """
+        self.monitor.close()
+        self.monitor = self._connections.enter_context(self.instances.connected(self.paths))
+
+    def insist(self, act: Callable[[QmpConnection], T]) -> T:
+        """Do what may be done twice; where a reply is lost, do it again over a fresh connection.
+
+        Raises:
+            QmpError: QEMU refuses, or a reply was lost both times.
+            InstanceStateError: the machine has ended.
+        """
+        try:
+            return act(self.monitor)
+        except QmpError as error:
+            if not is_loss(error):
+                raise
+        self.reconnect()
+        return act(self.monitor)
+
+    def error(self, device: str, reason: str, cause: HotplugCause = HotplugCause.REFUSED) -> HotplugError:
+        """Return the error that says what is wrong with a device of this instance."""
+        return HotplugError(self.paths.name, device, reason, cause)
+
+    @contextlib.contextmanager
+    def explaining(self, device: str) -> Iterator[None]:
+        """Have what the machine says, or fails to say, be said of a device.
+
+        Raises:
+            HotplugError: with the cause REFUSED, or UNKNOWN where the machine does not answer.
+        """
+        try:
+            yield
+        except QmpError as error:
+            cause = HotplugCause.UNKNOWN if is_loss(error) else HotplugCause.REFUSED
+            raise self.error(device, str(error), cause) from error
+
+
+@contextlib.contextmanager
+def plugging(
+    instances: Instances, paths: InstancePaths, problem: str, settle: Callable[[Plugging], None]
+) -> Iterator[Plugging]:
+    """Hold an instance that is RUNNING or PAUSED, for as long as the block lasts.
+
+    Args:
+        instances: those of this node.
+        paths: files of the instance.
+        problem: what cannot be done where it is in another state.
+        settle: brings what is remembered and what the machine has together, where somebody died over a device.
+
+    Raises:
+        InstanceBusy: somebody else is working on it.
+        InstanceStateError: it is neither RUNNING nor PAUSED, or does not answer.
+    """
+    with instances.locked(paths), ExitStack() as connections:
+        instances.need_state(paths, ALIVE, problem)
+        monitor = connections.enter_context(instances.connected(paths))
+        held = Plugging(instances, paths, instances.recall(paths), monitor, connections)
+        try:
+            settle(held)
+        except QmpError as error:
+            raise InstanceStateError(paths.name, InstanceState.UNRESPONSIVE.value, str(error)) from error
+        yield held
+
+
+# ---- what is remembered, changed by one device
+
+
+def with_record(runtime: Runtime, record: DeviceRecord) -> Runtime:
+    """Return what is to be remembered with one record replaced, or added."""
+    devices = tuple(record if each.uuid == record.uuid else each for each in runtime.devices)
+    return attrs.evolve(runtime, devices=devices if record in devices else (*devices, record))
+
+
+def with_device(runtime: Runtime, device: HotplugDevice, record: DeviceRecord) -> Runtime:
+    """Return what is to be remembered with a device replaced, or added at the end.
+
+    Raises:
+        ParameterError: the instance could not have been started with it beside those that it has.
+    """
+    instance = runtime.instance
+    if isinstance(device, Nic):
+        nics = tuple(device if each.uuid == device.uuid else each for each in instance.nics)
+        instance = attrs.evolve(instance, nics=nics if device in nics else (*nics, device))
+    else:
+        instance = attrs.evolve(instance, disks=(*instance.disks, device))
+    return with_record(attrs.evolve(runtime, instance=instance), record)
+
+
+def without_device(runtime: Runtime, uuid: UUID) -> Runtime:
+    """Return what is to be remembered without a device."""
+    instance = attrs.evolve(
+        runtime.instance,
+        disks=tuple(each for each in runtime.instance.disks if each.uuid != uuid),
+        nics=tuple(each for each in runtime.instance.nics if each.uuid != uuid),
+    )
+    devices = tuple(each for each in runtime.devices if each.uuid != uuid)
+    return attrs.evolve(runtime, instance=instance, devices=devices)
