@@ -449,6 +449,8 @@ class InstanceInfo:
         state: where it is.
         reason: why it is there, in words; empty where that needs none.
         cause: what made it stop or ended it; None where it runs, where it never ran, and where nobody knows.
+        is_user_shutdown: whether its user shut it down from within, and may do that: it is not to be started again
+            unasked.
         pid: its process; None where there is none.
         memory_mib: the memory the guest has now, in MiB: what it was started with, less what the balloon took.
         vcpus: how many processors it has.
@@ -459,6 +461,7 @@ class InstanceInfo:
     state: InstanceState
     reason: str = ""
     cause: StopCause | None = None
+    is_user_shutdown: bool = False
     pid: int | None = None
     memory_mib: int
     vcpus: int

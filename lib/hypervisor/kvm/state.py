@@ -29,7 +29,7 @@ from hvkit.hypervisor.kvm.process import (
     read_boot_id,
 )
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime
-from hvkit.hypervisor.model import InstanceInfo, InstanceState, StopCause
+from hvkit.hypervisor.model import Instance, InstanceInfo, InstanceState, StopCause
 from hvkit.qmp import CommandError, ConnectError, QmpError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.fleet import Fleet
@@ -150,10 +150,16 @@ def _describe(runtime: Runtime, sight: _Sight) -> InstanceInfo:
         state=sight.state,
         reason=sight.reason,
         cause=sight.cause,
+        is_user_shutdown=sight.cause is StopCause.GUEST and _may_shut_down(runtime.instance),
         pid=sight.pid,
         memory_mib=instance.memory_mib if sight.memory_mib is None else sight.memory_mib,
         vcpus=instance.vcpus,
     )
+
+
+def _may_shut_down(instance: Instance) -> bool:
+    """Tell whether the user of an instance may shut it down from within."""
+    return instance.parameters.get("user_shutdown") is True
 
 
 def _look_at_start(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _Sight:

@@ -19,7 +19,7 @@ SHARED = {
     *("spice_bind", "spice_ip_version", "spice_password_file", "spice_image_compression", "spice_use_tls"),
     *("spice_jpeg_wan_compression", "spice_zlib_glz_wan_compression", "spice_streaming_video", "spice_tls_ciphers"),
     *("spice_playback_compression", "spice_use_vdagent", "usb_mouse", "usb_devices", "soundhw"),
-    *("kvm_pci_reservations", "migration_port", "migration_mode"),
+    *("user_shutdown", "kvm_pci_reservations", "migration_port", "migration_mode"),
     *("migration_bandwidth", "migration_downtime", "migration_caps"),
 }
 

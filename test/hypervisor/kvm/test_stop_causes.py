@@ -231,3 +231,14 @@ def test_log_of_a_machine_is_cut_by_who_looks_at_all(kvm: KvmHypervisor, make_to
     assert log.stat().st_size < 2 * KEPT_BYTES
     kvm.stop_instance("web1", force=True)
     assert seen_by_another_process(kvm)[:2] == (InstanceState.SHUTDOWN, StopCause.REQUEST)
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("may", [False, True], ids=["may-not", "may"])
+def test_user_that_may_shut_down_is_told_apart(
+    kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, tmp_path: Path, may: bool
+) -> None:
+    disk = Disk(path=str(write_disk(tmp_path / "guest.img", then=Farewell.POWER_OFF)))
+    let_go(kvm, make_toy(disks=(disk,), parameters={"user_shutdown": may}), guest_console)
+    info = wait_until_over(kvm)
+    assert (info.cause, info.is_user_shutdown) == (StopCause.GUEST, may)

@@ -118,6 +118,12 @@ PARAMETERS: Final = (
         syntax=one_of("reboot", "exit"),
     ),
     Parameter(
+        name="user_shutdown",
+        kind=bool,
+        default=False,
+        doc="Whether the guest's user may shut it down from within, and it stays so: then `is_user_shutdown` is told.",
+    ),
+    Parameter(
         name="hotplug_ports",
         kind=int,
         default=4,
