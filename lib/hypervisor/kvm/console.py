@@ -7,17 +7,12 @@ from hvkit.hypervisor.model import Console, ConsoleKind
 
 
 def describe_console(runtime: Runtime, paths: InstancePaths) -> Console:
-    """Return the serial console of an instance, or a message where it has none.
+    """Return the serial console of an instance that has one.
 
     The socket serves one client at a time. Whoever is connected has to read: a guest that writes to a full socket
     stands still.
     """
-    name = runtime.instance.name
-    if not runtime.has_serial:
-        return Console(
-            instance=name, kind=ConsoleKind.MESSAGE, message="it has no console: parameter serial_console is off"
-        )
     path = str(paths.serial_socket)
     # 0x1d is Ctrl-], which ends the session.
     command = ("socat", "STDIO,raw,echo=0,escape=0x1d", f"UNIX-CONNECT:{path}")
-    return Console(instance=name, kind=ConsoleKind.SERIAL, path=path, command=command)
+    return Console(instance=runtime.instance.name, kind=ConsoleKind.SERIAL, path=path, command=command)

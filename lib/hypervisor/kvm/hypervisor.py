@@ -15,6 +15,7 @@ from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import (
+    HotplugCause,
     HotplugError,
     InstanceStartError,
     InstanceStateError,
@@ -27,6 +28,7 @@ from hvkit.hypervisor.kvm.backups import back_up, drop_checkpoint, read_checkpoi
 from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.console import describe_console
 from hvkit.hypervisor.kvm.disk_copies import begin_copies, read_copies
+from hvkit.hypervisor.kvm.display_console import find_display
 from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.migration import read_status
@@ -271,9 +273,10 @@ class KvmHypervisor(BaseHypervisor):
                 monitor.execute(Balloon(value=memory_mib * _MIB))
 
     def get_instance_console(self, name: str) -> Console:
-        """Return how to reach an instance's serial console. Changes nothing."""
+        """Return how to reach an instance's serial console, or else its VNC or SPICE. Changes nothing."""
         paths = self._instances.known(name)
-        return describe_console(self._instances.recall(paths), paths)
+        runtime = self._instances.recall(paths)
+        return describe_console(runtime, paths) if runtime.has_serial else find_display(self._instances, paths)
 
     @contextlib.contextmanager
     def monitor(self, name: str) -> Iterator[QmpConnection]:
@@ -298,7 +301,8 @@ class KvmHypervisor(BaseHypervisor):
         check_kind(kind, DeviceKind)
         paths = self._instances.known(name)
         if kind is DeviceKind.DISK and action is DeviceAction.MODIFY:
-            raise HotplugError(name, kind.value, "a disk cannot be changed; take it out and plug the new one in")
+            problem = "a disk cannot be changed; take it out and plug the new one in"
+            raise HotplugError(name, kind.value, problem, HotplugCause.UNFIT)
         check_support(self._instances, paths, kind, needs_room=action is DeviceAction.ADD)
 
     def hot_add_device(self, name: str, device: HotplugDevice) -> None:

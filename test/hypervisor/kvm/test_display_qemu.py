@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hvkit.hypervisor import InstanceStartError, ParameterError
+from hvkit.hypervisor import ConsoleKind, InstanceStartError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.model import Instance
 from hvkit.hypervisor.node import find_interface_address
@@ -150,3 +150,19 @@ def test_address_of_an_interface() -> None:
     with socket.socket() as listener:
         listener.bind((find_interface_address("lo"), 0))
         assert struct.unpack("4B", socket.inet_aton(listener.getsockname()[0])) == (127, 0, 0, 1)
+
+
+@pytest.mark.qemu
+def test_console_without_a_serial_port_is_the_display(
+    kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
+) -> None:
+    blind = {"serial_console": False}
+    kvm.start_instance(make_toy(parameters={**blind, "vnc_bind_address": "127.0.0.1"}), start_paused=True)
+    console = kvm.get_instance_console("web1")
+    assert (console.kind, console.host, console.port) == (ConsoleKind.VNC, *_vnc(kvm))
+    kvm.start_instance(make_toy("web2", parameters={**blind, "vnc_bind_address": str(tmp_path)}), start_paused=True)
+    assert kvm.get_instance_console("web2").path == str(tmp_path / "web2.vnc")
+    kvm.start_instance(make_toy("web3", parameters=blind), start_paused=True)
+    assert "neither VNC nor SPICE" in kvm.get_instance_console("web3").message
+    kvm.stop_instance("web3", force=True)
+    assert "is not known" in kvm.get_instance_console("web3").message
