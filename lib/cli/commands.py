@@ -54,6 +54,14 @@ hvkit; 130 Ctrl-C."""
     help="Where instances are remembered. By default /run/hvkit/HYPERVISOR for root, "
     "$XDG_RUNTIME_DIR/hvkit/HYPERVISOR for others.",
 )
+@click.option(
+    "--state-dir",
+    envvar="HVKIT_STATE_DIR",
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="Where what outlives instances is kept, such as the variables of UEFI. By default /var/lib/hvkit/HYPERVISOR "
+    "for root without --run-dir, otherwise with the instances.",
+)
 @click.option("--hypervisor", default="kvm", show_default=True, metavar="NAME", help="What runs the instances.")
 @click.option(
     "--qemu",
@@ -64,9 +72,9 @@ hvkit; 130 Ctrl-C."""
     help=f"The QEMU of instances whose kvm_path names none. By default {KVM_PARAMETERS['kvm_path'].default}.",
 )
 @click.pass_context
-def hvkit(context: click.Context, run_dir: Path | None, hypervisor: str, qemu: str) -> None:
+def hvkit(context: click.Context, run_dir: Path | None, state_dir: Path | None, hypervisor: str, qemu: str) -> None:
     """Run virtual machines on this node."""
-    context.obj = Settings(hypervisor=hypervisor, run_dir=run_dir, qemu=qemu)
+    context.obj = Settings(hypervisor=hypervisor, run_dir=run_dir, state_dir=state_dir, qemu=qemu)
 
 
 # ---- the life of an instance
