@@ -17,8 +17,8 @@ from uuid import UUID
 
 import attrs
 
-from hvkit.errors import ProgrammerError
-from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError, ParameterError, RuntimeStateError
+from hvkit.errors import HypervisorError, ProgrammerError
+from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError, ParameterError
 from hvkit.hypervisor.kvm.devices import (
     DiskDevice,
     DiskSettings,
@@ -244,17 +244,19 @@ def _clear_away(held: Plugging, monitor: QmpConnection, record: DeviceRecord) ->
     if nic is None:
         _remove_nodes(monitor, record)
         return
-    lent = _lent_names(record.device, TABLE.fill(held.runtime.instance.parameters)) if nic.has_tap else ()
-    commands = [*(NetdevDel(id=backend) for backend in record.backends), *(Closefd(fdname=name) for name in lent)]
+    queues = plan_tap_options(TABLE.fill(held.runtime.instance.parameters)).queues if nic.has_tap else 0
+    commands = [
+        *(NetdevDel(id=backend) for backend in record.backends),
+        *(Closefd(fdname=name) for name in _lent_names(record.device, queues)),
+    ]
     for command in commands:
         with contextlib.suppress(CommandError):  # it was never made, or has gone
             monitor.execute(command)
     take_down_nic(held.runtime.instance, nic, script=record.script)
 
 
-def _lent_names(device: str, parameters: dict[str, Any]) -> tuple[str, ...]:
-    """Return the names under which the files of a tap are lent: for each queue one, and one for the kernel's half."""
-    queues = plan_tap_options(parameters).queues
+def _lent_names(device: str, queues: int) -> tuple[str, ...]:
+    """Return the names under which the files of a tap are lent: those of its queues, then the kernel's halves."""
     return tuple(f"{device}-{kind}{number}" for kind in ("queue", "vhost") for number in range(queues))
 
 
@@ -294,41 +296,34 @@ def _remembering(held: Plugging, device: HotplugDevice, record: DeviceRecord) ->
         HotplugError: the device could not be added; with the cause UNKNOWN where it stays marked.
     """
     held.remember(with_device(held.runtime, device, record))
+    fate = f"what became of {record.device} is settled when the instance is next plugged on"
     try:
         yield
-    except BaseException as error:  # noqa: BLE001 - raised again unless the machine has the device after all
+    except (QmpError, NetworkError) as error:
         try:
-            if is_loss(error):
-                held.reconnect()
-            if is_plugged_in(held.monitor, record.device):
-                if not is_loss(error):
-                    raise
-            else:
-                _undo(held, record)
-                if isinstance(error, (QmpError, NetworkError)):
-                    raise held.error(record.device, str(error)) from error
-                raise
-        except (QmpError, ProgrammerError, RuntimeStateError, InstanceStateError) as problem:
-            if problem is error:
-                raise
-            fate = f"what became of {record.device} is settled when the instance is next plugged on: {problem}"
-            if isinstance(error, (QmpError, NetworkError)):
-                raise held.error(record.device, f"{error}; {fate}", HotplugCause.UNKNOWN) from error
-            error.add_note(fate)
-            raise error from None
+            has_it = _has_or_undo(held, record, is_lost=is_loss(error))
+        except (QmpError, InstanceStateError) as problem:
+            raise held.error(record.device, f"{error}; {fate}: {problem}", HotplugCause.UNKNOWN) from error
+        if not has_it:
+            raise held.error(record.device, str(error)) from error
+    except BaseException as error:
+        try:
+            _has_or_undo(held, record, is_lost=False)
+        except (HypervisorError, ProgrammerError) as problem:  # the connection may be closed
+            error.add_note(f"{fate}: {problem}")
+        raise
     _settle_as_added(held, record)
 
 
-def _undo(held: Plugging, record: DeviceRecord) -> None:
-    """Remove what was made for a device that did not come. One that has a fallback stays marked, the others go.
-
-    Raises:
-        QmpError: the machine does not answer.
-    """
-    if record.fallback is not None:
-        _clear_away(held, held.monitor, record)
-    else:
-        _forget(held, held.monitor, record)
+def _has_or_undo(held: Plugging, record: DeviceRecord, *, is_lost: bool) -> bool:
+    """Tell whether the machine has a device whose adding failed, and remove what was made for it where it has not."""
+    if is_lost:
+        held.reconnect()
+    if held.insist(lambda monitor: is_plugged_in(monitor, record.device)):
+        return True
+    undo = _forget if record.fallback is None else _clear_away
+    held.insist(lambda monitor: undo(held, monitor, record))
+    return False
 
 
 def _add_disk(held: Plugging, disk: Disk, parameters: dict[str, Any]) -> None:
@@ -359,18 +354,6 @@ def _add_disk(held: Plugging, disk: Disk, parameters: dict[str, Any]) -> None:
 def _add_nic(
     held: Plugging, nic: Nic, address: Address, parameters: dict[str, Any], *, fallback: Nic | None = None
 ) -> None:
-    """Plug a NIC in.
-
-    Args:
-        held: the instance.
-        nic: the NIC.
-        address: its place.
-        parameters: of the instance.
-        fallback: what is to be there where it cannot be; None for nothing.
-
-    Raises:
-        HotplugError: it did not come.
-    """
     script = parameters["network_script"] if nic.has_tap else ""
     record = DeviceRecord(
         uuid=nic.uuid,
@@ -387,10 +370,11 @@ def _add_nic(
         if nic.has_tap:
             tap = open_nic(held.runtime.instance, nic, plan_tap_options(parameters), script=script)
             lent.callback(tap.close)
-            names = iter(_lent_names(record.device, parameters))
-            queues = tuple(lent.enter_context(passed(held.monitor, fd, next(names))) for fd in tap.queues)
-            vhosts = tuple(lent.enter_context(passed(held.monitor, fd, next(names))) for fd in tap.vhosts)
-            files = TapFiles(queues=queues, vhosts=vhosts)
+            names = _lent_names(record.device, len(tap.queues))
+            lend = [
+                lent.enter_context(passed(held.monitor, *each)) for each in zip(tap.descriptors, names, strict=False)
+            ]
+            files = TapFiles(queues=tuple(lend[: len(tap.queues)]), vhosts=tuple(lend[len(tap.queues) :]))
         planned = build_nic(nic, parameters["nic_type"], address, tap=files)
         held.monitor.execute(NetdevAdd(planned.netdev))
         held.monitor.execute(planned.device)
