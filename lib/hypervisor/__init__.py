@@ -21,31 +21,33 @@ from hvkit.hypervisor.errors import (
     SnapshotError,
 )
 from hvkit.hypervisor.model import (
-    AncillaryFiles,
     Backup,
-    BackupProgress,
     Capability,
-    Checkpoint,
-    Console,
     ConsoleKind,
     DeviceAction,
     DeviceKind,
     Disk,
     DiskCopies,
-    DiskCopy,
     HotplugDevice,
     Instance,
-    InstanceInfo,
     InstanceState,
-    MigrationInfo,
     MigrationState,
-    MigrationStatus,
     Nic,
-    NodeInfo,
-    Snapshot,
     StopCause,
 )
 from hvkit.hypervisor.plugins import get_hypervisor, get_hypervisor_class, hypervisor_names
+from hvkit.hypervisor.reports import (
+    AncillaryFiles,
+    BackupProgress,
+    Checkpoint,
+    Console,
+    DiskCopy,
+    InstanceInfo,
+    MigrationInfo,
+    MigrationStatus,
+    NodeInfo,
+    Snapshot,
+)
 
 __all__ = [
     "AncillaryFiles",

@@ -21,34 +21,19 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hvkit.errors import ProgrammerError
-from hvkit.hypervisor.convergence import ConvergencePolicy
-from hvkit.hypervisor.errors import MigrationObstacle, ParameterError
-from hvkit.hypervisor.model import (
-    AncillaryFiles,
-    Capability,
-    Console,
-    DeviceAction,
-    DeviceKind,
-    Disk,
-    DiskCopies,
-    DiskCopy,
-    HotplugDevice,
-    Instance,
-    InstanceInfo,
-    MigrationInfo,
-    MigrationStatus,
-    NodeInfo,
-    check_kind,
-    is_absolute_path,
-)
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.hardware import HardwareMethods
+from hvkit.hypervisor.model import Capability, Instance, check_kind, is_absolute_path
+from hvkit.hypervisor.moves import MoveMethods
 from hvkit.hypervisor.parameters import ParameterTable
+from hvkit.hypervisor.reports import AncillaryFiles, Console, InstanceInfo, NodeInfo
 from hvkit.hypervisor.storage import StorageMethods
 
 if TYPE_CHECKING:
@@ -94,7 +79,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
 )
 
 
-class BaseHypervisor(StorageMethods, abc.ABC):
+class BaseHypervisor(HardwareMethods, MoveMethods, StorageMethods, abc.ABC):
     """Runs instances on this node.
 
     A plugin is a subclass that an entry point of the group ``hvkit.hypervisors`` names.
@@ -295,27 +280,7 @@ class BaseHypervisor(StorageMethods, abc.ABC):
         """
         return cls.PARAMETERS.assess(parameters)
 
-    # ---- BALLOON, CONSOLE, MONITOR
-
-    def balloon_instance_memory(self, name: str, memory_mib: int) -> None:
-        """Ask a guest to make do with less memory than it was started with, or give it back.
-
-        May be called when it is RUNNING or PAUSED.
-
-        After success the target is set; the guest moves there as it can, and `get_instance_info` says how far it is.
-        After failure the target is what it was.
-
-        Args:
-            name: the instance's name.
-            memory_mib: what it is to have, in MiB: at least 1 and not more than it was started with.
-
-        Raises:
-            NotSupported: this hypervisor does not declare BALLOON.
-            ParameterError: the memory is out of range, or no whole number.
-            InstanceNotFound: no instance of that name is known here.
-            InstanceStateError: it is neither RUNNING nor PAUSED.
-        """
-        self._lacks(Capability.BALLOON)
+    # ---- CONSOLE, MONITOR
 
     def get_instance_console(self, name: str) -> Console:
         """Return how to reach an instance's console. Changes nothing.
@@ -338,308 +303,6 @@ class BaseHypervisor(StorageMethods, abc.ABC):
             ConnectError: the monitor is taken, or does not answer.
         """
         self._lacks(Capability.MONITOR)
-
-    # ---- HOTPLUG, RESIZE_DISK
-
-    def verify_hotplug_support(self, name: str, action: DeviceAction, kind: DeviceKind) -> None:
-        """Return if devices of a kind can be plugged in this way, on this instance and now. Changes nothing.
-
-        Raises:
-            NotSupported: this hypervisor does not declare HOTPLUG.
-            InstanceNotFound: no instance of that name is known here.
-            HotplugError: they cannot, and why.
-        """
-        self._lacks(Capability.HOTPLUG)
-
-    def hot_add_device(self, name: str, device: HotplugDevice) -> None:
-        """Add a device to an instance that is RUNNING or PAUSED.
-
-        After success the instance has the device, also after a reboot. After failure it does not, and nothing made
-        for the device is left.
-
-        Raises:
-            NotSupported: this hypervisor does not declare HOTPLUG.
-            InstanceNotFound: no instance of that name is known here.
-            InstanceStateError: it is neither RUNNING nor PAUSED.
-            HotplugError: the device could not be added.
-        """
-        self._lacks(Capability.HOTPLUG)
-
-    def hot_del_device(self, name: str, device: HotplugDevice) -> None:
-        """Take a device, known by its uuid, from an instance that is RUNNING or PAUSED.
-
-        After success the guest has let go of it and the instance does not have it. After failure the instance has it;
-        the guest may have been asked to let go, and may do so later.
-
-        Raises:
-            NotSupported: this hypervisor does not declare HOTPLUG.
-            InstanceNotFound: no instance of that name is known here.
-            InstanceStateError: it is neither RUNNING nor PAUSED.
-            HotplugError: it has no such device, or the guest does not let go.
-        """
-        self._lacks(Capability.HOTPLUG)
-
-    def hot_mod_device(self, name: str, device: HotplugDevice) -> None:
-        """Change a device, known by its uuid, of an instance that is RUNNING or PAUSED to what is given.
-
-        After success the instance has the device as given. After failure it has the old one, or none of the two where
-        the error says so.
-
-        Raises:
-            NotSupported: this hypervisor does not declare HOTPLUG.
-            InstanceNotFound: no instance of that name is known here.
-            InstanceStateError: it is neither RUNNING nor PAUSED.
-            HotplugError: it has no such device, or it could not be changed.
-        """
-        self._lacks(Capability.HOTPLUG)
-
-    def resize_disk(self, name: str, disk: Disk, new_size_bytes: int) -> None:
-        """Tell the guest of an instance that is RUNNING or PAUSED that a disk, known by its uuid, has grown.
-
-        After success the guest sees the new size. After failure it sees the old one.
-
-        Raises:
-            NotSupported: this hypervisor does not declare RESIZE_DISK.
-            InstanceNotFound: no instance of that name is known here.
-            InstanceStateError: it is neither RUNNING nor PAUSED.
-            ParameterError: it has no such disk, or that is no size.
-            HypervisorError: the disk could not be resized.
-        """
-        self._lacks(Capability.RESIZE_DISK)
-
-    # ---- MIGRATION: the source's half and the destination's half
-
-    def migration_info(self, name: str) -> MigrationInfo:
-        """Return what the destination of a migration must know of an instance that runs here. Changes nothing.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def find_migration_obstacles(self, instance: Instance, info: MigrationInfo) -> tuple[MigrationObstacle, ...]:
-        """Look for all that keeps an instance from coming to this node from another one. Changes nothing.
-
-        Without obstacles `accept_instance` can be expected to succeed; with them it raises MigrationRefused.
-
-        Args:
-            instance: what would come.
-            info: what `migration_info` said on the source.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            MigrationError: `info` is of another instance, or of another version of this hypervisor.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def accept_instance(
-        self, instance: Instance, info: MigrationInfo, target: str | int, copies: DiskCopies | None = None
-    ) -> None:
-        """Make ready on the destination for an instance that is to come.
-
-        After success it is MIGRATING here and waits for its source. After failure it is unknown here.
-
-        Args:
-            instance: what is coming.
-            info: what `migration_info` said on the source.
-            target: the address of this node on which to wait: ``host:port``, or the path of a unix socket; or a socket
-                of this process that is connected to the source, which stays the caller's to close.
-            copies: disks of this node that the source will write to, which are there and as large as the source's; None
-                where both nodes reach the same ones.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceStateError: an instance of that name is here already.
-            MigrationRefused: this node cannot be what the instance is on its source; carries every reason.
-            MigrationError: it cannot be accepted.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def copy_disks(self, name: str, copies: DiskCopies) -> None:
-        """Begin to copy disks of an instance to a node that has accepted it, and return at once.
-
-        The instance goes on as before, and what it writes is copied, too. When `get_disk_copies` says that all is
-        ready, `migrate_instance` may be called; then `follow_migration` has the guest leave only when nothing is
-        missing. `abort_migration` ends copies at any moment before. After failure nothing is being copied.
-
-        Args:
-            name: the instance's name.
-            copies: what `accept_instance` was told.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            InstanceStateError: it is neither RUNNING nor PAUSED.
-            MigrationError: the disks cannot be copied.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def get_disk_copies(self, name: str) -> tuple[DiskCopy, ...]:
-        """Return how far the copies of an instance's disks are; nothing where none is being copied. Changes nothing.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: the hypervisor does not say.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def migrate_instance(self, name: str, target: str | int, live: bool = True) -> None:
-        """Begin to send an instance from here to a node that has accepted it, and return at once.
-
-        After success it is MIGRATING; follow it with `get_migration_status`. After failure it runs here as before.
-
-        Args:
-            name: the instance's name.
-            target: the address on which the destination waits; or a socket of this process that is connected to it,
-                which stays the caller's to close.
-            live: keep the guest running while its memory is sent.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            InstanceStateError: it is neither RUNNING nor PAUSED.
-            MigrationError: the migration could not be started, or its disks are not all copied yet.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def get_migration_status(self, name: str) -> MigrationStatus:
-        """Return how far a migration from here is. Changes nothing.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def follow_migration(
-        self,
-        name: str,
-        policy: ConvergencePolicy | None = None,
-        on_progress: Callable[[MigrationStatus], None] | None = None,
-    ) -> MigrationStatus:
-        """Watch a migration from here until it is over, and see to it that it does get over.
-
-        One whose guest has left is watched until it is PAUSED, or nothing is sent any more, too; then it is as it was.
-
-        May be called from its begin on; it is over at once if the migration is. Nothing is finalized by it. Whoever is
-        interrupted over it leaves the migration going.
-
-        Args:
-            name: the instance's name.
-            policy: when to let the guest stand still for longer, and when to give the migration up; None for the
-                defaults of `ConvergencePolicy`.
-            on_progress: called with the status several times a second, the last one included.
-
-        Returns:
-            How it ended; where it was given up or stands still, why.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: the hypervisor does not say how far it is, or what is to be done to it fails.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def abort_migration(self, name: str) -> None:
-        """End a migration from here before it is over. Both halves are finalized afterwards, as after a failure.
-
-        May be called from a migration's begin to its end. After success it is CANCELLED, or FAILED already. After
-        failure call it again, or see what `get_migration_status` says.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: the instance is on the other node already, or the migration does not end.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def start_postcopy(self, name: str) -> None:
-        """Let the guest of a migration from here leave now, and fetch the rest of its memory afterwards.
-
-        After success the migration becomes POSTCOPY, and there is no way back: until it is COMPLETED the guest needs
-        both nodes. After failure it goes on as before.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: the migration is not ACTIVE, or was not begun in a way that allows for this.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def pause_migration(self, name: str) -> None:
-        """Break the link of a POSTCOPY migration, which nothing comes over any more; first on its destination.
-
-        Only the destination knows whether the guest is there by then, or would be lost. After its success do the same
-        on the source, which may not see that the link broke. Then the migration is PAUSED, or COMPLETED just in time.
-        After failure it is as before.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: it is not POSTCOPY, or the guest is still arriving.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def resume_migration_destination(self, name: str, target: str | int) -> None:
-        """Wait on the destination for the source of a PAUSED migration, before `resume_migration_source`.
-
-        Args:
-            name: the instance's name.
-            target: the address of this node on which to wait, which may be another one than before.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: it is not PAUSED, which this node may see later than the other, or cannot wait there.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def resume_migration_source(self, name: str, target: str | int) -> None:
-        """Have a PAUSED migration from here go on. After success it is POSTCOPY, after failure still PAUSED.
-
-        Args:
-            name: the instance's name.
-            target: the address on which the destination waits again.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: it is not PAUSED, the hypervisor refuses, or the destination is not reached.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def finalize_migration_source(self, name: str, success: bool, live: bool) -> None:
-        """End a migration on its source.
-
-        After a success of the migration the instance is unknown here; after its failure it runs here as before.
-
-        Args:
-            name: the instance's name.
-            success: whether it runs on the destination now.
-            live: what `migrate_instance` was told.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            MigrationError: it is not certain that no guest runs twice, or that one runs at all.
-        """
-        self._lacks(Capability.MIGRATION)
-
-    def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> str:
-        """End a migration on its destination.
-
-        After a success of the migration the instance is RUNNING here, or PAUSED if it was paused on its source; after
-        its failure it is unknown here. A success may be told again, by somebody who does not know that it was.
-
-        Returns:
-            After a failure, the last that the hypervisor said here, which may be why; otherwise nothing.
-
-        Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            MigrationError: it is not certain that no guest runs twice, or that one runs at all.
-        """
-        self._lacks(Capability.MIGRATION)
 
     # ---- RESTORE, POWERCYCLE
 

@@ -28,18 +28,16 @@ from hvkit.hypervisor.errors import (
 )
 from hvkit.hypervisor.model import (
     Capability,
-    Console,
     ConsoleKind,
     Instance,
-    InstanceInfo,
     InstanceState,
-    NodeInfo,
     check_instance_name,
     check_kind,
     check_timeout,
 )
 from hvkit.hypervisor.node import find_obstacle, read_node_info
 from hvkit.hypervisor.parameters import Check, Parameter, ParameterTable, one_of
+from hvkit.hypervisor.reports import Console, InstanceInfo, NodeInfo
 
 #: Of what is remembered. A file of another version is not understood.
 _VERSION: Final = 1

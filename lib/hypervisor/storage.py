@@ -8,24 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import ClassVar, NoReturn
 from uuid import UUID
 
-from hvkit.hypervisor.errors import NotSupported
-from hvkit.hypervisor.model import Backup, BackupProgress, Capability, Checkpoint, Disk, Snapshot
+from hvkit.hypervisor.model import Backup, Capability, Disk
+from hvkit.hypervisor.optional import OptionalMethods
+from hvkit.hypervisor.reports import BackupProgress, Checkpoint, Snapshot
 
 
-class StorageMethods:
-    """The part of `BaseHypervisor` that is about snapshots and backups.
-
-    Attributes:
-        name: the name under which the hypervisor is chosen.
-    """
-
-    name: ClassVar[str]
-
-    def _lacks(self, capability: Capability) -> NoReturn:
-        raise NotSupported(self.name, capability.value)
+class StorageMethods(OptionalMethods):
+    """The part of `BaseHypervisor` that is about snapshots and backups."""
 
     # ---- snapshots
 

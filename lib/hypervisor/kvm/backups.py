@@ -22,7 +22,8 @@ from hvkit.hypervisor.errors import BackupError, InstanceStateError
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime
-from hvkit.hypervisor.model import Backup, BackupProgress, Checkpoint, InstanceState
+from hvkit.hypervisor.model import Backup, InstanceState
+from hvkit.hypervisor.reports import BackupProgress, Checkpoint
 from hvkit.qmp import CommandError, QmpConnection, QmpError
 from hvkit.qmp.agent import AgentConnection
 from hvkit.qmp.base import NULL

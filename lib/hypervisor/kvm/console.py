@@ -3,7 +3,8 @@
 
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.runtime import Runtime
-from hvkit.hypervisor.model import Console, ConsoleKind
+from hvkit.hypervisor.model import ConsoleKind
+from hvkit.hypervisor.reports import Console
 
 
 def describe_console(runtime: Runtime, paths: InstancePaths) -> Console:

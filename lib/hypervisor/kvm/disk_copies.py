@@ -19,7 +19,8 @@ from hvkit.hypervisor.kvm.migration_tls import CREDENTIALS_ID, set_credentials
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime
-from hvkit.hypervisor.model import DiskCopies, DiskCopy, InstanceState
+from hvkit.hypervisor.model import DiskCopies, InstanceState
+from hvkit.hypervisor.reports import DiskCopy
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import (

@@ -6,7 +6,8 @@ import contextlib
 from hvkit.hypervisor.errors import InstanceStateError
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.paths import InstancePaths
-from hvkit.hypervisor.model import Console, ConsoleKind
+from hvkit.hypervisor.model import ConsoleKind
+from hvkit.hypervisor.reports import Console
 from hvkit.qmp import CommandNotFound, QmpConnection, QmpError
 from hvkit.qmp.schema import QuerySpice, QueryVncServers
 

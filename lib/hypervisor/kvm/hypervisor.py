@@ -2,89 +2,39 @@
 """The KVM hypervisor: what `BaseHypervisor` promises, put together from the modules beside this one."""
 
 import contextlib
-import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
-from uuid import UUID
-
-import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
-from hvkit.hypervisor.convergence import ConvergencePolicy
-from hvkit.hypervisor.errors import (
-    HotplugCause,
-    HotplugError,
-    InstanceStartError,
-    InstanceStateError,
-    MigrationObstacle,
-    ParameterError,
-)
-from hvkit.hypervisor.kvm import snapshots
-from hvkit.hypervisor.kvm.backups import abort as abort_backup
-from hvkit.hypervisor.kvm.backups import back_up, drop_checkpoint, read_checkpoints
+from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ParameterError
 from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.console import describe_console
-from hvkit.hypervisor.kvm.disk_copies import begin_copies, read_copies
 from hvkit.hypervisor.kvm.display_console import find_display
-from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
+from hvkit.hypervisor.kvm.hardware import KvmHardware
 from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.migration import read_status
-from hvkit.hypervisor.kvm.migration_follow import follow
-from hvkit.hypervisor.kvm.migration_source import abort, begin, finalize_source, read_info
-from hvkit.hypervisor.kvm.migration_target import accept, finalize_destination
+from hvkit.hypervisor.kvm.moves import KvmMoves
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import RunDirectory
 from hvkit.hypervisor.kvm.planning import plan_cpu_model
-from hvkit.hypervisor.kvm.postcopy import pause, resume_destination, resume_source, start_postcopy
-from hvkit.hypervisor.kvm.preflight import examine, prepare_destination
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.reboot import reset_instance
 from hvkit.hypervisor.kvm.start import bring_up, prepare
 from hvkit.hypervisor.kvm.state import find_process
 from hvkit.hypervisor.kvm.stop import stop_process, stop_remembered
-from hvkit.hypervisor.model import (
-    Backup,
-    BackupProgress,
-    Capability,
-    Checkpoint,
-    Console,
-    DeviceAction,
-    DeviceKind,
-    Disk,
-    DiskCopies,
-    DiskCopy,
-    HotplugDevice,
-    Instance,
-    InstanceInfo,
-    InstanceState,
-    MigrationInfo,
-    MigrationStatus,
-    Nic,
-    NodeInfo,
-    Snapshot,
-    check_kind,
-    check_timeout,
-    check_whole,
-)
+from hvkit.hypervisor.kvm.storage import KvmStorage
+from hvkit.hypervisor.model import Capability, Instance, check_kind, check_timeout
 from hvkit.hypervisor.node import read_node_info
+from hvkit.hypervisor.reports import Console, InstanceInfo, NodeInfo
 from hvkit.qmp import QmpConnection
-from hvkit.qmp.schema import Balloon, BlockResize, QueryNamedBlockNodes
-
-_ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
-_MIB: Final = 1 << 20
-#: The largest disk that QEMU can be told of.
-_MOST_BYTES: Final = (1 << 63) - 1
 
 #: Seconds that a guest has to shut down when the caller does not say.
 _GUEST_S: Final = 60.0
-#: Seconds that a guest has to let go of a device.
-_UNPLUG_S: Final = 30.0
 
 
-class KvmHypervisor(BaseHypervisor):
+class KvmHypervisor(KvmHardware, KvmMoves, KvmStorage, BaseHypervisor):
     """Runs instances as QEMU processes on this node, with KVM where that works.
 
     What belongs to an instance is in `run_dir`, as `hvkit.hypervisor.kvm.paths` says. An instance whose guest powered
@@ -92,7 +42,6 @@ class KvmHypervisor(BaseHypervisor):
     `start_instance` ends it.
     """
 
-    name = "kvm"
     PARAMETERS: ClassVar = TABLE
     CAPABILITIES: ClassVar = frozenset(
         {
@@ -260,17 +209,7 @@ class KvmHypervisor(BaseHypervisor):
         accelerator = choose_accelerator(filled["kvm_flag"], read_kvm_host(), capabilities)
         plan_cpu_model(filled["cpu_type"], capabilities, accelerator)
 
-    # ---- BALLOON, CONSOLE, MONITOR, HOTPLUG, RESIZE_DISK
-
-    def balloon_instance_memory(self, name: str, memory_mib: int) -> None:
-        """Set the memory a guest is to make do with, as `BaseHypervisor.balloon_instance_memory` says."""
-        paths = self._instances.known(name)
-        most = self._instances.recall(paths).instance.memory_mib
-        check_whole("memory_mib", memory_mib, 1, most)
-        with self._instances.locked(paths):
-            self._instances.need_state(paths, _ALIVE, "its memory cannot be changed")
-            with self._instances.connected(paths) as monitor:
-                monitor.execute(Balloon(value=memory_mib * _MIB))
+    # ---- CONSOLE, MONITOR
 
     def get_instance_console(self, name: str) -> Console:
         """Return how to reach an instance's serial console, or else its VNC or SPICE. Changes nothing."""
@@ -294,238 +233,6 @@ class KvmHypervisor(BaseHypervisor):
         process.close()
         with QmpConnection(paths.control_socket) as connection:
             yield connection
-
-    def verify_hotplug_support(self, name: str, action: DeviceAction, kind: DeviceKind) -> None:
-        """Return if devices can be plugged in this way, as `BaseHypervisor.verify_hotplug_support` says."""
-        check_kind(action, DeviceAction)
-        check_kind(kind, DeviceKind)
-        paths = self._instances.known(name)
-        if kind is DeviceKind.DISK and action is DeviceAction.MODIFY:
-            problem = "a disk cannot be changed; take it out and plug the new one in"
-            raise HotplugError(name, kind.value, problem, HotplugCause.UNFIT)
-        check_support(self._instances, paths, kind, needs_room=action is DeviceAction.ADD)
-
-    def hot_add_device(self, name: str, device: HotplugDevice) -> None:
-        """Plug a disk or a NIC in, as `BaseHypervisor.hot_add_device` says.
-
-        Raises:
-            ParameterError: the disk is not there, or the instance has one like it.
-        """
-        check_kind(device, Disk, Nic)
-        hot_add(self._instances, self._instances.known(name), device)
-
-    def hot_del_device(self, name: str, device: HotplugDevice) -> None:
-        """Take a disk or a NIC out, as `BaseHypervisor.hot_del_device` says.
-
-        The guest is asked again every few seconds, because one that boots misses it. A guest whose processors stand
-        still cannot let go of most devices. A device that the guest lets go of later is forgotten when the next one is
-        plugged in or taken out.
-        """
-        check_kind(device, Disk, Nic)
-        hot_del(self._instances, self._instances.known(name), device.uuid, timeout_s=_UNPLUG_S)
-
-    def hot_mod_device(self, name: str, device: HotplugDevice) -> None:
-        """Change a NIC, as `BaseHypervisor.hot_mod_device` says; a disk cannot be changed."""
-        check_kind(device, Disk, Nic)
-        paths = self._instances.known(name)
-        if isinstance(device, Disk):
-            self.verify_hotplug_support(name, DeviceAction.MODIFY, DeviceKind.DISK)
-        else:
-            hot_mod(self._instances, paths, device, timeout_s=_UNPLUG_S)
-
-    def resize_disk(self, name: str, disk: Disk, new_size_bytes: int) -> None:
-        """Tell a guest that a disk has grown, as `BaseHypervisor.resize_disk` says.
-
-        An image is made larger by that; a block device has to have the size already.
-
-        Raises:
-            ParameterError: the instance has no such disk, or the disk is larger than that.
-        """
-        check_kind(disk, Disk)
-        check_whole("new_size_bytes", new_size_bytes, 1, _MOST_BYTES)
-        paths = self._instances.known(name)
-        with self._instances.locked(paths):
-            self._instances.need_state(paths, _ALIVE, "its disks cannot be resized")
-            runtime = self._instances.recall(paths)
-            record = runtime.device(disk.uuid)
-            if record is None or disk.uuid not in {each.uuid for each in runtime.instance.disks}:
-                raise ParameterError("Disk.uuid", str(disk.uuid), f"{name} has no disk of that uuid")
-            node_name = record.backends[-1]
-            with self._instances.connected(paths) as monitor:
-                nodes = {node.node_name: node for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
-                if node_name not in nodes:
-                    raise ParameterError("Disk.uuid", str(disk.uuid), f"somebody took that disk from {name}")
-                size = nodes[node_name].image.virtual_size
-                if new_size_bytes < size:
-                    problem = f"the disk has {size} bytes, and only grows"
-                    raise ParameterError("new_size_bytes", new_size_bytes, problem)
-                monitor.execute(BlockResize(node_name=node_name, size=new_size_bytes))
-
-    # ---- snapshots
-
-    def save_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
-        """Keep an instance as it is now, as `BaseHypervisor.save_snapshot` says. All its disks have to be qcow2."""
-        snapshots.save(self._instances, self._instances.known(name), tag, timeout_s=timeout)
-
-    def load_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
-        """Make an instance what it was, as `BaseHypervisor.load_snapshot` says."""
-        snapshots.load(self._instances, self._instances.known(name), tag, timeout_s=timeout)
-
-    def delete_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
-        """Forget what an instance was, as `BaseHypervisor.delete_snapshot` says."""
-        snapshots.delete(self._instances, self._instances.known(name), tag, timeout_s=timeout)
-
-    def get_snapshots(self, name: str) -> tuple[Snapshot, ...]:
-        """Return what an instance can be made again, as `BaseHypervisor.get_snapshots` says."""
-        return snapshots.read_snapshots(self._instances, self._instances.known(name))
-
-    def add_overlays(self, name: str, overlays: Mapping[UUID, str], *, freezes: bool = False) -> tuple[Disk, ...]:
-        """Have disks write to new files, as `BaseHypervisor.add_overlays` says. QEMU must not be confined."""
-        return snapshots.add_overlays(self._instances, self._instances.known(name), overlays, freezes=freezes)
-
-    def merge_overlays(
-        self,
-        name: str,
-        disks: Collection[UUID],
-        *,
-        report: Callable[[BackupProgress], None] | None = None,
-        timeout: float = math.inf,
-    ) -> tuple[Disk, ...]:
-        """Merge disks' topmost files into those below, as `BaseHypervisor.merge_overlays` says."""
-        paths = self._instances.known(name)
-        return snapshots.merge_overlays(self._instances, paths, disks, report=report, timeout_s=timeout)
-
-    # ---- backups
-
-    def backup_disks(
-        self,
-        name: str,
-        backup: Backup,
-        *,
-        report: Callable[[BackupProgress], None] | None = None,
-        timeout: float = math.inf,
-    ) -> None:
-        """Back up disks, as `BaseHypervisor.backup_disks` says, into files that QEMU is given open."""
-        check_kind(backup, Backup)
-        back_up(self._instances, self._instances.known(name), backup, report=report, timeout_s=timeout)
-
-    def abort_backup(self, name: str) -> None:
-        """End a backup and remove what it left, as `BaseHypervisor.abort_backup` says."""
-        abort_backup(self._instances, self._instances.known(name))
-
-    def get_checkpoints(self, name: str) -> tuple[Checkpoint, ...]:
-        """Return what incremental backups can begin at, as `BaseHypervisor.get_checkpoints` says."""
-        return read_checkpoints(self._instances, self._instances.known(name))
-
-    def drop_checkpoint(self, name: str, checkpoint: str) -> None:
-        """Forget a checkpoint, as `BaseHypervisor.drop_checkpoint` says."""
-        drop_checkpoint(self._instances, self._instances.known(name), checkpoint)
-
-    # ---- MIGRATION
-
-    def migration_info(self, name: str) -> MigrationInfo:
-        """Return what the destination must know of an instance, as `BaseHypervisor.migration_info` says."""
-        return read_info(self._instances, self._instances.known(name), self.name)
-
-    def find_migration_obstacles(self, instance: Instance, info: MigrationInfo) -> tuple[MigrationObstacle, ...]:
-        """Return all that keeps an instance from coming here, as `BaseHypervisor.find_migration_obstacles` says."""
-        check_kind(instance, Instance)
-        check_kind(info, MigrationInfo)
-        return examine(self._with_program(instance), info, self.name, cache_dir=self._instances.cache_dir())[1]
-
-    def accept_instance(
-        self, instance: Instance, info: MigrationInfo, target: str | int, copies: DiskCopies | None = None
-    ) -> None:
-        """Make ready for an instance that is to come, as `BaseHypervisor.accept_instance` says.
-
-        The machine is the source's, down to the slot of each device; where this node cannot be that, it is refused.
-        """
-        check_kind(instance, Instance)
-        check_kind(info, MigrationInfo)
-        paths = self._instances.directory.instance(instance.name)
-        instance = self._with_program(instance)
-        preparation = prepare_destination(instance, info, self.name, cache_dir=self._instances.cache_dir())
-        self._instances.directory.make()
-        with self._instances.locked(paths):
-            self._instances.refuse_twin(instance)
-            self._instances.end_what_is_over(paths, "cannot be accepted")
-            accept(self._instances, preparation, paths, target, self.name, copies)
-
-    def copy_disks(self, name: str, copies: DiskCopies) -> None:
-        """Begin to copy disks to the node that their instance will move to, as `BaseHypervisor.copy_disks` says."""
-        check_kind(copies, DiskCopies)
-        begin_copies(self._instances, self._instances.known(name), copies)
-
-    def get_disk_copies(self, name: str) -> tuple[DiskCopy, ...]:
-        """Return how far copies of disks are, as `BaseHypervisor.get_disk_copies` says."""
-        return read_copies(self._instances, self._instances.known(name))
-
-    def migrate_instance(self, name: str, target: str | int, live: bool = True) -> None:
-        """Begin to send an instance to a node that has accepted it, as `BaseHypervisor.migrate_instance` says."""
-        begin(self._instances, self._instances.known(name), target, live=live)
-
-    def get_migration_status(self, name: str) -> MigrationStatus:
-        """Return how far a migration from here is, as `BaseHypervisor.get_migration_status` says.
-
-        Raises:
-            MigrationError: QEMU does not say.
-        """
-        return read_status(self._instances, self._instances.known(name))
-
-    def follow_migration(
-        self,
-        name: str,
-        policy: ConvergencePolicy | None = None,
-        on_progress: Callable[[MigrationStatus], None] | None = None,
-    ) -> MigrationStatus:
-        """Watch a migration from here until it is over, as `BaseHypervisor.follow_migration` says."""
-        return follow(self._instances, self._instances.known(name), policy or ConvergencePolicy(), on_progress)
-
-    def abort_migration(self, name: str) -> None:
-        """End a migration from here before it is over, as `BaseHypervisor.abort_migration` says."""
-        abort(self._instances, self._instances.known(name))
-
-    def start_postcopy(self, name: str) -> None:
-        """Let a guest leave before its memory does, as `BaseHypervisor.start_postcopy` says.
-
-        Both ends have the capability `postcopy-ram` for that, from the parameter `migration_caps`.
-        """
-        start_postcopy(self._instances, self._instances.known(name))
-
-    def pause_migration(self, name: str) -> None:
-        """Break the link of a guest that has left, as `BaseHypervisor.pause_migration` says."""
-        pause(self._instances, self._instances.known(name))
-
-    def resume_migration_destination(self, name: str, target: str | int) -> None:
-        """Wait for the source on another link, as `BaseHypervisor.resume_migration_destination` says."""
-        resume_destination(self._instances, self._instances.known(name), target)
-
-    def resume_migration_source(self, name: str, target: str | int) -> None:
-        """Go on over another link, as `BaseHypervisor.resume_migration_source` says."""
-        resume_source(self._instances, self._instances.known(name), target)
-
-    def finalize_migration_source(self, name: str, success: bool, live: bool) -> None:
-        """End a migration on its source, as `BaseHypervisor.finalize_migration_source` says.
-
-        Whether the guest has left is what QEMU says; where that contradicts the caller, nothing is done.
-        """
-        del live  # what was running before is remembered
-        finalize_source(self._instances, self._instances.known(name), success=success)
-
-    def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> str:
-        """End a migration on its destination, as `BaseHypervisor.finalize_migration_destination` says.
-
-        Whether the guest has come is what QEMU says; where that contradicts the caller, nothing is done.
-        """
-        check_kind(instance, Instance)
-        del info  # the machine was made by it
-        return finalize_destination(self._instances, self._instances.known(instance.name), success=success)
-
-    # ---- what the methods have in common
-
-    def _with_program(self, instance: Instance) -> Instance:
-        """Note down with an instance what runs it: what the next one to look at it takes for the default may differ."""
-        return attrs.evolve(instance, parameters={"kvm_path": self._kvm_path, **instance.parameters})
 
     def _probe(self, binary: str) -> Capabilities:
         """Return what a QEMU program can do, without keeping it for others: they would find something changed."""

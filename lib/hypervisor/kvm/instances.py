@@ -26,7 +26,8 @@ from hvkit.hypervisor.kvm.runtime import Runtime, read_runtime
 from hvkit.hypervisor.kvm.state import describe_damage, find_process, look, look_at_all
 from hvkit.hypervisor.kvm.stop import stop_process
 from hvkit.hypervisor.kvm.tpm import end_tpm
-from hvkit.hypervisor.model import Instance, InstanceInfo, InstanceState
+from hvkit.hypervisor.model import Instance, InstanceState
+from hvkit.hypervisor.reports import InstanceInfo
 from hvkit.qmp import Command, QmpConnection
 
 #: Seconds that an instance has to say what it is doing.

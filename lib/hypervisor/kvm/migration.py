@@ -15,7 +15,8 @@ from hvkit.hypervisor.kvm.migration_tls import set_credentials
 from hvkit.hypervisor.kvm.nics import take_down_nics
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.runtime import Runtime
-from hvkit.hypervisor.model import MigrationState, MigrationStatus
+from hvkit.hypervisor.model import MigrationState
+from hvkit.hypervisor.reports import MigrationStatus
 from hvkit.qmp import QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.descriptors import passed

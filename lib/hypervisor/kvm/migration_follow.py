@@ -15,7 +15,8 @@ from hvkit.hypervisor.kvm.migration import ask_status, cancel, explaining, read_
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.postcopy import start_postcopy
-from hvkit.hypervisor.model import MigrationState, MigrationStatus
+from hvkit.hypervisor.model import MigrationState
+from hvkit.hypervisor.reports import MigrationStatus
 from hvkit.qmp.schema import MigrateContinue, MigrateSetParameters
 
 #: Seconds between two looks, the least and the most. QEMU reckons its rates anew ten times a second.

@@ -29,7 +29,8 @@ from hvkit.hypervisor.kvm.preflight import describe_machine
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime, write_runtime
 from hvkit.hypervisor.kvm.state import find_process
 from hvkit.hypervisor.kvm.stop import stop_process
-from hvkit.hypervisor.model import InstanceState, MigrationInfo, MigrationState
+from hvkit.hypervisor.model import InstanceState, MigrationState
+from hvkit.hypervisor.reports import MigrationInfo
 from hvkit.qmp import CommandError, QmpConnection, QmpError
 from hvkit.qmp.schema import Cont, Migrate, MigrationCapability, QueryStatus, Stop
 

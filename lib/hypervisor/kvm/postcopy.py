@@ -24,7 +24,8 @@ from hvkit.hypervisor.kvm.migration import (
 )
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.runtime import Phase, write_runtime
-from hvkit.hypervisor.model import MigrationState, MigrationStatus
+from hvkit.hypervisor.model import MigrationState
+from hvkit.hypervisor.reports import MigrationStatus
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import Migrate, MigratePause, MigrateRecover, MigrateStartPostcopy, QueryStatus

@@ -30,7 +30,8 @@ from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host, read_p
 from hvkit.hypervisor.kvm.runtime import Runtime, from_plain, to_plain
 from hvkit.hypervisor.kvm.start import Preparation
 from hvkit.hypervisor.kvm.topology import Address, Topology
-from hvkit.hypervisor.model import Instance, MigrationInfo
+from hvkit.hypervisor.model import Instance
+from hvkit.hypervisor.reports import MigrationInfo
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import QomList, QueryStatus
 

@@ -18,7 +18,8 @@ from hvkit.hypervisor.errors import InstanceStateError, SnapshotError
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime, write_runtime
-from hvkit.hypervisor.model import BackupProgress, Disk, InstanceState, Snapshot
+from hvkit.hypervisor.model import Disk, InstanceState
+from hvkit.hypervisor.reports import BackupProgress, Snapshot
 from hvkit.qmp import NULL, CommandError, QmpConnection, QmpError
 from hvkit.qmp.agent import AgentConnection
 from hvkit.qmp.jobs import Job, JobError, run_job

@@ -29,7 +29,8 @@ from hvkit.hypervisor.kvm.process import (
     read_boot_id,
 )
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime
-from hvkit.hypervisor.model import Instance, InstanceInfo, InstanceState, StopCause
+from hvkit.hypervisor.model import Instance, InstanceState, StopCause
+from hvkit.hypervisor.reports import InstanceInfo
 from hvkit.qmp import CommandError, ConnectError, QmpError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.fleet import Fleet

@@ -250,7 +250,7 @@ def test_instance_that_is_over_is_refused(kvm: KvmHypervisor, toy: Instance, mak
 def test_guest_that_does_not_let_go_keeps_its_disk_until_it_does(
     kvm: KvmHypervisor, toy: Instance, make_disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hvkit.hypervisor.kvm.hypervisor._UNPLUG_S", 0.2)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.hardware._UNPLUG_S", 0.2)
     disk = make_disk()
     kvm.hot_add_device("web1", disk)
     with kvm.monitor("web1") as monitor:
@@ -263,7 +263,7 @@ def test_guest_that_does_not_let_go_keeps_its_disk_until_it_does(
     assert [record.pending for record in runtime.devices if record.uuid == disk.uuid] == [Pending.REMOVE]
     with kvm.monitor("web1") as monitor:
         monitor.execute(Cont())
-    monkeypatch.setattr("hvkit.hypervisor.kvm.hypervisor._UNPLUG_S", 30.0)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.hardware._UNPLUG_S", 30.0)
     kvm.hot_del_device("web1", disk)
     assert len(agree(kvm)) == 1
 

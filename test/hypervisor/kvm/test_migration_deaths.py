@@ -24,7 +24,7 @@ from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.process import open_process, read_identity
 from hvkit.hypervisor.kvm.runtime import to_plain
-from hvkit.hypervisor.model import MigrationInfo
+from hvkit.hypervisor.reports import MigrationInfo
 from hvkit.qmp import QmpError
 from hvkit.qmp.schema import MigrateContinue, MigrateSetParameters, QueryStatus
 from hvkit.testing.toy_guest import write_disk

@@ -20,7 +20,8 @@ from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample, St
 from hvkit.hypervisor.errors import MigrationError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.process import open_process, read_identity
-from hvkit.hypervisor.model import MigrationInfo, MigrationState, MigrationStatus
+from hvkit.hypervisor.model import MigrationState
+from hvkit.hypervisor.reports import MigrationInfo, MigrationStatus
 from hvkit.qmp.schema import MigrateContinue, MigrateSetCapabilities, MigrationCapabilityStatus
 
 MakeInstance = Callable[..., Instance]

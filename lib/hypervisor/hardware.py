@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What hypervisors may be able to change about the hardware of running instances.
+
+`BaseHypervisor` has these methods; a plugin that declares a capability overrides all methods of that capability.
+"""
+
+from __future__ import annotations
+
+from hvkit.hypervisor.model import Capability, DeviceAction, DeviceKind, Disk, HotplugDevice
+from hvkit.hypervisor.optional import OptionalMethods
+
+
+class HardwareMethods(OptionalMethods):
+    """The part of `BaseHypervisor` that is about the hardware of instances."""
+
+    # ---- memory
+
+    def balloon_instance_memory(self, name: str, memory_mib: int) -> None:
+        """Ask a guest to make do with less memory than it was started with, or give it back.
+
+        May be called when it is RUNNING or PAUSED.
+
+        After success the target is set; the guest moves there as it can, and `get_instance_info` says how far it is.
+        After failure the target is what it was.
+
+        Args:
+            name: the instance's name.
+            memory_mib: what it is to have, in MiB: at least 1 and not more than it was started with.
+
+        Raises:
+            NotSupported: this hypervisor does not declare BALLOON.
+            ParameterError: the memory is out of range, or no whole number.
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is neither RUNNING nor PAUSED.
+        """
+        self._lacks(Capability.BALLOON)
+
+    # ---- disks and NICs
+
+    def verify_hotplug_support(self, name: str, action: DeviceAction, kind: DeviceKind) -> None:
+        """Return if devices of a kind can be plugged in this way, on this instance and now. Changes nothing.
+
+        Raises:
+            NotSupported: this hypervisor does not declare HOTPLUG.
+            InstanceNotFound: no instance of that name is known here.
+            HotplugError: they cannot, and why.
+        """
+        self._lacks(Capability.HOTPLUG)
+
+    def hot_add_device(self, name: str, device: HotplugDevice) -> None:
+        """Add a device to an instance that is RUNNING or PAUSED.
+
+        After success the instance has the device, also after a reboot. After failure it does not, and nothing made
+        for the device is left.
+
+        Raises:
+            NotSupported: this hypervisor does not declare HOTPLUG.
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is neither RUNNING nor PAUSED.
+            HotplugError: the device could not be added.
+        """
+        self._lacks(Capability.HOTPLUG)
+
+    def hot_del_device(self, name: str, device: HotplugDevice) -> None:
+        """Take a device, known by its uuid, from an instance that is RUNNING or PAUSED.
+
+        After success the guest has let go of it and the instance does not have it. After failure the instance has it;
+        the guest may have been asked to let go, and may do so later.
+
+        Raises:
+            NotSupported: this hypervisor does not declare HOTPLUG.
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is neither RUNNING nor PAUSED.
+            HotplugError: it has no such device, or the guest does not let go.
+        """
+        self._lacks(Capability.HOTPLUG)
+
+    def hot_mod_device(self, name: str, device: HotplugDevice) -> None:
+        """Change a device, known by its uuid, of an instance that is RUNNING or PAUSED to what is given.
+
+        After success the instance has the device as given. After failure it has the old one, or none of the two where
+        the error says so.
+
+        Raises:
+            NotSupported: this hypervisor does not declare HOTPLUG.
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is neither RUNNING nor PAUSED.
+            HotplugError: it has no such device, or it could not be changed.
+        """
+        self._lacks(Capability.HOTPLUG)
+
+    def resize_disk(self, name: str, disk: Disk, new_size_bytes: int) -> None:
+        """Tell the guest of an instance that is RUNNING or PAUSED that a disk, known by its uuid, has grown.
+
+        After success the guest sees the new size. After failure it sees the old one.
+
+        Raises:
+            NotSupported: this hypervisor does not declare RESIZE_DISK.
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is neither RUNNING nor PAUSED.
+            ParameterError: it has no such disk, or that is no size.
+            HypervisorError: the disk could not be resized.
+        """
+        self._lacks(Capability.RESIZE_DISK)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The part of the KVM hypervisor that changes the hardware of running instances."""
+
+from typing import Final
+
+from hvkit.hypervisor.errors import HotplugCause, HotplugError, ParameterError
+from hvkit.hypervisor.hardware import HardwareMethods
+from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
+from hvkit.hypervisor.kvm.part import KvmPart
+from hvkit.hypervisor.kvm.plugging import ALIVE
+from hvkit.hypervisor.model import (
+    DeviceAction,
+    DeviceKind,
+    Disk,
+    HotplugDevice,
+    Nic,
+    check_kind,
+    check_whole,
+)
+from hvkit.qmp.schema import Balloon, BlockResize, QueryNamedBlockNodes
+
+_MIB: Final = 1 << 20
+#: The largest disk that QEMU can be told of.
+_MOST_BYTES: Final = (1 << 63) - 1
+
+#: Seconds that a guest has to let go of a device.
+_UNPLUG_S: Final = 30.0
+
+
+class KvmHardware(KvmPart, HardwareMethods):
+    """Changes the hardware of running instances."""
+
+    def balloon_instance_memory(self, name: str, memory_mib: int) -> None:
+        """Set the memory a guest is to make do with, as `BaseHypervisor.balloon_instance_memory` says."""
+        paths = self._instances.known(name)
+        most = self._instances.recall(paths).instance.memory_mib
+        check_whole("memory_mib", memory_mib, 1, most)
+        with self._instances.locked(paths):
+            self._instances.need_state(paths, ALIVE, "its memory cannot be changed")
+            with self._instances.connected(paths) as monitor:
+                monitor.execute(Balloon(value=memory_mib * _MIB))
+
+    def verify_hotplug_support(self, name: str, action: DeviceAction, kind: DeviceKind) -> None:
+        """Return if devices can be plugged in this way, as `BaseHypervisor.verify_hotplug_support` says."""
+        check_kind(action, DeviceAction)
+        check_kind(kind, DeviceKind)
+        paths = self._instances.known(name)
+        if kind is DeviceKind.DISK and action is DeviceAction.MODIFY:
+            problem = "a disk cannot be changed; take it out and plug the new one in"
+            raise HotplugError(name, kind.value, problem, HotplugCause.UNFIT)
+        check_support(self._instances, paths, kind, needs_room=action is DeviceAction.ADD)
+
+    def hot_add_device(self, name: str, device: HotplugDevice) -> None:
+        """Plug a disk or a NIC in, as `BaseHypervisor.hot_add_device` says.
+
+        Raises:
+            ParameterError: the disk is not there, or the instance has one like it.
+        """
+        check_kind(device, Disk, Nic)
+        hot_add(self._instances, self._instances.known(name), device)
+
+    def hot_del_device(self, name: str, device: HotplugDevice) -> None:
+        """Take a disk or a NIC out, as `BaseHypervisor.hot_del_device` says.
+
+        The guest is asked again every few seconds, because one that boots misses it. A guest whose processors stand
+        still cannot let go of most devices. A device that the guest lets go of later is forgotten when the next one is
+        plugged in or taken out.
+        """
+        check_kind(device, Disk, Nic)
+        hot_del(self._instances, self._instances.known(name), device.uuid, timeout_s=_UNPLUG_S)
+
+    def hot_mod_device(self, name: str, device: HotplugDevice) -> None:
+        """Change a NIC, as `BaseHypervisor.hot_mod_device` says; a disk cannot be changed."""
+        check_kind(device, Disk, Nic)
+        paths = self._instances.known(name)
+        if isinstance(device, Disk):
+            self.verify_hotplug_support(name, DeviceAction.MODIFY, DeviceKind.DISK)
+        else:
+            hot_mod(self._instances, paths, device, timeout_s=_UNPLUG_S)
+
+    def resize_disk(self, name: str, disk: Disk, new_size_bytes: int) -> None:
+        """Tell a guest that a disk has grown, as `BaseHypervisor.resize_disk` says.
+
+        An image is made larger by that; a block device has to have the size already.
+
+        Raises:
+            ParameterError: the instance has no such disk, or the disk is larger than that.
+        """
+        check_kind(disk, Disk)
+        check_whole("new_size_bytes", new_size_bytes, 1, _MOST_BYTES)
+        paths = self._instances.known(name)
+        with self._instances.locked(paths):
+            self._instances.need_state(paths, ALIVE, "its disks cannot be resized")
+            runtime = self._instances.recall(paths)
+            record = runtime.device(disk.uuid)
+            if record is None or disk.uuid not in {each.uuid for each in runtime.instance.disks}:
+                raise ParameterError("Disk.uuid", str(disk.uuid), f"{name} has no disk of that uuid")
+            node_name = record.backends[-1]
+            with self._instances.connected(paths) as monitor:
+                nodes = {node.node_name: node for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
+                if node_name not in nodes:
+                    raise ParameterError("Disk.uuid", str(disk.uuid), f"somebody took that disk from {name}")
+                size = nodes[node_name].image.virtual_size
+                if new_size_bytes < size:
+                    problem = f"the disk has {size} bytes, and only grows"
+                    raise ParameterError("new_size_bytes", new_size_bytes, problem)
+                monitor.execute(BlockResize(node_name=node_name, size=new_size_bytes))

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What hypervisors tell of instances, of moves and copies that are on their way, and of their node: values.
+
+Everything here is frozen, compared by value and free of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from hvkit.hypervisor.model import ConsoleKind, InstanceState, MigrationState, StopCause
+
+
+@attrs.frozen(kw_only=True)
+class InstanceInfo:
+    """What an instance is doing, at the moment it was asked.
+
+    Attributes:
+        name: what it is called here.
+        uuid: what it is known by.
+        state: where it is.
+        reason: why it is there, in words; empty where that needs none.
+        cause: what made it stop or ended it; None where it runs, where it never ran, and where nobody knows.
+        is_user_shutdown: whether its user shut it down from within, and may do that: it is not to be started again
+            unasked.
+        pid: its process; None where there is none.
+        memory_mib: the memory the guest has now, in MiB: what it was started with, less what the balloon took.
+        vcpus: how many processors it has.
+    """
+
+    name: str
+    uuid: UUID
+    state: InstanceState
+    reason: str = ""
+    cause: StopCause | None = None
+    is_user_shutdown: bool = False
+    pid: int | None = None
+    memory_mib: int
+    vcpus: int
+
+
+@attrs.frozen(kw_only=True)
+class NodeInfo:
+    """What this node has.
+
+    Attributes:
+        memory_total_mib: all of it, in MiB.
+        memory_free_mib: what can be given to an instance, caches counted as free.
+        memory_used_mib: the rest: what the node and its instances use.
+        cpu_total: processors that are online.
+        cpu_sockets: packages that these are in.
+        numa_nodes: memory nodes that have processors or memory.
+        hypervisor_version: the version of what runs instances; None where that is not installed.
+    """
+
+    memory_total_mib: int
+    memory_free_mib: int
+    memory_used_mib: int
+    cpu_total: int
+    cpu_sockets: int
+    numa_nodes: int
+    hypervisor_version: tuple[int, ...] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Console:
+    """How to reach an instance's console.
+
+    Attributes:
+        instance: its name.
+        kind: how it is reached; what else is set depends on it.
+        path: a unix socket of this node, for SERIAL and for VNC and SPICE that listen on one.
+        host: where VNC or SPICE listens.
+        port: the TCP port there.
+        command: a command line that attaches a terminal, one word an element.
+        message: what to tell the user instead, for MESSAGE.
+    """
+
+    instance: str
+    kind: ConsoleKind
+    path: str | None = None
+    host: str | None = None
+    port: int | None = None
+    command: tuple[str, ...] = ()
+    message: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class MigrationInfo:
+    """What the source of a migration tells its destination, through the cluster manager.
+
+    Attributes:
+        instance: the name.
+        hypervisor: which hypervisor says this.
+        data: what it says: plain data, nothing but what JSON can carry, and no secrets.
+    """
+
+    instance: str
+    hypervisor: str
+    data: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+
+
+@attrs.frozen(kw_only=True)
+class MigrationStatus:
+    """How far a migration is, as its source sees it.
+
+    Attributes:
+        status: where it stands.
+        phase: where exactly, in the hypervisor's own word; empty for nowhere.
+        transferred_bytes: what was sent so far; None before it is known.
+        remaining_bytes: memory that is still to be sent, which grows while the guest writes; None before it is known.
+        total_bytes: the guest's memory; None before it is known.
+        total_time_ms: milliseconds since it began, or that it took; None before it is known.
+        downtime_ms: milliseconds for which the guest stood still; None before it is over.
+        expected_downtime_ms: milliseconds for which it would, if the rest were sent now; None before it is known.
+        reason: why it failed; empty where it did not, or the hypervisor does not know.
+    """
+
+    status: MigrationState
+    phase: str = ""
+    transferred_bytes: int | None = None
+    remaining_bytes: int | None = None
+    total_bytes: int | None = None
+    total_time_ms: int | None = None
+    downtime_ms: int | None = None
+    expected_downtime_ms: int | None = None
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class BackupProgress:
+    """How far a backup is, over all its disks.
+
+    Attributes:
+        done_bytes: how much was copied.
+        total_bytes: how much there is to copy; it may grow while the guest writes.
+    """
+
+    done_bytes: int
+    total_bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class Checkpoint:
+    """A moment that an incremental backup can begin at.
+
+    Attributes:
+        name: what it is called.
+        changed_bytes: for each disk that has it, by uuid, how much was written to since.
+        is_usable: whether that is known of all of them; it is not after a QEMU that was killed.
+    """
+
+    name: str
+    changed_bytes: Mapping[UUID, int]
+    is_usable: bool
+
+
+@attrs.frozen(kw_only=True)
+class Snapshot:
+    """What an instance was, kept inside its disks.
+
+    Attributes:
+        name: what it is called.
+        taken_at_s: when, in seconds since the epoch.
+        state_bytes: how much its memory and devices take.
+    """
+
+    name: str
+    taken_at_s: float
+    state_bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class DiskCopy:
+    """How far the copy of a disk is.
+
+    Attributes:
+        uuid: the disk's.
+        copied_bytes: what was copied so far.
+        total_bytes: what there is to copy, which grows while the guest writes.
+        is_ready: whether everything that was there is copied, and what the guest writes goes to both.
+        reason: why it failed; empty where it did not.
+    """
+
+    uuid: UUID
+    copied_bytes: int
+    total_bytes: int
+    is_ready: bool
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class AncillaryFiles:
+    """Files that all nodes of a cluster must have in common for a hypervisor to work.
+
+    Attributes:
+        required: absolute paths of those that must exist.
+        optional: absolute paths of those that are the same everywhere where they exist.
+    """
+
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
