@@ -45,7 +45,7 @@ from hvkit.hypervisor.kvm.plugging import (
 )
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Pending, Runtime
 from hvkit.hypervisor.kvm.topology import Address, BusKind
-from hvkit.hypervisor.kvm.unplug import is_plugged_in, unplug
+from hvkit.hypervisor.kvm.unplug import await_release, is_plugged_in, unplug
 from hvkit.hypervisor.model import DeviceKind, Disk, HotplugDevice, Nic
 from hvkit.qmp import CommandError, QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
@@ -261,6 +261,7 @@ def _lent_names(device: str, queues: int) -> tuple[str, ...]:
 
 
 def _remove_nodes(monitor: QmpConnection, record: DeviceRecord) -> None:
+    await_release(monitor, record.backends)
     there = {node.node_name for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
     for backend in reversed(record.backends):
         if backend in there:

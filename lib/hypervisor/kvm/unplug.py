@@ -5,17 +5,20 @@
 not. The device has gone when QEMU says that it has, and not before: until then the guest may use what is behind it.
 """
 
+from collections.abc import Collection
 from typing import Final
 
 from hvkit.hypervisor.errors import HotplugCause
 from hvkit.qmp import CommandError, DeviceNotFound, EventTimeout, QmpConnection, Subscription
 from hvkit.qmp.base import Event
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.schema import DeviceDel, DeviceDeletedEvent, DeviceUnplugGuestErrorEvent, QomList
+from hvkit.qmp.schema import DeviceDel, DeviceDeletedEvent, DeviceUnplugGuestErrorEvent, QomList, QueryBlock
 
 _PERIPHERAL: Final = "/machine/peripheral"
 #: Seconds after which the guest is asked again.
 _ASK_AGAIN_S: Final = 2.0
+#: Seconds that QEMU has to let go of the disk of a device that left the machine. It takes a few milliseconds.
+_RELEASE_S: Final = 10.0
 
 
 def is_plugged_in(monitor: QmpConnection, device: str) -> bool:
@@ -30,8 +33,8 @@ def is_plugged_in(monitor: QmpConnection, device: str) -> bool:
 def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> HotplugCause | None:
     """Ask the guest to let go of a device, and wait until it has.
 
-    After success the machine does not have the device; what it stood on is free. Where the guest does not let go, the
-    device works as before, and the guest may let go of it later.
+    After success the machine does not have the device; see `await_release` for what it stood on. Where the guest does
+    not let go, the device works as before, and the guest may let go of it later.
 
     Args:
         monitor: of the machine.
@@ -62,6 +65,28 @@ def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> HotplugC
                 return None
             if deadline.remaining_s() <= 0:
                 return HotplugCause.GUEST_SILENT
+
+
+def await_release(monitor: QmpConnection, nodes: Collection[str]) -> None:
+    """Wait until QEMU has let go of the block nodes of a device that the machine does not have any more.
+
+    QEMU takes a device out of the machine first, and destroys it a moment later, when none of its threads looks at it
+    any more; until then the nodes are in use. That it was destroyed is an event, which may have come before anybody
+    listened: so the nodes are what is looked at, and the event only says when.
+
+    Returns too where they are still in use after some time, which only an error of QEMU's can bring about: then
+    `blockdev-del` says so.
+
+    Raises:
+        QmpError: QEMU does not answer.
+    """
+    deadline = Deadline(_RELEASE_S)
+    with monitor.subscribe(DeviceDeletedEvent) as events:
+        while any(each.inserted and each.inserted.node_name in nodes for each in monitor.execute(QueryBlock())):
+            try:
+                events.get(timeout=max(deadline.remaining_s(), 0.0))
+            except EventTimeout:
+                return
 
 
 def _await_answer(events: Subscription[Event], device: str, timeout_s: float) -> Event | None:
