@@ -188,6 +188,7 @@ class MachinePlan:
         chardevs: other character devices.
         firmware: UEFI firmware; None for QEMU's own BIOS.
         objects: what its devices need beside memory: IOThreads.
+        io_thread_affinity: for each IOThread the host's processors that it may run on.
         devices: devices of the machine itself, each after those it needs.
         display: how it is looked at.
         drives: its CD and floppy drives.
@@ -217,6 +218,7 @@ class MachinePlan:
     chardevs: tuple[SocketChardev, ...] = ()
     firmware: Flash | None = None
     objects: tuple[ObjectOptions, ...] = ()
+    io_thread_affinity: tuple[CpuSet, ...] = ()
     devices: tuple[DeviceAdd, ...] = ()
     display: Display = attrs.field(factory=Display)
     drives: tuple[Drive, ...] = ()

@@ -40,6 +40,7 @@ from hvkit.hypervisor.kvm.parameters import (
     DISK_DRIVERS,
     NIC_DRIVERS,
     SCSI_CONTROLLERS,
+    CpuSet,
     parse_cpu_mask,
     parse_extra,
 )
@@ -132,6 +133,7 @@ def plan_machine(
         chardevs=chardevs,
         firmware=None if firmware is None else plan_flash(firmware, filenames[VARIABLES]),
         objects=_plan_objects(parameters),
+        io_thread_affinity=_plan_io_thread_affinity(parameters),
         devices=plan_machine_devices(
             parameters,
             capabilities,
@@ -154,6 +156,19 @@ def plan_machine(
 
 def _plan_objects(parameters: Mapping[str, Any]) -> tuple[ObjectOptions, ...]:
     return tuple(IothreadProperties(id=io_thread_id(number)) for number in range(parameters["io_threads"]))
+
+
+def _plan_io_thread_affinity(parameters: Mapping[str, Any]) -> tuple[CpuSet, ...]:
+    mask: str = parameters["io_thread_mask"]
+    count: int = parameters["io_threads"]
+    affinity = parse_cpu_mask(mask, "io_thread_mask")
+    if affinity == (None,):
+        return affinity * count
+    if not count or len(affinity) not in (1, count):
+        raise ParameterError(
+            "io_thread_mask", mask, f"it is for {len(affinity)} IOThreads and the instance has {count} (io_threads)"
+        )
+    return affinity if len(affinity) == count else affinity * count
 
 
 def _plan_topology(instance: Instance, parameters: Mapping[str, Any], machine: MachineType) -> Topology:

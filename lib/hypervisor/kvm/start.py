@@ -6,7 +6,7 @@ keeps what is remembered ahead of what exists: whoever dies here leaves somethin
 """
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +26,10 @@ from hvkit.hypervisor.kvm.machine import MachinePlan, Placement
 from hvkit.hypervisor.kvm.machine_devices import SERIAL_ID
 from hvkit.hypervisor.kvm.network import NetworkError
 from hvkit.hypervisor.kvm.nics import plan_interface
-from hvkit.hypervisor.kvm.parameters import TABLE, CpuSet, resolve_places
+from hvkit.hypervisor.kvm.parameters import TABLE, resolve_places
 from hvkit.hypervisor.kvm.passwords import give_passwords
 from hvkit.hypervisor.kvm.paths import InstancePaths
+from hvkit.hypervisor.kvm.pinning import bind_threads
 from hvkit.hypervisor.kvm.planning import plan_machine
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.process import (
@@ -38,14 +39,12 @@ from hvkit.hypervisor.kvm.process import (
     find_listener,
     open_process,
     read_log_tail,
-    set_affinity,
-    set_process_affinity,
     spawn,
 )
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Phase, Runtime, write_runtime
 from hvkit.hypervisor.model import Instance, InstanceState
 from hvkit.qmp import ConnectError, ConnectionLost, QmpConnection, QmpError
-from hvkit.qmp.schema import Cont, DeviceAdd, QueryCpusFast, QueryName, QueryUuid
+from hvkit.qmp.schema import Cont, DeviceAdd, QueryName, QueryUuid
 
 #: Seconds from the start of the process to its monitor's first answer. Taking the guest's memory beforehand is slow.
 _GREETING_S: Final = 60.0
@@ -306,7 +305,7 @@ def _let_run(
         monitor.connect(timeout=_GREETING_S)
         _check_identity(monitor, runtime.instance)
         give_passwords(monitor, launch.parameters)
-        _bind_to_cpus(monitor, launch.process, launch.plan.processors.affinity)
+        bind_threads(monitor, launch.process, launch.plan)
         if await_guest is not None:
             write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.INCOMING))
             await_guest(monitor)
@@ -327,18 +326,6 @@ def _check_identity(monitor: QmpConnection, instance: Instance) -> None:
     name = monitor.execute(QueryName()).name
     if (uuid, name) != (str(instance.uuid), instance.name):
         raise _Mistaken(f"the machine that answers calls itself {name}, with uuid {uuid}")
-
-
-def _bind_to_cpus(monitor: QmpConnection, process: Process, affinity: Sequence[CpuSet]) -> None:
-    """Bind the whole instance, or each of its processors, while none of them runs yet."""
-    if len(affinity) == 1:
-        if affinity[0] is not None:
-            set_process_affinity(process.identity.pid, affinity[0])
-        return
-    for processor in monitor.execute(QueryCpusFast()):
-        cpus = affinity[processor.cpu_index]
-        if cpus is not None:
-            set_affinity(processor.thread_id, cpus)
 
 
 def _explain(

@@ -126,6 +126,7 @@ def test_machine_type_that_the_program_does_not_have(kvm: KvmHypervisor, make: M
         ("cpu_type", "nonsense,+x2apic"),
         ("cpu_mask", "9000"),
         ("cpu_mask", "all:9000"),
+        ("io_thread_mask", "9000"),
     ],
 )
 def test_parameters_that_the_node_cannot_honour_are_not_valid(

@@ -41,7 +41,15 @@ from hvkit.hypervisor.kvm.network import has_interface
 from hvkit.hypervisor.kvm.paths import RunDirectory
 from hvkit.hypervisor.kvm.probe import read_kvm_host
 from hvkit.qmp import QmpConnection
-from hvkit.qmp.schema import QueryCpusFast, QueryKvm, QueryNamedBlockNodes, ShutdownEvent, SystemPowerdown, SystemReset
+from hvkit.qmp.schema import (
+    QueryCpusFast,
+    QueryIothreads,
+    QueryKvm,
+    QueryNamedBlockNodes,
+    ShutdownEvent,
+    SystemPowerdown,
+    SystemReset,
+)
 from hvkit.testing.toy_guest import FAREWELL, GREETING, write_disk
 
 pytestmark = pytest.mark.qemu
@@ -51,6 +59,9 @@ OpenConsole = Callable[[str], GuestConsole]
 
 #: The BIOS under TCG takes a second, on a busy machine several.
 GUEST_S: Final = 60.0
+#: All processors of this node that we may use.
+ALL: Final = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+AFFINITIES: Final = {"0": {0}, "all": os.sched_getaffinity(0)}
 
 
 @pytest.fixture
@@ -337,16 +348,35 @@ def test_agent_has_a_socket_if_it_is_used(kvm: KvmHypervisor, make_toy: MakeInst
     assert sorted(path.suffix for path in (kvm.run_dir / "sockets").iterdir()) == [".a", ".c", ".w"]
 
 
-@pytest.mark.parametrize(("mask", "vcpus"), [("0", 2), ("0:all", 2)])
-def test_processors_are_bound_before_they_run(
-    kvm: KvmHypervisor, make_toy: MakeInstance, mask: str, vcpus: int
+@pytest.mark.parametrize(("mask", "bound"), [("0", ["0", "0"]), ("0:all", ["0", "all"]), ("all:0", ["all", "0"])])
+def test_each_processor_is_bound_before_it_runs(
+    kvm: KvmHypervisor, make_toy: MakeInstance, mask: str, bound: list[str]
 ) -> None:
-    everywhere = os.sched_getaffinity(0)
-    kvm.start_instance(make_toy(vcpus=vcpus, parameters={"cpu_mask": mask}), start_paused=True)
+    kvm.start_instance(make_toy(vcpus=2, parameters={"cpu_mask": mask}), start_paused=True)
     with kvm.monitor("web1") as monitor:
         threads = [processor.thread_id for processor in monitor.execute(QueryCpusFast())]
-    bound = [os.sched_getaffinity(thread) for thread in threads]
-    assert bound == [{0}, {0} if mask == "0" else everywhere]
+    assert [os.sched_getaffinity(thread) for thread in threads] == [AFFINITIES[each] for each in bound]
+
+
+@pytest.mark.parametrize(
+    ("masks", "bound"),
+    [
+        ({"io_thread_mask": "0"}, ["0", "0"]),
+        ({"io_thread_mask": "0:all"}, ["0", "all"]),
+        ({"cpu_mask": "0"}, ["0", "0"]),
+        ({"cpu_mask": "0", "io_thread_mask": "all:" + ALL}, ["0", "all"]),
+        ({"cpu_mask": "0:0"}, ["all", "all"]),
+    ],
+    ids=str,
+)
+def test_each_iothread_is_bound_before_the_guest_runs(
+    kvm: KvmHypervisor, make_toy: MakeInstance, masks: dict[str, object], bound: list[str]
+) -> None:
+    parameters = {"io_threads": 2, "sandbox": "enabled", **masks}
+    kvm.start_instance(make_toy(vcpus=2, parameters=parameters), start_paused=True)
+    with kvm.monitor("web1") as monitor:
+        threads = {thread.id: thread.thread_id for thread in monitor.execute(QueryIothreads())}
+    assert [os.sched_getaffinity(threads[name]) for name in ("io0", "io1")] == [AFFINITIES[each] for each in bound]
 
 
 # ---- a life that is not orderly

@@ -148,6 +148,19 @@ def test_the_affinity_is_for_all_or_for_each(plan: Planner) -> None:
         plan(parameters={"cpu_mask": "0:1"}, vcpus=3)
 
 
+def test_the_affinity_of_iothreads_is_for_all_or_for_each(plan: Planner) -> None:
+    def affinity(mask: str, count: int) -> object:
+        return plan(parameters={"io_thread_mask": mask, "io_threads": count}).io_thread_affinity
+
+    assert affinity("all", 0) == ()
+    assert affinity("all", 2) == (None, None)
+    assert affinity("0-1", 2) == (frozenset({0, 1}),) * 2
+    assert affinity("0:all", 2) == (frozenset({0}), None)
+    for mask, count in (("0", 0), ("0:1", 3), ("all:all", 1)):
+        with pytest.raises(ParameterError, match=rf"io_thread_mask: .* and the instance has {count}"):
+            affinity(mask, count)
+
+
 @pytest.mark.parametrize(
     ("parameter", "value", "driver"),
     [

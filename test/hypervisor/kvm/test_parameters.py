@@ -28,7 +28,7 @@ def test_names_are_ganetis_where_they_mean_the_same() -> None:
     assert set(TABLE) - SHARED == {
         *("hotplug_ports", "network_script", "sandbox", "security_pool"),
         *("migration_tls", "migration_tls_dir", "migration_tls_hostname"),
-        *("firmware", "tpm", "virtio_rng", "vsock_cid", "io_threads"),
+        *("firmware", "tpm", "virtio_rng", "vsock_cid", "io_threads", "io_thread_mask"),
         *("vnc_port", "spice_port", "spice_x509_path"),
     }
 
@@ -120,9 +120,10 @@ def test_cpu_mask(text: str, sets: tuple[frozenset[int] | None, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["", "0-", "-1", "3-1", "0,,1", "all,1", "0:", "a", "1 2", "٣", "0-99999999999"])
 def test_cpu_mask_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ParameterError) as caught:
-        TABLE.check_syntax({"cpu_mask": text})
-    assert caught.value.name == "cpu_mask"
+    for name in ("cpu_mask", "io_thread_mask"):
+        with pytest.raises(ParameterError) as caught:
+            TABLE.check_syntax({name: text})
+        assert caught.value.name == name
 
 
 def test_extra_arguments_are_words_as_for_a_shell() -> None:

@@ -18,32 +18,40 @@ from hvkit.hypervisor.parameters import (
 CpuSet = frozenset[int] | None
 
 
-def parse_cpu_mask(text: str) -> tuple[CpuSet, ...]:
-    """Take apart a `cpu_mask` such as ``0-2:all:1,3``.
+def parse_cpu_mask(text: str, name: str = "cpu_mask") -> tuple[CpuSet, ...]:
+    """Take apart a `cpu_mask` or `io_thread_mask` such as ``0-2:all:1,3``.
+
+    Args:
+        text: what is written there.
+        name: of the parameter, for the error.
 
     Returns:
-        One set for each virtual processor; a single one for the instance as a whole.
+        One set for each virtual processor or IOThread; a single one for all of them.
 
     Raises:
         ParameterError: it is written in another way.
     """
-    return tuple(_parse_cpu_set(part, text) for part in text.split(":"))
+    return tuple(_parse_cpu_set(part, text, name) for part in text.split(":"))
 
 
-def _parse_cpu_set(part: str, text: str) -> CpuSet:
+def _parse_cpu_set(part: str, text: str, name: str) -> CpuSet:
     if part == "all":
         return None
     cpus: set[int] = set()
     for item in part.split(","):
         first, dash, last = item.partition("-")
         if not (_is_number(first) and (not dash or (_is_number(last) and int(first) <= int(last)))):
-            raise ParameterError("cpu_mask", text, f"expected something like 0-2:all:1,3, got {text!r}")
+            raise ParameterError(name, text, f"expected something like 0-2:all:1,3, got {text!r}")
         cpus.update(range(int(first), int(last if dash else first) + 1))
     return frozenset(cpus)
 
 
+def _parse_io_thread_mask(text: str) -> tuple[CpuSet, ...]:
+    return parse_cpu_mask(text, "io_thread_mask")
+
+
 def _has_processors(text: str) -> bool:
-    """Whether this node has for each virtual processor one that it may run on; more is what the kernel asks for."""
+    """Whether this node has a processor for each thread that is to be bound: the kernel asks for no more."""
     return all(cpus is None or cpus & read_online_cpus() for cpus in parse_cpu_mask(text))
 
 
@@ -77,6 +85,15 @@ PARAMETERS: Final = (
         doc="Processors of the host to run on: all, a list (0-3,6) for the instance, or one list for each virtual "
         "processor with colons between them (0-2:all:1,3).",
         syntax=Check("something like all, 0-3,6 or 0-2:all:1,3", passes(parse_cpu_mask)),
+        node=Check("processors that this node has", _has_processors),
+    ),
+    Parameter(
+        name="io_thread_mask",
+        kind=str,
+        default="all",
+        doc="Processors of the host for the IOThreads: all, where the rest of the instance runs; a list (0-3,6) for "
+        "all of them, or one list for each with colons between them (0:1:all).",
+        syntax=Check("something like all, 0-3,6 or 0:1:all", passes(_parse_io_thread_mask)),
         node=Check("processors that this node has", _has_processors),
     ),
     Parameter(

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Bind the threads of a QEMU to processors of the node, while its guest does not run yet."""
+
+from hvkit.hypervisor.kvm.devices import io_thread_id
+from hvkit.hypervisor.kvm.machine import MachinePlan
+from hvkit.hypervisor.kvm.process import Process, set_affinity, set_process_affinity
+from hvkit.qmp import QmpConnection
+from hvkit.qmp.schema import QueryCpusFast, QueryIothreads
+
+
+def bind_threads(monitor: QmpConnection, process: Process, plan: MachinePlan) -> None:
+    """Bind the whole instance, or each of its processors, and after that its IOThreads, as the plan says.
+
+    Raises:
+        ProcessError: a thread is gone, or the node has none of the processors for it.
+        QmpError: QEMU does not say which threads it has.
+    """
+    affinity = plan.processors.affinity
+    if len(affinity) == 1:
+        if affinity[0] is not None:
+            set_process_affinity(process.identity.pid, affinity[0])
+    else:
+        for processor in monitor.execute(QueryCpusFast()):
+            cpus = affinity[processor.cpu_index]
+            if cpus is not None:
+                set_affinity(processor.thread_id, cpus)
+    if any(cpus is not None for cpus in plan.io_thread_affinity):
+        threads = {thread.id: thread.thread_id for thread in monitor.execute(QueryIothreads())}
+        for number, cpus in enumerate(plan.io_thread_affinity):
+            if cpus is not None:
+                set_affinity(threads[io_thread_id(number)], cpus)
