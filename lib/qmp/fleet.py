@@ -14,7 +14,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, overload
 
@@ -89,9 +89,12 @@ class _Link:
 
     def __init__(self, address: Address, poller: select.epoll) -> None:
         self.name = address_text(address)
-        self.question: _Question | None = None
-        self.exchange: Exchange | None = None
+        self.questions: Sequence[_Question] = ()
+        #: Those of the questions that were sent, which are all or none.
+        self.exchanges: list[Exchange] = []
         self.error: QmpError | None = None
+        #: Whether it said something unasked, or was lost, since `Fleet.take_stirred`.
+        self.has_stirred = False
         #: When the question was settled, in seconds after it was asked.
         self.settled_after_s = 0.0
         #: Somebody else is being connected in our place in the backlog; the kernel tells nobody when that ends.
@@ -120,12 +123,20 @@ class _Link:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more can come of the question."""
-        return self.error is not None or (self.exchange is not None and self.exchange.is_ready)
+        """Whether nothing more can come of the questions."""
+        # Ready from last to first: replies come in order, so that one look mostly tells.
+        return self.error is not None or (
+            bool(self.exchanges) and all(exchange.is_ready for exchange in reversed(self.exchanges))
+        )
 
-    def begin(self, question: _Question) -> None:
+    @property
+    def owes_reply(self) -> bool:
+        """Whether a reply is to come that nobody waits for any more."""
+        return self._protocol.state is State.READY and bool(self._protocol.commands_in_flight)
+
+    def begin(self, questions: Sequence[_Question]) -> None:
         """Ask, connecting first where there is no connection."""
-        self.question, self.exchange, self.error = question, None, None
+        self.questions, self.exchanges, self.error = questions, [], None
         self.settled_after_s = 0.0
         if self._socket is None:
             self._protocol = Protocol()
@@ -201,19 +212,23 @@ class _Link:
             self._lose("the peer closed the connection")
             return
         self._protocol.receive_data(data)
-        self._protocol.take_notices()
+        self.has_stirred |= bool(self._protocol.take_notices())
         self._advance()
 
     def _advance(self) -> None:
-        """Send what the conversation wants sent, and the question as soon as it can be."""
+        """Send what the conversation wants sent, and the questions as soon as they can be."""
         protocol = self._protocol
         if protocol.state is State.ENDED:
             self._lose(str(protocol.failure))
             return
         if protocol.state is State.READY:
-            if self.exchange is not None or self.question is None:
+            if self.exchanges or not self.questions:
                 return
-            self.exchange, data = protocol.open_exchange(self.question.name, self.question.arguments)
+            data = b""
+            for question in self.questions:
+                exchange, request = protocol.open_exchange(question.name, question.arguments)
+                self.exchanges.append(exchange)
+                data += request
         else:
             data = protocol.data_to_send()
             if data:
@@ -248,11 +263,13 @@ class _Link:
         return self._protocol.state is not State.READY
 
     def expire(self, deadline: Deadline) -> None:
-        """Give up on the question; the connection stays if there is one that works."""
-        if self.exchange is not None:
-            self._protocol.give_up(self.exchange)
-            owed = self._protocol.replies_owed(self.exchange)
-            self.error = CommandTimeout(self.exchange.command, deadline.timeout_s, owed)
+        """Give up on what was not answered; the connection stays if there is one that works."""
+        if self.exchanges:
+            for exchange in self.exchanges:
+                if not exchange.is_ready:
+                    self._protocol.give_up(exchange)
+                    owed = self._protocol.replies_owed(exchange)
+                    exchange.fail(CommandTimeout(exchange.command, deadline.timeout_s, owed))
             return
         if self.is_refused_for_now:
             problem = connect_problem(BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), deadline)
@@ -268,14 +285,16 @@ class _Link:
         if not self.is_settled:
             self._lose("the round was interrupted")
 
-    def outcome(self) -> Outcome[Any]:
-        """Return what became of the question."""
-        if self.error is not None or self.exchange is None or self.question is None:
-            return Outcome(None, self.error, self.settled_after_s)
-        return self.question.outcome(self.exchange, self.settled_after_s)
+    def outcomes(self) -> tuple[Outcome[Any], ...]:
+        """Return what became of each question."""
+        if self.error is not None:
+            return tuple(Outcome(None, self.error, self.settled_after_s) for _ in self.questions)
+        asked = zip(self.questions, self.exchanges, strict=True)
+        return tuple(question.outcome(exchange, self.settled_after_s) for question, exchange in asked)
 
     def _lose(self, reason: str) -> None:
-        was_usable = self.exchange is not None
+        self.has_stirred = True
+        was_usable = bool(self.exchanges)
         self._protocol.receive_eof(ConnectionLost(self.name, reason, self._protocol.commands_in_flight))
         if not was_usable:
             self.error = ConnectError(self.name, reason)
@@ -339,11 +358,12 @@ class Fleet:
         Raises:
             ProgrammerError: the command cannot be sent, or there is no machine of a name, or the fleet is closed.
         """
-        question = _Question(command)
-        return self.execute_each(dict.fromkeys(self._links if names is None else names, question), timeout=timeout)
+        questions = (_Question(command),)
+        asked = self._ask(dict.fromkeys(self._links if names is None else names, questions), timeout)
+        return {name: outcomes[0] for name, outcomes in asked.items()}
 
     def execute_each(
-        self, commands: Mapping[str, Command[Any] | str | _Question], *, timeout: float = QUICK.timeout_s
+        self, commands: Mapping[str, Command[Any] | str], *, timeout: float = QUICK.timeout_s
     ) -> dict[str, Outcome[Any]]:
         """Execute a command of its own on each machine.
 
@@ -354,15 +374,39 @@ class Fleet:
         Raises:
             ProgrammerError: as for `execute`.
         """
-        if self._poller.closed:
-            raise ProgrammerError("the fleet is closed")
-        unknown = sorted(set(commands) - set(self._links))
-        if unknown:
-            raise ProgrammerError(f"no machine of that name in the fleet: {', '.join(unknown)}")
-        questions = {
-            name: command if isinstance(command, _Question) else _Question(command)
-            for name, command in commands.items()
-        }
+        asked = self._ask({name: (_Question(command),) for name, command in commands.items()}, timeout)
+        return {name: outcomes[0] for name, outcomes in asked.items()}
+
+    def execute_several(
+        self, commands: Mapping[str, Sequence[Command[Any] | str]], *, timeout: float = QUICK.timeout_s
+    ) -> dict[str, tuple[Outcome[Any], ...]]:
+        """Execute several commands of its own on each machine: sent together, and executed one after the other.
+
+        One that fails does not keep the machine from the next.
+
+        Args:
+            commands: by the machine's name; at least one each.
+            timeout: seconds for all of it, connecting included.
+
+        Returns:
+            For each machine an outcome of each of its commands, in their order. What came before the deadline counts,
+            whatever became of the rest. `after_s` is that of the last.
+
+        Raises:
+            ProgrammerError: as for `execute`; or there is nothing to ask a machine.
+        """
+        made: dict[int, _Question] = {}  # the same command is made ready once for all
+        questions: dict[str, Sequence[_Question]] = {}
+        for name, several in commands.items():
+            if not several:
+                raise ProgrammerError(f"nothing to ask machine {name}")
+            questions[name] = tuple(
+                made.get(id(each)) or made.setdefault(id(each), _Question(each)) for each in several
+            )
+        return self._ask(questions, timeout)
+
+    def _ask(self, questions: Mapping[str, Sequence[_Question]], timeout: float) -> dict[str, tuple[Outcome[Any], ...]]:
+        self._check(questions)
         asked = {name: self._links[name] for name in questions}
         deadline = Deadline(timeout)
         try:
@@ -377,7 +421,14 @@ class Fleet:
             if not link.is_settled:
                 link.expire(deadline)
                 link.settled_after_s = deadline.elapsed_s()
-        return {name: link.outcome() for name, link in asked.items()}
+        return {name: link.outcomes() for name, link in asked.items()}
+
+    def _check(self, names: Iterable[str] = ()) -> None:
+        if self._poller.closed:
+            raise ProgrammerError("the fleet is closed")
+        unknown = sorted(set(names) - set(self._links))
+        if unknown:
+            raise ProgrammerError(f"no machine of that name in the fleet: {', '.join(unknown)}")
 
     def _serve(self, unsettled: set[_Link], deadline: Deadline) -> None:
         by_fd = {link.fd: link for link in self._links.values() if link.fd >= 0}
@@ -407,6 +458,69 @@ class Fleet:
             unsettled.discard(link)
         elif link.fd >= 0:
             by_fd[link.fd] = link
+
+    # ---- machines that come and go, and what they say unasked
+
+    @property
+    def names(self) -> Set[str]:
+        """The names of its machines, as they are at any moment."""
+        return self._links.keys()
+
+    def add(self, name: str, address: Address) -> None:
+        """Take in a machine. It is connected when it is first asked.
+
+        Args:
+            name: the caller's for it; another machine of that name is removed.
+            address: where its monitor listens. The name of a host is looked up here.
+
+        Raises:
+            ProgrammerError: the fleet is closed.
+        """
+        self._check()
+        self.remove(name)
+        self._links[name] = _Link(address, self._poller)
+
+    def remove(self, name: str) -> None:
+        """Let go of a machine, and close its connection; nothing happens where there is none of that name."""
+        link = self._links.pop(name, None)
+        if link is not None:
+            link.close()
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable where something came from a machine, for whoever waits for many things.
+
+        It stays so until `receive`, or until any machine is asked.
+
+        Raises:
+            ProgrammerError: the fleet is closed.
+        """
+        self._check()
+        return self._poller.fileno()
+
+    def receive(self) -> None:
+        """Take in what machines sent unasked or too late; waits for nothing.
+
+        Raises:
+            ProgrammerError: the fleet is closed.
+        """
+        self._check()
+        by_fd = {link.fd: link for link in self._links.values() if link.fd >= 0}
+        for fd, events in self._poller.poll(0, len(by_fd) or 1):
+            by_fd[fd].serve(events)
+
+    def take_stirred(self) -> set[str]:
+        """Return the machines that sent an event, or whose connection was lost, since this was last called.
+
+        What is known from before that may not be so any more.
+        """
+        stirred = {name for name, link in self._links.items() if link.has_stirred}
+        for name in stirred:
+            self._links[name].has_stirred = False
+        return stirred
+
+    def owing(self) -> set[str]:
+        """Return the machines that took a question, and did not answer it in time or ever since."""
+        return {name for name, link in self._links.items() if link.owes_reply}
 
     def close(self) -> None:
         """Close all connections. Closing again does nothing."""

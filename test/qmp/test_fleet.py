@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -19,10 +20,10 @@ from typing import Any
 import pytest
 
 from hvkit.errors import ProgrammerError
-from hvkit.qmp import CommandError, CommandTimeout, ConnectError, ConnectionLost, DataError
+from hvkit.qmp import CommandError, CommandTimeout, ConnectError, ConnectionLost, DataError, DeviceNotActive
 from hvkit.qmp.fleet import Fleet, Outcome, ask
 from hvkit.qmp.protocol import Protocol
-from hvkit.qmp.schema import QueryBlock, QueryName, QueryStatus, StatusInfo, Stop
+from hvkit.qmp.schema import QueryBalloon, QueryBlock, QueryName, QueryStatus, StatusInfo, Stop
 from hvkit.testing import CLOSE, SILENCE, Delay, QmpStub
 
 STATUS = {"return": {"status": "running", "running": True}}
@@ -110,6 +111,80 @@ def test_each_machine_may_be_asked_something_else(tmp_path: Path) -> None:
         assert outcomes["a"].value == RUNNING
         assert outcomes["b"].value is None
         assert outcomes["b"].error is None
+
+
+def test_a_machine_may_be_asked_several_things_at_once(tmp_path: Path) -> None:
+    refusal = {"error": {"class": "DeviceNotActive", "desc": "no balloon"}}
+    script = [({"execute": "query-balloon"}, refusal), ({"execute": "query-status"}, STATUS)]
+    with QmpStub(tmp_path / "a", script), Fleet({"a": tmp_path / "a", "b": tmp_path / "b"}) as fleet:
+        both = (QueryBalloon(), QueryStatus())
+        outcomes = fleet.execute_several({"a": both, "b": both})
+        assert isinstance(outcomes["a"][0].error, DeviceNotActive)
+        assert outcomes["a"][1].value == RUNNING
+        assert [type(outcome.error) for outcome in outcomes["b"]] == [ConnectError, ConnectError]
+        with pytest.raises(ProgrammerError, match="nothing to ask machine b"):
+            fleet.execute_several({"a": both, "b": ()})
+
+
+def test_what_came_in_time_counts_whatever_became_of_the_rest(tmp_path: Path) -> None:
+    with QmpStub(tmp_path / "s", [(None, STATUS), (None, SILENCE)]), Fleet({"m": tmp_path / "s"}) as fleet:
+        status, late = fleet.execute_several({"m": (QueryStatus(), QueryName())}, timeout=0.2)["m"]
+        assert status.value == RUNNING
+        assert isinstance(late.error, CommandTimeout)
+        assert late.error.command == "query-name"
+        assert fleet.owing() == {"m"}
+
+
+def test_a_late_answer_is_taken_in_without_a_question(tmp_path: Path) -> None:
+    with QmpStub(tmp_path / "s", [(None, [Delay(0.2), STATUS])]), Fleet({"m": tmp_path / "s"}) as fleet:
+        assert fleet.owing() == set()
+        fleet.execute(QueryStatus(), timeout=0.05)
+        assert fleet.owing() == {"m"}
+        assert select.select([fleet], [], [], 30)[0]
+        fleet.receive()
+        assert fleet.owing() == set()
+        assert fleet.take_stirred() == set()
+        assert not select.select([fleet], [], [], 0)[0]
+
+
+def test_who_sent_an_event_or_was_lost_is_told_once(tmp_path: Path) -> None:
+    event = {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 0}}
+    with (
+        QmpStub(tmp_path / "a", [(None, [STATUS, event])]),
+        QmpStub(tmp_path / "b", [(None, STATUS)]),
+        QmpStub(tmp_path / "c", [(None, [STATUS, CLOSE])]),
+        Fleet({name: tmp_path / name for name in "abc"}) as fleet,
+    ):
+        assert all(outcome.error is None for outcome in fleet.execute(QueryStatus()).values())
+        stirred = fleet.take_stirred()
+        while len(stirred) < 2:
+            assert select.select([fleet], [], [], 30)[0]
+            fleet.receive()
+            stirred |= fleet.take_stirred()
+        assert stirred == {"a", "c"}
+        assert fleet.take_stirred() == set()
+
+
+def test_machines_come_and_go(tmp_path: Path) -> None:
+    with (
+        QmpStub(tmp_path / "a", [(None, STATUS)]),
+        QmpStub(tmp_path / "b", [(None, STATUS)]),
+        Fleet({"m": tmp_path / "a"}) as fleet,
+    ):
+        assert fleet.execute(QueryStatus())["m"].value == RUNNING
+        before = open_descriptors()
+        fleet.remove("m")
+        fleet.remove("m")
+        assert set(fleet.names) == set()
+        assert open_descriptors() < before  # the stub may have closed its end, too
+        fleet.add("m", tmp_path / "b")
+        fleet.add("n", tmp_path / "missing")
+        assert fleet.execute(QueryStatus())["m"].value == RUNNING
+        assert set(fleet.names) == {"m", "n"}
+        fleet.close()
+        for act in (lambda: fleet.add("o", tmp_path / "a"), fleet.receive, fleet.fileno):
+            with pytest.raises(ProgrammerError, match="closed"):
+                act()
 
 
 def test_some_machines_may_be_asked(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from hvkit.hypervisor.kvm.log import cut_log
 from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.nics import take_down_nics
 from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory, remove_socket
-from hvkit.hypervisor.kvm.runtime import Runtime, read_runtime
+from hvkit.hypervisor.kvm.runtime import Runtime, RuntimeCache, read_runtime
 from hvkit.hypervisor.kvm.state import describe_damage, find_process, look, look_at_all
 from hvkit.hypervisor.kvm.stop import stop_process
 from hvkit.hypervisor.kvm.tpm import end_tpm
@@ -45,6 +45,7 @@ class Instances:
 
     directory: RunDirectory
     lock_timeout_s: float
+    _cache: RuntimeCache = attrs.field(factory=RuntimeCache, init=False, repr=False, eq=False)
 
     def cache_dir(self) -> Path | None:
         """Return where what QEMU programs can do is kept; nowhere unless the run directory is there, and ours."""
@@ -170,15 +171,18 @@ class Instances:
         """
         remembered: list[tuple[Runtime, InstancePaths]] = []
         seen: dict[str, InstanceInfo] = {}
-        for name in self.directory.names():
+        names = self.directory.names()
+        self._cache.keep(names)
+        for name in names:
             paths = self.directory.instance(name)
             cut_log(paths.log_file)
             try:
-                remembered.append((self.recall(paths), paths))
-            except InstanceNotFound:
-                continue
+                runtime = self._cache.read(paths.runtime_file, name)
             except HypervisorError as error:
                 seen[name] = describe_damage(paths, error)
+                continue
+            if runtime is not None:
+                remembered.append((runtime, paths))
         for info in look_at_all(remembered, timeout_s=LOOK_S):
             seen[info.name] = info
         for runtime, paths in remembered:

@@ -19,6 +19,7 @@ Sockets have a short directory and a short name, made of a hash of the instance'
 socket has to fit into 108 bytes and an instance's name may be longer than that alone.
 """
 
+import functools
 import hashlib
 import os
 import shutil
@@ -57,10 +58,17 @@ class InstancePaths:
     watch_socket: Path
     serial_socket: Path
     agent_socket: Path
+    runtime_file: Path = attrs.field(init=False)
+    log_file: Path = attrs.field(init=False)
 
-    @property
-    def runtime_file(self) -> Path:
+    # Made once: whoever lists many instances looks at both of each.
+    @runtime_file.default
+    def _find_runtime_file(self) -> Path:
         return self.dir / "runtime.json"
+
+    @log_file.default
+    def _find_log_file(self) -> Path:
+        return self.dir / "log"
 
     @property
     def pid_file(self) -> Path:
@@ -81,10 +89,6 @@ class InstancePaths:
     @property
     def tpm_log_file(self) -> Path:
         return self.dir / "tpm.log"
-
-    @property
-    def log_file(self) -> Path:
-        return self.dir / "log"
 
     @property
     def sockets(self) -> tuple[Path, ...]:
@@ -192,7 +196,7 @@ class RunDirectory:
     def __init__(self, path: Path, state_path: Path | None = None) -> None:
         self.path = Path(os.path.abspath(path))
         self.state_path = self.path / "state" if state_path is None else Path(os.path.abspath(state_path))
-        length = len(os.fsencode(self._socket_path("", ".c")))
+        length = len(os.fsencode(_socket_path(self.path, "", ".c")))
         if length > MAX_SOCKET_PATH:
             raise ParameterError(
                 "run_dir",
@@ -200,10 +204,6 @@ class RunDirectory:
                 f"a socket in {self.path} would have an address of {length} bytes and {MAX_SOCKET_PATH} is the most; "
                 f"choose a directory whose path is {length - MAX_SOCKET_PATH} bytes shorter",
             )
-
-    def _socket_path(self, name: str, suffix: str) -> Path:
-        key = hashlib.sha256(name.encode()).hexdigest()[:16]
-        return self.path / "sockets" / f"{key}{suffix}"
 
     @property
     def reserving_lock_file(self) -> Path:
@@ -216,18 +216,7 @@ class RunDirectory:
         Raises:
             ParameterError: it is no name of an instance.
         """
-        check_instance_name(name)
-        control, watch, serial, agent = (self._socket_path(name, suffix) for suffix in _SOCKET_SUFFIXES)
-        return InstancePaths(
-            name=name,
-            dir=self.path / "instances" / name,
-            lock_file=self.path / "locks" / name,
-            state_dir=self.state_path / name,
-            control_socket=control,
-            watch_socket=watch,
-            serial_socket=serial,
-            agent_socket=agent,
-        )
+        return _instance_paths(self.path, self.state_path, check_instance_name(name))
 
     def names(self) -> list[str]:
         """Return the names of the instances that something is remembered of, in order.
@@ -283,6 +272,26 @@ class RunDirectory:
                 _make_private(directory)
         except OSError as error:
             raise _cannot(self.path, "cannot be made", error) from error
+
+
+def _socket_path(run_dir: Path, name: str, suffix: str) -> Path:
+    key = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return run_dir / "sockets" / f"{key}{suffix}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _instance_paths(run_dir: Path, state_dir: Path, name: str) -> InstancePaths:
+    control, watch, serial, agent = (_socket_path(run_dir, name, suffix) for suffix in _SOCKET_SUFFIXES)
+    return InstancePaths(
+        name=name,
+        dir=run_dir / "instances" / name,
+        lock_file=run_dir / "locks" / name,
+        state_dir=state_dir / name,
+        control_socket=control,
+        watch_socket=watch,
+        serial_socket=serial,
+        agent_socket=agent,
+    )
 
 
 def _make_private(path: Path) -> None:

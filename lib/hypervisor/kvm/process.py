@@ -8,6 +8,7 @@ Monitors listen on sockets that are made here and inherited by QEMU. The kernel 
 long as its QEMU lives, which tells whether there is one even if whoever started it died before noting its pid.
 """
 
+import functools
 import os
 import select
 import signal
@@ -57,6 +58,7 @@ class ProcessIdentity:
     boot_id: str
 
 
+@functools.cache  # no process outlives a boot
 def read_boot_id() -> str:
     """Return the kernel's random id of this boot.
 
@@ -83,16 +85,17 @@ class _Stat:
 
 
 def _read_stat(pid: int) -> _Stat | None:
-    path = Path(f"/proc/{pid}/stat")
+    path = f"/proc/{pid}/stat"
     try:
-        stat = path.read_text(encoding="utf-8", errors="replace")
+        with open(path, "rb", buffering=0) as file:
+            stat = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError as error:
         raise ProcessError(f"{path}: {error.strerror}") from error
     # The command's name is in brackets and may hold anything, brackets too: count from the last one.
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return _Stat(state=fields[0], start_time=int(fields[19]))
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return _Stat(state=fields[0].decode("ascii"), start_time=int(fields[19]))
 
 
 def read_identity(pid: int) -> ProcessIdentity | None:

@@ -11,7 +11,7 @@ import enum
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 from uuid import UUID
@@ -217,6 +217,42 @@ def read_runtime(path: Path, name: str) -> Runtime | None:
     if runtime.instance.name != name:
         raise RuntimeStateError(name, str(path), f"is damaged: it is about instance {runtime.instance.name}")
     return runtime
+
+
+class RuntimeCache:
+    """Reads what is remembered of instances, and of each again only where it was written again.
+
+    For those who look often. Who acts on an instance reads the file itself. Several threads may use one.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[int, ...], Runtime]] = {}
+
+    def read(self, path: Path, name: str) -> Runtime | None:
+        """Return what is remembered of an instance, as `read_runtime` does.
+
+        Raises:
+            RuntimeStateError: as for `read_runtime`.
+        """
+        try:
+            status = os.stat(path)
+        except OSError:  # what is the matter with it, reading will tell
+            return read_runtime(path, name)
+        # The file is replaced and never written to: another one is another inode, or that of an older one later on.
+        stamp = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        known = self._known.get(name)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        # It may be replaced before it is read; then it has another stamp when it is looked at next.
+        runtime = read_runtime(path, name)
+        if runtime is not None:
+            self._known[name] = (stamp, runtime)
+        return runtime
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all instances but some."""
+        for name in self._known.keys() - set(names):
+            self._known.pop(name, None)  # another thread may have done so
 
 
 def to_plain(value: Any) -> Any:

@@ -33,8 +33,8 @@ from hvkit.hypervisor.model import Instance, InstanceState, StopCause
 from hvkit.hypervisor.reports import InstanceInfo
 from hvkit.qmp import CommandError, ConnectError, QmpError
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.fleet import Fleet
-from hvkit.qmp.schema import QueryBalloon, QueryStatus
+from hvkit.qmp.fleet import Fleet, Outcome
+from hvkit.qmp.schema import BalloonInfo, QueryBalloon, QueryStatus
 
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
@@ -270,18 +270,20 @@ def _ask_all(monitors: Mapping[str, tuple[Path, ...]], timeout_s: float) -> dict
             break
         try:
             with Fleet(left) as fleet:
-                asked = fleet.execute(QueryStatus(), timeout=deadline.remaining_s() * share)
-                found = {name: outcome.value for name, outcome in asked.items() if outcome.error is None}
-                timeout = max(deadline.remaining_s() * share, 0.1)
-                balloons = fleet.execute(QueryBalloon(), names=list(found), timeout=timeout)
+                questions = dict.fromkeys(left, (QueryStatus(), QueryBalloon()))
+                asked = fleet.execute_several(questions, timeout=deadline.remaining_s() * share)
         except ConnectError as error:  # there is no descriptor left to ask with
             _log.warning("not asked: %s: %s", ", ".join(left), error)
             break
-        for name, status in found.items():
-            balloon = balloons[name]  # which it may not have, or not yet
-            memory_mib = balloon.value.actual // _MIB if balloon.error is None else None
-            answers[name] = _Answer(status.status, status.running, memory_mib)
+        for name, (status, balloon) in asked.items():
+            if status.error is None:
+                answers[name] = _Answer(status.value.status, status.value.running, _memory_mib(balloon))
     return answers
+
+
+def _memory_mib(balloon: Outcome[BalloonInfo]) -> int | None:
+    """Return what the guest has left of its memory; None where that is not known: it has no balloon, or not yet."""
+    return None if balloon.error is not None else balloon.value.actual // _MIB
 
 
 def _as_answered(answer: _Answer, process: Process, runtime: Runtime) -> _Sight:

@@ -16,7 +16,7 @@ import pytest
 
 from hvkit.hypervisor.errors import RuntimeStateError
 from hvkit.hypervisor.kvm.process import ProcessIdentity
-from hvkit.hypervisor.kvm.runtime import DeviceRecord, Phase, Runtime, read_runtime, write_runtime
+from hvkit.hypervisor.kvm.runtime import DeviceRecord, Phase, Runtime, RuntimeCache, read_runtime, write_runtime
 from hvkit.hypervisor.kvm.topology import Address, BusKind, Chipset, Topology
 from hvkit.hypervisor.model import Disk, Instance, Nic
 
@@ -237,3 +237,32 @@ def test_file_that_cannot_be_read_says_why(path: Path) -> None:
     path.mkdir()
     with pytest.raises(RuntimeStateError, match="cannot be read: Is a directory"):
         read_runtime(path, "web1")
+
+
+# ---- for those who look often
+
+
+def test_what_was_not_written_again_is_not_read_again(path: Path, runtime: Runtime) -> None:
+    write_runtime(path, runtime)
+    cache = RuntimeCache()
+    first = cache.read(path, "web1")
+    assert first == runtime
+    assert cache.read(path, "web1") is first
+    cache.keep(["web1"])
+    assert cache.read(path, "web1") is first
+    cache.keep([])
+    assert cache.read(path, "web1") is not first
+
+
+def test_what_was_written_again_is_read_again(path: Path, runtime: Runtime) -> None:
+    cache = RuntimeCache()
+    assert cache.read(path, "web1") is None
+    for phase in (Phase.RUNNING, Phase.STOPPING, Phase.STOPPED, Phase.RUNNING):
+        written = attrs.evolve(runtime, phase=phase)
+        write_runtime(path, written)
+        assert cache.read(path, "web1") == written
+    path.write_text("damaged")
+    with pytest.raises(RuntimeStateError):
+        cache.read(path, "web1")
+    path.unlink()
+    assert cache.read(path, "web1") is None
