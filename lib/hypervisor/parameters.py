@@ -124,21 +124,29 @@ class Parameter:
 #: Looks at all values together, typed and filled, and raises ParameterError where two of them do not go together.
 Rule = Callable[[Mapping[str, Any]], None]
 
+#: Looks at all values together, typed, filled and allowed, and says what an operator should know about some of them:
+#: each time the name of a parameter, and a sentence.
+Advisor = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
+
 
 class ParameterTable(Mapping[str, Parameter]):
     """All parameters of one hypervisor, by name, in the order in which they are documented."""
 
-    def __init__(self, parameters: Iterable[Parameter], rules: Iterable[Rule] = ()) -> None:
+    def __init__(
+        self, parameters: Iterable[Parameter], rules: Iterable[Rule] = (), advisors: Iterable[Advisor] = ()
+    ) -> None:
         """Make a table.
 
         Args:
             parameters: in the order in which they are documented.
             rules: what values must be in view of each other; checked after the syntax of each, anywhere.
+            advisors: what is allowed and not wise in view of other values.
 
         Raises:
             ProgrammerError: two parameters have the same name.
         """
         self._rules = tuple(rules)
+        self._advisors = tuple(advisors)
         self._parameters: dict[str, Parameter] = {}
         for parameter in parameters:
             if parameter.name in self._parameters:
@@ -205,4 +213,6 @@ class ParameterTable(Mapping[str, Parameter]):
             text = parameter.advice(filled[name]) if parameter.advice else None
             if text:
                 advice.append(f"{name}: {text}")
+        for advisor in self._advisors:
+            advice += [f"{name}: {text}" for name, text in advisor(filled)]
         return advice

@@ -16,7 +16,7 @@ import attrs
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.parameters import DISK_DRIVERS, NIC_DRIVERS
+from hvkit.hypervisor.kvm.parameters import DISK_DRIVERS, NIC_DRIVERS, PASSED_THROUGH
 from hvkit.hypervisor.kvm.topology import Address, BusKind
 from hvkit.hypervisor.model import Disk, Nic
 from hvkit.qmp.schema import (
@@ -37,6 +37,7 @@ _DISK_BUSES: Final = {
     "scsi-hd": BusKind.SCSI,
     "scsi-cd": BusKind.SCSI,
     "scsi-block": BusKind.SCSI,
+    "scsi-generic": BusKind.SCSI,
 }
 
 #: For each cache mode: whether the page cache is bypassed, and whether the guest sees a write cache.
@@ -174,14 +175,16 @@ def build_disk(
         raise ProgrammerError(f"a disk of type {settings.type} cannot sit on {address.bus}")
     if disk.read_only and address.kind is BusKind.IDE:
         raise ParameterError("Disk.read_only", True, f"{disk.path}: an IDE disk cannot be read-only")
-    if settings.type == "scsi-block" and (disk.format != "raw" or not is_block_device):
-        raise ParameterError("disk_type", settings.type, f"{disk.path} is no block device, which scsi-block needs")
+    is_passed_through = settings.type in PASSED_THROUGH
+    if is_passed_through and (disk.format != "raw" or not is_block_device):
+        problem = f"{disk.path} is no raw block device, which {settings.type} needs"
+        raise ParameterError("disk_type", settings.type, problem)
     if settings.type == "scsi-cd" and not disk.read_only:
         raise ParameterError("disk_type", settings.type, f"{disk.path} is not read-only, as a CD is")
     device_id = disk_id(disk.uuid)
     protocol, format_ = f"{device_id}-file", f"{device_id}-format"
     properties: dict[str, Any] = {**address.properties, "drive": format_}
-    if settings.type != "scsi-block":  # which has the serial number and the write cache of the host's device
+    if not is_passed_through:  # which has the serial number and the write cache of the host's device
         properties["serial"] = _short(disk.uuid)
     common: dict[str, Any] = {
         "discard": settings.discard,
@@ -191,7 +194,7 @@ def build_disk(
     }
     if settings.cache in _CACHE_MODES:
         is_direct, write_cache = _CACHE_MODES[settings.cache]
-        if settings.type != "scsi-block":
+        if not is_passed_through:
             properties["write-cache"] = write_cache
         common["cache"] = BlockdevCacheOptions(direct=is_direct, no_flush=False)
     if settings.io_threads and settings.bus is not BusKind.SCSI:  # there the controller has one

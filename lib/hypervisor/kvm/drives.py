@@ -35,6 +35,7 @@ _LIKE_DISKS: Final = {
     "scsi-hd": "scsi-cd",
     "scsi-cd": "scsi-cd",
     "scsi-block": "scsi-cd",
+    "scsi-generic": "scsi-cd",
 }
 _SLOTS: Final = {"cdrom1": FixedSlot.CDROM1, "cdrom2": FixedSlot.CDROM2}
 _FLOPPY_CONTROLLER_ID: Final = "fdc"
@@ -61,7 +62,7 @@ class Drive:
 
 def cdrom_type(parameters: Mapping[str, Any]) -> str:
     """Return what the guest sees its CD drives as, one of `CDROM_DRIVERS`."""
-    return str(parameters["cdrom_disk_type"] or _LIKE_DISKS[parameters["disk_type"]])
+    return _LIKE_DISKS[parameters["cdrom_disk_type"] or parameters["disk_type"]]
 
 
 def needs_scsi(parameters: Mapping[str, Any]) -> bool:

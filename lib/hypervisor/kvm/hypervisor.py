@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ParameterError
-from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
+from hvkit.hypervisor.kvm.capabilities import Capabilities
 from hvkit.hypervisor.kvm.console import describe_console
 from hvkit.hypervisor.kvm.display_console import find_display
 from hvkit.hypervisor.kvm.hardware import KvmHardware
@@ -18,13 +18,13 @@ from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.moves import KvmMoves
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import RunDirectory
-from hvkit.hypervisor.kvm.planning import plan_cpu_model
-from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
+from hvkit.hypervisor.kvm.probe import probe_capabilities
 from hvkit.hypervisor.kvm.reboot import reset_instance
 from hvkit.hypervisor.kvm.start import bring_up, prepare
 from hvkit.hypervisor.kvm.state import find_process
 from hvkit.hypervisor.kvm.stop import stop_process, stop_remembered
 from hvkit.hypervisor.kvm.storage import KvmStorage
+from hvkit.hypervisor.kvm.validation import check_program
 from hvkit.hypervisor.model import Capability, Instance, check_kind, check_timeout
 from hvkit.hypervisor.node import read_node_info
 from hvkit.hypervisor.reports import Console, InstanceInfo, NodeInfo
@@ -205,9 +205,7 @@ class KvmHypervisor(KvmHardware, KvmMoves, KvmStorage, BaseHypervisor):
             capabilities = self._probe(binary)
         except InstanceStartError as error:
             raise ParameterError("kvm_path", binary, str(error)) from error
-        capabilities.find_machine(filled["machine_version"])
-        accelerator = choose_accelerator(filled["kvm_flag"], read_kvm_host(), capabilities)
-        plan_cpu_model(filled["cpu_type"], capabilities, accelerator)
+        check_program(filled, capabilities)
 
     # ---- CONSOLE, MONITOR
 

@@ -1,31 +1,120 @@
 # SPDX-License-Identifier: BSD-2-Clause
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.parameters import TABLE, parse_cpu_mask, parse_extra
 from tools.docs.parameters import PAGE, render
 
-#: The names that an adapter finds in Ganeti as well.
-SHARED = {
-    *("kvm_path", "kernel_path", "initrd_path", "root_path", "kernel_args", "boot_order", "acpi", "mem_path"),
-    *("use_localtime", "reboot_behavior", "machine_version", "kvm_flag", "cpu_type", "cpu_cores", "cpu_threads"),
-    *("cpu_sockets", "cpu_mask", "disk_type", "scsi_controller_type", "disk_cache", "disk_aio", "disk_discard"),
-    *("nic_type", "vga", "serial_console", "serial_speed", "use_guest_agent", "kvm_extra"),
-    *("virtio_net_queues", "vhost_net", "vnet_hdr", "security_model", "security_domain", "use_chroot"),
-    *("cdrom_image_path", "cdrom2_image_path", "cdrom_disk_type", "floppy_image_path"),
-    *("vnc_bind_address", "vnc_tls", "vnc_x509_path", "vnc_x509_verify", "vnc_password_file", "keymap"),
-    *("spice_bind", "spice_ip_version", "spice_password_file", "spice_image_compression", "spice_use_tls"),
-    *("spice_jpeg_wan_compression", "spice_zlib_glz_wan_compression", "spice_streaming_video", "spice_tls_ciphers"),
-    *("spice_playback_compression", "spice_use_vdagent", "usb_mouse", "usb_devices", "soundhw"),
-    *("user_shutdown", "kvm_pci_reservations", "migration_port", "migration_mode"),
-    *("migration_bandwidth", "migration_downtime", "migration_caps"),
+#: The names of all parameters of Ganeti's KVM hypervisor, by theme. An adapter hands them on as they are.
+GANETIS: Final = {
+    "boot": "kvm_path kernel_path initrd_path root_path kernel_args boot_order acpi mem_path use_localtime"
+    " reboot_behavior",
+    "machine": "machine_version kvm_flag cpu_type cpu_cores cpu_threads cpu_sockets cpu_mask",
+    "disks": "disk_type scsi_controller_type disk_cache disk_aio disk_discard cdrom_image_path cdrom2_image_path"
+    " cdrom_disk_type floppy_image_path kvm_pci_reservations",
+    "nics": "nic_type vhost_net virtio_net_queues vnet_hdr",
+    "display": "vnc_bind_address vnc_tls vnc_x509_path vnc_x509_verify vnc_password_file spice_bind spice_ip_version"
+    " spice_password_file spice_image_compression spice_jpeg_wan_compression spice_zlib_glz_wan_compression"
+    " spice_streaming_video spice_playback_compression spice_use_tls spice_tls_ciphers spice_use_vdagent vga keymap",
+    "usb, sound, serial": "usb_mouse usb_devices soundhw serial_console serial_speed use_guest_agent",
+    "security": "security_model security_domain use_chroot user_shutdown",
+    "migration": "migration_port migration_bandwidth migration_downtime migration_mode migration_caps",
+    "extra": "kvm_extra",
+}
+#: Where the value that Ganeti takes for granted is another one: hvkit's own is what a new instance is better off with.
+OTHER_DEFAULTS: Final = {
+    "kvm_path": "/usr/bin/qemu-system-x86_64",
+    "kernel_path": "",
+    "machine_version": "q35",
+    "spice_tls_ciphers": "",
+}
+#: The other defaults, of Ganeti and of hvkit; an empty text and False where a name is in none of these.
+DEFAULTS: Final = {
+    "root_path": "/dev/vda1",
+    "kernel_args": "ro",
+    "boot_order": "disk",
+    "reboot_behavior": "reboot",
+    "cpu_mask": "all",
+    "disk_type": "paravirtual",
+    "scsi_controller_type": "lsi",
+    "disk_cache": "default",
+    "disk_aio": "threads",
+    "disk_discard": "ignore",
+    "kvm_pci_reservations": 12,
+    "nic_type": "paravirtual",
+    "virtio_net_queues": 1,
+    "serial_speed": 38400,
+    "security_model": "none",
+    "migration_port": 8102,
+    "migration_bandwidth": 32,
+    "migration_downtime": 30,
+    "migration_mode": "live",
+    **dict.fromkeys(("cpu_cores", "cpu_threads", "cpu_sockets", "spice_ip_version"), 0),
+    **dict.fromkeys(("acpi", "vhost_net", "vnet_hdr", "serial_console"), True),
+    **dict.fromkeys(("spice_playback_compression", "spice_use_vdagent"), True),
+    **dict.fromkeys(("use_localtime", "vnc_tls", "vnc_x509_verify", "spice_use_tls"), False),
+    **dict.fromkeys(("use_guest_agent", "use_chroot", "user_shutdown"), False),
 }
 
 
-def test_names_are_ganetis_where_they_mean_the_same() -> None:
-    assert set(TABLE) - SHARED == {
+def test_all_parameters_of_ganeti_are_there_with_their_types_and_defaults() -> None:
+    names = " ".join(GANETIS.values()).split()
+    assert len(names) == len(set(names)) == 65
+    ours = {name: TABLE[name].default for name in names}
+    assert ours == dict.fromkeys(names, "") | DEFAULTS | OTHER_DEFAULTS
+    assert all(type(ours[name]) is TABLE[name].kind for name in names)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_parameter_is_documented_in_sentences(name: str) -> None:
+    assert TABLE[name].doc[0].isupper()
+    assert TABLE[name].doc.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "boot_order": ("disk", "cdrom", "floppy", "network"),
+        "reboot_behavior": ("reboot", "exit"),
+        "kvm_flag": ("", "enabled", "disabled"),
+        "disk_type": ("paravirtual", "ide", "scsi-hd", "scsi-cd", "scsi-block", "scsi-generic"),
+        "cdrom_disk_type": ("", "paravirtual", "ide", "scsi-hd", "scsi-cd", "scsi-block", "scsi-generic"),
+        "scsi_controller_type": ("lsi", "virtio-scsi-pci", "megasas", "dc390"),
+        "disk_cache": ("default", "none", "writethrough", "writeback"),
+        "disk_aio": ("threads", "native", "io_uring"),
+        "disk_discard": ("ignore", "unmap"),
+        "nic_type": ("paravirtual", "e1000", "rtl8139", "ne2k_pci", "pcnet", "i82551", "i82557b", "i82559er"),
+        "virtio_net_queues": (1, 32),
+        "spice_ip_version": (0, 4, 6),
+        "spice_jpeg_wan_compression": ("", "auto", "never", "always"),
+        "spice_zlib_glz_wan_compression": ("", "auto", "never", "always"),
+        "spice_streaming_video": ("", "off", "all", "filter"),
+        "spice_image_compression": ("auto_glz", "auto_lz", "quic", "glz", "lz", "off"),
+        "usb_mouse": ("", "mouse", "tablet"),
+        "usb_devices": ("tablet,keyboard", "host:1.4", "host:1d6b:0002"),
+        "serial_speed": (9600, 38400, 115200),
+        "cpu_mask": ("all", "0-2:all:1,3"),
+        "security_model": ("none",),
+        "migration_mode": ("live", "non-live"),
+        "migration_caps": ("", "xbzrle", "auto-converge:postcopy-ram"),
+    }.items(),
+)
+def test_what_ganeti_accepts_is_accepted(name: str, values: tuple[object, ...]) -> None:
+    beside = {
+        "disk_cache": "none",
+        "floppy_image_path": "/srv/floppy.img",
+        "cdrom_image_path": "/srv/cd.iso",
+    }
+    for value in values:
+        assert TABLE.check_syntax({**beside, name: value})[name] == value
+
+
+def test_what_is_hvkits_own() -> None:
+    assert set(TABLE) - set(" ".join(GANETIS.values()).split()) == {
         *("hotplug_ports", "network_script", "sandbox", "security_pool"),
         *("migration_tls", "migration_tls_dir", "migration_tls_hostname"),
         *("firmware", "tpm", "virtio_rng", "vsock_cid", "io_threads", "io_thread_mask"),
@@ -140,9 +229,64 @@ def test_extra_arguments_cannot_take_the_instance_from_us(text: str) -> None:
     assert caught.value.name == "kvm_extra"
 
 
-def test_extra_arguments_draw_advice() -> None:
-    assert any("kvm_extra" in advice for advice in TABLE.assess({"kvm_extra": "-no-hpet"}))
+def test_the_defaults_draw_no_advice() -> None:
     assert TABLE.assess({}) == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "about", "words"),
+    [
+        ({"kvm_extra": "-no-hpet"}, "kvm_extra", "does not know"),
+        ({"kvm_flag": "disabled"}, "kvm_flag", "many times as long"),
+        ({"acpi": False}, "acpi", "no power button"),
+        ({"acpi": False, "user_shutdown": True}, "user_shutdown", "cannot switch its machine off"),
+        ({"cpu_type": "host,-svm"}, "cpu_type", "can only move to nodes"),
+        ({"migration_caps": "postcopy-ram"}, "cpu_type", "can only move to nodes"),
+        ({"migration_downtime": 6000}, "migration_downtime", "for 6 s the guest answers nobody"),
+        ({"usb_devices": "tablet,host:1.4"}, "usb_devices", "stays here"),
+        ({"disk_type": "scsi-generic"}, "disk_type", "commands of its own"),
+        ({"disk_type": "scsi-hd", "scsi_controller_type": "dc390"}, "scsi_controller_type", "few guests"),
+        ({"sandbox": "disabled"}, "sandbox", "can start programs"),
+        ({"use_chroot": True}, "use_chroot", "root finds its way out"),
+        ({"vnc_bind_address": "192.0.2.7"}, "vnc_bind_address", "there is no vnc_password_file"),
+        ({"vnc_bind_address": "192.0.2.7"}, "vnc_bind_address", "VNC without TLS"),
+        ({"vnc_bind_address": "::", "vnc_tls": True}, "vnc_tls", "pretends to be it"),
+        ({"spice_bind": "192.0.2.7", "spice_port": 5930}, "spice_bind", "there is no spice_password_file"),
+        ({"spice_bind": "192.0.2.7", "spice_port": 5930}, "spice_bind", "SPICE without TLS"),
+        ({"soundhw": "hda"}, "soundhw", "nobody hears it"),
+        ({"kernel_args": "ro quiet"}, "kernel_args", "does nothing without kernel_path"),
+        ({"kernel_path": "/boot/vmlinuz", "boot_order": "network"}, "boot_order", "does nothing beside kernel_path"),
+        ({"scsi_controller_type": "megasas"}, "scsi_controller_type", "does nothing"),
+        ({"cdrom_disk_type": "ide"}, "cdrom_disk_type", "does nothing without cdrom_image_path"),
+        ({"nic_type": "e1000", "virtio_net_queues": 4}, "virtio_net_queues", "only paravirtual"),
+        ({"vnc_tls": True}, "vnc_tls", "does nothing without vnc_bind_address"),
+        ({"spice_use_vdagent": False}, "spice_use_vdagent", "does nothing without spice_bind"),
+        ({"keymap": "de"}, "keymap", "does nothing without VNC and SPICE"),
+    ],
+)
+def test_what_is_allowed_and_not_wise_draws_advice(parameters: dict[str, object], about: str, words: str) -> None:
+    assert any(advice.startswith(f"{about}: ") and words in advice for advice in TABLE.assess(parameters))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"vnc_bind_address": "127.0.0.1"},
+        {"vnc_bind_address": "/run/vnc"},
+        {
+            "vnc_bind_address": "192.0.2.7",
+            "vnc_tls": True,
+            "vnc_x509_path": "/etc/pki/vnc",
+            "vnc_password_file": "/etc/vnc",
+        },
+        {"cpu_type": "Skylake-Server", "migration_caps": "auto-converge"},
+        {"cdrom_image_path": "/srv/cd.iso", "cdrom_disk_type": "scsi-cd", "scsi_controller_type": "virtio-scsi-pci"},
+        {"spice_bind": "127.0.0.1", "spice_port": 5930, "soundhw": "hda", "keymap": "de"},
+        {"kernel_path": "/boot/vmlinuz", "kernel_args": "ro quiet"},
+    ],
+)
+def test_what_is_wise_draws_none(parameters: dict[str, object]) -> None:
+    assert TABLE.assess(parameters) == []
 
 
 def test_page_of_the_docs_is_made_of_the_table() -> None:

@@ -18,7 +18,8 @@ from hvkit.hypervisor.kvm.parameters import (
     processors,
     security,
 )
-from hvkit.hypervisor.kvm.parameters.disks import DISK_DRIVERS, SCSI_CONTROLLERS
+from hvkit.hypervisor.kvm.parameters.advice import make_advisors
+from hvkit.hypervisor.kvm.parameters.disks import DISK_DRIVERS, PASSED_THROUGH, SCSI_CONTROLLERS
 from hvkit.hypervisor.kvm.parameters.display import (
     DISPLAY_DRIVERS,
     SOUND_DRIVERS,
@@ -38,6 +39,7 @@ __all__ = [
     "DISPLAY_DRIVERS",
     "NIC_DRIVERS",
     "NIC_TYPES",
+    "PASSED_THROUGH",
     "SCSI_CONTROLLERS",
     "SOUND_DRIVERS",
     "TABLE",
@@ -54,7 +56,10 @@ __all__ = [
 #: Modules of parameters, in the order in which they are documented.
 THEMES: Final = (machine, processors, boot, disks, drives, nics, display, consoles, security, migration)
 
+_PARAMETERS: Final = tuple(parameter for theme in THEMES for parameter in theme.PARAMETERS)
+
 TABLE: Final = ParameterTable(
-    (parameter for theme in THEMES for parameter in theme.PARAMETERS),
+    _PARAMETERS,
     rules=(*boot.RULES, *disks.RULES, *display.RULES, *drives.RULES, *security.RULES, *migration.RULES),
+    advisors=make_advisors(_PARAMETERS),
 )

@@ -19,7 +19,12 @@ DISK_DRIVERS: Final[dict[str, str]] = {
     "scsi-hd": "scsi-hd",
     "scsi-cd": "scsi-cd",
     "scsi-block": "scsi-block",
+    "scsi-generic": "scsi-generic",
 }
+#: The types of disks that a SCSI controller has.
+SCSI_TYPES: Final = frozenset(kind for kind in DISK_DRIVERS if kind.startswith("scsi-"))
+#: The types of disks on which the guest speaks SCSI to the host's own device.
+PASSED_THROUGH: Final = frozenset({"scsi-block", "scsi-generic"})
 
 #: Which device each type of SCSI controller is, and how many targets it serves.
 SCSI_CONTROLLERS: Final[dict[str, tuple[str, int]]] = {
@@ -42,8 +47,12 @@ PARAMETERS: Final = (
         name="disk_type",
         kind=str,
         default="paravirtual",
-        doc="What the guest sees its disks as. With scsi-block it speaks SCSI to a block device of the host.",
+        doc="What the guest sees its disks as. With scsi-block and scsi-generic it speaks SCSI to a block device of "
+        "the host; only scsi-block reads and writes by the ways of other disks.",
         syntax=one_of(*DISK_DRIVERS),
+        advice=lambda value: (
+            "the guest sends commands of its own to a device of the host" if value in PASSED_THROUGH else None
+        ),
     ),
     Parameter(
         name="scsi_controller_type",

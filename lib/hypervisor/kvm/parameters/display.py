@@ -108,7 +108,10 @@ _BIND: Final = Check(
     "an address, or the name of a network interface", lambda value: _PLACE.accepts(value) and value[:1] != "/"
 )
 _CERTIFICATES: Final = Check(
-    "a directory of this node with ca-cert.pem, server-cert.pem and server-key.pem", DIRECTORY.accepts
+    "a directory of this node with ca-cert.pem, server-cert.pem and server-key.pem",
+    lambda value: all(
+        READABLE_FILE.accepts(f"{value}/{name}.pem") for name in ("ca-cert", "server-cert", "server-key")
+    ),
 )
 
 
@@ -157,11 +160,6 @@ PARAMETERS: Final = (
         "NAME.vnc. Empty: no VNC.",
         syntax=_PLACE,
         node=_PLACE_HERE,
-        advice=lambda value: (
-            "VNC without vnc_tls lets everybody on the way read along"
-            if is_address(value) and not ipaddress.ip_address(value).is_loopback
-            else None
-        ),
     ),
     Parameter(
         name="vnc_port",

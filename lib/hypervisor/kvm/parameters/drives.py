@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.parameters.disks import DISK_DRIVERS
 from hvkit.hypervisor.parameters import ABSOLUTE_PATH, READABLE_FILE, Check, Parameter, Rule, one_of
 
 #: Which device a CD drive is, by the value of the parameter.
@@ -53,9 +54,9 @@ PARAMETERS: Final = (
         name="cdrom_disk_type",
         kind=str,
         default="",
-        doc="What the guest sees its CD drives as; a paravirtual one is a disk whose medium cannot be changed. Empty: "
-        "as disk_type has it.",
-        syntax=one_of("", *CDROM_DRIVERS),
+        doc="What the guest sees its CD drives as; a paravirtual one is a disk whose medium cannot be changed. Any of "
+        "SCSI is scsi-cd. Empty: as disk_type has it.",
+        syntax=one_of("", *DISK_DRIVERS),
     ),
     Parameter(
         name="floppy_image_path",

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Parameters: the machine as such, and the program that models it."""
 
+import os
 import shlex
+import shutil
 from typing import Final
 
 from hvkit.hypervisor.errors import ParameterError
@@ -68,6 +70,7 @@ PARAMETERS: Final = (
         default="",
         doc="Acceleration: enabled demands KVM, disabled does without; empty uses KVM where it really works.",
         syntax=one_of("", "enabled", "disabled"),
+        advice=lambda value: "instructions of the guest take many times as long" if value == "disabled" else None,
     ),
     Parameter(
         name="acpi",
@@ -90,6 +93,7 @@ PARAMETERS: Final = (
         kind=bool,
         default=False,
         doc="Whether it has a TPM 2.0, by swtpm. What that keeps outlives the instance.",
+        node=Check("false: swtpm is not installed", lambda value: not value or bool(shutil.which("swtpm"))),
     ),
     Parameter(
         name="virtio_rng",
@@ -103,6 +107,7 @@ PARAMETERS: Final = (
         default=0,
         doc="Context id for sockets between guest and host: 3 or more, and no other guest's. 0: no vsock.",
         syntax=Check("0, or 3 to 4294967294", lambda value: value == 0 or 3 <= value <= 0xFFFFFFFE),
+        node=Check("0: there is no /dev/vhost-vsock", lambda value: not value or os.path.exists("/dev/vhost-vsock")),
     ),
     Parameter(
         name="use_localtime",

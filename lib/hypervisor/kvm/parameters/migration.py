@@ -55,6 +55,9 @@ PARAMETERS: Final = (
         default=30,
         doc="For how many milliseconds the guest may stand still at the end of a migration.",
         syntax=between(0, 2_000_000),
+        advice=lambda value: (
+            f"for {value / 1000:g} s the guest answers nobody: others may take it for dead" if value >= 5000 else None
+        ),
     ),
     Parameter(
         name="migration_caps",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Parameters: nICs."""
+"""Parameters: NICs."""
 
 from typing import Final
 

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Check parameters on a node by planning a machine that has nothing else.
+
+What the QEMU program here cannot do shows where a machine is planned. So one is, and nobody starts it.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
+from hvkit.hypervisor.kvm.firmware import choose_firmware
+from hvkit.hypervisor.kvm.parameters import (
+    DISK_DRIVERS,
+    NIC_DRIVERS,
+    parse_cpu_mask,
+    resolve_places,
+)
+from hvkit.hypervisor.kvm.probe import read_kvm_host
+from hvkit.hypervisor.kvm.start import Preparation
+from hvkit.hypervisor.model import Instance
+
+#: Memory in MiB of the machine that is planned: what every kind of it divides.
+_MEMORY_MIB: Final = 1 << 20
+
+
+def check_program(parameters: Mapping[str, Any], capabilities: Capabilities) -> None:
+    """Check parameters against what a QEMU program can do on this node. Makes nothing.
+
+    Args:
+        parameters: filled and checked by `hvkit.hypervisor.kvm.parameters.TABLE`, on this node.
+        capabilities: of the program.
+
+    Raises:
+        ParameterError: the program, or this node, lacks what one of them asks for.
+    """
+    disk_type, nic_type = parameters["disk_type"], parameters["nic_type"]
+    machine = capabilities.find_machine(parameters["machine_version"])
+    capabilities.check_device(DISK_DRIVERS[disk_type], "disk_type", disk_type)
+    capabilities.check_device(NIC_DRIVERS.get(nic_type, nic_type), "nic_type", nic_type)
+    preparation = Preparation(
+        instance=Instance(
+            name="any",
+            memory_mib=_MEMORY_MIB,
+            vcpus=min(_count_processors(parameters), machine.cpu_max),
+            parameters=parameters,
+        ),
+        parameters=resolve_places(parameters),
+        capabilities=capabilities,
+        accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
+        block_devices=frozenset(),
+        firmware=choose_firmware(parameters, capabilities),
+    )
+    preparation.plan(preparation.imagine_ends())
+
+
+def _count_processors(parameters: Mapping[str, Any]) -> int:
+    """Return the number of processors that the parameters are right for, if there is one."""
+    masks = len(parse_cpu_mask(parameters["cpu_mask"]))
+    shape = math.prod(parameters[name] or 1 for name in ("cpu_sockets", "cpu_cores", "cpu_threads"))
+    return masks if masks > 1 else shape
