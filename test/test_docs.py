@@ -33,6 +33,7 @@ MAX_LINES: Final = 120
 SURROUNDINGS: Final = {
     "agent": "agent_names",
     "backups": "hypervisor_names",
+    "captures": "hypervisor_names",
     "confinement": "hypervisor_names",
     "hotplug": "hypervisor_names",
     "migration": "hypervisor_names",

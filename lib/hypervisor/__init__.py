@@ -4,6 +4,7 @@
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import (
     BackupError,
+    CaptureError,
     HotplugCause,
     HotplugError,
     InstanceBusy,
@@ -42,6 +43,7 @@ from hvkit.hypervisor.reports import (
     Checkpoint,
     Console,
     DiskCopy,
+    DumpProgress,
     InstanceInfo,
     MigrationInfo,
     MigrationStatus,
@@ -56,6 +58,7 @@ __all__ = [
     "BackupProgress",
     "BaseHypervisor",
     "Capability",
+    "CaptureError",
     "Checkpoint",
     "Console",
     "ConsoleKind",
@@ -64,6 +67,7 @@ __all__ = [
     "Disk",
     "DiskCopies",
     "DiskCopy",
+    "DumpProgress",
     "HotplugCause",
     "HotplugDevice",
     "HotplugError",

@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hvkit.errors import ProgrammerError
+from hvkit.hypervisor.captures import CaptureMethods
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.hardware import HardwareMethods
 from hvkit.hypervisor.model import Capability, Instance, check_kind, is_absolute_path
@@ -45,6 +46,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
         Capability.BACKUP: ("backup_disks", "abort_backup", "get_checkpoints", "drop_checkpoint"),
         Capability.BALLOON: ("balloon_instance_memory",),
         Capability.CONSOLE: ("get_instance_console",),
+        Capability.DUMP: ("get_dump_formats", "dump_instance_memory"),
         Capability.HOTPLUG: ("verify_hotplug_support", "hot_add_device", "hot_del_device", "hot_mod_device"),
         Capability.MIGRATION: (
             "migration_info",
@@ -67,6 +69,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
         Capability.POWERCYCLE: ("powercycle_node",),
         Capability.RESIZE_DISK: ("resize_disk",),
         Capability.RESTORE: ("verify_instance", "restore_instance"),
+        Capability.SCREENSHOT: ("get_instance_screenshot",),
         Capability.SNAPSHOT: (
             "save_snapshot",
             "load_snapshot",
@@ -79,7 +82,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
 )
 
 
-class BaseHypervisor(HardwareMethods, MoveMethods, StorageMethods, abc.ABC):
+class BaseHypervisor(CaptureMethods, HardwareMethods, MoveMethods, StorageMethods, abc.ABC):
     """Runs instances on this node.
 
     A plugin is a subclass that an entry point of the group ``hvkit.hypervisors`` names.

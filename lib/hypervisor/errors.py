@@ -204,6 +204,23 @@ class SnapshotError(HypervisorError):
         return f"{self.instance}: snapshot: {self.reason}"
 
 
+class CaptureError(HypervisorError):
+    """Raised when a picture of an instance's screen, or a dump of its memory, could not be taken.
+
+    Attributes:
+        instance: the name.
+        reason: what went wrong, with the hypervisor's own words where it had some.
+    """
+
+    def __init__(self, instance: str, reason: str) -> None:
+        super().__init__(instance, reason)
+        self.instance = instance
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.instance}: {self.reason}"
+
+
 class MigrationError(HypervisorError):
     """Raised when a migration could not be started, or did not end well.
 

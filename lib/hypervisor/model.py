@@ -144,12 +144,14 @@ class Capability(enum.Enum):
     BACKUP = "backup"
     BALLOON = "balloon"
     CONSOLE = "console"
+    DUMP = "dump"
     HOTPLUG = "hotplug"
     MIGRATION = "migration"
     MONITOR = "monitor"
     POWERCYCLE = "powercycle"
     RESIZE_DISK = "resize-disk"
     RESTORE = "restore"
+    SCREENSHOT = "screenshot"
     SNAPSHOT = "snapshot"
 
 

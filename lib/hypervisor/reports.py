@@ -160,6 +160,19 @@ class Checkpoint:
 
 
 @attrs.frozen(kw_only=True)
+class DumpProgress:
+    """How far a dump of an instance's memory is.
+
+    Attributes:
+        done_bytes: how much of the memory was written.
+        total_bytes: how much there is.
+    """
+
+    done_bytes: int
+    total_bytes: int
+
+
+@attrs.frozen(kw_only=True)
 class Snapshot:
     """What an instance was, kept inside its disks.
 

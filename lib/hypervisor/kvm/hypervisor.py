@@ -11,6 +11,7 @@ from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ParameterError
 from hvkit.hypervisor.kvm.capabilities import Capabilities
+from hvkit.hypervisor.kvm.captures import KvmCaptures
 from hvkit.hypervisor.kvm.console import describe_console
 from hvkit.hypervisor.kvm.display_console import find_display
 from hvkit.hypervisor.kvm.hardware import KvmHardware
@@ -34,7 +35,7 @@ from hvkit.qmp import QmpConnection
 _GUEST_S: Final = 60.0
 
 
-class KvmHypervisor(KvmHardware, KvmMoves, KvmStorage, BaseHypervisor):
+class KvmHypervisor(KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervisor):
     """Runs instances as QEMU processes on this node, with KVM where that works.
 
     What belongs to an instance is in `run_dir`, as `hvkit.hypervisor.kvm.paths` says. An instance whose guest powered
@@ -48,10 +49,12 @@ class KvmHypervisor(KvmHardware, KvmMoves, KvmStorage, BaseHypervisor):
             Capability.BACKUP,
             Capability.BALLOON,
             Capability.CONSOLE,
+            Capability.DUMP,
             Capability.HOTPLUG,
             Capability.MIGRATION,
             Capability.MONITOR,
             Capability.RESIZE_DISK,
+            Capability.SCREENSHOT,
             Capability.SNAPSHOT,
         }
     )

@@ -63,7 +63,7 @@ STATES: Final = {
     "prelaunch": _Meaning(InstanceState.PAUSED, "it has not run yet"),
     "restore-vm": _Meaning(InstanceState.PAUSED, "a snapshot is being restored", StopCause.REQUEST),
     "running": _Meaning(InstanceState.RUNNING),
-    "save-vm": _Meaning(InstanceState.PAUSED, "a snapshot is being saved", StopCause.REQUEST),
+    "save-vm": _Meaning(InstanceState.PAUSED, "its memory is being saved", StopCause.REQUEST),
     "shutdown": _Meaning(InstanceState.SHUTDOWN, "the guest shut down", StopCause.GUEST),
     "suspended": _Meaning(InstanceState.PAUSED, "the guest sleeps", StopCause.GUEST),
     "watchdog": _Meaning(InstanceState.PAUSED, "the watchdog stopped it", StopCause.WATCHDOG),
