@@ -16,9 +16,10 @@ import pytest
 
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities
+from hvkit.hypervisor.kvm.confinement import Confinement
 from hvkit.hypervisor.kvm.devices import TapFiles
 from hvkit.hypervisor.kvm.firmware import Firmware
-from hvkit.hypervisor.kvm.machine import FileSet, MachinePlan, MachineSockets
+from hvkit.hypervisor.kvm.machine import FileSet, MachinePlan, MachineSockets, Placement
 from hvkit.hypervisor.kvm.parameters import (
     CDROM_DRIVERS,
     DISK_DRIVERS,
@@ -147,6 +148,8 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
         disk_files: Mapping[UUID, FileSet] | None = None,
         firmware: Firmware | None = None,
         files: Mapping[str, str | FileSet] | None = None,
+        confinement: Confinement | None = None,
+        placement: Placement | None = None,
     ) -> MachinePlan:
         instance = Instance(name="web1", uuid=INSTANCE_UUID, memory_mib=memory_mib, vcpus=vcpus, disks=disks, nics=nics)
         return plan_machine(
@@ -160,6 +163,8 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
             disk_files=disk_files,
             firmware=firmware,
             files=files or {},
+            confinement=confinement,
+            placement=placement,
         )
 
     return make
