@@ -33,6 +33,7 @@ from hvkit.hypervisor.model import (
     InstanceState,
     check_instance_name,
     check_kind,
+    check_seconds,
     check_timeout,
 )
 from hvkit.hypervisor.node import find_obstacle, read_node_info
@@ -181,7 +182,8 @@ class FakeHypervisor(BaseHypervisor):
 
     # ---- what is declared
 
-    def balloon_instance_memory(self, name: str, memory_mib: int) -> None:
+    def balloon_instance_memory(self, name: str, memory_mib: int, *, timeout: float = 0.0) -> int:
+        check_seconds(timeout)
         with self._lock(name):
             known = self._read(name)
             if type(memory_mib) is not int or not 1 <= memory_mib <= known.memory_mib:
@@ -189,6 +191,7 @@ class FakeHypervisor(BaseHypervisor):
             if known.info.state not in _ALIVE:
                 raise InstanceStateError(name, known.info.state.value, "has no memory to balloon")
             self._change(known, memory_mib=memory_mib)
+        return memory_mib
 
     def get_instance_console(self, name: str) -> Console:
         self._read(name)

@@ -15,23 +15,30 @@ class HardwareMethods(OptionalMethods):
 
     # ---- memory
 
-    def balloon_instance_memory(self, name: str, memory_mib: int) -> None:
+    def balloon_instance_memory(self, name: str, memory_mib: int, *, timeout: float = 0.0) -> int:
         """Ask a guest to make do with less memory than it was started with, or give it back.
 
         May be called when it is RUNNING or PAUSED.
 
-        After success the target is set; the guest moves there as it can, and `get_instance_info` says how far it is.
-        After failure the target is what it was.
+        After success the target is set, and the guest moves there as far as it can, which it need not have done yet:
+        one that needs its memory keeps it, one whose processors stand still does not move at all. That is no error.
+        After a `ParameterError` or `InstanceStateError` the target is what it was.
 
         Args:
             name: the instance's name.
             memory_mib: what it is to have, in MiB: at least 1 and not more than it was started with.
+            timeout: seconds to wait for the guest, finite and not negative; 0: not at all.
+
+        Returns:
+            What the guest has, in whole MiB: `memory_mib`, unless the time was over before it got there.
 
         Raises:
             NotSupported: this hypervisor does not declare BALLOON.
-            ParameterError: the memory is out of range, or no whole number.
+            ParameterError: the memory is out of range, or no whole number; or nobody can wait for that long.
             InstanceNotFound: no instance of that name is known here.
             InstanceStateError: it is neither RUNNING nor PAUSED.
+            InstanceBusy: somebody else is working on it.
+            HypervisorError: it does not answer; whether the target was set is not known.
         """
         self._lacks(Capability.BALLOON)
 

@@ -81,8 +81,15 @@ def check_timeout(value: Any) -> float | None:
     Raises:
         ParameterError: it is negative, not finite, or no number.
     """
-    if value is None:
-        return None
+    return None if value is None else check_seconds(value)
+
+
+def check_seconds(value: Any) -> float:
+    """Return the value, if somebody can wait for so many seconds.
+
+    Raises:
+        ParameterError: it is negative, not finite, or no number.
+    """
     if type(value) in (int, float) and 0 <= value < math.inf:
         return float(value)
     raise ParameterError("timeout", value, f"expected a number of seconds that is not negative, got {value!r}")

@@ -421,9 +421,19 @@ class HypervisorConformance:
 
     def test_balloon(self, hypervisor: BaseHypervisor, running: Instance) -> None:
         self._need(hypervisor, Capability.BALLOON)
-        hypervisor.balloon_instance_memory(running.name, running.memory_mib // 2)
-        hypervisor.balloon_instance_memory(running.name, running.memory_mib)
+        for memory_mib in (running.memory_mib // 2, running.memory_mib):
+            reached = hypervisor.balloon_instance_memory(running.name, memory_mib)
+            assert running.memory_mib // 2 <= reached <= running.memory_mib
         assert hypervisor.get_instance_info(running.name).state is InstanceState.RUNNING
+
+    @pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "5", True, None])
+    def test_balloon_in_no_time_that_there_is_is_refused(
+        self, hypervisor: BaseHypervisor, running: Instance, timeout: Any
+    ) -> None:
+        self._need(hypervisor, Capability.BALLOON)
+        with pytest.raises(ParameterError):
+            hypervisor.balloon_instance_memory(running.name, running.memory_mib // 2, timeout=timeout)
+        assert hypervisor.get_instance_info(running.name).memory_mib == running.memory_mib
 
     @pytest.mark.parametrize("change_mib", [1, -100000])
     def test_balloon_beyond_the_memory_is_refused(

@@ -83,7 +83,7 @@ def test_stop_says_how_it_went(fake: FakeHypervisor, guest: str, reason: str) ->
 
 def test_balloon_shows_and_ends_with_a_reboot(fake: FakeHypervisor) -> None:
     fake.start_instance(make_instance("web1"))
-    fake.balloon_instance_memory("web1", 32)
+    assert fake.balloon_instance_memory("web1", 32, timeout=5) == 32
     assert fake.get_instance_info("web1").memory_mib == 32
     fake.reboot_instance("web1")
     assert fake.get_instance_info("web1").memory_mib == 64

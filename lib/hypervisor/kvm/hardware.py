@@ -3,11 +3,12 @@
 
 from typing import Final
 
-from hvkit.hypervisor.errors import HotplugCause, HotplugError, ParameterError
+from hvkit.hypervisor.errors import HotplugCause, HotplugError
 from hvkit.hypervisor.hardware import HardwareMethods
+from hvkit.hypervisor.kvm.balloon import balloon
 from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
 from hvkit.hypervisor.kvm.part import KvmPart
-from hvkit.hypervisor.kvm.plugging import ALIVE
+from hvkit.hypervisor.kvm.resize import resize
 from hvkit.hypervisor.model import (
     DeviceAction,
     DeviceKind,
@@ -15,14 +16,12 @@ from hvkit.hypervisor.model import (
     HotplugDevice,
     Nic,
     check_kind,
+    check_seconds,
     check_whole,
 )
-from hvkit.qmp.schema import Balloon, BlockResize, QueryNamedBlockNodes
 
-_MIB: Final = 1 << 20
 #: The largest disk that QEMU can be told of.
 _MOST_BYTES: Final = (1 << 63) - 1
-
 #: Seconds that a guest has to let go of a device.
 _UNPLUG_S: Final = 30.0
 
@@ -30,15 +29,10 @@ _UNPLUG_S: Final = 30.0
 class KvmHardware(KvmPart, HardwareMethods):
     """Changes the hardware of running instances."""
 
-    def balloon_instance_memory(self, name: str, memory_mib: int) -> None:
+    def balloon_instance_memory(self, name: str, memory_mib: int, *, timeout: float = 0.0) -> int:
         """Set the memory a guest is to make do with, as `BaseHypervisor.balloon_instance_memory` says."""
-        paths = self._instances.known(name)
-        most = self._instances.recall(paths).instance.memory_mib
-        check_whole("memory_mib", memory_mib, 1, most)
-        with self._instances.locked(paths):
-            self._instances.need_state(paths, ALIVE, "its memory cannot be changed")
-            with self._instances.connected(paths) as monitor:
-                monitor.execute(Balloon(value=memory_mib * _MIB))
+        timeout_s = check_seconds(timeout)
+        return balloon(self._instances, self._instances.known(name), memory_mib, timeout_s=timeout_s)
 
     def verify_hotplug_support(self, name: str, action: DeviceAction, kind: DeviceKind) -> None:
         """Return if devices can be plugged in this way, as `BaseHypervisor.verify_hotplug_support` says."""
@@ -88,20 +82,4 @@ class KvmHardware(KvmPart, HardwareMethods):
         """
         check_kind(disk, Disk)
         check_whole("new_size_bytes", new_size_bytes, 1, _MOST_BYTES)
-        paths = self._instances.known(name)
-        with self._instances.locked(paths):
-            self._instances.need_state(paths, ALIVE, "its disks cannot be resized")
-            runtime = self._instances.recall(paths)
-            record = runtime.device(disk.uuid)
-            if record is None or disk.uuid not in {each.uuid for each in runtime.instance.disks}:
-                raise ParameterError("Disk.uuid", str(disk.uuid), f"{name} has no disk of that uuid")
-            node_name = record.backends[-1]
-            with self._instances.connected(paths) as monitor:
-                nodes = {node.node_name: node for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
-                if node_name not in nodes:
-                    raise ParameterError("Disk.uuid", str(disk.uuid), f"somebody took that disk from {name}")
-                size = nodes[node_name].image.virtual_size
-                if new_size_bytes < size:
-                    problem = f"the disk has {size} bytes, and only grows"
-                    raise ParameterError("new_size_bytes", new_size_bytes, problem)
-                monitor.execute(BlockResize(node_name=node_name, size=new_size_bytes))
+        resize(self._instances, self._instances.known(name), disk, new_size_bytes)

@@ -18,7 +18,7 @@ from guest.console import ANSWER_TIMEOUT_S, GuestConsole
 from guest.fixtures import MakeDiskImage, TinyGuest
 from hvkit.hypervisor import Disk, Instance, InstanceState, Nic, get_hypervisor
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.qmp.schema import BalloonChangeEvent, QueryCpusFast, QueryNamedBlockNodes, QueryStatus, ShutdownEvent
+from hvkit.qmp.schema import Cont, QueryCpusFast, QueryNamedBlockNodes, QueryStatus, ShutdownEvent, Stop
 
 pytestmark = pytest.mark.qemu
 
@@ -130,9 +130,8 @@ def test_guest_gives_memory_to_the_balloon_and_gets_it_back(running: Running) ->
         return int(running.console.run("awk '/^MemTotal/ { print $2 }' /proc/meminfo"))
 
     def balloon(memory_mib: int) -> None:
-        with running.kvm.monitor(running.name) as monitor, monitor.subscribe(BalloonChangeEvent) as changes:
-            running.kvm.balloon_instance_memory(running.name, memory_mib)
-            changes.wait_for(lambda change: change.actual == memory_mib * MIB, timeout=ANSWER_TIMEOUT_S)
+        reached_mib = running.kvm.balloon_instance_memory(running.name, memory_mib, timeout=ANSWER_TIMEOUT_S)
+        assert reached_mib == memory_mib
         assert running.kvm.get_instance_info(running.name).memory_mib == memory_mib
 
     before_kib = total_kib()
@@ -140,6 +139,15 @@ def test_guest_gives_memory_to_the_balloon_and_gets_it_back(running: Running) ->
     assert total_kib() == before_kib - 96 * 1024
     balloon(MEMORY_MIB)
     assert total_kib() == before_kib
+
+
+def test_what_the_guest_reached_is_told_when_the_time_is_over(running: Running) -> None:
+    with running.kvm.monitor(running.name) as monitor:
+        monitor.execute(Stop())
+    assert running.kvm.balloon_instance_memory(running.name, MEMORY_MIB - 64, timeout=0.5) == MEMORY_MIB
+    assert running.kvm.balloon_instance_memory(running.name, MEMORY_MIB) == MEMORY_MIB
+    with running.kvm.monitor(running.name) as monitor:
+        monitor.execute(Cont())
 
 
 def test_guest_sees_its_disk_grow(running: Running) -> None:

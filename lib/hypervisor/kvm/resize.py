@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Tell a guest that a disk of it has grown."""
+
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.paths import InstancePaths
+from hvkit.hypervisor.kvm.plugging import ALIVE
+from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime
+from hvkit.hypervisor.model import Disk
+from hvkit.qmp.schema import BlockResize, QueryNamedBlockNodes
+
+
+def resize(instances: Instances, paths: InstancePaths, disk: Disk, new_size_bytes: int) -> None:
+    """Let a disk of a running machine grow, as `BaseHypervisor.resize_disk` says.
+
+    An image is made larger by that; a block device has to have the size already.
+
+    Raises:
+        ParameterError: the instance has no such disk, or the disk is larger than that.
+        InstanceStateError: it is neither RUNNING nor PAUSED.
+        QmpError: QEMU refuses, or does not answer.
+    """
+    with instances.locked(paths):
+        instances.need_state(paths, ALIVE, "its disks cannot be resized")
+        node_name = find_disk(instances.recall(paths), disk).backends[-1]
+        with instances.connected(paths) as monitor:
+            nodes = {node.node_name: node for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
+            if node_name not in nodes:
+                raise ParameterError("Disk.uuid", str(disk.uuid), f"somebody took that disk from {paths.name}")
+            size = nodes[node_name].image.virtual_size
+            if new_size_bytes < size:
+                problem = f"the disk has {size} bytes, and only grows"
+                raise ParameterError("new_size_bytes", new_size_bytes, problem)
+            monitor.execute(BlockResize(node_name=node_name, size=new_size_bytes))
+
+
+def find_disk(runtime: Runtime, disk: Disk) -> DeviceRecord:
+    """Return the record of a disk, known by its uuid, of an instance.
+
+    Raises:
+        ParameterError: it has no disk of that uuid.
+    """
+    record = runtime.device(disk.uuid)
+    if record is None or disk.uuid not in {each.uuid for each in runtime.instance.disks}:
+        problem = f"{runtime.instance.name} has no disk of that uuid"
+        raise ParameterError("Disk.uuid", str(disk.uuid), problem)
+    return record
