@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from hvkit.hypervisor.model import Capability, DeviceAction, DeviceKind, Disk, HotplugDevice
+from hvkit.hypervisor.model import Capability, DeviceAction, DeviceKind, Disk, DiskLimits, HotplugDevice
 from hvkit.hypervisor.optional import OptionalMethods
 
 
@@ -109,3 +109,24 @@ class HardwareMethods(OptionalMethods):
             HypervisorError: the disk could not be resized.
         """
         self._lacks(Capability.RESIZE_DISK)
+
+    def limit_disk(self, name: str, disk: Disk, limits: DiskLimits | None) -> None:
+        """Change how much the guest of an instance that is RUNNING or PAUSED may do with a disk, known by its uuid.
+
+        After success the disk has these limits, also after a reboot. After failure it has those that it had before;
+        with the cause UNKNOWN it has one or the other, and gets the new ones when it is next worked on.
+
+        Args:
+            name: the instance's name.
+            disk: the disk; its own `limits` have no say.
+            limits: what it is limited to; None: nothing.
+
+        Raises:
+            NotSupported: this hypervisor does not declare LIMIT_DISK.
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is neither RUNNING nor PAUSED.
+            InstanceBusy: somebody else is working on it.
+            ParameterError: it has no such disk.
+            HotplugError: the limits could not be set.
+        """
+        self._lacks(Capability.LIMIT_DISK)

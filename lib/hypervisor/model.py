@@ -153,6 +153,7 @@ class Capability(enum.Enum):
     CONSOLE = "console"
     DUMP = "dump"
     HOTPLUG = "hotplug"
+    LIMIT_DISK = "limit-disk"
     MIGRATION = "migration"
     MONITOR = "monitor"
     POWERCYCLE = "powercycle"
@@ -299,6 +300,84 @@ _text = _check(_is_text, "text")
 
 # ---- what runs
 
+#: The most of anything that can be allowed in a second, or in a burst, which is far more than any disk does.
+_MOST_ALLOWED: Final = 10**15
+
+
+@attrs.frozen
+class DiskRate:
+    """How much a disk may do in a second: bytes, or operations.
+
+    Attributes:
+        per_s: that many in a second, on the average.
+        burst_per_s: that many in a second for a while, after the disk did less than it may; 0: no more than `per_s`.
+        burst_s: how long that may go on, in seconds.
+
+    Raises:
+        ParameterError: by the constructor, for a member that is no such thing, and a burst that is none.
+    """
+
+    per_s: int = attrs.field(validator=_check(_is_whole, "a whole number, at least 1"))
+    burst_per_s: int = attrs.field(
+        default=0,
+        kw_only=True,
+        validator=_check(lambda value: _is_whole(value) or value == 0, "a whole number, at least 0"),
+    )
+    burst_s: int = attrs.field(
+        default=1, kw_only=True, validator=_check(_is_whole, "a whole number of seconds, at least 1")
+    )
+
+    def __attrs_post_init__(self) -> None:
+        problem = ""
+        if self.burst_per_s and self.burst_per_s < self.per_s:
+            problem = f"a burst is not slower than the {self.per_s} that are allowed all the time"
+        elif not self.burst_per_s and self.burst_s != 1:
+            raise ParameterError("DiskRate.burst_s", self.burst_s, "there is no burst_per_s that could last that long")
+        elif max(self.per_s, self.burst_per_s * self.burst_s) > _MOST_ALLOWED:
+            problem = f"more than {_MOST_ALLOWED} are too many"
+        if problem:
+            member = "burst_per_s" if self.burst_per_s else "per_s"
+            raise ParameterError(f"DiskRate.{member}", getattr(self, member), problem)
+
+
+_rate = _check(lambda value: value is None or isinstance(value, DiskRate), "a DiskRate or None")
+
+
+@attrs.frozen(kw_only=True)
+class DiskLimits:
+    """How much a guest may do with a disk; None: as much as it can.
+
+    Reading and writing have a limit in common or one each, of bytes as well as of operations.
+
+    Attributes:
+        total_bytes: bytes read and written.
+        read_bytes: bytes read.
+        write_bytes: bytes written.
+        total_operations: reads and writes.
+        read_operations: reads.
+        write_operations: writes.
+
+    Raises:
+        ParameterError: by the constructor, for a member that is no such thing, for a limit in common beside one that
+            is not, and where nothing is limited: no limits are None.
+    """
+
+    total_bytes: DiskRate | None = attrs.field(default=None, validator=_rate)
+    read_bytes: DiskRate | None = attrs.field(default=None, validator=_rate)
+    write_bytes: DiskRate | None = attrs.field(default=None, validator=_rate)
+    total_operations: DiskRate | None = attrs.field(default=None, validator=_rate)
+    read_operations: DiskRate | None = attrs.field(default=None, validator=_rate)
+    write_operations: DiskRate | None = attrs.field(default=None, validator=_rate)
+
+    def __attrs_post_init__(self) -> None:
+        for what in ("bytes", "operations"):
+            total = getattr(self, f"total_{what}")
+            if total is not None and (getattr(self, f"read_{what}") or getattr(self, f"write_{what}")):
+                problem = f"read_{what} and write_{what} have a limit in common, or one each"
+                raise ParameterError(f"DiskLimits.total_{what}", total.per_s, problem)
+        if not any(attrs.astuple(self, recurse=False)):
+            raise ParameterError("DiskLimits", "", "nothing is limited; say None for that")
+
 
 @attrs.frozen(kw_only=True)
 class Disk:
@@ -310,6 +389,7 @@ class Disk:
         read_only: whether the guest may only read it.
         name: what people call it; empty for no name.
         uuid: what it is known by for as long as it exists.
+        limits: how much the guest may do with it; None: as much as it can.
 
     Raises:
         ParameterError: by the constructor, for a member that is no such thing.
@@ -322,6 +402,10 @@ class Disk:
     read_only: bool = attrs.field(default=False, validator=_bool)
     name: str = attrs.field(default="", validator=_text)
     uuid: UUID = attrs.field(factory=uuid4, converter=_uuid_or_as_is, validator=_uuid)
+    limits: DiskLimits | None = attrs.field(
+        default=None,
+        validator=_check(lambda value: value is None or isinstance(value, DiskLimits), "DiskLimits or None"),
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -31,6 +31,8 @@ from hvkit.hypervisor import (
     DeviceKind,
     Disk,
     DiskCopies,
+    DiskLimits,
+    DiskRate,
     Instance,
     InstanceBusy,
     InstanceNotFound,
@@ -73,6 +75,9 @@ _OPTIONAL: Final[Mapping[str, _Call]] = {
     "get_dump_formats": lambda hypervisor, name: hypervisor.get_dump_formats(name),
     "dump_instance_memory": lambda hypervisor, name: hypervisor.dump_instance_memory(name, "/nonexistent/dump"),
     "resize_disk": lambda hypervisor, name: hypervisor.resize_disk(name, _DISK, 1 << 20),
+    "limit_disk": lambda hypervisor, name: hypervisor.limit_disk(
+        name, _DISK, DiskLimits(total_bytes=DiskRate(1 << 20))
+    ),
     "migration_info": lambda hypervisor, name: hypervisor.migration_info(name),
     "find_migration_obstacles": lambda hypervisor, _name: hypervisor.find_migration_obstacles(_INSTANCE, _INFO),
     "accept_instance": lambda hypervisor, _name: hypervisor.accept_instance(_INSTANCE, _INFO, "127.0.0.1"),
@@ -455,6 +460,14 @@ class HypervisorConformance:
         self._need(hypervisor, Capability.BALLOON)
         with pytest.raises(InstanceStateError):
             hypervisor.balloon_instance_memory(stopped.name, stopped.memory_mib)
+
+    def test_disk_is_limited_and_is_not(self, hypervisor: BaseHypervisor, running: Instance) -> None:
+        self._need(hypervisor, Capability.LIMIT_DISK)
+        for disk in running.disks:
+            for limits in (DiskLimits(total_bytes=DiskRate(1 << 20)), None):
+                hypervisor.limit_disk(running.name, disk, limits)
+        with pytest.raises(ParameterError):
+            hypervisor.limit_disk(running.name, _DISK, None)
 
     def test_console_says_how_to_reach_it(self, hypervisor: BaseHypervisor, running: Instance) -> None:
         self._need(hypervisor, Capability.CONSOLE)

@@ -11,7 +11,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from hvkit.hypervisor import DeviceKind, Disk, Instance, InstanceState, MigrationState, Nic, ParameterError
+from hvkit.hypervisor import (
+    DeviceKind,
+    Disk,
+    DiskLimits,
+    DiskRate,
+    Instance,
+    InstanceState,
+    MigrationState,
+    Nic,
+    ParameterError,
+)
 from hvkit.hypervisor.model import check_instance_name, check_timeout, device_kind
 from hvkit.testing.conformance import BAD_NAMES
 
@@ -67,12 +77,49 @@ def test_error_names_the_instance_and_the_member(members: dict[str, Any], field:
         ({"path": "/a", "name": None}, "name"),
         ({"path": "/a", "name": "\ud800"}, "name"),
         ({"path": "/\ud800"}, "path"),
+        ({"path": "/a", "limits": 5}, "limits"),
     ],
 )
 def test_bad_disks(members: dict[str, Any], field: str) -> None:
     with pytest.raises(ParameterError) as caught:
         Disk(**members)
     assert caught.value.name == f"Disk.{field}"
+
+
+@pytest.mark.parametrize(
+    ("members", "field"),
+    [
+        ({"per_s": 0}, "per_s"),
+        ({"per_s": -1}, "per_s"),
+        ({"per_s": 1.5}, "per_s"),
+        ({"per_s": True}, "per_s"),
+        ({"per_s": 10**15 + 1}, "per_s"),
+        ({"per_s": 10, "burst_per_s": 9}, "burst_per_s"),
+        ({"per_s": 10, "burst_per_s": -1}, "burst_per_s"),
+        ({"per_s": 10, "burst_per_s": 10**15, "burst_s": 2}, "burst_per_s"),
+        ({"per_s": 10, "burst_s": 5}, "burst_s"),
+        ({"per_s": 10, "burst_per_s": 20, "burst_s": 0}, "burst_s"),
+    ],
+)
+def test_bad_rates(members: dict[str, Any], field: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        DiskRate(**members)
+    assert caught.value.name == f"DiskRate.{field}"
+
+
+@pytest.mark.parametrize(
+    ("members", "field"),
+    [
+        ({}, ""),
+        ({"total_bytes": 5}, ".total_bytes"),
+        ({"total_bytes": DiskRate(5), "read_bytes": DiskRate(5)}, ".total_bytes"),
+        ({"total_operations": DiskRate(5), "write_operations": DiskRate(5)}, ".total_operations"),
+    ],
+)
+def test_bad_limits(members: dict[str, Any], field: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        DiskLimits(**members)
+    assert caught.value.name == f"DiskLimits{field}"
 
 
 @pytest.mark.parametrize(

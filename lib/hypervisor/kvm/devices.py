@@ -18,13 +18,14 @@ from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.parameters import DISK_DRIVERS, NIC_DRIVERS, PASSED_THROUGH
 from hvkit.hypervisor.kvm.topology import Address, BusKind
-from hvkit.hypervisor.model import Disk, Nic
+from hvkit.hypervisor.model import Disk, DiskRate, Nic
 from hvkit.qmp.schema import (
     BlockdevCacheOptions,
     BlockdevOptions,
     BlockdevOptionsFile,
     BlockdevOptionsQcow2,
     BlockdevOptionsRaw,
+    BlockSetIoThrottle,
     DeviceAdd,
     Netdev,
     NetdevTapOptions,
@@ -179,6 +180,7 @@ def build_disk(
     if is_passed_through and (disk.format != "raw" or not is_block_device):
         problem = f"{disk.path} is no raw block device, which {settings.type} needs"
         raise ParameterError("disk_type", settings.type, problem)
+    check_can_be_limited(disk, settings)
     if settings.type == "scsi-cd" and not disk.read_only:
         raise ParameterError("disk_type", settings.type, f"{disk.path} is not read-only, as a CD is")
     device_id = disk_id(disk.uuid)
@@ -219,6 +221,42 @@ def build_disk(
         nodes=(file_node, format_node),
         device=DeviceAdd(driver=DISK_DRIVERS[settings.type], id=device_id, bus=address.bus, properties=properties),
     )
+
+
+def check_can_be_limited(disk: Disk, settings: DiskSettings) -> None:
+    """Make sure that a disk that has limits can have some.
+
+    Raises:
+        ParameterError: what the guest asks of such a disk goes to the device past all limits.
+    """
+    if disk.limits is not None and settings.type in PASSED_THROUGH:
+        problem = f"{disk.path}: the guest speaks to a device of type {settings.type} itself, which has no limits"
+        raise ParameterError("Disk.limits", disk.path, problem)
+
+
+def build_limits(disk: Disk, settings: DiskSettings) -> BlockSetIoThrottle:
+    """Describe how a disk that a machine has is limited; where it has no limits, that it is not."""
+    device = disk_id(disk.uuid)
+    if settings.bus is BusKind.PCI:  # its limits are with what does its work, which has no id
+        device = f"/machine/peripheral/{device}/virtio-backend"
+    limits = disk.limits
+    rates: dict[str, DiskRate | None] = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"))
+    if limits is not None:
+        rates = {
+            "bps": limits.total_bytes,
+            "bps_rd": limits.read_bytes,
+            "bps_wr": limits.write_bytes,
+            "iops": limits.total_operations,
+            "iops_rd": limits.read_operations,
+            "iops_wr": limits.write_operations,
+        }
+    members: dict[str, Any] = {"id": device}
+    for member, rate in rates.items():
+        members[member] = 0 if rate is None else rate.per_s
+        if rate is not None and rate.burst_per_s:
+            members[f"{member}_max"] = rate.burst_per_s
+            members[f"{member}_max_length"] = rate.burst_s
+    return BlockSetIoThrottle(**members)
 
 
 @attrs.frozen(kw_only=True)

@@ -7,12 +7,14 @@ from hvkit.hypervisor.errors import HotplugCause, HotplugError
 from hvkit.hypervisor.hardware import HardwareMethods
 from hvkit.hypervisor.kvm.balloon import balloon
 from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
+from hvkit.hypervisor.kvm.limits import limit
 from hvkit.hypervisor.kvm.part import KvmPart
 from hvkit.hypervisor.kvm.resize import resize
 from hvkit.hypervisor.model import (
     DeviceAction,
     DeviceKind,
     Disk,
+    DiskLimits,
     HotplugDevice,
     Nic,
     check_kind,
@@ -46,6 +48,9 @@ class KvmHardware(KvmPart, HardwareMethods):
 
     def hot_add_device(self, name: str, device: HotplugDevice) -> None:
         """Plug a disk or a NIC in, as `BaseHypervisor.hot_add_device` says.
+
+        Limits of a disk are set a moment after it has come. Where that fails the disk is there all the same, and the
+        error says so; they are set when the instance is next worked on.
 
         Raises:
             ParameterError: the disk is not there, or the instance has one like it.
@@ -83,3 +88,9 @@ class KvmHardware(KvmPart, HardwareMethods):
         check_kind(disk, Disk)
         check_whole("new_size_bytes", new_size_bytes, 1, _MOST_BYTES)
         resize(self._instances, self._instances.known(name), disk, new_size_bytes)
+
+    def limit_disk(self, name: str, disk: Disk, limits: DiskLimits | None) -> None:
+        """Change how much a guest may do with a disk, as `BaseHypervisor.limit_disk` says."""
+        check_kind(disk, Disk)
+        check_kind(limits, DiskLimits, type(None))
+        limit(self._instances, self._instances.known(name), disk, limits)

@@ -30,6 +30,7 @@ from hvkit.hypervisor.kvm.devices import (
 )
 from hvkit.hypervisor.kvm.disks import open_disk, read_block_devices
 from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.limits import set_limits, settle_limits
 from hvkit.hypervisor.kvm.network import NetworkError
 from hvkit.hypervisor.kvm.nics import check_nic, open_nic, plan_interface, plan_tap_options, take_down_nic
 from hvkit.hypervisor.kvm.parameters import TABLE
@@ -185,6 +186,7 @@ def settle(held: Plugging) -> None:
                 _forget(held, held.monitor, record)
         except (CommandError, HotplugError) as error:  # a job still uses what it stood on; the next one tries again
             _log.warning("%s: device %s: not settled: %s", held.paths.name, record.device, error)
+    settle_limits(held)
 
 
 def _find_nic(runtime: Runtime, uuid: UUID) -> Nic | None:
@@ -339,7 +341,12 @@ def _add_disk(held: Plugging, disk: Disk, parameters: dict[str, Any]) -> None:
 
     planned = build(None)
     record = DeviceRecord(
-        uuid=disk.uuid, device=disk_id(disk.uuid), backends=planned.node_names, address=address, pending=Pending.ADD
+        uuid=disk.uuid,
+        device=disk_id(disk.uuid),
+        backends=planned.node_names,
+        address=address,
+        pending=Pending.ADD,
+        awaits_limits=disk.limits is not None,
     )
     with _remembering(held, disk, record), ExitStack() as lent:
         if not held.runtime.has_pid_file:  # it opens nothing by name
@@ -350,6 +357,15 @@ def _add_disk(held: Plugging, disk: Disk, parameters: dict[str, Any]) -> None:
         for node in planned.nodes:
             held.monitor.execute(BlockdevAdd(node))
         held.monitor.execute(planned.device)
+    if disk.limits is not None:
+        # They are the device's, and cannot be there before it.
+        try:
+            set_limits(held, attrs.evolve(record, pending=None))
+        except QmpError as error:
+            problem = f"it is there, and is limited when the instance is next worked on: {error}"
+            raise held.error(
+                record.device, problem, HotplugCause.UNKNOWN if is_loss(error) else HotplugCause.REFUSED
+            ) from error
 
 
 def _add_nic(

@@ -51,6 +51,7 @@ class KvmHypervisor(KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervis
             Capability.CONSOLE,
             Capability.DUMP,
             Capability.HOTPLUG,
+            Capability.LIMIT_DISK,
             Capability.MIGRATION,
             Capability.MONITOR,
             Capability.RESIZE_DISK,

@@ -13,11 +13,11 @@ from uuid import UUID
 
 import attrs
 
-from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError
+from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError, ParameterError
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime, write_runtime
-from hvkit.hypervisor.model import HotplugDevice, InstanceState, Nic
+from hvkit.hypervisor.model import Disk, HotplugDevice, InstanceState, Nic
 from hvkit.qmp import CommandError, QmpConnection, QmpError
 
 T = TypeVar("T")
@@ -128,6 +128,19 @@ def plugging(
 
 
 # ---- what is remembered, changed by one device
+
+
+def find_disk(runtime: Runtime, disk: Disk) -> DeviceRecord:
+    """Return the record of a disk, known by its uuid, of an instance.
+
+    Raises:
+        ParameterError: it has no disk of that uuid.
+    """
+    record = runtime.device(disk.uuid)
+    if record is None or disk.uuid not in {each.uuid for each in runtime.instance.disks}:
+        problem = f"{runtime.instance.name} has no disk of that uuid"
+        raise ParameterError("Disk.uuid", str(disk.uuid), problem)
+    return record
 
 
 def with_record(runtime: Runtime, record: DeviceRecord) -> Runtime:

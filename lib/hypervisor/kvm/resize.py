@@ -4,8 +4,7 @@
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.paths import InstancePaths
-from hvkit.hypervisor.kvm.plugging import ALIVE
-from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime
+from hvkit.hypervisor.kvm.plugging import ALIVE, find_disk
 from hvkit.hypervisor.model import Disk
 from hvkit.qmp.schema import BlockResize, QueryNamedBlockNodes
 
@@ -32,16 +31,3 @@ def resize(instances: Instances, paths: InstancePaths, disk: Disk, new_size_byte
                 problem = f"the disk has {size} bytes, and only grows"
                 raise ParameterError("new_size_bytes", new_size_bytes, problem)
             monitor.execute(BlockResize(node_name=node_name, size=new_size_bytes))
-
-
-def find_disk(runtime: Runtime, disk: Disk) -> DeviceRecord:
-    """Return the record of a disk, known by its uuid, of an instance.
-
-    Raises:
-        ParameterError: it has no disk of that uuid.
-    """
-    record = runtime.device(disk.uuid)
-    if record is None or disk.uuid not in {each.uuid for each in runtime.instance.disks}:
-        problem = f"{runtime.instance.name} has no disk of that uuid"
-        raise ParameterError("Disk.uuid", str(disk.uuid), problem)
-    return record

@@ -81,6 +81,7 @@ class DeviceRecord:
         successor: what is to come in the NIC's place once it has gone; None for nothing.
         fallback: what is to be there where the NIC, which is being plugged in, cannot be. One that has a fallback is
             not given up: whoever next plugs on the instance tries again. None for nothing.
+        awaits_limits: whether the disk may not have its limits yet: somebody was about to set them.
     """
 
     uuid: UUID
@@ -92,6 +93,7 @@ class DeviceRecord:
     pending: Pending | None = None
     successor: Nic | None = None
     fallback: Nic | None = None
+    awaits_limits: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -19,6 +19,7 @@ from hvkit.hypervisor.kvm.accounts import kvm_groups
 from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.command_line import build_argv
 from hvkit.hypervisor.kvm.confinement import Account, Confinement, plan_confinement
+from hvkit.hypervisor.kvm.devices import DiskSettings, build_limits
 from hvkit.hypervisor.kvm.disks import read_block_devices
 from hvkit.hypervisor.kvm.ends import Ends, imagine_ends, make_ends
 from hvkit.hypervisor.kvm.firmware import Firmware, choose_firmware
@@ -306,6 +307,7 @@ def _let_run(
         _check_identity(monitor, runtime.instance)
         give_passwords(monitor, launch.parameters)
         bind_threads(monitor, launch.process, launch.plan)
+        _limit_disks(monitor, runtime.instance, launch.parameters)
         if await_guest is not None:
             write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.INCOMING))
             await_guest(monitor)
@@ -326,6 +328,13 @@ def _check_identity(monitor: QmpConnection, instance: Instance) -> None:
     name = monitor.execute(QueryName()).name
     if (uuid, name) != (str(instance.uuid), instance.name):
         raise _Mistaken(f"the machine that answers calls itself {name}, with uuid {uuid}")
+
+
+def _limit_disks(monitor: QmpConnection, instance: Instance, parameters: Mapping[str, Any]) -> None:
+    """Limit the disks that have limits, while nobody uses them yet."""
+    for disk in instance.disks:
+        if disk.limits is not None:
+            monitor.execute(build_limits(disk, DiskSettings.from_parameters(parameters)))
 
 
 def _explain(

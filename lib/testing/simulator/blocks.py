@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from hvkit.qmp.schema import BlockdevCacheInfo, BlockDeviceInfo, BlockdevOptions, ImageInfo
+from hvkit.qmp.schema import BlockdevCacheInfo, BlockDeviceInfo, BlockdevOptions, BlockSetIoThrottle, ImageInfo
 from hvkit.testing.simulator.refusal import Refusal
 
 #: Drivers that open a file of the host by its name.
@@ -43,6 +43,7 @@ class Node:
         image: the file it has open; None where it has none.
         size: of what it shows, in bytes.
         device: id of the device that uses it; empty for none.
+        limits: what that device may do with it; None: as much as it can.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Node:
     image: Image | None
     size: int
     device: str = ""
+    limits: BlockSetIoThrottle | None = None
 
     @property
     def chain(self) -> Iterator["Node"]:
@@ -189,9 +191,23 @@ class BlockGraph:
         for node in self:
             if device and node.device == device:
                 node.device = ""
+                node.limits = None
                 for below in node.chain:
                     if below.image is not None:
                         below.image.unlock()
+
+    def limit(self, limits: BlockSetIoThrottle) -> None:
+        """Limit what a device does with the node that it has.
+
+        Raises:
+            Refusal: no device of that id has one, or these are no limits.
+        """
+        node = next((node for node in self if node.device and node.device == limits.id), None)
+        if node is None:
+            raise Refusal(f"Device '{limits.id}' not found", "DeviceNotFound")
+        if (limits.bps and (limits.bps_rd or limits.bps_wr)) or (limits.iops and (limits.iops_rd or limits.iops_wr)):
+            raise Refusal("bps/iops/max total values and read/write values cannot be used at the same time")
+        node.limits = limits
 
     def resize(self, name: str, size: int) -> None:
         """Let a node show another size; the host's file stays as it is.
@@ -215,6 +231,16 @@ def _size_on(child: Node, options: BlockdevOptions) -> int:
     if size is None:
         raise Refusal("Image is not in qcow2 format")
     return size
+
+
+def describe_used(node: Node) -> BlockDeviceInfo:
+    """Return what query-block says of a node that a device uses: its limits too."""
+    (info,) = describe_nodes([node])
+    if node.limits is None:
+        return info
+    names = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
+    bursts = [f"{name}_{what}" for name in names for what in ("max", "max_length")]
+    return info.evolve(**{name: getattr(node.limits, name) for name in (*names, *bursts)})
 
 
 def describe_nodes(nodes: Iterable[Node]) -> list[BlockDeviceInfo]:

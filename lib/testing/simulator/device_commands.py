@@ -9,6 +9,7 @@ from hvkit.qmp.schema import (
     BlockdevDel,
     BlockInfo,
     BlockResize,
+    BlockSetIoThrottle,
     ChardevInfo,
     DeviceAdd,
     DeviceDel,
@@ -35,7 +36,7 @@ from hvkit.qmp.schema import (
     QueryNamedBlockNodes,
     QueryPci,
 )
-from hvkit.testing.simulator.blocks import describe_nodes
+from hvkit.testing.simulator.blocks import describe_nodes, describe_used
 from hvkit.testing.simulator.devices import DEVICE_NAMES
 from hvkit.testing.simulator.dispatch import Dispatcher
 from hvkit.testing.simulator.machine import Machine
@@ -65,7 +66,7 @@ def _query_block(machine: Machine, _: QueryBlock) -> list[BlockInfo]:
             removable=False,
             locked=False,
             io_status="ok",
-            inserted=describe_nodes([node])[0],
+            inserted=describe_used(node),
         )
         for node in machine.graph
         if node.device
@@ -90,6 +91,11 @@ def _blockdev_del(machine: Machine, command: BlockdevDel) -> None:
 @commands.runs(BlockResize)
 def _block_resize(machine: Machine, command: BlockResize) -> None:
     machine.graph.resize(command.node_name or "", command.size)
+
+
+@commands.runs(BlockSetIoThrottle)
+def _block_set_io_throttle(machine: Machine, command: BlockSetIoThrottle) -> None:
+    machine.graph.limit(command)
 
 
 # ---- devices

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from faults import count_commands, die_at, fail_at
 
 from hvkit.hypervisor import Disk, HotplugCause, HotplugError, Instance, InstanceStateError, Nic, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
@@ -271,46 +272,6 @@ def test_guest_that_does_not_let_go_keeps_its_disk_until_it_does(
 # ---- what fails half-way
 
 
-class Fault(Exception):
-    """Raised in the place of a command's reply, or of the command."""
-
-
-def _count_commands(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> int:
-    """Return how many commands an act executes."""
-    executed = []
-    execute = QmpConnection.execute
-
-    def counting(self: QmpConnection, *arguments: Any, **keywords: Any) -> Any:
-        executed.append(arguments)
-        return execute(self, *arguments, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(QmpConnection, "execute", counting)
-        act()
-    return len(executed)
-
-
-def _fail_at(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object], *, after: bool) -> None:
-    """Have one command of an act fail: before it is sent, or executed, and the connection lost with the reply."""
-    execute = QmpConnection.execute
-    left = number
-
-    def failing(self: QmpConnection, command: Command[Any] | str, *arguments: Any, **keywords: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            if after:
-                execute(self, command, *arguments, **keywords)
-            self.close()
-            raise Fault
-        return execute(self, command, *arguments, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(QmpConnection, "execute", failing)
-        with pytest.raises(Fault):
-            act()
-
-
 def _unless(refusal: str, act: Callable[[], object]) -> bool:
     """Do something, unless it is refused for one reason, and tell whether it was."""
     try:
@@ -333,12 +294,12 @@ def test_whatever_command_of_adding_fails_the_next_one_puts_it_right(
     kvm: KvmHypervisor, toy: Instance, device: HotplugDevice, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = agree(kvm)
-    commands = _count_commands(monkeypatch, lambda: kvm.hot_add_device("web1", device))
+    commands = count_commands(monkeypatch, lambda: kvm.hot_add_device("web1", device))
     assert commands >= 4
     for number in range(1, commands + 1):
         kvm.hot_del_device("web1", device)
         assert agree(kvm) == before
-        _fail_at(monkeypatch, number, lambda: kvm.hot_add_device("web1", device), after=after)
+        fail_at(monkeypatch, number, lambda: kvm.hot_add_device("web1", device), after=after)
         was_added = _unless("the instance has it already", lambda: kvm.hot_add_device("web1", device))
         assert after or not was_added
         assert len(agree(kvm) - before) == 1
@@ -351,36 +312,13 @@ def test_whatever_command_of_removing_fails_the_next_one_puts_it_right(
 ) -> None:
     before = agree(kvm)
     kvm.hot_add_device("web1", device)
-    commands = _count_commands(monkeypatch, lambda: kvm.hot_del_device("web1", device))
+    commands = count_commands(monkeypatch, lambda: kvm.hot_del_device("web1", device))
     assert commands >= 4
     for number in range(1, commands + 1):
         kvm.hot_add_device("web1", device)
-        _fail_at(monkeypatch, number, lambda: kvm.hot_del_device("web1", device), after=after)
+        fail_at(monkeypatch, number, lambda: kvm.hot_del_device("web1", device), after=after)
         _unless("the instance has no such device", lambda: kvm.hot_del_device("web1", device))
         assert agree(kvm) == before
-
-
-_DONE, _DIED = 6, 7
-
-
-def _die_at(number: int, act: Callable[[], object]) -> NoReturn:
-    """End this process, a child, without a word before one command of an act, or when the act is done."""
-    execute = QmpConnection.execute
-    left = number
-
-    def dying(self: QmpConnection, command: Any, *arguments: Any, **keywords: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os._exit(_DIED)
-        return execute(self, command, *arguments, **keywords)
-
-    try:
-        QmpConnection.execute = dying  # type: ignore[method-assign]
-        act()
-        os._exit(_DONE)
-    finally:
-        os._exit(1)
 
 
 def test_process_that_dies_over_adding_leaves_what_the_next_one_settles(
@@ -389,11 +327,7 @@ def test_process_that_dies_over_adding_leaves_what_the_next_one_settles(
     before = agree(kvm)
     disk = make_disk(kind="qcow2")
     for number in range(1, 8):
-        pid = os.fork()
-        if pid == 0:
-            _die_at(number, lambda: kvm.hot_add_device("web1", disk))
-        _, status = os.waitpid(pid, 0)
-        assert os.waitstatus_to_exitcode(status) in (_DONE, _DIED)
+        die_at(number, lambda: kvm.hot_add_device("web1", disk))
         _unless("the instance has it already", lambda: kvm.hot_add_device("web1", disk))
         assert len(agree(kvm) - before) == 1
         kvm.hot_del_device("web1", disk)
@@ -465,11 +399,7 @@ def test_process_that_dies_over_changing_a_nic_leaves_one_of_the_two(
     settling = make_disk()
     outcomes = set()
     for number in range(1, 14):
-        pid = os.fork()
-        if pid == 0:
-            _die_at(number, lambda: kvm.hot_mod_device("web1", new))
-        _, status = os.waitpid(pid, 0)
-        assert os.waitstatus_to_exitcode(status) in (_DONE, _DIED)
+        die_at(number, lambda: kvm.hot_mod_device("web1", new))
         # Whoever next plugs on it settles what was left; a NIC that was asked to go may still do that.
         kvm.hot_add_device("web1", settling)
         kvm.hot_del_device("web1", settling)
