@@ -46,17 +46,17 @@ class _ByHand:
     def __init__(self, instance: Instance, directory: Path) -> None:
         self._preparation = prepare(instance, cache_dir=None)
         self._control = directory / "control"
-        self._others = [directory / name for name in ("watch", "serial")]
+        self._others = [directory / name for name in ("watch", "lookout", "serial")]
         self._pid_file = directory / "pid"
 
     def start_s(self) -> float:
         """Start it, end it, and return the seconds from the beginning to its first answer."""
         began_s = time.perf_counter()
         with contextlib.ExitStack() as stack:
-            control, watch, serial = (stack.enter_context(_listen(path)) for path in (self._control, *self._others))
-            descriptors = tuple(each.fileno() for each in (control, watch, serial))
+            listeners = [stack.enter_context(_listen(path)) for path in (self._control, *self._others)]
+            control, watch, lookout, serial = descriptors = tuple(each.fileno() for each in listeners)
             sockets = MachineSockets(
-                control=descriptors[0], watch=descriptors[1], serial=descriptors[2], pid_file=str(self._pid_file)
+                control=control, watch=watch, lookout=lookout, serial=serial, pid_file=str(self._pid_file)
             )
             argv = build_argv(
                 self._preparation.plan(Ends(sockets=sockets, confinement=self._preparation.confine(None, None)))

@@ -46,12 +46,14 @@ from hvkit.hypervisor.reports import (
     Console,
     DiskCopy,
     DumpProgress,
+    InstanceChange,
     InstanceInfo,
     MigrationInfo,
     MigrationStatus,
     NodeInfo,
     Snapshot,
 )
+from hvkit.hypervisor.watch import InstanceWatch
 
 __all__ = [
     "AncillaryFiles",
@@ -77,11 +79,13 @@ __all__ = [
     "HotplugError",
     "Instance",
     "InstanceBusy",
+    "InstanceChange",
     "InstanceInfo",
     "InstanceNotFound",
     "InstanceStartError",
     "InstanceState",
     "InstanceStateError",
+    "InstanceWatch",
     "MigrationError",
     "MigrationInfo",
     "MigrationObstacle",

@@ -36,6 +36,7 @@ from hvkit.hypervisor.moves import MoveMethods
 from hvkit.hypervisor.parameters import ParameterTable
 from hvkit.hypervisor.reports import AncillaryFiles, Console, InstanceInfo, NodeInfo
 from hvkit.hypervisor.storage import StorageMethods
+from hvkit.hypervisor.watch import InstanceWatch
 
 if TYPE_CHECKING:
     from hvkit.qmp import QmpConnection
@@ -243,6 +244,15 @@ class BaseHypervisor(CaptureMethods, HardwareMethods, MoveMethods, StorageMethod
         One that does not answer, or of which nothing sensible is remembered, costs the others nothing: it is listed
         as UNRESPONSIVE or CRASHED, with the reason. One that goes while we look is left out.
         """
+
+    def watching(self) -> InstanceWatch:
+        """Return what looks at all instances again and again; it is to be closed, or used in a ``with`` block.
+
+        A look is as true as `get_all_instances_info`, and costs less where the hypervisor can do better than to begin
+        anew each time. Nothing else is kept from its work. May be called at any time, also while another watch is
+        open; one that dies with its process leaves nothing that has to be cleaned up.
+        """
+        return InstanceWatch(self.get_all_instances_info)
 
     @abc.abstractmethod
     def get_node_info(self) -> NodeInfo:

@@ -44,6 +44,21 @@ class InstanceInfo:
 
 
 @attrs.frozen(kw_only=True)
+class InstanceChange:
+    """What is other with an instance than it was when it was last looked at.
+
+    Attributes:
+        name: what it is called here.
+        before: what it was doing; None where it was not known.
+        after: what it is doing; None where it is not known any more.
+    """
+
+    name: str
+    before: InstanceInfo | None
+    after: InstanceInfo | None
+
+
+@attrs.frozen(kw_only=True)
 class NodeInfo:
     """What this node has.
 

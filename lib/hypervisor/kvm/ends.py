@@ -54,7 +54,9 @@ def imagine_ends(instance: Instance, confinement: Confinement) -> Ends:
     """Return what stands for the ends that will be made, in a plan that nobody starts."""
     imagined = TapFiles(queues=(str(_NO_FD),))
     return Ends(
-        sockets=MachineSockets(control=_NO_FD, watch=_NO_FD, serial=_NO_FD, agent=_NO_FD, tpm=_NO_FD, vsock=_NO_FD),
+        sockets=MachineSockets(
+            control=_NO_FD, watch=_NO_FD, lookout=_NO_FD, serial=_NO_FD, agent=_NO_FD, tpm=_NO_FD, vsock=_NO_FD
+        ),
         taps={nic.uuid: imagined for nic in instance.nics if nic.has_tap},
         files={VARIABLES: ""},
         confinement=confinement,
@@ -91,8 +93,8 @@ def make_ends(
     if confinement.root_dir:
         paths.make_root_dir()
     sockets = _make_sockets(parameters, confinement, paths, inherited, unmaking)
-    listeners = (sockets.control, sockets.watch, sockets.serial, sockets.agent, sockets.tpm, sockets.vsock)
-    descriptors = [each for each in listeners if isinstance(each, int)]
+    listeners = (sockets.control, sockets.watch, sockets.lookout, sockets.serial, sockets.agent)
+    descriptors = [each for each in (*listeners, sockets.tpm, sockets.vsock) if isinstance(each, int)]
     taps = {}
     options, script = plan_tap_options(parameters), parameters["network_script"]
     for nic in instance.nics:
@@ -158,6 +160,7 @@ def _make_sockets(
     return MachineSockets(
         control=make(paths.control_socket),
         watch=make(paths.watch_socket),
+        lookout=make(paths.lookout_socket),
         serial=make(paths.serial_socket) if parameters["serial_console"] else None,
         agent=make(paths.agent_socket) if parameters["use_guest_agent"] else None,
         tpm=make_tpm() if parameters["tpm"] else None,

@@ -26,9 +26,11 @@ from hvkit.hypervisor.kvm.state import find_process
 from hvkit.hypervisor.kvm.stop import stop_process, stop_remembered
 from hvkit.hypervisor.kvm.storage import KvmStorage
 from hvkit.hypervisor.kvm.validation import check_program
+from hvkit.hypervisor.kvm.watch import KvmWatch
 from hvkit.hypervisor.model import Capability, Instance, check_kind, check_timeout
 from hvkit.hypervisor.node import read_node_info
 from hvkit.hypervisor.reports import Console, InstanceInfo, NodeInfo
+from hvkit.hypervisor.watch import InstanceWatch
 from hvkit.qmp import QmpConnection
 
 #: Seconds that a guest has to shut down when the caller does not say.
@@ -178,6 +180,15 @@ class KvmHypervisor(KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervis
         All are asked before any is waited for; those that do not answer are waited for together, two seconds at most.
         """
         return self._instances.look_at_all()
+
+    def watching(self) -> InstanceWatch:
+        """Return what looks at all instances again and again, as `BaseHypervisor.watching` says.
+
+        It keeps a connection to each instance, on a monitor that nobody else uses. Only one watch at a time has these,
+        among all processes that use this `run_dir`: another one connects anew for each look, as
+        `get_all_instances_info` does, until the first is closed or its process ends.
+        """
+        return KvmWatch(self._instances)
 
     def get_node_info(self) -> NodeInfo:
         """Return what this node has. Changes nothing."""

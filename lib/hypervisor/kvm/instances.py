@@ -23,7 +23,7 @@ from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.nics import take_down_nics
 from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory, remove_socket
 from hvkit.hypervisor.kvm.runtime import Runtime, RuntimeCache, read_runtime
-from hvkit.hypervisor.kvm.state import describe_damage, find_process, look, look_at_all
+from hvkit.hypervisor.kvm.state import Asking, AskingInPassing, describe_damage, find_process, look, look_at_all
 from hvkit.hypervisor.kvm.stop import stop_process
 from hvkit.hypervisor.kvm.tpm import end_tpm
 from hvkit.hypervisor.model import Instance, InstanceState
@@ -163,11 +163,14 @@ class Instances:
             if runtime == before:
                 return info
 
-    def look_at_all(self) -> list[InstanceInfo]:
+    def look_at_all(self, asking: Asking | None = None) -> list[InstanceInfo]:
         """Look at all instances at once, in the order of their names; one that goes meanwhile is left out.
 
         A sight that is over is looked at again, each by itself, as in `look`: the instance may have been changed.
         Logs that have grown too long are cut: who looks at all of them comes by often enough.
+
+        Args:
+            asking: who asks them; None: they are asked in passing.
         """
         remembered: list[tuple[Runtime, InstancePaths]] = []
         seen: dict[str, InstanceInfo] = {}
@@ -183,8 +186,9 @@ class Instances:
                 continue
             if runtime is not None:
                 remembered.append((runtime, paths))
-        for info in look_at_all(remembered, timeout_s=LOOK_S):
-            seen[info.name] = info
+        with AskingInPassing() as in_passing:
+            for info in look_at_all(remembered, in_passing if asking is None else asking, timeout_s=LOOK_S):
+                seen[info.name] = info
         for runtime, paths in remembered:
             if seen[paths.name].state.is_over:
                 again = self._look_again(runtime, paths, seen.pop(paths.name))

@@ -31,6 +31,7 @@ from hvkit.qmp.schema import (
 
 CONTROL_MONITOR_ID: Final = "control"
 WATCH_MONITOR_ID: Final = "watch"
+LOOKOUT_MONITOR_ID: Final = "lookout"
 
 #: Stands for the variables of its firmware among a machine's files.
 VARIABLES: Final = "variables"
@@ -45,7 +46,8 @@ class MachineSockets:
 
     Attributes:
         control: the monitor of the hypervisor.
-        watch: the monitor of whoever watches.
+        watch: the monitor of whoever looks in passing.
+        lookout: the monitor that a watch keeps for itself.
         serial: the serial console; None for an instance without one.
         serial_log: file that the console's output is appended to; empty for none.
         agent: the guest agent's port; None for an instance without one.
@@ -56,6 +58,7 @@ class MachineSockets:
 
     control: Listener
     watch: Listener
+    lookout: Listener
     serial: Listener | None = None
     serial_log: str = ""
     agent: Listener | None = None

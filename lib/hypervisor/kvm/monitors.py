@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Reach the monitors of a running instance.
 
-Each has two. Either may be taken by somebody for a while, and a monitor that is taken looks like one that hangs: so
-whoever needs an answer tries both in turn before calling the machine unresponsive.
+Each has two for whoever needs one; a third belongs to a watch alone. Either may be taken by somebody for a while, and a
+monitor that is taken looks like one that hangs: so whoever needs an answer tries both in turn before calling the
+machine unresponsive.
 """
 
 from collections.abc import Sequence

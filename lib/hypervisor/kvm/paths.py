@@ -10,9 +10,10 @@ Below the run directory, all of it of mode 0700 and owned by us::
     instances/NAME/tpm.log        what swtpm said
     state/NAME/variables.fd       what its UEFI firmware keeps; here unless told otherwise, and never removed by itself
     state/NAME/tpm/               what its TPM keeps
-    sockets/KEY.c .w .s .a        control monitor, monitor for watchers, serial console, guest agent
+    sockets/KEY.c .w .l .s .a     control monitor, monitors of who looks in passing and of a watch, console, guest agent
     locks/NAME                    held while somebody works on the instance
     locks/.reserving              held while an instance takes its uuid and account
+    locks/.watching               held by the watch that keeps a connection to every instance
     cache/                        what QEMU programs can do (hvkit.hypervisor.kvm.probe)
 
 Sockets have a short directory and a short name, made of a hash of the instance's name, because the address of a unix
@@ -36,7 +37,7 @@ from hvkit.hypervisor.model import check_instance_name, is_instance_name
 #: The longest address of a unix socket: sun_path has 108 bytes, the last one is zero. Source: unix(7).
 MAX_SOCKET_PATH: Final = 107
 
-_SOCKET_SUFFIXES: Final = (".c", ".w", ".s", ".a")
+_SOCKET_SUFFIXES: Final = (".c", ".w", ".l", ".s", ".a")
 
 
 @attrs.frozen
@@ -56,6 +57,7 @@ class InstancePaths:
     state_dir: Path
     control_socket: Path
     watch_socket: Path
+    lookout_socket: Path
     serial_socket: Path
     agent_socket: Path
     runtime_file: Path = attrs.field(init=False)
@@ -93,7 +95,7 @@ class InstancePaths:
     @property
     def sockets(self) -> tuple[Path, ...]:
         """All its sockets."""
-        return (self.control_socket, self.watch_socket, self.serial_socket, self.agent_socket)
+        return (self.control_socket, self.watch_socket, self.lookout_socket, self.serial_socket, self.agent_socket)
 
     def make(self) -> None:
         """Make the directory of the instance, which is not there. The run directory is.
@@ -210,6 +212,11 @@ class RunDirectory:
         """Held while an instance takes what no other one may have. No instance has this name."""
         return self.path / "locks" / ".reserving"
 
+    @property
+    def watching_lock_file(self) -> Path:
+        """Held by whoever has the monitors that only one can have. No instance has this name."""
+        return self.path / "locks" / ".watching"
+
     def instance(self, name: str) -> InstancePaths:
         """Return where the files of an instance are, whether it exists or not.
 
@@ -281,7 +288,7 @@ def _socket_path(run_dir: Path, name: str, suffix: str) -> Path:
 
 @functools.lru_cache(maxsize=4096)
 def _instance_paths(run_dir: Path, state_dir: Path, name: str) -> InstancePaths:
-    control, watch, serial, agent = (_socket_path(run_dir, name, suffix) for suffix in _SOCKET_SUFFIXES)
+    control, watch, lookout, serial, agent = (_socket_path(run_dir, name, suffix) for suffix in _SOCKET_SUFFIXES)
     return InstancePaths(
         name=name,
         dir=run_dir / "instances" / name,
@@ -289,6 +296,7 @@ def _instance_paths(run_dir: Path, state_dir: Path, name: str) -> InstancePaths:
         state_dir=state_dir / name,
         control_socket=control,
         watch_socket=watch,
+        lookout_socket=lookout,
         serial_socket=serial,
         agent_socket=agent,
     )

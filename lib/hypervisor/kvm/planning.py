@@ -23,6 +23,7 @@ from hvkit.hypervisor.kvm.drives import needs_scsi, plan_drives
 from hvkit.hypervisor.kvm.firmware import Firmware, plan_flash
 from hvkit.hypervisor.kvm.machine import (
     CONTROL_MONITOR_ID,
+    LOOKOUT_MONITOR_ID,
     VARIABLES,
     WATCH_MONITOR_ID,
     FileSet,
@@ -129,6 +130,7 @@ def plan_machine(
         monitors=(
             _plan_monitor(CONTROL_MONITOR_ID, sockets.control, capabilities),
             _plan_monitor(WATCH_MONITOR_ID, sockets.watch, capabilities),
+            _plan_monitor(LOOKOUT_MONITOR_ID, sockets.lookout, capabilities),
         ),
         chardevs=chardevs,
         firmware=None if firmware is None else plan_flash(firmware, filenames[VARIABLES]),

@@ -126,6 +126,10 @@ class Process:
     ) -> None:
         self.close()
 
+    def fileno(self) -> int:
+        """Return a descriptor that is readable once the process has ended."""
+        return self._pidfd
+
     def close(self) -> None:
         """Let go of the process; it runs on."""
         if self._pidfd >= 0:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 import attrs
@@ -70,6 +70,8 @@ STATES: Final = {
 }
 
 _MIB: Final = 1 << 20
+#: Seconds that all those together have to end who closed their monitors already.
+_ENDING_S: Final = 0.5
 
 
 @attrs.frozen
@@ -84,8 +86,14 @@ class _Sight:
 
 
 @attrs.frozen
-class _Answer:
-    """What QEMU says of its machine."""
+class Answer:
+    """What QEMU says of its machine.
+
+    Attributes:
+        status: its `RunState`, or one that is newer.
+        is_running: whether its processors run.
+        memory_mib: what the guest has left of its memory, in MiB; None where that is not known.
+    """
 
     status: str
     is_running: bool
@@ -101,36 +109,76 @@ def look(runtime: Runtime, paths: InstancePaths, *, timeout_s: float, is_ours: b
         timeout_s: seconds that its monitors have to answer.
         is_ours: whether the caller holds the instance's lock, so that nobody else can be working on it.
     """
-    process = _process_to_ask(runtime, paths)
+    process = None if _is_unasked(runtime) else find_process(runtime, paths)
     if process is None:
         return _describe(runtime, _judge_unasked(runtime, paths, is_ours))
     with process:
         answer = _ask(paths, process, timeout_s)
-        return _describe(runtime, _judge(runtime, paths, process, answer, is_ours))
+        return _describe(runtime, _judge(runtime, paths, process, answer, Deadline(_ENDING_S), is_ours))
 
 
-def look_at_all(remembered: Sequence[tuple[Runtime, InstancePaths]], *, timeout_s: float) -> list[InstanceInfo]:
+@attrs.frozen
+class Suspect:
+    """An instance whose process is there, and which is to be asked what it is doing.
+
+    Attributes:
+        runtime: what is remembered of it.
+        paths: its files.
+        process: its QEMU.
+    """
+
+    runtime: Runtime
+    paths: InstancePaths
+    process: Process
+
+
+class Asking(Protocol):
+    """How many instances are asked: by whom their processes are held, and over which connections."""
+
+    def find_process(self, runtime: Runtime, paths: InstancePaths) -> Process | None:
+        """Get hold of an instance's process, as `find_process` does; whoever asks lets go of it."""
+
+    def ask(self, suspects: Mapping[str, Suspect], timeout_s: float) -> Mapping[str, Answer]:
+        """Ask instances what they are doing, all before any is waited for, and leave out those that do not say."""
+
+
+class AskingInPassing(ExitStack, Asking):
+    """Asks over connections that are made for that; at the end of the ``with`` block nothing is left of it."""
+
+    def find_process(self, runtime: Runtime, paths: InstancePaths) -> Process | None:
+        process = find_process(runtime, paths)
+        return None if process is None else self.enter_context(process)
+
+    def ask(self, suspects: Mapping[str, Suspect], timeout_s: float) -> Mapping[str, Answer]:
+        return ask_in_passing(suspects, timeout_s)
+
+
+def look_at_all(
+    remembered: Sequence[tuple[Runtime, InstancePaths]], asking: Asking, *, timeout_s: float
+) -> list[InstanceInfo]:
     """Return what many instances are doing, in their order: all are asked before any is waited for.
 
     Args:
         remembered: of each instance what is remembered, and its files.
+        asking: who asks them.
         timeout_s: seconds that all of them together have to answer.
     """
-    with ExitStack() as stack:
-        infos: dict[str, InstanceInfo] = {}
-        asked: list[tuple[Runtime, InstancePaths, Process]] = []
-        for runtime, paths in remembered:
-            with _noting_damage(paths, infos):
-                process = _process_to_ask(runtime, paths)
-                if process is None:
-                    infos[paths.name] = _describe(runtime, _judge_unasked(runtime, paths, is_ours=False))
-                else:
-                    asked.append((runtime, paths, stack.enter_context(process)))
-        answers = _ask_all({paths.name: (paths.watch_socket, paths.control_socket) for _, paths, _ in asked}, timeout_s)
-        for runtime, paths, process in asked:
-            with _noting_damage(paths, infos):
-                sight = _judge(runtime, paths, process, answers.get(paths.name), is_ours=False)
-                infos[paths.name] = _describe(runtime, sight)
+    infos: dict[str, InstanceInfo] = {}
+    suspects: dict[str, Suspect] = {}
+    for runtime, paths in remembered:
+        with _noting_damage(paths, infos):
+            process = None if _is_unasked(runtime) else asking.find_process(runtime, paths)
+            if process is None:
+                infos[paths.name] = _describe(runtime, _judge_unasked(runtime, paths, is_ours=False))
+            else:
+                suspects[paths.name] = Suspect(runtime, paths, process)
+    answers = asking.ask(suspects, timeout_s)
+    ending = Deadline(_ENDING_S)
+    for name, suspect in suspects.items():
+        runtime, paths = suspect.runtime, suspect.paths
+        with _noting_damage(paths, infos):
+            sight = _judge(runtime, paths, suspect.process, answers.get(name), ending, is_ours=False)
+            infos[name] = _describe(runtime, sight)
     return [infos[paths.name] for _, paths in remembered]
 
 
@@ -170,19 +218,21 @@ def _look_at_start(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _Si
     return _Sight(InstanceState.PAUSED, "it is being started", pid=pid)
 
 
-def _process_to_ask(runtime: Runtime, paths: InstancePaths) -> Process | None:
-    """Return the process of an instance; None where it has none, or is being started and has no answers yet."""
-    return None if runtime.phase is Phase.STARTING else find_process(runtime, paths)
+def _is_unasked(runtime: Runtime) -> bool:
+    """Whether an instance is not asked, be its process there or not: it is being started, and has no answers yet."""
+    return runtime.phase is Phase.STARTING
 
 
 def _judge_unasked(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _Sight:
-    if runtime.phase is Phase.STARTING:
+    if _is_unasked(runtime):
         return _look_at_start(runtime, paths, is_ours)
     return _without_process(runtime, paths, is_ours)
 
 
-def _judge(runtime: Runtime, paths: InstancePaths, process: Process, answer: _Answer | None, is_ours: bool) -> _Sight:
-    if process.wait(0):
+def _judge(
+    runtime: Runtime, paths: InstancePaths, process: Process, answer: Answer | None, ending: Deadline, is_ours: bool
+) -> _Sight:
+    if process.wait(0) or (answer is None and _has_ended_by(ending, process, paths)):
         return _without_process(runtime, paths, is_ours)
     if answer is not None:
         sight = _as_answered(answer, process, runtime)
@@ -190,6 +240,11 @@ def _judge(runtime: Runtime, paths: InstancePaths, process: Process, answer: _An
             return attrs.evolve(sight, state=InstanceState.MIGRATING, reason="it is being sent to another node")
         return sight
     return _without_answer(runtime, paths, process, is_ours)
+
+
+def _has_ended_by(ending: Deadline, process: Process, paths: InstancePaths) -> bool:
+    """Tell whether a process that does not answer has ended: one that ends closes its monitors some time before."""
+    return not process.is_stopped and not is_listening(paths.control_socket) and process.wait(ending.remaining_s())
 
 
 def _is_being_stopped(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> bool:
@@ -233,7 +288,7 @@ def find_process(runtime: Runtime | None, paths: InstancePaths) -> Process | Non
     return None if identity is None else open_process(identity)
 
 
-def _ask(paths: InstancePaths, process: Process, timeout_s: float) -> _Answer | None:
+def _ask(paths: InstancePaths, process: Process, timeout_s: float) -> Answer | None:
     """Ask QEMU what its machine is doing; None where it does not say.
 
     The watchers' monitor comes first: the control monitor may be in use by one of us for as long as a guest takes to
@@ -249,23 +304,26 @@ def _ask(paths: InstancePaths, process: Process, timeout_s: float) -> _Answer | 
         try:
             actual = monitor.execute(QueryBalloon(), timeout=max(deadline.remaining_s(), 0.1)).actual
         except CommandError:  # it has no balloon, or not yet
-            return _Answer(status.status, status.running, None)
-        return _Answer(status.status, status.running, actual // _MIB)
+            return Answer(status.status, status.running, None)
+        return Answer(status.status, status.running, actual // _MIB)
     except QmpError:
         return None
     finally:
         monitor.close()
 
 
-def _ask_all(monitors: Mapping[str, tuple[Path, ...]], timeout_s: float) -> dict[str, _Answer]:
-    """Ask many QEMUs what their machines are doing, and leave out those that do not say.
+def ask_in_passing(suspects: Mapping[str, Suspect], timeout_s: float) -> dict[str, Answer]:
+    """Connect to many QEMUs and ask what their machines are doing, and leave out those that do not say.
 
     As in `_ask`, the second monitor is for those whose first one does not answer.
     """
     deadline = Deadline(timeout_s)
-    answers: dict[str, _Answer] = {}
+    answers: dict[str, Answer] = {}
     for turn, share in enumerate((0.5, 1.0)):
-        left = {name: sockets[turn] for name, sockets in monitors.items() if name not in answers}
+        left: dict[str, Path] = {}
+        for name in suspects.keys() - answers.keys():
+            paths = suspects[name].paths
+            left[name] = (paths.watch_socket, paths.control_socket)[turn]
         if not left:
             break
         try:
@@ -277,16 +335,16 @@ def _ask_all(monitors: Mapping[str, tuple[Path, ...]], timeout_s: float) -> dict
             break
         for name, (status, balloon) in asked.items():
             if status.error is None:
-                answers[name] = _Answer(status.value.status, status.value.running, _memory_mib(balloon))
+                answers[name] = Answer(status.value.status, status.value.running, left_memory_mib(balloon))
     return answers
 
 
-def _memory_mib(balloon: Outcome[BalloonInfo]) -> int | None:
+def left_memory_mib(balloon: Outcome[BalloonInfo]) -> int | None:
     """Return what the guest has left of its memory; None where that is not known: it has no balloon, or not yet."""
     return None if balloon.error is not None else balloon.value.actual // _MIB
 
 
-def _as_answered(answer: _Answer, process: Process, runtime: Runtime) -> _Sight:
+def _as_answered(answer: Answer, process: Process, runtime: Runtime) -> _Sight:
     by_running = InstanceState.RUNNING if answer.is_running else InstanceState.PAUSED
     meaning = STATES.get(answer.status, _Meaning(by_running, f"QEMU says: {answer.status}"))
     reason = meaning.reason

@@ -156,6 +156,7 @@ def _open(feature: Feature, directory: Path, stack: ExitStack, unmaking: ExitSta
         MachineSockets(
             control=listener.fileno(),
             watch=f"{directory}/watch",
+            lookout=f"{directory}/lookout",
             serial=f"{directory}/serial",
             serial_log=f"{directory}/serial.log",
             agent=f"{directory}/agent",
