@@ -36,6 +36,7 @@ class Feature:
         disks: of the machine; None for those of the plain one.
         nics: of the machine; None for those of the plain one.
         vcpus: how many processors it has.
+        memory_mib: how much memory.
         queues: how many queues its taps have.
         has_vhost: whether the kernel serves them.
         kvm_flag: what accelerates it.
@@ -49,6 +50,7 @@ class Feature:
     disks: tuple[Disk, ...] | None = None
     nics: tuple[Nic, ...] | None = None
     vcpus: int = 1
+    memory_mib: int = 128
     queues: int = 1
     has_vhost: bool = False
     kvm_flag: str = "disabled"
@@ -119,6 +121,18 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
     },
     "memory": {
         "files": _with(mem_path="/DIR"),
+        "taken-at-the-start": Feature(parameters={"mem_prealloc": True}, vcpus=4),
+        "hugepages-2M": Feature(parameters={"hugepages": "2M"}),
+        "hugepages-1G": Feature(parameters={"hugepages": "1G"}, memory_mib=2048),
+        "bound": _with(numa_host_nodes="0"),
+        "interleaved": _with(numa_host_nodes="0", numa_policy="interleave"),
+    },
+    "numa": {
+        "one": _with(numa_nodes=1),
+        "two": Feature(parameters={"numa_nodes": 2}, vcpus=4),
+        "two-bound": Feature(parameters={"numa_nodes": 2, "numa_host_nodes": "0:0", "mem_prealloc": True}, vcpus=2),
+        "two-in-files": Feature(parameters={"numa_nodes": 2, "mem_path": "/DIR"}, vcpus=2),
+        "two-of-hugepages": Feature(parameters={"numa_nodes": 2, "hugepages": "2M"}, vcpus=2),
     },
     "slots": {
         "no-spare-ports": _with(hotplug_ports=0),
@@ -132,6 +146,10 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
         "linux": _with(kernel_path="/DIR/vmlinuz", initrd_path="/DIR/initrd", kernel_args="ro a,b", serial_speed=9600),
         "linux-without-serial": _with(kernel_path="/DIR/vmlinuz", root_path="", serial_console=False),
         "network": _with(boot_order="network"),
+        "network-then-disk": _with(boot_order="network,disk"),
+        "floppy-cdrom-disk": _with(
+            boot_order="floppy,cdrom,disk", floppy_image_path="/DIR/floppy.img", cdrom_image_path="/DIR/cd.iso"
+        ),
         "cdrom": _with(boot_order="cdrom", cdrom_image_path="/DIR/cd.iso"),
         "floppy": _with(boot_order="floppy", floppy_image_path="/DIR/floppy.img"),
     },
@@ -287,6 +305,7 @@ def plan_feature(
             disks=disks,
             nics=(make_nic(),) if feature.nics is None else feature.nics,
             vcpus=feature.vcpus,
+            memory_mib=feature.memory_mib,
             accelerator=choose_accelerator(feature.kvm_flag, host, program),
             block_devices=[disk.uuid for disk in disks if disk.path.startswith("/dev/")],
             disk_files={

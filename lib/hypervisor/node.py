@@ -79,6 +79,22 @@ def read_online_cpus(*, root: Path = Path("/")) -> frozenset[int]:
         raise HypervisorError(f"cannot read what this node has: {error}") from error
 
 
+def read_numa_nodes(*, root: Path = Path("/")) -> frozenset[int]:
+    """Read which nodes of memory this node has, by number. A kernel without NUMA has one, number 0.
+
+    Args:
+        root: where /sys is.
+
+    Raises:
+        HypervisorError: the kernel does not say.
+    """
+    path = root / "sys/devices/system/node/online"
+    try:
+        return parse_list(path.read_text()) if path.exists() else frozenset({0})
+    except (OSError, ValueError) as error:
+        raise HypervisorError(f"cannot read what this node has: {error}") from error
+
+
 def read_node_info(*, hypervisor_version: tuple[int, ...] | None = None, root: Path = Path("/")) -> NodeInfo:
     """Read what this node has. Changes nothing.
 
@@ -90,13 +106,11 @@ def read_node_info(*, hypervisor_version: tuple[int, ...] | None = None, root: P
         HypervisorError: the kernel does not say.
     """
     cpus = root / "sys/devices/system/cpu"
-    nodes = root / "sys/devices/system/node/online"
     try:
         memory = parse_meminfo((root / "proc/meminfo").read_text())
         online = read_online_cpus(root=root)
         packages = [path.read_text() for path in cpus.glob("cpu[0-9]*/topology/physical_package_id")]
-        # A kernel without NUMA has no such file; its memory is one node.
-        numa_nodes = parse_list(nodes.read_text()) if nodes.exists() else {0}
+        numa_nodes = read_numa_nodes(root=root)
         total, free = memory["MemTotal"], memory["MemAvailable"]
     except (OSError, ValueError) as error:
         raise HypervisorError(f"cannot read what this node has: {error}") from error

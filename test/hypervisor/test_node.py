@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from hvkit.errors import HypervisorError
-from hvkit.hypervisor.node import find_obstacle, parse_list, parse_meminfo, parse_sockets, read_node_info
+from hvkit.hypervisor.node import (
+    find_obstacle,
+    parse_list,
+    parse_meminfo,
+    parse_sockets,
+    read_node_info,
+    read_numa_nodes,
+)
 
 MEMINFO = """\
 MemTotal:       16384000 kB
@@ -76,6 +83,16 @@ def test_kernel_without_numa_has_one_node(tmp_path: Path) -> None:
     root = make_root(tmp_path)
     (root / "sys/devices/system/node/online").unlink()
     assert read_node_info(root=root).numa_nodes == 1
+
+
+def test_numa_nodes_of_a_node(tmp_path: Path) -> None:
+    assert read_numa_nodes(root=tmp_path) == {0}
+    (tmp_path / "sys/devices/system/node").mkdir(parents=True)
+    (tmp_path / "sys/devices/system/node/online").write_text("0-1,4\n")
+    assert read_numa_nodes(root=tmp_path) == {0, 1, 4}
+    (tmp_path / "sys/devices/system/node/online").write_text("some\n")
+    with pytest.raises(HypervisorError, match="cannot read what this node has"):
+        read_numa_nodes(root=tmp_path)
 
 
 def test_missing_amount_is_named(tmp_path: Path) -> None:

@@ -85,9 +85,10 @@ def _machine(plan: MachinePlan) -> Iterator[str]:
     machine = [plan.machine.name]
     if not plan.has_acpi:
         machine.append("acpi=off")
-    if plan.memory is not None:
-        yield from ("-object", _json(plan.memory))
-        machine.append(f"memory-backend={_escape(plan.memory.id)}")
+    for backend in plan.memory.backends:
+        yield from ("-object", _json(backend))
+    if plan.memory.backends and not plan.memory.nodes:
+        machine.append(f"memory-backend={plan.memory.backends[0].id}")
     if plan.firmware is not None:
         yield from ("-blockdev", _json(plan.firmware.code), "-blockdev", _json(plan.firmware.variables))
         machine += [f"pflash0={plan.firmware.code.node_name}", f"pflash1={plan.firmware.variables.node_name}"]
@@ -99,6 +100,8 @@ def _machine(plan: MachinePlan) -> Iterator[str]:
     yield from ("-cpu", plan.processors.model)
     yield from ("-smp", _smp(plan))
     yield from ("-m", f"size={plan.memory_mib}M")
+    for number, node in enumerate(plan.memory.nodes):
+        yield from ("-numa", f"node,nodeid={number},cpus={node.first_cpu}-{node.last_cpu},memdev={node.memory}")
     if plan.has_local_time:
         yield from ("-rtc", "base=localtime")
     yield from ("-action", f"reboot={plan.on_reboot},shutdown=pause,panic=pause")
@@ -174,8 +177,8 @@ def _devices(plan: MachinePlan) -> Iterator[str]:
     for drive in plan.drives:
         for node in drive.nodes:
             yield from ("-blockdev", _json(node))
-        if drive.boots_by_controller:
-            yield from ("-global", "driver=isa-fdc,property=bootindexA,value=1")
+        if drive.floppy_boot_index is not None:
+            yield from ("-global", f"driver=isa-fdc,property=bootindexA,value={drive.floppy_boot_index}")
         for device in drive.devices:
             yield from ("-device", _json(device))
     for disk in plan.disks:

@@ -8,7 +8,7 @@ import attrs
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.capabilities import Capabilities
-from hvkit.hypervisor.kvm.parameters import CDROM_DRIVERS, is_url
+from hvkit.hypervisor.kvm.parameters import CDROM_DRIVERS, is_url, plan_boot_index
 from hvkit.hypervisor.kvm.topology import Address, BusKind, Chipset, FixedSlot, Topology
 from hvkit.qmp.schema import (
     BlockdevOptions,
@@ -50,14 +50,15 @@ class Drive:
         address: where it sits; None for a floppy drive.
         nodes: block nodes of the medium, each before the one that stands on it.
         devices: the drive, after the controller that it brings along.
-        boots_by_controller: whether it is booted from, and that is its controller's to know.
+        floppy_boot_index: its turn when the firmware looks for something to boot, which its controller has to know;
+            None where the drive knows itself, or is not booted from.
     """
 
     id: str
     address: Address | None
     nodes: tuple[BlockdevOptions, ...]
     devices: tuple[DeviceAdd, ...]
-    boots_by_controller: bool = False
+    floppy_boot_index: int | None = None
 
 
 def cdrom_type(parameters: Mapping[str, Any]) -> str:
@@ -75,8 +76,6 @@ def plan_drives(
     capabilities: Capabilities,
     topology: Topology,
     filenames: Mapping[str, str],
-    *,
-    boots_itself: bool,
 ) -> tuple[Drive, ...]:
     """Plan the CD and floppy drives.
 
@@ -85,12 +84,10 @@ def plan_drives(
         capabilities: of the program.
         topology: of the machine.
         filenames: by which name QEMU opens an image, for drives whose image it cannot open by its own.
-        boots_itself: whether the firmware looks for something to boot.
 
     Raises:
         ParameterError: the program lacks a device, or there is no place for a drive.
     """
-    boots_from = parameters["boot_order"] if boots_itself else ""
     drives = []
     for index, (parameter, drive_id) in enumerate(IMAGE_PARAMETERS.items()):
         image = parameters[parameter]
@@ -98,11 +95,12 @@ def plan_drives(
             continue
         nodes = medium_nodes(drive_id, image, filename=filenames.get(drive_id))
         if drive_id == FLOPPY_ID:
-            drives.append(_floppy(topology, nodes, boots=boots_from == "floppy"))
+            drives.append(_floppy(topology, nodes, boot_index=plan_boot_index("floppy", parameters)))
             continue
         properties: dict[str, Any] = {"drive": nodes[-1].node_name}
-        if boots_from == "cdrom" and index == 0:
-            properties["bootindex"] = 1
+        boot_index = None if drives else plan_boot_index("cdrom", parameters)
+        if boot_index is not None:
+            properties["bootindex"] = boot_index
         kind = cdrom_type(parameters)
         capabilities.check_device(CDROM_DRIVERS[kind], "cdrom_disk_type", kind)
         address = topology.fixed(_SLOTS[drive_id]) if kind == "paravirtual" else _last(topology, _BUSES[kind], index)
@@ -124,7 +122,7 @@ def _last(topology: Topology, kind: BusKind, index: int) -> Address:
     return places[-1 - index]
 
 
-def _floppy(topology: Topology, nodes: tuple[BlockdevOptions, ...], *, boots: bool) -> Drive:
+def _floppy(topology: Topology, nodes: tuple[BlockdevOptions, ...], *, boot_index: int | None) -> Drive:
     drive = DeviceAdd(driver="floppy", id=FLOPPY_ID, properties={"drive": nodes[-1].node_name})
     devices = [drive]
     if topology.chipset is Chipset.Q35:  # the other board has a controller
@@ -132,7 +130,7 @@ def _floppy(topology: Topology, nodes: tuple[BlockdevOptions, ...], *, boots: bo
             DeviceAdd(driver="isa-fdc", id=_FLOPPY_CONTROLLER_ID),
             drive.evolve(bus=f"{_FLOPPY_CONTROLLER_ID}.0"),
         ]
-    return Drive(id=FLOPPY_ID, address=None, nodes=nodes, devices=tuple(devices), boots_by_controller=boots)
+    return Drive(id=FLOPPY_ID, address=None, nodes=nodes, devices=tuple(devices), floppy_boot_index=boot_index)
 
 
 def medium_nodes(drive_id: str, image: str, *, filename: str | None = None) -> tuple[BlockdevOptions, ...]:

@@ -20,6 +20,7 @@ from hvkit.hypervisor.kvm.devices import (
 from hvkit.hypervisor.kvm.display import Display
 from hvkit.hypervisor.kvm.drives import Drive
 from hvkit.hypervisor.kvm.firmware import Flash
+from hvkit.hypervisor.kvm.memory import Memory
 from hvkit.hypervisor.kvm.parameters import (
     CpuSet,
 )
@@ -180,7 +181,7 @@ class MachinePlan:
         accelerator: what runs the guest's instructions.
         processors: its virtual processors.
         memory_mib: its memory, in MiB.
-        memory: what holds that memory; None for ordinary memory.
+        memory: what holds that memory, and the NUMA nodes that it is divided into.
         has_acpi: whether the guest has ACPI.
         has_local_time: whether its clock starts with local time, not UTC.
         on_reboot: what QEMU does when the guest reboots. When the guest powers off, QEMU always stays, stopped, so that
@@ -211,7 +212,7 @@ class MachinePlan:
     accelerator: Accelerator
     processors: Processors
     memory_mib: int
-    memory: ObjectOptions | None = None
+    memory: Memory = attrs.field(factory=Memory)
     has_acpi: bool = True
     has_local_time: bool = False
     on_reboot: Literal["reset", "shutdown"] = "reset"

@@ -37,6 +37,7 @@ from hvkit.hypervisor.kvm.machine import (
     SocketChardev,
 )
 from hvkit.hypervisor.kvm.machine_devices import AGENT_ID, SERIAL_ID, TPM_ID, plan_machine_devices
+from hvkit.hypervisor.kvm.memory import plan_memory
 from hvkit.hypervisor.kvm.parameters import (
     DISK_DRIVERS,
     NIC_DRIVERS,
@@ -44,17 +45,16 @@ from hvkit.hypervisor.kvm.parameters import (
     CpuSet,
     parse_cpu_mask,
     parse_extra,
+    plan_boot_index,
 )
 from hvkit.hypervisor.kvm.topology import Address, BusKind, Chipset, Topology
 from hvkit.hypervisor.model import Instance
 from hvkit.qmp.schema import (
     IothreadProperties,
-    MemoryBackendFileProperties,
     MonitorQMPProperties,
     ObjectOptions,
 )
 
-_MEMORY_ID: Final = "memory"
 _NO_FILES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -98,7 +98,7 @@ def plan_machine(
     topology = _plan_topology(instance, parameters, machine) if placement is None else placement.topology
     addresses = {} if placement is None else placement.addresses
     filenames = {name: file.filename if isinstance(file, FileSet) else file for name, file in files.items()}
-    drives = plan_drives(parameters, capabilities, topology, filenames, boots_itself=not parameters["kernel_path"])
+    drives = plan_drives(parameters, capabilities, topology, filenames)
     disks, nics = _plan_disks_and_nics(
         instance,
         parameters,
@@ -121,7 +121,7 @@ def plan_machine(
         accelerator=accelerator,
         processors=_plan_processors(instance, parameters, capabilities, machine, accelerator),
         memory_mib=instance.memory_mib,
-        memory=_plan_memory(instance, parameters),
+        memory=plan_memory(instance.memory_mib, instance.vcpus, parameters),
         has_acpi=parameters["acpi"],
         has_local_time=parameters["use_localtime"],
         on_reboot="shutdown" if parameters["reboot_behavior"] == "exit" else "reset",
@@ -199,7 +199,6 @@ def _plan_disks_and_nics(
 ) -> tuple[tuple[DiskDevice, ...], tuple[NicDevice, ...]]:
     settings = DiskSettings.from_parameters(parameters)
     nic_type = parameters["nic_type"]
-    boots_itself = not parameters["kernel_path"]
     used = set(taken)
     disks: list[DiskDevice] = []
     nics: list[NicDevice] = []
@@ -207,7 +206,6 @@ def _plan_disks_and_nics(
     if instance.nics:
         capabilities.check_device(NIC_DRIVERS.get(nic_type, nic_type), "nic_type", nic_type)
     for nic in instance.nics:
-        boots = boots_itself and parameters["boot_order"] == "network" and not nics
         address = addresses.get(nic.uuid) or topology.allocate(BusKind.PCI, used)
         used.add(address)
         nics.append(
@@ -216,13 +214,12 @@ def _plan_disks_and_nics(
                 nic_type,
                 address,
                 tap=taps.get(nic.uuid),
-                boot_index=1 if boots else None,
+                boot_index=None if nics else plan_boot_index("network", parameters),
             )
         )
     if instance.disks:
         capabilities.check_device(DISK_DRIVERS[settings.type], "disk_type", settings.type)
     for disk in instance.disks:
-        boots = boots_itself and parameters["boot_order"] == "disk" and not disks
         address = addresses.get(disk.uuid) or topology.allocate(settings.bus, used)
         used.add(address)
         disks.append(
@@ -232,7 +229,7 @@ def _plan_disks_and_nics(
                 address,
                 is_block_device=disk.uuid in block_devices,
                 filename=disk_files[disk.uuid].filename if disk.uuid in disk_files else None,
-                boot_index=1 if boots else None,
+                boot_index=None if disks else plan_boot_index("disk", parameters),
             )
         )
     return tuple(disks), tuple(nics)
@@ -281,18 +278,6 @@ def plan_cpu_model(cpu_type: str, capabilities: Capabilities, accelerator: Accel
         base = accelerator.best_cpu
     capabilities.check_cpu_model(base)
     return f"{base}{comma}{features}"
-
-
-def _plan_memory(instance: Instance, parameters: Mapping[str, Any]) -> ObjectOptions | None:
-    if not parameters["mem_path"]:
-        return None
-    return MemoryBackendFileProperties(
-        id=_MEMORY_ID,
-        size=instance.memory_mib << 20,
-        mem_path=parameters["mem_path"],
-        # Taken at the start: a page that is missing later kills the guest.
-        prealloc=True,
-    )
 
 
 def _plan_linux_boot(parameters: Mapping[str, Any]) -> LinuxBoot | None:

@@ -6,9 +6,9 @@ source says what its machine is, down to the slot of each device, and the destin
 reason why it cannot.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import attrs
@@ -25,7 +25,8 @@ from hvkit.hypervisor.kvm.capabilities import choose_accelerator
 from hvkit.hypervisor.kvm.disks import read_block_devices
 from hvkit.hypervisor.kvm.firmware import choose_firmware
 from hvkit.hypervisor.kvm.machine import MachinePlan, Placement
-from hvkit.hypervisor.kvm.parameters import TABLE, resolve_places
+from hvkit.hypervisor.kvm.memory import backend_ids
+from hvkit.hypervisor.kvm.parameters import TABLE, plan_boot_index, resolve_places
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host, read_processor_flags
 from hvkit.hypervisor.kvm.runtime import Runtime, from_plain, to_plain
 from hvkit.hypervisor.kvm.start import Preparation
@@ -36,14 +37,19 @@ from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import QomList, QueryStatus
 
 #: The form of what the source tells the destination.
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 #: Where QEMU keeps the devices that have an id.
 _DEVICES_PATH: Final = "/machine/peripheral"
 #: CPU models that are whatever the node's own processors are.
 _NODE_MODELS: Final = ("host", "max")
 
 #: Parameters that change what the guest sees, or what is sent, and that neither a device nor anything else tells of.
-_SAME_PARAMETERS: Final = ("acpi", "firmware", "kvm_extra", "migration_caps", "migration_tls")
+_SAME_PARAMETERS: Final = (
+    *("acpi", "firmware", "kvm_extra", "migration_caps", "migration_tls"),
+    *("virtio_net_queues", "vsock_cid"),
+)
+#: Parameters of which not the value matters, but a consequence.
+_CONSEQUENTIAL: Final = ("boot_order", "hugepages", "kernel_path")
 
 #: What a parameter that cannot be used on this node is about.
 _KINDS: Final = {
@@ -68,7 +74,7 @@ class MachineDescription:
         cpu_model: with features, as QEMU writes it; empty where it is not remembered.
         node_flags: what the node's own processors can do, where the guest may use all of that; otherwise empty.
         memory_mib: the guest's memory.
-        has_memory_file: whether a file holds that, of another name for QEMU than ordinary memory.
+        memory_backends: ids of the objects that hold that, which are what QEMU calls it; none where it is QEMU's own.
         vcpus: how many processors there are.
         cpu_shape: sockets, cores and threads; 0: QEMU decides.
         devices: drivers of the devices, by their ids.
@@ -86,7 +92,7 @@ class MachineDescription:
     cpu_model: str
     node_flags: tuple[str, ...]
     memory_mib: int
-    has_memory_file: bool
+    memory_backends: tuple[str, ...]
     vcpus: int
     cpu_shape: tuple[int, int, int]
     devices: dict[str, str]
@@ -117,7 +123,7 @@ def describe_machine(runtime: Runtime, monitor: QmpConnection, hypervisor: str) 
         cpu_model=runtime.cpu_model,
         node_flags=_node_flags(runtime.accelerator, runtime.cpu_model),
         memory_mib=instance.memory_mib,
-        has_memory_file=bool(parameters["mem_path"]),
+        memory_backends=backend_ids(parameters),
         vcpus=instance.vcpus,
         cpu_shape=(parameters["cpu_sockets"], parameters["cpu_cores"], parameters["cpu_threads"]),
         devices={
@@ -125,7 +131,7 @@ def describe_machine(runtime: Runtime, monitor: QmpConnection, hypervisor: str) 
             for child in children
             if child.type.startswith("child<")
         },
-        parameters={name: parameters[name] for name in _SAME_PARAMETERS},
+        parameters={name: parameters[name] for name in (*_SAME_PARAMETERS, *_CONSEQUENTIAL)},
         topology=runtime.topology,
         addresses={str(record.uuid): record.address for record in runtime.devices},
         is_running=monitor.execute(QueryStatus()).running,
@@ -241,11 +247,24 @@ def _compare_instance(sent: MachineDescription, instance: Instance) -> Iterator[
         value = sent.parameters.get(name, TABLE[name].default)
         if value != parameters[name]:
             yield _differs(ObstacleKind.PARAMETER, name, repr(value), repr(parameters[name]))
+    yield from _compare_consequences(
+        {name: sent.parameters.get(name, TABLE[name].default) for name in _CONSEQUENTIAL}, parameters
+    )
     uuids = {str(disk.uuid) for disk in instance.disks} | {str(nic.uuid) for nic in instance.nics}
     if uuids != set(sent.addresses):
         other = ", ".join(sorted(uuids ^ set(sent.addresses)))
         problem = f"its devices are not those that it has on the source: {other}"
         yield MigrationObstacle(ObstacleKind.DEVICES, problem)
+
+
+def _compare_consequences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[MigrationObstacle]:
+    """Compare what follows from parameters that may differ otherwise."""
+    # The first NIC has code to boot from only where it is booted from; its place in the guest's memory is sent.
+    if (plan_boot_index("network", there) is None) is not (plan_boot_index("network", here) is None):
+        yield _differs(ObstacleKind.PARAMETER, "boot_order", repr(there["boot_order"]), repr(here["boot_order"]))
+    # Afterwards memory is asked for by the page, which has to be of one size.
+    if "postcopy-ram" in here["migration_caps"].split(":") and there["hugepages"] != here["hugepages"]:
+        yield _differs(ObstacleKind.MEMORY, "hugepages", repr(there["hugepages"]), repr(here["hugepages"]))
 
 
 def _compare_program(sent: MachineDescription, preparation: Preparation) -> Iterator[MigrationObstacle]:
@@ -276,9 +295,10 @@ def compare_plan(
     elif missing := sorted(set(sent.node_flags) - node_flags):
         problem = f"the guest may use all of the source's processor, and this node's lacks: {' '.join(missing)}"
         yield MigrationObstacle(ObstacleKind.CPU, problem)
-    if sent.has_memory_file != (plan.memory is not None):
-        there, here = ("in a file" if each else "ordinary" for each in (sent.has_memory_file, plan.memory is not None))
-        yield _differs(ObstacleKind.MEMORY, "memory", there, here)
+    backends = tuple(backend.id for backend in plan.memory.backends)
+    if sent.memory_backends != backends:
+        there, here = (" ".join(each) or "QEMU's own" for each in (sent.memory_backends, backends))
+        yield _differs(ObstacleKind.MEMORY, "what holds its memory", there, here)
     drives = (device for drive in plan.drives for device in drive.devices)
     disks, nics = (disk.device for disk in plan.disks), (nic.device for nic in plan.nics)
     drivers = {each.id: each.driver for each in (*plan.devices, *drives, *disks, *nics) if each.id is not None}

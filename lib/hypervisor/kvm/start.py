@@ -47,8 +47,10 @@ from hvkit.hypervisor.model import Instance, InstanceState
 from hvkit.qmp import ConnectError, ConnectionLost, QmpConnection, QmpError
 from hvkit.qmp.schema import Cont, DeviceAdd, QueryName, QueryUuid
 
-#: Seconds from the start of the process to its monitor's first answer. Taking the guest's memory beforehand is slow.
+#: Seconds from the start of the process to its monitor's first answer.
 _GREETING_S: Final = 60.0
+#: Seconds more for each GiB of memory that is taken beforehand.
+_TAKING_S_PER_GIB: Final = 2.0
 #: How a QEMU that did not come up is ended: it has nothing to write out, since its guest never ran.
 _UNDO_SIGNALS: Final = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 10.0))
 #: Stands for a descriptor where nothing will be started.
@@ -303,7 +305,8 @@ def _let_run(
     with ExitStack() as stack:
         monitor = QmpConnection(paths.control_socket)
         stack.callback(monitor.close)
-        monitor.connect(timeout=_GREETING_S)
+        gib = launch.plan.memory_mib / 1024 if launch.plan.memory.is_taken else 0
+        monitor.connect(timeout=_GREETING_S + gib * _TAKING_S_PER_GIB)
         _check_identity(monitor, runtime.instance)
         give_passwords(monitor, launch.parameters)
         bind_threads(monitor, launch.process, launch.plan)

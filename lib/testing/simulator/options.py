@@ -28,6 +28,7 @@ _IGNORED_OPTIONS: Final = frozenset(
             "fw_cfg",
             "global",
             "k",
+            "numa",
             "L",
             "mem-path",
         ),

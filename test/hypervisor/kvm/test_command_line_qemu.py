@@ -32,7 +32,7 @@ from hvkit.hypervisor.kvm.disks import open_disk
 from hvkit.hypervisor.kvm.machine import MachinePlan, MachineSockets
 from hvkit.hypervisor.kvm.network import TapOptions, make_tap
 from hvkit.hypervisor.kvm.nics import tap_files
-from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.hypervisor.kvm.parameters import HUGE_PAGES, TABLE
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.topology import BusKind
 from hvkit.hypervisor.kvm.tpm import end_tpm, start_tpm
@@ -96,10 +96,19 @@ def program(real: Capabilities, recorded: Recorded) -> Capabilities:
         return real  # a version that nothing is written down for
 
 
+def _free_mib(page_mib: int) -> int:
+    """Return how much memory there is in free huge pages of a size, in MiB."""
+    free = Path(f"/sys/kernel/mm/hugepages/hugepages-{page_mib * 1024}kB/free_hugepages")
+    return int(free.read_text()) * page_mib if free.exists() else 0
+
+
 def _need(feature: Feature, directory: Path, unavailable: Unavailable) -> None:
     """Make what a feature needs besides the files, or say why this machine cannot have it."""
     if feature.lacks:
         pytest.skip(f"not everywhere there is {feature.lacks}")
+    pages = feature.parameters.get("hugepages")
+    if pages and _free_mib(HUGE_PAGES[pages]) < feature.memory_mib:
+        pytest.skip(f"this machine has no {feature.memory_mib} MiB of free huge pages of {pages}")
     if feature.kvm_flag == "enabled" and read_kvm_host().problem:
         pytest.skip(f"this machine has no KVM: {read_kvm_host().problem}")
     if any(nic.has_tap for nic in feature.nics or ()) and (not os.access("/dev/net/tun", os.W_OK) or os.geteuid() != 0):

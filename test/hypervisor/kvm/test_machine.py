@@ -87,10 +87,12 @@ def test_more_devices_than_pc_has_slots_are_refused(plan: Planner) -> None:
     [
         ({}, [1, None], [None, None]),
         ({"boot_order": "network"}, [None, None], [1, None]),
+        ({"boot_order": "network,disk"}, [2, None], [1, None]),
+        ({"boot_order": "network,disk", "kernel_path": "/boot/vmlinuz"}, [None, None], [None, None]),
         ({"kernel_path": "/boot/vmlinuz"}, [None, None], [None, None]),
     ],
 )
-def test_one_device_is_booted_from(
+def test_the_first_device_of_a_kind_is_booted_from(
     plan: Planner, parameters: dict[str, Any], disk_indexes: list[int | None], nic_indexes: list[int | None]
 ) -> None:
     made = plan(parameters=parameters, disks=disks(2), nics=nics(2))

@@ -166,6 +166,20 @@ def test_paused_instance_stays_paused(
     assert outcome(kvm, other) == (None, InstanceState.PAUSED)
 
 
+def test_guest_with_numa_nodes_moves(
+    kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, target: str
+) -> None:
+    numa = {"numa_nodes": 2, "numa_host_nodes": "0", "mem_prealloc": True, "boot_order": "disk,network"}
+    nics = (Nic(mac="52:54:00:12:34:56", mode="user"),)
+    toy = make_toy(vcpus=2, nics=nics, parameters={"migration_bandwidth": 0, **numa})
+    kvm.start_instance(toy)
+    info = begin(kvm, other, toy, target)
+    assert wait_until_over(kvm).status is MigrationState.COMPLETED
+    other.finalize_migration_destination(toy, info, success=True)
+    kvm.finalize_migration_source("web1", success=True, live=True)
+    assert outcome(kvm, other) == (None, InstanceState.RUNNING)
+
+
 def test_machine_keeps_its_slots_and_goes_there_and_back(
     kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance, target: str, tmp_path: Path
 ) -> None:

@@ -82,11 +82,17 @@ def test_each_difference_is_told_by_its_kind(proposal: Proposal) -> None:
         "CPU model: qemu64 on the source, and max here",
     )
     assert proposal.only(memory_mib=64) == (ObstacleKind.MEMORY, "memory: 32 MiB on the source, and 64 MiB here")
-    assert proposal.only({"has_memory_file": True})[0] is ObstacleKind.MEMORY
+    assert proposal.only({"memory_backends": ["memory"]}) == (
+        ObstacleKind.MEMORY,
+        "what holds its memory: memory on the source, and QEMU's own here",
+    )
     assert proposal.only(vcpus=2) == (ObstacleKind.VCPUS, "processors: 1 on the source, and 2 here")
     assert proposal.only(parameters={"cpu_threads": 1})[0] is ObstacleKind.VCPUS
     assert proposal.only(parameters={"kvm_extra": "-boot menu=on"})[0] is ObstacleKind.PARAMETER
     assert proposal.only(parameters={"migration_caps": "multifd"})[0] is ObstacleKind.PARAMETER
+    assert proposal.only(parameters={"virtio_net_queues": 2})[0] is ObstacleKind.PARAMETER
+    assert proposal.only(parameters={"boot_order": "disk,network"})[0] is ObstacleKind.PARAMETER
+    assert proposal.only(parameters={"mem_prealloc": True})[0] is ObstacleKind.MEMORY
     assert proposal.only(parameters={"acpi": False})[0] is ObstacleKind.PARAMETER
     assert proposal.only({"parameters": {"firmware": "uefi"}}) == (
         ObstacleKind.PARAMETER,
@@ -174,6 +180,7 @@ def test_qemu_calls_every_device_as_the_plan_does(
         {"cdrom_image_path": "{image}", "cdrom2_image_path": "{image}"},
         {"floppy_image_path": "{image}", "machine_version": "pc"},
         {"virtio_rng": True, "io_threads": 1},
+        {"numa_nodes": 1, "mem_prealloc": True, "boot_order": "network,disk"},
         {"usb_mouse": "tablet", "usb_devices": "keyboard"},
         {"soundhw": "hda"},
         {"disk_type": "scsi-hd", "scsi_controller_type": "virtio-scsi-pci"},
@@ -197,7 +204,7 @@ def test_machine_with_extras_may_come(
 def test_flags_of_the_processor_are_compared(plan: Callable[..., MachinePlan]) -> None:
     here = plan("7.2", {"cpu_type": "host"})
     sent = MachineDescription(
-        format=2,
+        format=3,
         uuid=uuid4(),
         qemu_version=(7, 2, 0),
         machine_type=here.machine.name,
@@ -205,7 +212,7 @@ def test_flags_of_the_processor_are_compared(plan: Callable[..., MachinePlan]) -
         cpu_model=here.processors.model,
         node_flags=("avx512f", "fpu", "sse4_2"),
         memory_mib=128,
-        has_memory_file=False,
+        memory_backends=(),
         vcpus=1,
         cpu_shape=(0, 0, 0),
         devices={device.id: device.driver for device in here.devices if device.id},

@@ -13,12 +13,14 @@ from hvkit.hypervisor.kvm.parameters import (
     display,
     drives,
     machine,
+    memory,
     migration,
     nics,
     processors,
     security,
 )
 from hvkit.hypervisor.kvm.parameters.advice import make_advisors
+from hvkit.hypervisor.kvm.parameters.boot import plan_boot_index
 from hvkit.hypervisor.kvm.parameters.disks import DISK_DRIVERS, PASSED_THROUGH, SCSI_CONTROLLERS
 from hvkit.hypervisor.kvm.parameters.display import (
     DISPLAY_DRIVERS,
@@ -29,6 +31,7 @@ from hvkit.hypervisor.kvm.parameters.display import (
 )
 from hvkit.hypervisor.kvm.parameters.drives import CDROM_DRIVERS, is_url
 from hvkit.hypervisor.kvm.parameters.machine import parse_extra
+from hvkit.hypervisor.kvm.parameters.memory import HUGE_PAGES, parse_host_nodes
 from hvkit.hypervisor.kvm.parameters.nics import NIC_DRIVERS, NIC_TYPES
 from hvkit.hypervisor.kvm.parameters.processors import CpuSet, parse_cpu_mask
 from hvkit.hypervisor.parameters import ParameterTable
@@ -37,6 +40,7 @@ __all__ = [
     "CDROM_DRIVERS",
     "DISK_DRIVERS",
     "DISPLAY_DRIVERS",
+    "HUGE_PAGES",
     "NIC_DRIVERS",
     "NIC_TYPES",
     "PASSED_THROUGH",
@@ -49,17 +53,19 @@ __all__ = [
     "is_url",
     "parse_cpu_mask",
     "parse_extra",
+    "parse_host_nodes",
     "parse_usb_device",
+    "plan_boot_index",
     "resolve_places",
 ]
 
 #: Modules of parameters, in the order in which they are documented.
-THEMES: Final = (machine, processors, boot, disks, drives, nics, display, consoles, security, migration)
+THEMES: Final = (machine, processors, memory, boot, disks, drives, nics, display, consoles, security, migration)
 
 _PARAMETERS: Final = tuple(parameter for theme in THEMES for parameter in theme.PARAMETERS)
 
 TABLE: Final = ParameterTable(
     _PARAMETERS,
-    rules=(*boot.RULES, *disks.RULES, *display.RULES, *drives.RULES, *security.RULES, *migration.RULES),
+    rules=(*boot.RULES, *disks.RULES, *display.RULES, *drives.RULES, *memory.RULES, *security.RULES, *migration.RULES),
     advisors=make_advisors(_PARAMETERS),
 )

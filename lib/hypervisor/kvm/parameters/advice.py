@@ -61,6 +61,7 @@ _IDLE: Final = (
         lambda parameters: not parameters["kernel_path"],
         "does nothing beside kernel_path, which is what boots",
     ),
+    _Idle(("numa_policy",), _given("numa_host_nodes"), "does nothing without numa_host_nodes"),
     _Idle(("cdrom_disk_type",), _given("cdrom_image_path"), "does nothing without cdrom_image_path"),
     _Idle(("scsi_controller_type",), _has_scsi, "does nothing: neither disks nor CD drives are on SCSI"),
     _Idle(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Parameters: processors and memory."""
+"""Parameters: processors."""
 
 from typing import Final
 
@@ -7,8 +7,6 @@ from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.parameters.checks import WORD, passes
 from hvkit.hypervisor.node import read_online_cpus
 from hvkit.hypervisor.parameters import (
-    ABSOLUTE_PATH,
-    DIRECTORY,
     Check,
     Parameter,
     at_least,
@@ -95,13 +93,5 @@ PARAMETERS: Final = (
         "all of them, or one list for each with colons between them (0:1:all).",
         syntax=Check("something like all, 0-3,6 or 0:1:all", passes(_parse_io_thread_mask)),
         node=Check("processors that this node has", _has_processors),
-    ),
-    Parameter(
-        name="mem_path",
-        kind=str,
-        default="",
-        doc="Directory whose files hold the guest's memory, such as a mount of hugetlbfs. Empty: ordinary memory.",
-        syntax=ABSOLUTE_PATH,
-        node=DIRECTORY,
     ),
 )

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What holds a machine's memory, where that is, and the NUMA nodes that its guest sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hvkit.hypervisor import Instance
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.memory import Memory, backend_ids, plan_memory
+from hvkit.hypervisor.kvm.parameters import TABLE, parse_host_nodes
+from hvkit.qmp.schema import QueryHotpluggableCpus, QueryMemdev
+
+MakeInstance = Callable[..., Instance]
+
+
+def plan(memory_mib: int = 1024, processors: int = 4, **parameters: Any) -> Memory:
+    filled = TABLE.check_syntax(parameters)
+    memory = plan_memory(memory_mib, processors, filled)
+    assert tuple(backend.id for backend in memory.backends) == backend_ids(filled)
+    return memory
+
+
+def test_memory_that_nothing_is_asked_of_is_qemus_own() -> None:
+    assert plan() == Memory()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind", "is_taken"),
+    [
+        ({"mem_path": "/mnt/huge"}, "memory-backend-file", True),
+        ({"hugepages": "2M"}, "memory-backend-memfd", True),
+        ({"mem_prealloc": True}, "memory-backend-ram", True),
+        ({"numa_host_nodes": "0"}, "memory-backend-ram", False),
+        ({"numa_nodes": 1}, "memory-backend-ram", False),
+    ],
+)
+def test_what_holds_it(parameters: dict[str, Any], kind: str, is_taken: bool) -> None:
+    memory = plan(**parameters)
+    (backend,) = memory.backends
+    assert (backend.qom_type, backend.prealloc or False, memory.is_taken) == (kind, is_taken, is_taken)  # type: ignore[attr-defined]
+
+
+def test_nodes_have_equal_shares() -> None:
+    memory = plan(1024, 4, numa_nodes=2)
+    assert [(node.memory, node.first_cpu, node.last_cpu) for node in memory.nodes] == [
+        ("memory0", 0, 1),
+        ("memory1", 2, 3),
+    ]
+    assert [backend.size >> 20 for backend in memory.backends] == [512, 512]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "about", "problem"),
+    [
+        ({"processors": 3, "numa_nodes": 2}, "numa_nodes", "3 processors .* cannot be divided equally among 2"),
+        ({"memory_mib": 1023, "numa_nodes": 2}, "numa_nodes", "1023 MiB .* cannot be divided equally"),
+        ({"memory_mib": 1026, "hugepages": "2M", "numa_nodes": 2}, "hugepages", "513 MiB are no whole number"),
+        ({"memory_mib": 512, "hugepages": "1G"}, "hugepages", "512 MiB are no whole number of pages of 1024 MiB"),
+        ({"hugepages": "2M", "mem_path": "/mnt"}, "hugepages", "files hold the memory"),
+        ({"numa_nodes": 4, "numa_host_nodes": "0:1"}, "numa_host_nodes", "it is for 2 NUMA nodes, and numa_nodes is 4"),
+        ({"numa_host_nodes": "0-1", "numa_policy": "preferred"}, "numa_policy", "one node can be preferred"),
+    ],
+)
+def test_what_cannot_be_divided_or_does_not_go_together_is_refused(
+    arguments: dict[str, Any], about: str, problem: str
+) -> None:
+    with pytest.raises(ParameterError, match=problem) as caught:
+        plan(**arguments)
+    assert caught.value.name == about
+
+
+def test_host_nodes() -> None:
+    assert parse_host_nodes("0") == (frozenset({0}),)
+    assert parse_host_nodes("0-1,3:2") == (frozenset({0, 1, 3}), frozenset({2}))
+    memory = plan(numa_nodes=2, numa_host_nodes="0-1:2", numa_policy="interleave")
+    assert [(backend.host_nodes, backend.policy) for backend in memory.backends] == [  # type: ignore[attr-defined]
+        ([0, 1], "interleave"),
+        ([2], "interleave"),
+    ]
+    everywhere = plan(numa_nodes=2, numa_host_nodes="1")
+    assert [backend.host_nodes for backend in everywhere.backends] == [[1], [1]]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("text", ["0:", "0-", "2-1", "a", "0,,1", "-1", "1000", "٣"])
+def test_host_nodes_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ParameterError, match="numa_host_nodes"):
+        TABLE.check_syntax({"numa_host_nodes": text})
+
+
+@pytest.mark.parametrize(("name", "value"), [("numa_host_nodes", "999"), ("mem_path", "/no/such/mount")])
+def test_what_this_node_does_not_have_is_found_here_only(name: str, value: str) -> None:
+    TABLE.check_syntax({name: value})
+    with pytest.raises(ParameterError, match="this node") as caught:
+        TABLE.validate({"kvm_path": "/bin/sh", name: value})
+    assert caught.value.name == name
+
+
+@pytest.mark.qemu
+def test_real_machine_has_its_memory_where_it_was_planned(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    parameters = {"numa_nodes": 2, "numa_host_nodes": "0", "mem_prealloc": True, "sandbox": "enabled"}
+    kvm.start_instance(make_toy(memory_mib=64, vcpus=2, parameters=parameters))
+    with kvm.monitor("web1") as monitor:
+        memory = monitor.execute(QueryMemdev())
+        processors = monitor.execute(QueryHotpluggableCpus())
+    assert {(each.id, each.size >> 20, each.policy, each.prealloc) for each in memory} == {
+        ("memory0", 32, "bind", True),
+        ("memory1", 32, "bind", True),
+    }
+    assert {each.props.node_id for each in processors} == {0, 1}
