@@ -25,7 +25,7 @@ from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.endpoint import Conversation
 from hvkit.qmp.errors import CommandTimeout, ConnectError
 from hvkit.qmp.events import EventQueue
-from hvkit.qmp.protocol import LINE_END_GRACE_S, Exchange, Protocol, State
+from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, Exchange, Protocol, State
 from hvkit.qmp.transport import Address, Opening, address_text, connect_problem
 
 _RECEIVE_BYTES: Final = 65536
@@ -108,7 +108,7 @@ class AsyncSession(Conversation):
             raise
         if self.state in (State.GREETING, State.NEGOTIATING):
             self.end(self._silence(deadline))
-        if self.state is State.ENDED:
+        if self.state is ENDED:
             raise self._never_ready() from self._protocol.failure
 
     async def _leave(self, state: State, deadline: Deadline) -> bool:
@@ -146,7 +146,7 @@ class AsyncSession(Conversation):
                 timer.cancel()
 
     def _check_usable(self) -> None:
-        if self.state is State.ENDED:
+        if self.state is ENDED:
             raise self._lost()
         if asyncio.get_running_loop() is not self._loop:
             raise ProgrammerError(f"{self.address}: a connection is for the event loop that it was connected on")
@@ -207,7 +207,7 @@ class AsyncSession(Conversation):
     def _drop(self, exchange: Exchange, message: _Outgoing, has_reply: bool) -> None:
         """Stop waiting for an exchange; what was sent in part goes on being sent."""
         exchange.on_ready = message.on_sent = None
-        if message.sent == 0 and self.state is not State.ENDED:
+        if message.sent == 0 and self.state is not ENDED:
             self._outbox.remove(message)  # its descriptors may be closed from now on
             self._protocol.forget(exchange)
         elif not has_reply:
@@ -267,7 +267,7 @@ class AsyncSession(Conversation):
         protocol.receive_data(data)
         for notice in protocol.take_notices():
             self._deliver(notice)
-        if protocol.state is State.ENDED:
+        if protocol.state is ENDED:
             self.end(str(protocol.failure))
         elif protocol.state is not before:
             self._wake_all()
@@ -276,14 +276,14 @@ class AsyncSession(Conversation):
     def read_all(self) -> None:
         """Take what has come; of a peer that never stops talking, a part."""
         for _ in range(_READS_AT_ONCE):
-            if self.state is State.ENDED or not self._read():
+            if self.state is ENDED or not self._read():
                 return
 
     # ---- events
 
     def add_subscription(self, subscription: EventQueue[Any]) -> None:
         """Deliver events to a subscription from now on."""
-        if self.state is State.ENDED:
+        if self.state is ENDED:
             raise self._lost()
         self._subscriptions.append(subscription)
 
@@ -315,7 +315,7 @@ class AsyncSession(Conversation):
             DataError: the oldest does not have the shape of its class; it is consumed.
         """
         self.read_all()
-        if self.state is State.ENDED and not self._unclaimed:
+        if self.state is ENDED and not self._unclaimed:
             raise self._lost()
         return self._take_kept()
 

@@ -160,9 +160,15 @@ _UNBUILT: Final = _Unbuilt()
 def _build_and_init(self: Struct, **members: Any) -> None:
     """Stand where attrs will put the function that sets a class's members."""
     cls: Any = type(self)
-    if members or members_of(cls):  # else there is nothing to set, which a process of one query need not pay for
+    if members or members_of(cls):
         _build(cls)
         cls.__attrs_init__(self, **members)
+    else:  # a process of one query need not pay for attrs
+        cls.__attrs_init__ = _set_nothing
+
+
+def _set_nothing(self: Struct) -> None:
+    """Stand where attrs would put the function that sets the members of a class that has none."""
 
 
 S = TypeVar("S", bound="Struct")

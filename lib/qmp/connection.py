@@ -117,12 +117,17 @@ class QmpConnection(MonitorEndpoint[Session], BlockingEndpoint[Session]):
         name, plain, has_reply, reply_type = to_wire(command, arguments)
         if self._command_check is not None:
             self._command_check.check(name, plain)
-        if fds:
-            check_fds(fds)
+        exchange = session.send_at_once(name, plain, out_of_band=out_of_band) if has_reply and not fds else None
+        # What can be done after sending is done then: the peer is at work meanwhile, and we would wait for it.
+        deadline = self._deadline(name, timeout)
+        if exchange is not None:
+            session.wait_for_reply(exchange, deadline)
+            return from_wire(exchange, reply_type)
+        check_fds(fds)
         exchange = session.exchange(
             name,
             lambda protocol: protocol.open_exchange(name, plain, out_of_band=out_of_band),
-            self._deadline(name, timeout),
+            deadline,
             has_reply=has_reply,
             fds=fds,
         )

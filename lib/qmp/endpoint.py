@@ -23,7 +23,7 @@ from hvkit.qmp.deadlines import PACES, QUICK, Deadline
 from hvkit.qmp.errors import ConnectError, ConnectionLost, DataError
 from hvkit.qmp.events import EventQueue, to_event
 from hvkit.qmp.message import Greeting, QemuVersion, QmpMessage
-from hvkit.qmp.protocol import MAX_MESSAGE_BYTES, Exchange, Protocol, State, Trace
+from hvkit.qmp.protocol import ENDED, MAX_MESSAGE_BYTES, READY, Exchange, Protocol, State, Trace
 from hvkit.qmp.transcript import Transcript
 from hvkit.qmp.transport import Address, address_text
 
@@ -65,7 +65,7 @@ class Conversation:
 
     def _note_end(self, reason: str) -> None:
         """Have everything in flight fail with this reason, unless the conversation has ended before."""
-        if self._protocol.state is not State.ENDED:
+        if self._protocol.state is not ENDED:
             self._protocol.receive_eof(ConnectionLost(self.address, reason, self._protocol.commands_in_flight))
 
     def _lost(self) -> ConnectionLost:
@@ -171,7 +171,7 @@ class Endpoint(Generic[C]):
     @property
     def is_connected(self) -> bool:
         """Whether commands can be executed, as far as is known: a peer that died is noticed when it is talked to."""
-        return self._session is not None and self._session.state is State.READY
+        return self._session is not None and self._session.state is READY
 
     def check_against(self, peer: CommandCheck | None) -> None:
         """From now on, have `execute` refuse what the peer does not have, before anything is sent.
@@ -199,7 +199,7 @@ class Endpoint(Generic[C]):
         Raises:
             ProgrammerError: it is connected already.
         """
-        if self._session is not None and self._session.state is not State.ENDED:
+        if self._session is not None and self._session.state is not ENDED:
             raise ProgrammerError(f"{self._name}: connect() on a connection that is open")
         self._session = None
         self._command_check = None  # it was about the peer of before
@@ -314,7 +314,8 @@ def from_wire(exchange: Exchange, reply_type: Any) -> Any:
     Raises:
         QmpError: the command failed, there will be no reply, or the reply does not fit.
     """
-    returned = exchange.result()
+    reply = exchange.reply
+    returned = reply["return"] if reply is not None and "return" in reply else exchange.result()
     if reply_type is NoneType:
         return None
     return returned if reply_type is Any else structure(returned, reply_type, where=exchange.command)

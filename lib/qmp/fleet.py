@@ -23,7 +23,7 @@ from hvkit.qmp.base import Command
 from hvkit.qmp.deadlines import QUICK, Deadline
 from hvkit.qmp.endpoint import from_wire, negotiation_silence, to_wire
 from hvkit.qmp.errors import CommandTimeout, ConnectError, ConnectionLost, QmpError
-from hvkit.qmp.protocol import LINE_END_GRACE_S, Exchange, Protocol, State
+from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, READY, Exchange, Protocol, State
 from hvkit.qmp.transport import Address, Opening, address_text, connect_problem
 
 R = TypeVar("R", covariant=True)
@@ -132,7 +132,7 @@ class _Link:
     @property
     def owes_reply(self) -> bool:
         """Whether a reply is to come that nobody waits for any more."""
-        return self._protocol.state is State.READY and bool(self._protocol.commands_in_flight)
+        return self._protocol.state is READY and bool(self._protocol.commands_in_flight)
 
     def begin(self, questions: Sequence[_Question]) -> None:
         """Ask, connecting first where there is no connection."""
@@ -218,10 +218,10 @@ class _Link:
     def _advance(self) -> None:
         """Send what the conversation wants sent, and the questions as soon as they can be."""
         protocol = self._protocol
-        if protocol.state is State.ENDED:
+        if protocol.state is ENDED:
             self._lose(str(protocol.failure))
             return
-        if protocol.state is State.READY:
+        if protocol.state is READY:
             if self.exchanges or not self.questions:
                 return
             data = b""
@@ -260,7 +260,7 @@ class _Link:
     @property
     def is_on_its_way(self) -> bool:
         """Whether it is connecting still, so that `tick` may have something to do."""
-        return self._protocol.state is not State.READY
+        return self._protocol.state is not READY
 
     def expire(self, deadline: Deadline) -> None:
         """Give up on what was not answered; the connection stays if there is one that works."""

@@ -43,6 +43,7 @@ Trace: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 
 _NO_ID: Final = object()
 _ID_TYPES: Final = (int, str)
+_LARGEST_DIGIT: Final = 9
 
 
 class State(enum.Enum):
@@ -57,8 +58,9 @@ class State(enum.Enum):
     __hash__ = object.__hash__
 
 
-#: What is shorter, line end included, may be an empty line.
-_SHORTEST_MESSAGE: Final = len(b"{}\r\n")
+#: What is asked for with every message: to look up a member on its enumeration takes longer than to call a function.
+READY: Final = State.READY
+ENDED: Final = State.ENDED
 
 #: The members that tell what a message is; it has exactly one of them.
 _KINDS: Final = ("return", "event", "error", "QMP")
@@ -82,10 +84,11 @@ class Exchange:
         error: why there will be no reply; None while there may be one.
         is_ready: there is a reply, or an error in its place.
         is_given_up: nobody waits for it any more.
+        is_shown: the command was shown to those who watch, and the reply will be.
         on_ready: called when it becomes ready, for those who cannot look; None for nobody.
     """
 
-    __slots__ = ("command", "error", "is_given_up", "is_ready", "on_ready", "reply", "request_id")
+    __slots__ = ("command", "error", "is_given_up", "is_ready", "is_shown", "on_ready", "reply", "request_id")
 
     def __init__(self, command: str, request_id: Any) -> None:
         self.command = command
@@ -94,6 +97,7 @@ class Exchange:
         self.error: QmpError | None = None
         self.is_ready = False
         self.is_given_up = False
+        self.is_shown = False
         self.on_ready: Callable[[], None] | None = None
 
     def succeed(self, reply: dict[str, Any]) -> None:
@@ -156,6 +160,7 @@ class Protocol:
         greeting: what the peer said first; None until it did.
         failure: why the conversation ended; None while it goes on.
         echoes_ids: whether the peer puts our ids on its replies.
+        has_notices: whether events have come that nobody took yet.
         has_out_of_band: whether commands may overtake others.
     """
 
@@ -184,6 +189,7 @@ class Protocol:
         self._line_end = b"" if expects_greeting else b"\n"
         self._outgoing = b""
         self._notices: list[dict[str, Any]] = []
+        self.has_notices = False
 
     # ---- what we send
 
@@ -196,19 +202,23 @@ class Protocol:
             ProgrammerError: the conversation is not ready for commands, the arguments are no JSON, or commands out of
                 band were not negotiated.
         """
-        if self.state is not State.READY:
+        if self.state is not READY:
             raise ProgrammerError(f"{command}: the monitor is not ready for commands ({self.state.value})")
         if out_of_band and not self.has_out_of_band:
             raise ProgrammerError(f"{command}: commands out of band were not negotiated")
         return self._open(command, arguments, out_of_band)
 
     def _open(self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool) -> tuple[Exchange, bytes]:
-        request_id = self._free_id()
+        request_id = self._last_id + 1
+        if self._in_flight or request_id > _LARGEST_DIGIT:
+            request_id = self._free_id()
         data = encode_request(command, arguments, request_id, out_of_band, self._line_end)
-        if self._is_watched():
+        self._last_id = request_id
+        exchange = self._in_flight[request_id] = Exchange(command, request_id)
+        if self._trace is not None or log.is_debugging():
+            exchange.is_shown = True
             shown = {"exec-oob" if out_of_band else "execute": command, "arguments": arguments or {}, "id": request_id}
             self._show("->", shown)
-        exchange = self._in_flight[request_id] = Exchange(command, request_id)
         return exchange, data
 
     def open_raw_exchange(self, message: Mapping[str, Any]) -> tuple[Exchange, bytes]:
@@ -219,23 +229,21 @@ class Protocol:
                 string or integer.
         """
         command = str(message.get("execute", message.get("exec-oob", "")))
-        if self.state is not State.READY:
+        if self.state is not READY:
             raise ProgrammerError(f"{command}: the monitor is not ready for commands ({self.state.value})")
         request_id = message.get("id", _NO_ID)
         if request_id is _NO_ID:
-            request_id = self._free_id()
+            request_id = self._last_id = self._free_id()
         elif type(request_id) not in _ID_TYPES:
             raise ProgrammerError(f"{command}: an id must be a string or an integer")
         elif request_id in self._in_flight:
             raise ProgrammerError(f"{command}: id {request_id!r} is in use")
         data = encode({**message, "id": request_id})
-        if self._is_watched():
-            self._show("->", message)
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
+        if self._trace is not None or log.is_debugging():
+            exchange.is_shown = True
+            self._show("->", message)
         return exchange, data + self._line_end
-
-    def _is_watched(self) -> bool:
-        return self._trace is not None or log.is_debugging()
 
     def _show(self, direction: str, message: Mapping[str, Any]) -> None:
         """Let those who watch see a message, without its secrets."""
@@ -255,15 +263,14 @@ class Protocol:
     def _free_id(self) -> int:
         """Return the next id that is not in flight: short, and not the one just used.
 
-        A peer that answers twice then hits an id that nobody waits for.
+        A peer that answers twice then hits an id that nobody waits for, once `_last_id` is this one.
         """
-        limit = 9
+        limit = _LARGEST_DIGIT
         while len(self._in_flight) >= limit:
             limit = limit * 10 + 9
         candidate = self._last_id % limit + 1
         while candidate in self._in_flight:
             candidate = candidate % limit + 1
-        self._last_id = candidate
         return candidate
 
     def data_to_send(self) -> bytes:
@@ -304,7 +311,7 @@ class Protocol:
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer, cut anywhere. Never raises for what they hold."""
-        if not self._partial and data.find(b"\n") == len(data) - 1 and self.state is not State.ENDED:
+        if not self._partial and data.find(b"\n") == len(data) - 1 and self.state is not ENDED:
             self._receive_line(data)  # one whole line, as mostly
             return
         lines = data.split(b"\n")
@@ -315,7 +322,7 @@ class Protocol:
             self._partial = []
             self._partial_bytes = 0
         for line in lines:
-            if self.state is State.ENDED:
+            if self.state is ENDED:
                 return
             self._receive_line(line)
         if rest:
@@ -331,22 +338,28 @@ class Protocol:
 
     def take_notices(self) -> list[dict[str, Any]]:
         """Take the messages of the events that came, in order."""
-        notices, self._notices = self._notices, []
+        notices, self._notices, self.has_notices = self._notices, [], False
         return notices
 
     def _receive_line(self, line: bytes) -> None:
-        if not line or line == b"\r":
-            return
         try:
             message = decode(line)
         except DataError as error:
-            self._breach(error)
+            if line.strip(b"\r\n"):
+                self._breach(error)
             return
-        if self._is_watched():
+        if len(message) == 2 and "return" in message and self.state is READY:
+            # Mostly this is the reply to a command that somebody waits for. No other functions: QEMU falls asleep
+            # between a reply and the next command, and every microsecond until that comes costs another one.
+            reply_id = message.get("id")
+            exchange = self._in_flight.get(reply_id) if type(reply_id) is int else None
+            if exchange is not None and not (exchange.is_shown or exchange.is_given_up or exchange.is_ready):
+                del self._in_flight[reply_id]
+                self.echoes_ids = True
+                exchange.succeed(message)
+                return
+        if self._trace is not None or log.is_debugging():
             self._show_received(message)
-        if self.state is State.READY and len(message) == 2 and "return" in message and "id" in message:
-            self._receive_reply(message)  # what mostly comes
-            return
         kind = None
         for name in _KINDS:
             if name in message:
@@ -372,6 +385,7 @@ class Protocol:
     def _receive_event(self, message: dict[str, Any]) -> None:
         if type(message["event"]) is str:
             self._notices.append(message)
+            self.has_notices = True
         else:
             self._breach(DataError("event", "expected str"))
 
@@ -435,7 +449,7 @@ class Protocol:
         self._fail_all(error)
 
     def _end(self, failure: QmpError) -> None:
-        if self.state is State.ENDED:
+        if self.state is ENDED:
             return
         self.state = State.ENDED
         self.failure = failure

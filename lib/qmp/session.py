@@ -11,16 +11,16 @@ from __future__ import annotations
 import contextlib
 import threading
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Event
-from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.deadlines import QUICK, Deadline
 from hvkit.qmp.endpoint import Conversation
 from hvkit.qmp.errors import CommandTimeout, ConnectionLost, QmpError
 from hvkit.qmp.events import Subscription
-from hvkit.qmp.protocol import LINE_END_GRACE_S, Exchange, Protocol, State
+from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, Exchange, Protocol, State
 from hvkit.qmp.transport import Transport
 
 
@@ -95,7 +95,7 @@ class Session(Conversation):
         """Wait for the end of a state of the negotiation."""
         if not self._wait(_Beyond(self._protocol, state), deadline):
             self.end(self._silence(deadline))
-        if self._protocol.state is State.ENDED:
+        if self._protocol.state is ENDED:
             raise self._lost()
 
     def _send_outgoing(self, deadline: Deadline) -> None:
@@ -121,10 +121,46 @@ class Session(Conversation):
 
     def _close_if_unused(self) -> None:
         """Free the descriptor after the end, once nobody reads or writes: its number may be given out again."""
-        if self._protocol.state is State.ENDED and self._reader is None and self._sender is None:
+        if self._protocol.state is ENDED and self._reader is None and self._sender is None:
             self._transport.close()
 
     # ---- exchanges
+
+    def send_at_once(
+        self, command: str, arguments: Mapping[str, Any] | None, *, out_of_band: bool = False
+    ) -> Exchange | None:
+        """Send a command if nobody has to be waited for; `wait_for_reply` next.
+
+        Returns:
+            Its exchange; None where nothing was sent: another thread sends, the kernel takes nothing, or the session
+            has ended.
+
+        Raises:
+            ProgrammerError: the command cannot be sent.
+        """
+        try:
+            with self._lock:
+                protocol = self._protocol
+                if self._sender is not None or self._unsent or protocol.state is ENDED:
+                    return None
+                exchange, data = protocol.open_exchange(command, arguments, out_of_band=out_of_band)
+                try:
+                    sent = self._transport.send_at_once(data)
+                except OSError as error:
+                    self._end_unheard(error)
+                    return exchange
+                if sent < len(data):
+                    if not sent:
+                        protocol.forget(exchange)
+                        return None
+                    self._unsent = data[sent:]
+                return exchange
+        except ProgrammerError:
+            raise
+        except BaseException:
+            # An exchange may be open of which the peer has seen nothing.
+            self.end("interrupted while sending")
+            raise
 
     def exchange(
         self,
@@ -136,7 +172,7 @@ class Session(Conversation):
         grace_s: float = 0.0,
         fds: Sequence[int] = (),
     ) -> Exchange:
-        """Send a command and wait until its exchange is over.
+        """Send a command when it is its turn, and wait until its exchange is over.
 
         Args:
             command: its wire name, for errors.
@@ -151,18 +187,16 @@ class Session(Conversation):
             ConnectionLost: the session had ended before.
             ProgrammerError: the command cannot be sent.
         """
-        me: object | None = None
+        me = object()
         try:
             with self._lock:
-                if self._sender is not None or self._protocol.state is State.ENDED:
-                    self._await_turn(command, deadline)
+                self._await_turn(command, deadline)
                 exchange, data = start(self._protocol)
-                # Mostly the kernel takes it at once; then nobody has to be told whose turn it is.
-                sent = 0 if self._unsent or fds else self._send_at_once(data)
-                if sent < len(data):
-                    me = self._sender = object()
-            if me is not None:
-                self._send_rest(exchange, data, sent, deadline, fds)
+                self._sender = me
+            if not self._send(data, deadline, fds):
+                with self._lock:
+                    self._protocol.forget(exchange)
+                raise CommandTimeout(exchange.command, deadline.timeout_s, was_sent=False)
         except (QmpError, ProgrammerError):
             raise
         except BaseException:
@@ -170,10 +204,9 @@ class Session(Conversation):
             self.end("interrupted while sending")
             raise
         finally:
-            if me is not None:
-                self._end_turn_surely(me)
+            self._end_turn_surely(me)
         if has_reply:
-            self._wait_for_reply(exchange, deadline)
+            self.wait_for_reply(exchange, deadline)
         else:
             self._wait_for_refusal(exchange, grace_s)
         return exchange
@@ -181,7 +214,7 @@ class Session(Conversation):
     def _wait_for_refusal(self, exchange: Exchange, grace_s: float) -> None:
         """Wait a while for the error reply to a command that has no other."""
         try:
-            if self._protocol.state is State.ENDED:
+            if self._protocol.state is ENDED:
                 raise self._lost()
             if grace_s:
                 with contextlib.suppress(ConnectionLost):  # what was asked for may well end the peer
@@ -190,9 +223,17 @@ class Session(Conversation):
             with self._lock:
                 self._protocol.forget(exchange)
 
-    def _wait_for_reply(self, exchange: Exchange, deadline: Deadline) -> None:
+    def wait_for_reply(self, exchange: Exchange, deadline: Deadline) -> None:
+        """Wait until an exchange is over.
+
+        Raises:
+            CommandTimeout: no reply in time; a late one will be dropped.
+            ConnectionLost: the session ended.
+        """
         is_there = False
         try:
+            if self._unsent:
+                self._send_unsent(deadline)
             is_there = self._wait(exchange, deadline)
         finally:
             if not is_there:
@@ -200,29 +241,26 @@ class Session(Conversation):
                     self._protocol.give_up(exchange)
         if not is_there:
             raise CommandTimeout(exchange.command, deadline.timeout_s, self._protocol.replies_owed(exchange))
-        self._warn_if_slow(exchange, deadline)
+        if deadline.elapsed_s() > QUICK.slow_s:
+            self._warn_if_slow(exchange, deadline)
 
-    def _send_at_once(self, data: bytes) -> int:
-        """Send what the kernel takes of a message; called with the lock. All counts as sent where the peer is gone."""
+    def _send_unsent(self, deadline: Deadline) -> None:
+        """Send what is left of a message that was sent in part, unless somebody else does."""
+        me = object()
         try:
-            return self._transport.send_at_once(data)
-        except OSError as error:
-            self._end_unheard(error)
-            return len(data)
-
-    def _send_rest(self, exchange: Exchange, data: bytes, sent: int, deadline: Deadline, fds: Sequence[int]) -> None:
-        """Send what the kernel did not take at once; by whoever has the turn.
-
-        Raises:
-            CommandTimeout: not one byte was sent before the deadline; the exchange is forgotten.
-        """
-        if sent:
-            self._unsent = data[sent:]
-            data = b""
-        if not self._send(data, deadline, fds) and not sent:
             with self._lock:
-                self._protocol.forget(exchange)
-            raise CommandTimeout(exchange.command, deadline.timeout_s, was_sent=False)
+                while self._sender is not None and self._unsent:
+                    if not self._sleep(deadline):
+                        return
+                if not self._unsent or self._protocol.state is ENDED:
+                    return
+                self._sender = me
+            self._send(b"", deadline)
+        except BaseException:
+            self.end("interrupted while sending")
+            raise
+        finally:
+            self._end_turn_surely(me)
 
     def _send(self, data: bytes, deadline: Deadline, fds: Sequence[int] = ()) -> bool:
         """Send a message, after what is left of the one before; by whoever has the turn.
@@ -255,10 +293,10 @@ class Session(Conversation):
             CommandTimeout: somebody else sent until the deadline.
             ConnectionLost: the session has ended.
         """
-        while self._sender is not None and self._protocol.state is not State.ENDED:
+        while self._sender is not None and self._protocol.state is not ENDED:
             if not self._sleep(deadline):
                 raise CommandTimeout(command, deadline.timeout_s, was_sent=False)
-        if self._protocol.state is State.ENDED:
+        if self._protocol.state is ENDED:
             raise self._lost()
 
     def _end_turn_surely(self, me: object) -> None:
@@ -293,7 +331,7 @@ class Session(Conversation):
                 with self._lock:
                     if awaited.is_ready:
                         return True
-                    if self._protocol.state is State.ENDED:
+                    if self._protocol.state is ENDED:
                         raise self._lost()
                     if self._reader is not None:
                         if not self._sleep(deadline):
@@ -347,9 +385,10 @@ class Session(Conversation):
         if data:
             protocol = self._protocol
             protocol.receive_data(data)
-            for notice in protocol.take_notices():
-                self._deliver(notice)
-            if protocol.state is State.ENDED:
+            if protocol.has_notices:
+                for notice in protocol.take_notices():
+                    self._deliver(notice)
+            if protocol.state is ENDED:
                 self._end(str(protocol.failure))
         elif data is not None:
             self._end("the peer closed the connection")
@@ -373,7 +412,7 @@ class Session(Conversation):
     def add_subscription(self, subscription: Subscription[Any]) -> None:
         """Deliver events to a subscription from now on."""
         with self._lock:
-            if self._protocol.state is State.ENDED:
+            if self._protocol.state is ENDED:
                 raise self._lost()
             self._subscriptions.append(subscription)
 

@@ -255,6 +255,17 @@ def test_garbage_while_nothing_is_in_flight_is_harmless() -> None:
     assert exchange.result() == 1
 
 
+@pytest.mark.parametrize("empty", [b"\n", b"\r\n", b"\n\r\n"])
+@pytest.mark.parametrize("echoes_ids", [True, False])
+def test_an_empty_line_says_nothing(empty: bytes, echoes_ids: bool) -> None:
+    protocol = ready(echoes_ids=echoes_ids)
+    exchange, request = start(protocol)
+    protocol.receive_data(empty)
+    assert not exchange.is_ready
+    protocol.receive_data(line({"return": 1, **({"id": request["id"]} if echoes_ids else {})}))
+    assert exchange.result() == 1
+
+
 def test_a_message_without_end_is_refused() -> None:
     protocol = Protocol(max_message_bytes=1000)
     for _ in range(11):

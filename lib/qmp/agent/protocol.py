@@ -74,9 +74,9 @@ class AgentProtocol(Protocol):
     def _send_out(self, command: str, arguments: Mapping[str, Any] | None) -> tuple[Exchange, bytes]:
         message = {"execute": command, "arguments": arguments} if arguments else {"execute": command}
         data = encode(message)
-        number = self._free_id()  # ours: it does not travel
-        exchange = self._in_flight[number] = Exchange(command, number)
-        if self._is_watched():
+        exchange = Exchange(command, object())  # nothing that could travel
+        self._in_flight[exchange.request_id] = exchange
+        if self._trace is not None or log.is_debugging():
             self._show("->", message)
         return exchange, data + b"\n"
 
@@ -122,7 +122,7 @@ class AgentProtocol(Protocol):
         exchange, self._sync = self._sync, None
         del self._in_flight[exchange.request_id]
         self.is_synchronized = True
-        if self._is_watched():
+        if self._trace is not None or log.is_debugging():
             self._show("<-", message)
         exchange.succeed(message)
 
