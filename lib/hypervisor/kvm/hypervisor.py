@@ -103,6 +103,7 @@ class KvmHypervisor(KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervis
         paths = self._instances.directory.instance(instance.name)
         instance = self._with_program(instance)
         preparation = prepare(instance, cache_dir=self._instances.cache_dir())
+        self._instances.refuse_trespass(instance)
         self._instances.directory.make()
         with self._instances.locked(paths):
             self._instances.refuse_twin(instance)

@@ -21,6 +21,7 @@ from hvkit.hypervisor.kvm.locks import instance_lock
 from hvkit.hypervisor.kvm.log import cut_log
 from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.nics import take_down_nics
+from hvkit.hypervisor.kvm.parameters import parse_extra
 from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory, remove_socket
 from hvkit.hypervisor.kvm.runtime import Runtime, RuntimeCache, read_runtime
 from hvkit.hypervisor.kvm.state import Asking, AskingInPassing, describe_damage, find_process, look, look_at_all
@@ -70,6 +71,14 @@ class Instances:
                 if not state.is_over:
                     problem = f"instance {name} has the same, and is {state.value}"
                     raise ParameterError(f"Instance({instance.name}).uuid", str(instance.uuid), problem)
+
+    def refuse_trespass(self, instance: Instance) -> None:
+        """Make sure that the extra arguments of an instance name nothing that is ours, or another instance's.
+
+        Raises:
+            ParameterError: they do, or are none.
+        """
+        self.directory.refuse_trespass("kvm_extra", parse_extra(str(instance.parameters.get("kvm_extra", ""))))
 
     @contextlib.contextmanager
     def reserving(self, instance: Instance, parameters: Mapping[str, Any]) -> Iterator[Account | None]:

@@ -43,6 +43,7 @@ class KvmMoves(KvmPart, MoveMethods):
         paths = self._instances.directory.instance(instance.name)
         instance = self._with_program(instance)
         preparation = prepare_destination(instance, info, self.name, cache_dir=self._instances.cache_dir())
+        self._instances.refuse_trespass(instance)
         self._instances.directory.make()
         with self._instances.locked(paths):
             self._instances.refuse_twin(instance)

@@ -25,6 +25,7 @@ import hashlib
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -263,6 +264,26 @@ class RunDirectory:
             return
         except OSError as error:
             raise _cannot(self.path, "cannot be looked at", error) from error
+
+    def refuse_trespass(self, parameter: str, words: Iterable[str]) -> None:
+        """Refuse words for a command line that name something in here: QEMU would take it away from whose it is.
+
+        Args:
+            parameter: the one that the words are of.
+            words: of a command line, commas doubled or not.
+
+        Raises:
+            ParameterError: one does.
+        """
+        places = {place for each in (self.path, self.state_path) for place in (str(each), os.path.realpath(each))}
+        for word in words:
+            # In JSON a slash may be escaped.
+            plain = os.path.normpath(word.replace(",,", ",").replace("\\/", "/"))
+            for place in places:
+                if f"{place}/" in f"{plain}/":
+                    raise ParameterError(
+                        parameter, word, f"{place} is where instances are remembered, and not for this"
+                    )
 
     def make(self) -> None:
         """Make the run directory and those below it, as far as they are missing.

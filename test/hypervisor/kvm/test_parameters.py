@@ -231,12 +231,30 @@ def test_extra_arguments_are_words_as_for_a_shell() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["-name x", "--uuid 0", "-pidfile /tmp/x", "-daemonize", "-incoming defer", "-S", "-readconfig f", "'open"],
+    [
+        *("-name x", "--uuid 0", "-pidfile /tmp/x", "-daemonize", "-incoming defer", "-S", "-readconfig f", "'open"),
+        *(
+            "-sandbox off",
+            "-trace file=/tmp/x",
+            "-D /tmp/x",
+            "-m 64",
+            "-smp 2",
+            "-cpu max",
+            "--accel tcg",
+            "-enable-kvm",
+        ),
+        *("-machine pc", "-M pc-q35-7.2", "-machine help", "-machine hpet=off,type=pc", "-M q35,hpet=off"),
+        *("-action shutdown=poweroff", "-no-shutdown", "-no-reboot", "-runas nobody", "-chroot /", "-run-with user=x"),
+    ],
 )
 def test_extra_arguments_cannot_take_the_instance_from_us(text: str) -> None:
     with pytest.raises(ParameterError) as caught:
         TABLE.check_syntax({"kvm_extra": text})
     assert caught.value.name == "kvm_extra"
+
+
+def test_extra_arguments_may_be_about_the_machine() -> None:
+    assert parse_extra("-machine hpet=off,dump-guest-core=off -boot menu=on")[1] == "hpet=off,dump-guest-core=off"
 
 
 def test_the_defaults_draw_no_advice() -> None:

@@ -19,14 +19,19 @@ from hvkit.hypervisor.parameters import (
     one_of,
 )
 
-#: Options that would take an instance out of our hands: what it is called, how it is watched and how it starts.
+#: Options that would take an instance out of our hands: what it is called, how it is watched, how it starts, and what
+#: is remembered of it and compared before it moves.
 _RESERVED_OPTIONS: Final = frozenset(
     {
-        *("name", "uuid", "pidfile", "D", "daemonize", "run-with", "runas", "chroot", "nographic"),
+        *("name", "uuid", "pidfile", "daemonize", "run-with", "runas", "chroot", "nographic"),
         *("S", "incoming", "loadvm", "preconfig", "only-migratable", "action", "no-shutdown", "no-reboot"),
         *("readconfig", "writeconfig", "h", "help", "version"),
+        *("D", "trace", "sandbox", "m", "smp", "cpu", "accel", "enable-kvm"),
     }
 )
+
+#: Options whose first member may be the type of the machine.
+_MACHINE_OPTIONS: Final = frozenset({"machine", "M"})
 
 
 def parse_extra(text: str) -> tuple[str, ...]:
@@ -39,12 +44,25 @@ def parse_extra(text: str) -> tuple[str, ...]:
         words = tuple(shlex.split(text))
     except ValueError as error:
         raise ParameterError("kvm_extra", text, f"cannot be taken apart into words: {error}") from error
-    for word in words:
-        if word.startswith("-") and word.lstrip("-") in _RESERVED_OPTIONS:
+    for word, following in zip(words, (*words, "")[1:], strict=True):
+        if _is_option(word, _MACHINE_OPTIONS) and _names_machine(following):
+            problem = f"{word} {following}: the type of a machine is machine_version's to say"
+            raise ParameterError("kvm_extra", text, problem)
+        if _is_option(word, _RESERVED_OPTIONS):
             raise ParameterError("kvm_extra", text, f"{word} is not for extra arguments: hvkit decides it")
         if not word.isprintable():
             raise ParameterError("kvm_extra", text, f"an argument has a character that cannot be printed: {word!r}")
     return words
+
+
+def _is_option(word: str, names: frozenset[str]) -> bool:
+    # QEMU takes two hyphens for one.
+    return word.startswith("-") and word.lstrip("-") in names
+
+
+def _names_machine(text: str) -> bool:
+    first, *_ = members = text.split(",")
+    return "=" not in first or any(member.startswith("type=") for member in members)
 
 
 PARAMETERS: Final = (
@@ -148,7 +166,8 @@ PARAMETERS: Final = (
         name="kvm_extra",
         kind=str,
         default="",
-        doc="More arguments for QEMU, written as for a shell. They come after all others.",
+        doc="More arguments for QEMU, written as for a shell. They come after all others. What hvkit has to know, and "
+        "has a parameter for, is refused: names, monitors' files, the sandbox, processors, memory.",
         syntax=Check("arguments written as for a shell", passes(parse_extra)),
         advice=lambda value: "hvkit does not know what these arguments do to hotplug and migration" if value else None,
     ),
