@@ -60,7 +60,7 @@ coverage: setup-dev setup-qemu ## pytest, and which lines no test runs (build/co
 bench: setup-dev setup-qemu ## measure the figures; ARGS="--quick" for a look, ARGS="--write" for docs/figures.md
 	$(SECTION) bench
 	@python=build/venv-bench/bin/python; sh tools/setup/environment.sh bench || python=$(BIN)/python; \
-		sh tools/setup/ganeti.sh $$python; $$python -m benchmark $(ARGS)
+		sh tools/setup/ganeti.sh $$python; sh tools/setup/libvirt.sh; $$python -m benchmark $(ARGS)
 
 format: setup-dev ## let ruff put the sources in order
 	@$(BIN)/ruff check --fix

@@ -17,6 +17,7 @@ from benchmark import (
     contestants,
     events,
     exchange,
+    hot_add,
     listing,
     many,
     memory,
@@ -44,6 +45,7 @@ _QEMUS: Final[Mapping[str, Callable[..., Figure]]] = {
     "machines-qemu": many.real_machines,
     "start-qemu": start.start,
     "listing-qemu": listing.listing,
+    "hot-add-qemu": hot_add.hot_add,
     "migration-qemu": migration.migration,
 }
 

@@ -30,8 +30,9 @@ def test_what_needs_no_qemu_runs() -> None:
 
 @pytest.mark.qemu
 def test_what_needs_qemu_runs(qemu_binary: str) -> None:
-    printed = measured("exchange-qemu", "blockdev-qemu", "machines-qemu", "migration-qemu")
-    for what in ("query-status, QEMU", "blockdev-add", "real machines", "move of"):
+    names = ("exchange-qemu", "blockdev-qemu", "machines-qemu", "listing-qemu", "hot-add-qemu", "migration-qemu")
+    printed = measured("start-qemu", *names)
+    for what in ("query-status, QEMU", "blockdev-add", "real machines", "watch", "plugged in", "move of", "start of"):
         assert what in printed
 
 

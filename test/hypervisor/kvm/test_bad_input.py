@@ -303,7 +303,7 @@ def runtime_file(kvm: KvmHypervisor) -> Path:
 def test_stale_sockets_and_pid_file_do_not_keep_an_instance_from_starting(
     kvm: KvmHypervisor, crashed: Instance
 ) -> None:
-    assert len(list((kvm.run_dir / "sockets").iterdir())) == 3
+    assert len(list((kvm.run_dir / "sockets").iterdir())) == 4
     assert (kvm.run_dir / "instances" / "web1" / "pid").exists()
     kvm.start_instance(crashed)
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING

@@ -345,7 +345,7 @@ def test_nic_that_knows_no_virtio_header_has_a_tap_all_the_same(
 
 def test_agent_has_a_socket_if_it_is_used(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters={"use_guest_agent": True, "serial_console": False}), start_paused=True)
-    assert sorted(path.suffix for path in (kvm.run_dir / "sockets").iterdir()) == [".a", ".c", ".w"]
+    assert sorted(path.suffix for path in (kvm.run_dir / "sockets").iterdir()) == [".a", ".c", ".l", ".w"]
 
 
 @pytest.mark.parametrize(("mask", "bound"), [("0", ["0", "0"]), ("0:all", ["0", "all"]), ("all:0", ["all", "0"])])
