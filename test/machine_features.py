@@ -213,6 +213,10 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
         ),
         "cdrom-of-scsi-disks": _with(cdrom_image_path="/DIR/cd.iso", disk_type="scsi-hd", **_VIRTIO_SCSI),
         "floppy": _with(floppy_image_path="/DIR/floppy.img"),
+        "empty": _with(
+            cdrom_image_path="empty", cdrom2_image_path="empty", floppy_image_path="empty", cdrom_disk_type="ide"
+        ),
+        "empty-scsi": _with(cdrom_image_path="empty", cdrom_disk_type="scsi-cd", boot_order="cdrom", **_VIRTIO_SCSI),
     },
     "vga": {vga: _with(vga=vga) for vga in ("std", "cirrus", "virtio", "vmware")},
     "vnc": {

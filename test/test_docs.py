@@ -132,14 +132,19 @@ def agent_names(tiny_guest: TinyGuest, disk_image: MakeDiskImage, tmp_path: Path
 
 @pytest.fixture
 def hypervisor_names(qemu_binary: str, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """A hypervisor that runs an instance, another one as on another node, and a way from one to the other."""
+    """A hypervisor that runs an instance with an empty CD drive, another one as on another node, and a way there."""
     hypervisor, other = (KvmHypervisor(run_dir=tmp_path / name) for name in ("one", "two"))
     (tmp_path / "more.img").write_bytes(bytes(1 << 20))
     instance = Instance(
         name="web1",
         memory_mib=32,
         disks=(Disk(path=str(write_disk(tmp_path / "disk.img"))),),
-        parameters={"kvm_path": qemu_binary, "migration_bandwidth": 0},
+        parameters={
+            "kvm_path": qemu_binary,
+            "migration_bandwidth": 0,
+            "cdrom_disk_type": "ide",
+            "cdrom_image_path": "empty",
+        },
     )
     hypervisor.start_instance(instance)
     try:

@@ -50,6 +50,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
         Capability.DUMP: ("get_dump_formats", "dump_instance_memory"),
         Capability.HOTPLUG: ("verify_hotplug_support", "hot_add_device", "hot_del_device", "hot_mod_device"),
         Capability.LIMIT_DISK: ("limit_disk",),
+        Capability.MEDIA: ("change_medium", "eject_medium"),
         Capability.MIGRATION: (
             "migration_info",
             "find_migration_obstacles",

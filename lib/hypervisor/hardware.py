@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from hvkit.hypervisor.model import Capability, DeviceAction, DeviceKind, Disk, DiskLimits, HotplugDevice
+from hvkit.hypervisor.model import Capability, DeviceAction, DeviceKind, Disk, DiskLimits, HotplugDevice, MediaDrive
 from hvkit.hypervisor.optional import OptionalMethods
 
 
@@ -130,3 +130,49 @@ class HardwareMethods(OptionalMethods):
             HotplugError: the limits could not be set.
         """
         self._lacks(Capability.LIMIT_DISK)
+
+    # ---- media
+
+    def change_medium(self, name: str, drive: MediaDrive, image: str) -> None:
+        """Put another medium into a drive of an instance that is RUNNING or PAUSED, or one into an empty drive.
+
+        A guest that has locked the drive is asked to open it, and waited for. After success the new medium is in the
+        drive, which is closed; it is there after a reboot and on another node too. After failure the old one is, or
+        the drive is empty as before; with the cause UNKNOWN one or the other, which is settled when a medium is next
+        worked on.
+
+        Args:
+            name: the instance's name.
+            drive: which of its drives.
+            image: what to put into it: a file, or what else the parameters of the hypervisor take for one.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MEDIA.
+            ParameterError: there is no such image, or it cannot be used.
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is neither RUNNING nor PAUSED.
+            InstanceBusy: somebody else is working on it.
+            HotplugError: it has no such drive, the guest does not open it, or the image is refused.
+        """
+        self._lacks(Capability.MEDIA)
+
+    def eject_medium(self, name: str, drive: MediaDrive, *, force: bool = False) -> None:
+        """Take the medium out of a drive of an instance that is RUNNING or PAUSED. An empty drive stays empty.
+
+        A guest that has locked the drive is asked to open it, and waited for. After success the drive is empty, also
+        after a reboot and on another node. After failure the medium is in it; with the cause UNKNOWN that is settled
+        when a medium is next worked on.
+
+        Args:
+            name: the instance's name.
+            drive: which of its drives.
+            force: open the drive whether or not the guest has locked it.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MEDIA.
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is neither RUNNING nor PAUSED.
+            InstanceBusy: somebody else is working on it.
+            HotplugError: it has no such drive, or the guest does not open it.
+        """
+        self._lacks(Capability.MEDIA)

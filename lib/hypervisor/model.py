@@ -154,6 +154,7 @@ class Capability(enum.Enum):
     DUMP = "dump"
     HOTPLUG = "hotplug"
     LIMIT_DISK = "limit-disk"
+    MEDIA = "media"
     MIGRATION = "migration"
     MONITOR = "monitor"
     POWERCYCLE = "powercycle"
@@ -168,6 +169,14 @@ class DeviceKind(enum.Enum):
 
     DISK = "disk"
     NIC = "nic"
+
+
+class MediaDrive(enum.Enum):
+    """The drives of an instance whose medium comes and goes."""
+
+    CDROM = "cdrom"
+    CDROM2 = "cdrom2"
+    FLOPPY = "floppy"
 
 
 class DeviceAction(enum.Enum):

@@ -38,6 +38,7 @@ from hvkit.hypervisor import (
     InstanceNotFound,
     InstanceState,
     InstanceStateError,
+    MediaDrive,
     MigrationInfo,
     NotSupported,
     ParameterError,
@@ -78,6 +79,8 @@ _OPTIONAL: Final[Mapping[str, _Call]] = {
     "limit_disk": lambda hypervisor, name: hypervisor.limit_disk(
         name, _DISK, DiskLimits(total_bytes=DiskRate(1 << 20))
     ),
+    "change_medium": lambda hypervisor, name: hypervisor.change_medium(name, MediaDrive.CDROM, "/nonexistent"),
+    "eject_medium": lambda hypervisor, name: hypervisor.eject_medium(name, MediaDrive.CDROM),
     "migration_info": lambda hypervisor, name: hypervisor.migration_info(name),
     "find_migration_obstacles": lambda hypervisor, _name: hypervisor.find_migration_obstacles(_INSTANCE, _INFO),
     "accept_instance": lambda hypervisor, _name: hypervisor.accept_instance(_INSTANCE, _INFO, "127.0.0.1"),

@@ -44,6 +44,7 @@ MODULES: Final = (
     "virtio_scsi",
     "ata_piix",
     "sd_mod",
+    "sr_mod",
     "virtio_net",
     "virtio_console",
     "virtio_balloon",

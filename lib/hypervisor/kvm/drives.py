@@ -8,7 +8,7 @@ import attrs
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.capabilities import Capabilities
-from hvkit.hypervisor.kvm.parameters import CDROM_DRIVERS, is_url, plan_boot_index
+from hvkit.hypervisor.kvm.parameters import CDROM_DRIVERS, EMPTY, cdrom_type, is_url, plan_boot_index
 from hvkit.hypervisor.kvm.topology import Address, BusKind, Chipset, FixedSlot, Topology
 from hvkit.qmp.schema import (
     BlockdevOptions,
@@ -28,27 +28,20 @@ IMAGE_PARAMETERS: Final[dict[str, str]] = {
 }
 
 _BUSES: Final = {"paravirtual": BusKind.PCI, "ide": BusKind.IDE, "scsi-cd": BusKind.SCSI}
-#: The types of disks that a CD drive can be like.
-_LIKE_DISKS: Final = {
-    "paravirtual": "paravirtual",
-    "ide": "ide",
-    "scsi-hd": "scsi-cd",
-    "scsi-cd": "scsi-cd",
-    "scsi-block": "scsi-cd",
-    "scsi-generic": "scsi-cd",
-}
 _SLOTS: Final = {"cdrom1": FixedSlot.CDROM1, "cdrom2": FixedSlot.CDROM2}
 _FLOPPY_CONTROLLER_ID: Final = "fdc"
+#: A drive for 1.44 MB.
+_FLOPPY_TYPE: Final = "144"
 
 
 @attrs.frozen(kw_only=True)
 class Drive:
-    """A drive of a machine, with a medium in it.
+    """A drive of a machine.
 
     Attributes:
         id: of the drive.
         address: where it sits; None for a floppy drive.
-        nodes: block nodes of the medium, each before the one that stands on it.
+        nodes: block nodes of the medium, each before the one that stands on it; none for an empty drive.
         devices: the drive, after the controller that it brings along.
         floppy_boot_index: its turn when the firmware looks for something to boot, which its controller has to know;
             None where the drive knows itself, or is not booted from.
@@ -59,11 +52,6 @@ class Drive:
     nodes: tuple[BlockdevOptions, ...]
     devices: tuple[DeviceAdd, ...]
     floppy_boot_index: int | None = None
-
-
-def cdrom_type(parameters: Mapping[str, Any]) -> str:
-    """Return what the guest sees its CD drives as, one of `CDROM_DRIVERS`."""
-    return _LIKE_DISKS[parameters["cdrom_disk_type"] or parameters["disk_type"]]
 
 
 def needs_scsi(parameters: Mapping[str, Any]) -> bool:
@@ -93,11 +81,11 @@ def plan_drives(
         image = parameters[parameter]
         if not image:
             continue
-        nodes = medium_nodes(drive_id, image, filename=filenames.get(drive_id))
+        nodes = () if image == EMPTY else medium_nodes(drive_id, image, filename=filenames.get(drive_id))
         if drive_id == FLOPPY_ID:
             drives.append(_floppy(topology, nodes, boot_index=plan_boot_index("floppy", parameters)))
             continue
-        properties: dict[str, Any] = {"drive": nodes[-1].node_name}
+        properties: dict[str, Any] = {"drive": nodes[-1].node_name} if nodes else {}
         boot_index = None if drives else plan_boot_index("cdrom", parameters)
         if boot_index is not None:
             properties["bootindex"] = boot_index
@@ -123,7 +111,9 @@ def _last(topology: Topology, kind: BusKind, index: int) -> Address:
 
 
 def _floppy(topology: Topology, nodes: tuple[BlockdevOptions, ...], *, boot_index: int | None) -> Drive:
-    drive = DeviceAdd(driver="floppy", id=FLOPPY_ID, properties={"drive": nodes[-1].node_name})
+    # Left to itself, an empty drive would be of another kind than one with a medium of the common size.
+    own: dict[str, Any] = {"drive": nodes[-1].node_name} if nodes else {"drive-type": _FLOPPY_TYPE}
+    drive = DeviceAdd(driver="floppy", id=FLOPPY_ID, properties=own)
     devices = [drive]
     if topology.chipset is Chipset.Q35:  # the other board has a controller
         devices = [
@@ -133,15 +123,18 @@ def _floppy(topology: Topology, nodes: tuple[BlockdevOptions, ...], *, boot_inde
     return Drive(id=FLOPPY_ID, address=None, nodes=nodes, devices=tuple(devices), floppy_boot_index=boot_index)
 
 
-def medium_nodes(drive_id: str, image: str, *, filename: str | None = None) -> tuple[BlockdevOptions, ...]:
+def medium_nodes(
+    drive_id: str, image: str, *, filename: str | None = None, number: int = 0
+) -> tuple[BlockdevOptions, ...]:
     """Describe a medium that is not written to.
 
     Args:
         drive_id: of the drive that it is for.
         image: absolute path, or URL of http or https.
         filename: by which name QEMU opens it; None for its path.
+        number: tells it from other media for that drive.
     """
-    protocol = f"{drive_id}-file"
+    protocol = f"{drive_id}-file{number or ''}"
     common: dict[str, Any] = {"node_name": protocol, "read_only": True}
     node: BlockdevOptions
     if not is_url(image):
@@ -150,4 +143,4 @@ def medium_nodes(drive_id: str, image: str, *, filename: str | None = None) -> t
         node = BlockdevOptionsCurlHttps(url=image, **common)
     else:
         node = BlockdevOptionsCurlHttp(driver="http", url=image, **common)
-    return node, BlockdevOptionsRaw(node_name=f"{drive_id}-medium", file=protocol, read_only=True)
+    return node, BlockdevOptionsRaw(node_name=f"{drive_id}-medium{number or ''}", file=protocol, read_only=True)

@@ -18,7 +18,7 @@ from hvkit.hypervisor.kvm.drives import IMAGE_PARAMETERS
 from hvkit.hypervisor.kvm.firmware import Firmware, make_variables
 from hvkit.hypervisor.kvm.machine import VARIABLES, FileSet, MachineSockets
 from hvkit.hypervisor.kvm.nics import open_nic, plan_tap_options, take_down_nic, tap_files
-from hvkit.hypervisor.kvm.parameters import is_url
+from hvkit.hypervisor.kvm.parameters import is_file
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.process import listen
 from hvkit.hypervisor.kvm.tpm import end_tpm, start_tpm
@@ -120,7 +120,7 @@ def make_ends(
         first = len(disk_files) + 2
         for number, (parameter, drive_id) in enumerate(IMAGE_PARAMETERS.items(), start=first):
             image = parameters[parameter]
-            if image and not is_url(image):
+            if is_file(image):
                 opened = open_file(image, parameter, read_only=True)
                 files[drive_id] = _inherit(number, opened, drive_id, inherited)
     for each in (*disk_files.values(), *files.values()):

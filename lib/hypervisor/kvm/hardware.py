@@ -8,6 +8,7 @@ from hvkit.hypervisor.hardware import HardwareMethods
 from hvkit.hypervisor.kvm.balloon import balloon
 from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
 from hvkit.hypervisor.kvm.limits import limit
+from hvkit.hypervisor.kvm.media import change_medium, eject_medium
 from hvkit.hypervisor.kvm.part import KvmPart
 from hvkit.hypervisor.kvm.resize import resize
 from hvkit.hypervisor.model import (
@@ -16,6 +17,7 @@ from hvkit.hypervisor.model import (
     Disk,
     DiskLimits,
     HotplugDevice,
+    MediaDrive,
     Nic,
     check_kind,
     check_seconds,
@@ -26,6 +28,8 @@ from hvkit.hypervisor.model import (
 _MOST_BYTES: Final = (1 << 63) - 1
 #: Seconds that a guest has to let go of a device.
 _UNPLUG_S: Final = 30.0
+#: Seconds that a guest has to open a drive that it has locked.
+_OPEN_S: Final = 10.0
 
 
 class KvmHardware(KvmPart, HardwareMethods):
@@ -94,3 +98,17 @@ class KvmHardware(KvmPart, HardwareMethods):
         check_kind(disk, Disk)
         check_kind(limits, DiskLimits, type(None))
         limit(self._instances, self._instances.known(name), disk, limits)
+
+    def change_medium(self, name: str, drive: MediaDrive, image: str) -> None:
+        """Put another medium into a drive, as `BaseHypervisor.change_medium` says.
+
+        A paravirtual CD drive is a disk to its guest, whose medium cannot be changed. A guest has ten seconds to open
+        a drive that it has locked; only one that runs can.
+        """
+        check_kind(drive, MediaDrive)
+        change_medium(self._instances, self._instances.known(name), drive, image, timeout_s=_OPEN_S)
+
+    def eject_medium(self, name: str, drive: MediaDrive, *, force: bool = False) -> None:
+        """Take the medium out of a drive, as `BaseHypervisor.eject_medium` says; see `change_medium`."""
+        check_kind(drive, MediaDrive)
+        eject_medium(self._instances, self._instances.known(name), drive, force=force, timeout_s=_OPEN_S)

@@ -54,6 +54,7 @@ class KvmHypervisor(KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervis
             Capability.DUMP,
             Capability.HOTPLUG,
             Capability.LIMIT_DISK,
+            Capability.MEDIA,
             Capability.MIGRATION,
             Capability.MONITOR,
             Capability.RESIZE_DISK,

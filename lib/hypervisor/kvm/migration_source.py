@@ -13,6 +13,7 @@ import attrs
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
 from hvkit.hypervisor.kvm.disk_copies import are_ready, drop_copies
 from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.media import read_media
 from hvkit.hypervisor.kvm.migration import (
     ask_status,
     cancel,
@@ -46,7 +47,7 @@ def read_info(instances: Instances, paths: InstancePaths, hypervisor: str) -> Mi
     runtime = instances.recall(paths)
     try:
         with instances.connected(paths) as monitor:
-            return describe_machine(runtime, monitor, hypervisor)
+            return describe_machine(runtime, monitor, hypervisor, read_media(monitor, runtime))
     except (QmpError, InstanceStateError) as error:
         raise MigrationError(paths.name, str(error)) from error
 

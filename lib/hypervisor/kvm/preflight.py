@@ -8,6 +8,7 @@ reason why it cannot.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -40,6 +41,7 @@ from hvkit.qmp.schema import QomList, QueryStatus
 _FORMAT: Final = 3
 #: Where QEMU keeps the devices that have an id.
 _DEVICES_PATH: Final = "/machine/peripheral"
+_NO_MEDIA: Final[Mapping[str, str]] = MappingProxyType({})
 #: CPU models that are whatever the node's own processors are.
 _NODE_MODELS: Final = ("host", "max")
 
@@ -82,6 +84,7 @@ class MachineDescription:
         topology: the buses.
         addresses: of disks and NICs, by their uuids.
         is_running: whether the guest is to run when it has come.
+        media: what is in the drives, by the parameters that say so.
     """
 
     format: int
@@ -100,13 +103,22 @@ class MachineDescription:
     topology: Topology
     addresses: dict[str, Address]
     is_running: bool
+    media: dict[str, str] = attrs.field(factory=dict)
 
 
 # ---- on the source
 
 
-def describe_machine(runtime: Runtime, monitor: QmpConnection, hypervisor: str) -> MigrationInfo:
+def describe_machine(
+    runtime: Runtime, monitor: QmpConnection, hypervisor: str, media: Mapping[str, str] = _NO_MEDIA
+) -> MigrationInfo:
     """Say what a destination must know of a machine that runs here.
+
+    Args:
+        runtime: what is remembered of it.
+        monitor: of it.
+        hypervisor: the name of this hypervisor.
+        media: what is in its drives, by the parameters that say so.
 
     Raises:
         QmpError: its QEMU does not say.
@@ -135,6 +147,7 @@ def describe_machine(runtime: Runtime, monitor: QmpConnection, hypervisor: str) 
         topology=runtime.topology,
         addresses={str(record.uuid): record.address for record in runtime.devices},
         is_running=monitor.execute(QueryStatus()).running,
+        media=dict(media),
     )
     return MigrationInfo(instance=instance.name, hypervisor=hypervisor, data=to_plain(sent))
 
@@ -186,7 +199,9 @@ def examine(
         addresses={UUID(uuid): address for uuid, address in sent.addresses.items()},
         was_running=sent.is_running,
     )
-    instance = attrs.evolve(instance, parameters={**instance.parameters, "machine_version": sent.machine_type})
+    # What is in the drives may have been changed since the instance was described; the guest has seen what is there.
+    same = {**sent.media, "machine_version": sent.machine_type}
+    instance = attrs.evolve(instance, parameters={**instance.parameters, **same})
     obstacles = [*_compare_instance(sent, instance)]
     block_devices: frozenset[UUID] = frozenset()
     for disk in instance.disks:

@@ -97,6 +97,25 @@ class DeviceRecord:
 
 
 @attrs.frozen(kw_only=True)
+class MediumChange:
+    """What somebody was about to have in a drive. Where nobody holds the lock, whoever did that has died over it.
+
+    Attributes:
+        drive: the drive's id.
+        parameter: the one that says what is in the drive.
+        image: its value once that is so.
+        node: the block node of that medium; empty where the drive is to be empty.
+        old_node: the block node of the medium that was in it; empty where it was empty.
+    """
+
+    drive: str
+    parameter: str
+    image: str
+    node: str
+    old_node: str
+
+
+@attrs.frozen(kw_only=True)
 class Runtime:
     """Everything remembered of one instance.
 
@@ -128,6 +147,7 @@ class Runtime:
         is_copied: for OUTGOING, whether copies of its disks have to be ended before the guest leaves.
         has_arrived: whether it came from another node, and that is finalized.
         copies_target: for INCOMING, the address at which its disks are written to; empty for none.
+        medium_change: what was about to be put into one of its drives, or taken out; None where nothing was.
     """
 
     instance: Instance
@@ -153,6 +173,7 @@ class Runtime:
     has_arrived: bool = False
     copies_target: str = ""
     stop_cause: StopCause | None = None
+    medium_change: MediumChange | None = None
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
         """Return the record of a disk or a NIC; None where the instance has no such one."""

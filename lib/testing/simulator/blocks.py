@@ -186,6 +186,10 @@ class BlockGraph:
                 below.image.lock(is_shared=is_shared or node.is_read_only)
         node.device = device
 
+    def used_by(self, device: str) -> Node | None:
+        """Return the node that a device uses; None for none."""
+        return next((node for node in self if device and node.device == device), None)
+
     def detach(self, device: str) -> None:
         """Take all nodes from a device, and unlock their files."""
         for node in self:
@@ -202,7 +206,7 @@ class BlockGraph:
         Raises:
             Refusal: no device of that id has one, or these are no limits.
         """
-        node = next((node for node in self if node.device and node.device == limits.id), None)
+        node = self.used_by(limits.id or "")
         if node is None:
             raise Refusal(f"Device '{limits.id}' not found", "DeviceNotFound")
         if (limits.bps and (limits.bps_rd or limits.bps_wr)) or (limits.iops and (limits.iops_rd or limits.iops_wr)):

@@ -4,11 +4,11 @@
 from typing import Final
 
 from hvkit.qmp.schema import CommandInfo, QueryCommands
-from hvkit.testing.simulator import device_commands, machine_commands
+from hvkit.testing.simulator import device_commands, machine_commands, media_commands
 from hvkit.testing.simulator.dispatch import Dispatcher
 from hvkit.testing.simulator.machine import Machine
 
-commands: Final = Dispatcher(machine_commands.commands, device_commands.commands)
+commands: Final = Dispatcher(machine_commands.commands, device_commands.commands, media_commands.commands)
 
 
 @commands.runs(QueryCommands)

@@ -58,19 +58,24 @@ commands: Final = Dispatcher()
 
 @commands.runs(QueryBlock)
 def _query_block(machine: Machine, _: QueryBlock) -> list[BlockInfo]:
-    return [
-        BlockInfo(
-            device="",
-            qdev=node.device,
-            type="unknown",
-            removable=False,
-            locked=False,
-            io_status="ok",
-            inserted=describe_used(node),
+    described = []
+    for device in machine.devices:
+        node = machine.graph.used_by(device.block_name)
+        if node is None and not device.is_drive:
+            continue
+        described.append(
+            BlockInfo(
+                device="",
+                qdev=device.block_name,
+                type="unknown",
+                removable=device.is_drive,
+                locked=False,
+                tray_open=device.is_open if device.is_drive else None,
+                io_status="ok",
+                inserted=None if node is None else describe_used(node),
+            )
         )
-        for node in machine.graph
-        if node.device
-    ]
+    return described
 
 
 @commands.runs(QueryNamedBlockNodes)

@@ -45,6 +45,8 @@ _CONTROLLERS: Final = {
     "intel-hda": "HDA",
     "ich9-intel-hda": "HDA",
 }
+#: Models whose medium comes and goes.
+_DRIVES: Final = frozenset({"ide-cd", "scsi-cd"})
 DEVICE_NAMES: Final = tuple(sorted(_BUS_KINDS))
 
 _SLOTS: Final = 32
@@ -80,6 +82,7 @@ class Device:
         place: slot and function on a PCI bus, what else on others.
         netdev: id of the network backend it uses; empty for none.
         is_leaving: it was asked to go and the guest has not let it.
+        is_open: it is a drive whose tray is open.
     """
 
     id: str
@@ -89,6 +92,17 @@ class Device:
     place: Any
     netdev: str
     is_leaving: bool = False
+    is_open: bool = False
+
+    @property
+    def is_drive(self) -> bool:
+        """Whether its medium comes and goes."""
+        return self.driver in _DRIVES
+
+    @property
+    def block_name(self) -> str:
+        """What the block nodes' side calls it."""
+        return _block_name(self.driver, self.id, self.path)
 
     @property
     def needs_guest_to_leave(self) -> bool:
@@ -155,7 +169,9 @@ class DeviceTree:
         drive = wanted.properties.get("drive")
         if drive is not None:
             self._graph.attach(
-                str(drive), _backend(wanted.driver, path), is_shared=bool(wanted.properties.get("share-rw"))
+                str(drive),
+                _block_name(wanted.driver, device_id, path),
+                is_shared=bool(wanted.properties.get("share-rw")),
             )
         if bus is not None:
             bus.places[place] = f"{wanted.driver},id={device_id}"
@@ -207,7 +223,7 @@ class DeviceTree:
         if device.bus is not None:
             del device.bus.places[device.place]
         backend = _backend(device.driver, device.path)
-        self._graph.detach(backend)
+        self._graph.detach(device.block_name)
         events: list[Event] = []
         if backend != device.path:  # both report, the inner one first
             events.append(DeviceDeletedEvent(path=backend))
@@ -241,6 +257,12 @@ class DeviceTree:
 def _backend(driver: str, path: str) -> str:
     """Return the path of what does a device's work: virtio devices are behind a transport that has the id."""
     return f"{path}/virtio-backend" if driver.startswith("virtio-") else path
+
+
+def _block_name(driver: str, device_id: str, path: str) -> str:
+    """Return what the block nodes' side calls a device: its id, or the path of what does its work."""
+    backend = _backend(driver, path)
+    return device_id if device_id and backend == path else backend
 
 
 def _find_slot(bus: Bus, driver: str, address: Any) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from hvkit.qmp.schema import (
     BalloonChangeEvent,
     BlockdevOptions,
     DeviceAdd,
+    DeviceTrayMovedEvent,
     Netdev,
     NetdevTapOptions,
     ObjectOptions,
@@ -276,6 +277,12 @@ class Machine:
             self._is_ended_by_reboot = reboot == "shutdown"
         if shutdown is not None:
             self._is_kept_after_shutdown = shutdown == "pause"
+
+    def move_tray(self, drive: Device, *, is_open: bool) -> None:
+        """Open or close a drive."""
+        if drive.is_open is not is_open:
+            drive.is_open = is_open
+            self._events.append(DeviceTrayMovedEvent(device="", id=drive.block_name, tray_open=is_open))
 
     # ---- memory
 

@@ -155,6 +155,16 @@ def test_limits_come_along_to_another_node(
     assert agreed(other, toy.disks[0]) == BUSY
 
 
+def test_limits_outlive_overlays(kvm: KvmHypervisor, toy: Instance, tmp_path: Path) -> None:
+    disk = toy.disks[0]
+    (above,) = kvm.add_overlays("web1", {disk.uuid: str(tmp_path / "over.qcow2")})
+    assert above.limits == agreed(kvm, disk) == SLOW
+    kvm.limit_disk("web1", disk, BUSY)
+    assert agreed(kvm, disk) == BUSY
+    (below,) = kvm.merge_overlays("web1", [disk.uuid], timeout=60)
+    assert below.limits == agreed(kvm, disk) == BUSY
+
+
 # ---- what is refused
 
 

@@ -141,6 +141,7 @@ def test_the_defaults_go_together() -> None:
         ("kernel_path", "vmlinuz"),
         ("cdrom_image_path", "ftp://mirror/cd.iso"),
         ("cdrom_image_path", "cd.iso"),
+        ("cdrom_image_path", "empty"),
         ("cdrom_disk_type", "mtd"),
         ("floppy_image_path", "http://mirror/floppy.img"),
         ("vnc_bind_address", "not/absolute"),
@@ -185,6 +186,12 @@ def test_nonsense_is_refused_by_name(name: str, value: object) -> None:
 def test_a_value_close_to_a_choice_says_so() -> None:
     with pytest.raises(ParameterError, match="did you mean paravirtual"):
         TABLE.check_syntax({"disk_type": "paravirtul"})
+
+
+@pytest.mark.parametrize("parameters", [{"disk_type": "ide"}, {"disk_type": "scsi-hd"}, {"cdrom_disk_type": "ide"}])
+def test_a_drive_that_is_no_disk_may_be_empty(parameters: dict[str, object]) -> None:
+    empty = dict.fromkeys(("cdrom_image_path", "cdrom2_image_path", "floppy_image_path"), "empty")
+    TABLE.validate({**parameters, **empty, "kvm_path": "/bin/sh", "boot_order": "cdrom"})
 
 
 def test_native_aio_needs_direct_access() -> None:

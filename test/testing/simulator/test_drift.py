@@ -217,6 +217,63 @@ def test_block_nodes(qemu_binary: str, tmp_path: Path) -> None:
     assert_same_kind(qemu_binary, tmp_path, ["-M", "q35", "-m", "64", *disk(tmp_path / "disk.raw")], steps)
 
 
+def test_limits(qemu_binary: str, tmp_path: Path) -> None:
+    limit, none = "block_set_io_throttle", dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+    disk0 = {"id": "/machine/peripheral/disk0/virtio-backend", **none}
+    steps = [
+        NEGOTIATE,
+        Step(limit, {**disk0, "bps": MIB, "bps_max": 2 * MIB, "bps_max_length": 5, "iops_wr": 50}),
+        Step("query-block"),
+        Step(limit, {**disk0, "bps": MIB, "bps_rd": MIB}),
+        Step(limit, {**disk0, "iops": 5, "iops_wr": 5}),
+        Step(limit, {**none, "id": "nope", "bps": MIB}),
+        Step(limit, disk0),
+        Step("query-block"),
+        QUIT,
+    ]
+    assert_same_kind(qemu_binary, tmp_path, ["-M", "q35", "-m", "64", *disk(tmp_path / "disk.raw")], steps)
+
+
+@pytest.mark.parametrize("driver", ["ide-cd", "scsi-cd"])
+def test_media(qemu_binary: str, tmp_path: Path, driver: str) -> None:
+    arguments = [
+        *("-M", "q35", "-m", "64", "-device", '{"driver":"virtio-scsi-pci","id":"scsi0"}'),
+        *("-device", json.dumps({"driver": driver, "id": "cd0"})),
+        *disk(tmp_path / "disk.raw"),
+    ]
+    open_tray, close_tray = "blockdev-open-tray", "blockdev-close-tray"
+    remove, insert = "blockdev-remove-medium", "blockdev-insert-medium"
+    steps = [NEGOTIATE, Step("query-block")]
+    for number in (1, 2):
+        path = tmp_path / f"{number}.iso"
+        path.write_bytes(b"\0" * MIB)
+        file = {"driver": "file", "filename": str(path), "read-only": True}
+        raw = {"driver": "raw", "node-name": f"m{number}", "file": file, "read-only": True}
+        steps.append(Step("blockdev-add", raw))
+    steps += [
+        Step(insert, {"id": "cd0", "node-name": "m1"}),
+        Step(remove, {"id": "cd0"}),
+        Step(open_tray, {"id": "cd0"}),
+        Step(open_tray, {"id": "cd0"}),
+        Step(remove, {"id": "cd0"}),
+        Step(insert, {"id": "cd0", "node-name": "nope"}),
+        Step(insert, {"id": "cd0", "node-name": "m1"}),
+        Step(insert, {"id": "cd0", "node-name": "m2"}),
+        Step(close_tray, {"id": "cd0"}),
+        Step(close_tray, {"id": "cd0"}),
+        Step("query-block"),
+        Step("blockdev-del", {"node-name": "m1"}),
+        Step(open_tray, {"id": "cd0"}),
+        Step(remove, {"id": "cd0"}),
+        Step("blockdev-del", {"node-name": "m1"}),
+        Step(open_tray, {"id": "nope"}),
+        Step(open_tray, {"id": "disk0"}),
+        Step(insert, {"id": "disk0", "node-name": "m2"}),
+        QUIT,
+    ]
+    assert_same_kind(qemu_binary, tmp_path, arguments, steps)
+
+
 def test_devices(qemu_binary: str, tmp_path: Path) -> None:
     arguments = [
         *("-M", "q35", "-m", "64", "-device", '{"driver":"pcie-root-port","id":"rp0","bus":"pcie.0"}'),

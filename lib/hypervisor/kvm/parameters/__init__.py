@@ -29,7 +29,7 @@ from hvkit.hypervisor.kvm.parameters.display import (
     parse_usb_device,
     resolve_places,
 )
-from hvkit.hypervisor.kvm.parameters.drives import CDROM_DRIVERS, is_url
+from hvkit.hypervisor.kvm.parameters.drives import CDROM_DRIVERS, EMPTY, cdrom_type, is_file, is_url
 from hvkit.hypervisor.kvm.parameters.machine import parse_extra
 from hvkit.hypervisor.kvm.parameters.memory import HUGE_PAGES, parse_host_nodes
 from hvkit.hypervisor.kvm.parameters.nics import NIC_DRIVERS, NIC_TYPES
@@ -40,6 +40,7 @@ __all__ = [
     "CDROM_DRIVERS",
     "DISK_DRIVERS",
     "DISPLAY_DRIVERS",
+    "EMPTY",
     "HUGE_PAGES",
     "NIC_DRIVERS",
     "NIC_TYPES",
@@ -50,6 +51,8 @@ __all__ = [
     "THEMES",
     "USB_DRIVERS",
     "CpuSet",
+    "cdrom_type",
+    "is_file",
     "is_url",
     "parse_cpu_mask",
     "parse_extra",
