@@ -39,6 +39,7 @@ SURROUNDINGS: Final = {
     "listing": "hypervisor_names",
     "media": "hypervisor_names",
     "migration": "hypervisor_names",
+    "placement": "hypervisor_names",
     "snapshots": "hypervisor_names",
 }
 _OTHERS: Final = "qemu_names"

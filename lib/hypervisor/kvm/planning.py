@@ -47,7 +47,7 @@ from hvkit.hypervisor.kvm.parameters import (
     parse_extra,
     plan_boot_index,
 )
-from hvkit.hypervisor.kvm.topology import Address, BusKind, Chipset, Topology
+from hvkit.hypervisor.kvm.topology import FIRST_SLOT, Address, BusKind, Chipset, Topology
 from hvkit.hypervisor.model import Instance
 from hvkit.qmp.schema import (
     IothreadProperties,
@@ -180,7 +180,7 @@ def _plan_topology(instance: Instance, parameters: Mapping[str, Any], machine: M
     pci_devices = len(instance.nics) + (len(instance.disks) if bus is BusKind.PCI else 0)
     return Topology(
         chipset=chipset,
-        first_slot=parameters["kvm_pci_reservations"],
+        first_slot=max(FIRST_SLOT, parameters["kvm_pci_reservations"]),
         port_count=pci_devices + parameters["hotplug_ports"] if chipset is Chipset.Q35 else 0,
         scsi_targets=SCSI_CONTROLLERS[parameters["scsi_controller_type"]][1] if needs_scsi_controller else 0,
     )

@@ -6,12 +6,13 @@ What the QEMU program here cannot do shows where a machine is planned. So one is
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from hvkit.hypervisor.kvm.capabilities import Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.firmware import choose_firmware
 from hvkit.hypervisor.kvm.parameters import (
     DISK_DRIVERS,
+    HUGE_PAGES,
     NIC_DRIVERS,
     parse_cpu_mask,
     resolve_places,
@@ -19,9 +20,6 @@ from hvkit.hypervisor.kvm.parameters import (
 from hvkit.hypervisor.kvm.probe import read_kvm_host
 from hvkit.hypervisor.kvm.start import Preparation
 from hvkit.hypervisor.model import Instance
-
-#: Memory in MiB of the machine that is planned: what every kind of it divides.
-_MEMORY_MIB: Final = 1 << 20
 
 
 def check_program(parameters: Mapping[str, Any], capabilities: Capabilities) -> None:
@@ -41,7 +39,7 @@ def check_program(parameters: Mapping[str, Any], capabilities: Capabilities) -> 
     preparation = Preparation(
         instance=Instance(
             name="any",
-            memory_mib=_MEMORY_MIB,
+            memory_mib=max(parameters["numa_nodes"], 1) * HUGE_PAGES.get(parameters["hugepages"], 1),
             vcpus=min(_count_processors(parameters), machine.cpu_max),
             parameters=parameters,
         ),
@@ -57,5 +55,8 @@ def check_program(parameters: Mapping[str, Any], capabilities: Capabilities) -> 
 def _count_processors(parameters: Mapping[str, Any]) -> int:
     """Return the number of processors that the parameters are right for, if there is one."""
     masks = len(parse_cpu_mask(parameters["cpu_mask"]))
-    shape = math.prod(parameters[name] or 1 for name in ("cpu_sockets", "cpu_cores", "cpu_threads"))
-    return masks if masks > 1 else shape
+    shape = [parameters[name] for name in ("cpu_sockets", "cpu_cores", "cpu_threads")]
+    product = math.prod(number or 1 for number in shape)
+    if masks > 1:
+        return masks
+    return product if all(shape) else math.lcm(product, parameters["numa_nodes"] or 1)

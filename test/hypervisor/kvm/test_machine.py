@@ -64,6 +64,11 @@ def test_q35_has_a_port_for_each_device_and_some_to_spare(plan: Planner) -> None
     assert len(made.used_addresses) == 4
 
 
+def test_slots_of_the_machine_itself_are_kept_in_any_case(plan: Planner) -> None:
+    few = plan(parameters={"machine_version": "pc", "kvm_pci_reservations": 3})
+    assert few.used_addresses == plan(parameters={"machine_version": "pc"}).used_addresses
+
+
 def test_a_disk_more_moves_no_nic(plan: Planner) -> None:
     few, many = plan(disks=disks(1), nics=nics(2)), plan(disks=disks(5), nics=nics(2))
     assert [nic.address for nic in few.nics] == [nic.address for nic in many.nics]

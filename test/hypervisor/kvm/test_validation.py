@@ -25,6 +25,7 @@ SPICE = {"spice_bind": "127.0.0.1", "spice_port": 5930}
     [
         {},
         {"machine_version": "pc", "disk_type": "ide", "nic_type": "e1000"},
+        {"numa_nodes": 3, "cpu_cores": 2, "hugepages": "1G"},
         {"cpu_sockets": 2, "cpu_cores": 3, "cpu_mask": "0:0:0:0:0:0"},
         {"virtio_rng": True, "soundhw": "hda", "usb_devices": "keyboard", **SPICE},
     ],
@@ -66,6 +67,7 @@ def test_what_a_program_lacks_is_refused_by_name(
 
 def test_parameters_that_no_number_of_processors_is_right_for_are_refused(recorded: Recorded) -> None:
     shape = {"cpu_sockets": 2, "cpu_cores": 2, "cpu_threads": 1}
-    filled = TABLE.check_syntax({"kvm_flag": "disabled", "cpu_mask": "0:1:0", **shape})
-    with pytest.raises(ParameterError, match="cannot be arranged"):
-        check_program(filled, recorded("7.2"))
+    for wrong, problem in (({"cpu_mask": "0:1:0"}, "cannot be arranged"), ({"numa_nodes": 3}, "cannot be divided")):
+        filled = TABLE.check_syntax({"kvm_flag": "disabled", **shape, **wrong})
+        with pytest.raises(ParameterError, match=problem):
+            check_program(filled, recorded("7.2"))

@@ -159,8 +159,9 @@ PARAMETERS: Final = (
         kind=int,
         default=FIRST_SLOT,
         doc="How many slots of the root PCI bus are kept from disks and NICs. The board and devices of hvkit's own "
-        "have the first dozen, those of kvm_extra the rest.",
-        syntax=between(FIRST_SLOT, MAX_RESERVED_SLOTS),
+        "have the first dozen in any case, those of kvm_extra the rest.",
+        syntax=between(0, MAX_RESERVED_SLOTS),
+        advice=lambda value: f"the first {FIRST_SLOT} are kept in any case" if value < FIRST_SLOT else None,
     ),
     Parameter(
         name="kvm_extra",
