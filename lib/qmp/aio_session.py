@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Event
-from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.deadlines import Deadline, pace_of
 from hvkit.qmp.endpoint import Conversation
 from hvkit.qmp.errors import CommandTimeout, ConnectError
 from hvkit.qmp.events import EventQueue
@@ -198,7 +198,8 @@ class AsyncSession(Conversation):
         if not has_reply and exchange.error is not None and not message.is_sent:
             raise exchange.error
         if exchange.is_ready:
-            self._warn_if_slow(exchange, deadline)
+            if deadline.elapsed_s() > pace_of(exchange.command).slow_s:
+                self._warn_of_slowness(exchange, deadline)
         elif has_reply or is_unsent:
             owed = 0 if is_unsent else self._protocol.replies_owed(exchange)
             raise CommandTimeout(exchange.command, deadline.timeout_s, owed, was_sent=not is_unsent)

@@ -117,7 +117,8 @@ class QmpConnection(MonitorEndpoint[Session], BlockingEndpoint[Session]):
         name, plain, has_reply, reply_type = to_wire(command, arguments)
         if self._command_check is not None:
             self._command_check.check(name, plain)
-        exchange = session.send_at_once(name, plain, out_of_band=out_of_band) if has_reply and not fds else None
+        is_plain = has_reply and not fds and not out_of_band
+        exchange = session.send_at_once(name, plain) if is_plain else None
         # What can be done after sending is done then: the peer is at work meanwhile, and we would wait for it.
         deadline = self._deadline(name, timeout)
         if exchange is not None:

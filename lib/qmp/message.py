@@ -169,20 +169,19 @@ def _request_head(name: str, out_of_band: bool) -> bytes:
 
 
 @functools.lru_cache(maxsize=1024)
-def _bare_request(name: str, request_id: int, out_of_band: bool, line_end: bytes) -> bytes:
+def encode_bare_request(name: str, request_id: int, out_of_band: bool, line_end: bytes) -> bytes:
+    """Encode a command without arguments with its id; what was encoded of late is at hand."""
     return b'%s,"id":%d}%s' % (_request_head(name, out_of_band), request_id, line_end)
 
 
 def encode_request(
-    name: str, arguments: Mapping[str, Any] | None, request_id: int, out_of_band: bool, line_end: bytes = b""
+    name: str, arguments: Mapping[str, Any], request_id: int, out_of_band: bool, line_end: bytes
 ) -> bytes:
-    """Encode a command with its id.
+    """Encode a command with its arguments and its id.
 
     Raises:
         ProgrammerError: something in the arguments is no JSON.
     """
-    if not arguments:
-        return _bare_request(name, request_id, out_of_band, line_end)
     head = _request_head(name, out_of_band)
     return b'%s,"arguments":%s,"id":%d}%s' % (head, encode(arguments), request_id, line_end)
 

@@ -28,7 +28,7 @@ from typing import Any, Final, TypeAlias
 from hvkit.errors import ProgrammerError
 from hvkit.qmp import log
 from hvkit.qmp.errors import DataError, ProtocolError, QmpError, command_error
-from hvkit.qmp.message import Greeting, decode, encode, encode_request, parse_greeting
+from hvkit.qmp.message import Greeting, decode, encode, encode_bare_request, encode_request, parse_greeting
 from hvkit.qmp.redaction import redact, redact_reply
 
 #: The longest message taken from a peer, in bytes. The largest honest replies are below 100 MB.
@@ -206,13 +206,23 @@ class Protocol:
             raise ProgrammerError(f"{command}: the monitor is not ready for commands ({self.state.value})")
         if out_of_band and not self.has_out_of_band:
             raise ProgrammerError(f"{command}: commands out of band were not negotiated")
-        return self._open(command, arguments, out_of_band)
+        return self.open_unchecked(command, arguments, out_of_band)
 
-    def _open(self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool) -> tuple[Exchange, bytes]:
+    def open_unchecked(
+        self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool = False
+    ) -> tuple[Exchange, bytes]:
+        """Do what `open_exchange` does, where the caller knows that the conversation is ready for it.
+
+        Raises:
+            ProgrammerError: the arguments are no JSON.
+        """
         request_id = self._last_id + 1
         if self._in_flight or request_id > _LARGEST_DIGIT:
             request_id = self._free_id()
-        data = encode_request(command, arguments, request_id, out_of_band, self._line_end)
+        if arguments:
+            data = encode_request(command, arguments, request_id, out_of_band, self._line_end)
+        else:
+            data = encode_bare_request(command, request_id, out_of_band, self._line_end)
         self._last_id = request_id
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
         if self._trace is not None or log.is_debugging():
@@ -398,7 +408,7 @@ class Protocol:
         self.state = State.NEGOTIATING
         self.has_out_of_band = self._wants_out_of_band and "oob" in self.greeting.capabilities
         arguments = {"enable": ["oob"]} if self.has_out_of_band else None
-        _, data = self._open("qmp_capabilities", arguments, False)
+        _, data = self.open_unchecked("qmp_capabilities", arguments)
         self._outgoing += data
 
     def _receive_reply(self, message: dict[str, Any]) -> None:

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Event
-from hvkit.qmp.deadlines import QUICK, Deadline
+from hvkit.qmp.deadlines import Deadline, pace_of
 from hvkit.qmp.endpoint import Conversation
 from hvkit.qmp.errors import CommandTimeout, ConnectionLost, QmpError
 from hvkit.qmp.events import Subscription
-from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, Exchange, Protocol, State
+from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, READY, Exchange, Protocol, State
 from hvkit.qmp.transport import Transport
 
 
@@ -126,14 +126,12 @@ class Session(Conversation):
 
     # ---- exchanges
 
-    def send_at_once(
-        self, command: str, arguments: Mapping[str, Any] | None, *, out_of_band: bool = False
-    ) -> Exchange | None:
+    def send_at_once(self, command: str, arguments: Mapping[str, Any] | None) -> Exchange | None:
         """Send a command if nobody has to be waited for; `wait_for_reply` next.
 
         Returns:
             Its exchange; None where nothing was sent: another thread sends, the kernel takes nothing, or the session
-            has ended.
+            is not ready for commands.
 
         Raises:
             ProgrammerError: the command cannot be sent.
@@ -141,9 +139,9 @@ class Session(Conversation):
         try:
             with self._lock:
                 protocol = self._protocol
-                if self._sender is not None or self._unsent or protocol.state is ENDED:
+                if self._sender is not None or self._unsent or protocol.state is not READY:
                     return None
-                exchange, data = protocol.open_exchange(command, arguments, out_of_band=out_of_band)
+                exchange, data = protocol.open_unchecked(command, arguments)
                 try:
                     sent = self._transport.send_at_once(data)
                 except OSError as error:
@@ -230,6 +228,7 @@ class Session(Conversation):
             CommandTimeout: no reply in time; a late one will be dropped.
             ConnectionLost: the session ended.
         """
+        slow_s = pace_of(exchange.command).slow_s
         is_there = False
         try:
             if self._unsent:
@@ -241,8 +240,8 @@ class Session(Conversation):
                     self._protocol.give_up(exchange)
         if not is_there:
             raise CommandTimeout(exchange.command, deadline.timeout_s, self._protocol.replies_owed(exchange))
-        if deadline.elapsed_s() > QUICK.slow_s:
-            self._warn_if_slow(exchange, deadline)
+        if deadline.elapsed_s() > slow_s:
+            self._warn_of_slowness(exchange, deadline)
 
     def _send_unsent(self, deadline: Deadline) -> None:
         """Send what is left of a message that was sent in part, unless somebody else does."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hvkit.errors import ProgrammerError
 from hvkit.qmp import DataError, GenericEvent, QemuVersion, QmpMessage, message
 from hvkit.qmp.base import Event
+from hvkit.qmp.converter import structure
 from hvkit.qmp.message import parse_event, parse_greeting
 
 JSON = st.recursive(
@@ -55,6 +56,7 @@ def test_a_message_reads_and_changes_like_a_dict() -> None:
 @example(b'{"a": "\\ud800"}')
 @example(b'{"a": 1, "a": 2}')
 @example(b"[" * 2000)
+@example(b'{"most": 18446744073709551615, "least": -9223372036854775808}')
 def test_what_orjson_reads_is_what_the_standard_library_reads(line: bytes) -> None:
     """A line that one of them refuses is refused with the same words, whether or not the extra `fast` is installed."""
 
@@ -69,6 +71,18 @@ def test_what_orjson_reads_is_what_the_standard_library_reads(line: bytes) -> No
         fast = decoded()
         patch.setattr(message, "loads", message.loads_standard)
         assert decoded() == fast
+
+
+@pytest.mark.parametrize("reader", ["standard", "orjson"])
+def test_integers_of_64_bits_are_exact(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QAPI has no longer ones; to orjson those are numbers with a fraction, which no member of type int takes."""
+    loads = message.loads_standard if reader == "standard" else pytest.importorskip("orjson").loads
+    monkeypatch.setattr(message, "loads", loads)
+    for number in (2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, -(2**63)):
+        assert structure(message.decode(b'{"return": %d}' % number)["return"], int) == number
+    if reader == "orjson":
+        with pytest.raises(DataError, match="expected int"):
+            structure(message.decode(b'{"return": %d}' % 2**64)["return"], int)
 
 
 def test_orjson_is_looked_for_when_it_pays() -> None:

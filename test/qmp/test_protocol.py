@@ -438,31 +438,38 @@ def test_a_corrupted_byte_never_gives_a_wrong_answer(messages: list[dict[str, An
             assert exchange.reply in honest[exchange.request_id]
 
 
-@given(st.lists(st.sampled_from(["start", "reply", "late", "give up", "event"]), max_size=60), st.booleans())
-def test_any_order_of_replies_and_timeouts_matches_a_model(steps: list[str], echoes_ids: bool) -> None:
-    """A server that answers each request once, in order, with the request's number: nobody gets another's number."""
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["start", "reply", "give up", "event"]), st.integers(0, 9)),
+        max_size=60,
+    ),
+    st.booleans(),
+)
+def test_any_order_of_replies_events_and_timeouts_matches_a_model(
+    steps: list[tuple[str, int]], echoes_ids: bool
+) -> None:
+    """A server that answers each request once, with its number, and with ids in any order; no event is lost either."""
     protocol = ready(echoes_ids=echoes_ids)
     waiting: list[tuple[int, Exchange, dict[str, Any]]] = []
-    finished: list[tuple[int, Exchange]] = []
-    number = 0
-    for step in steps:
+    number = events = 0
+    for step, choice in steps:
         if step == "start":
             number += 1
             waiting.append((number, *start(protocol)))
-        elif step == "give up" and waiting:
-            protocol.give_up(waiting[-1][1])
         elif step == "event":
-            protocol.receive_data(line({"event": "STOP"}))
-        elif step == "reply" and waiting:
-            answered, exchange, request = waiting.pop(0)
-            was_given_up = exchange.is_given_up
-            protocol.receive_data(line({"return": answered, **({"id": request["id"]} if echoes_ids else {})}))
-            assert exchange.is_ready is not was_given_up
-            finished.append((answered, exchange))
-    for answered, exchange in finished:
-        assert exchange.reply is None or exchange.reply["return"] == answered
-    for _, exchange, _ in waiting:
-        assert not exchange.is_ready
+            protocol.receive_data(line({"event": "N", "data": {"n": events}}))
+            events += 1
+        elif waiting:
+            chosen = choice % len(waiting)
+            if step == "give up":
+                protocol.give_up(waiting[chosen][1])
+                continue
+            asked, exchange, request = waiting.pop(chosen if echoes_ids else 0)
+            protocol.receive_data(line({"return": asked, **({"id": request["id"]} if echoes_ids else {})}))
+            assert exchange.is_ready is not exchange.is_given_up
+            assert exchange.is_given_up or exchange.result() == asked
+    assert not any(exchange.is_ready for _, exchange, _ in waiting)
+    assert [notice["data"]["n"] for notice in protocol.take_notices()] == list(range(events))
 
 
 # ---- the log
@@ -477,6 +484,21 @@ def test_messages_are_logged_for_those_who_listen_without_secrets(caplog: pytest
     assert "change-vnc-password" in caplog.text
     assert "<hidden>" in caplog.text
     assert "opensesame" not in caplog.text
+
+
+def test_nothing_is_formatted_for_a_log_that_nobody_reads(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        pytest.fail("formatted")
+
+    monkeypatch.setattr("hvkit.qmp.protocol.redact", fail)
+    monkeypatch.setattr("hvkit.qmp.protocol.redact_reply", fail)
+    with caplog.at_level("INFO", logger="hvkit.qmp"):
+        protocol = ready()
+        exchange, request = start(protocol, "x", name="value")
+        protocol.receive_data(line({"event": "STOP"}) + line({"return": 1, "id": request["id"]}))
+    assert exchange.result() == 1
 
 
 def test_a_late_reply_is_mentioned(caplog: pytest.LogCaptureFixture) -> None:

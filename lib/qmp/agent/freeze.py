@@ -28,6 +28,8 @@ from hvkit.qmp.schema import GuestFsfreezeFreeze, GuestFsfreezeFreezeList, Guest
 _THAW_TIMEOUT_S: Final = 60.0
 _THAW_ATTEMPT_S: Final = 15.0
 _PAUSE_S: Final = 0.2
+#: For how long, in seconds, nobody sees a signal that comes just as waiting begins: Python does when the wait ends.
+_UNSEEN_SIGNAL_S: Final = 0.2
 #: After these it is tried again. ProgrammerError: another thread is just connecting, or closed between our two steps.
 _PASSING: Final = (
     AgentNotResponding,
@@ -116,7 +118,8 @@ class Freeze:
             with contextlib.suppress(RuntimeError):  # no thread to be had: it is done here
                 self._watchdog.start()
         if self._watchdog.ident is not None:
-            self._is_watchdog_done.wait()  # an interrupted join would leave the thread marked as ended
+            while not self._is_watchdog_done.wait(_UNSEEN_SIGNAL_S):
+                pass  # an interrupted join would leave the thread marked as ended
             self._watchdog.join()
         if self._failure is not None and not self._has_expired:
             raise self._failure

@@ -66,7 +66,14 @@ class AgentProtocol(Protocol):
         self._sync, self._sync_number = exchange, number
         return exchange, _SENTINEL + data
 
-    def _open(self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool) -> tuple[Exchange, bytes]:
+    def open_unchecked(
+        self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool = False
+    ) -> tuple[Exchange, bytes]:
+        """Start an exchange where the two are synchronized and none is in flight.
+
+        Raises:
+            ProgrammerError: they are not, or one is, or the arguments are no JSON.
+        """
         if not self.is_synchronized or self._in_flight:
             raise ProgrammerError(f"{command}: a guest agent is synchronized, and given one command at a time")
         return self._send_out(command, arguments)
