@@ -32,6 +32,7 @@ The whole tree, so that a caller can choose what to catch::
     │   ├── BackupError             disks could not be backed up
     │   ├── SnapshotError           a snapshot could not be taken, used or given up
     │   ├── CaptureError            a picture of a screen, or a dump of memory, could not be taken
+    │   ├── AdoptionError           a machine that somebody else started could not be taken over
     │   ├── MigrationError          a migration could not be started or did not end well
     │   │   └── MigrationRefused    the node cannot be what the instance is on its source
     │   ├── RuntimeStateError       what is remembered of an instance cannot be read

@@ -23,6 +23,7 @@ from guest.agent_machine import agent_machine
 from guest.fixtures import MakeDiskImage, TinyGuest
 from hvkit.hypervisor import Disk, Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.qmp import QmpConnection
 from hvkit.testing.toy_guest import write_disk
 
 ROOT: Final = Path(__file__).parent.parent
@@ -31,6 +32,7 @@ MAX_LINES: Final = 120
 
 #: The fixture that gives a page its names, by the page's name; the others have a paused QEMU.
 SURROUNDINGS: Final = {
+    "adoption": "adoption_names",
     "agent": "agent_names",
     "backups": "hypervisor_names",
     "captures": "hypervisor_names",
@@ -129,6 +131,14 @@ def agent_names(tiny_guest: TinyGuest, disk_image: MakeDiskImage, tmp_path: Path
         # what a guest of a distribution has
         machine.console.run("printf '#!/bin/sh\\npoweroff -f\\n' >/sbin/shutdown && chmod 755 /sbin/shutdown")
         yield {"path": machine.agent_path, "monitor": machine.qmp}
+
+
+@pytest.fixture
+def adoption_names(qemu_names: dict[str, Any]) -> dict[str, Any]:
+    """A hypervisor beside a paused QEMU that is none of its own."""
+    with QmpConnection(qemu_names["path"]):  # until it answers, it is us who listens there
+        pass
+    return {**qemu_names, "hypervisor": KvmHypervisor(run_dir=qemu_names["directory"] / "run")}
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import (
+    AdoptionError,
     BackupError,
     CaptureError,
     HotplugCause,
@@ -47,6 +48,10 @@ from hvkit.hypervisor.reports import (
     Console,
     DiskCopy,
     DumpProgress,
+    ForeignBlockNode,
+    ForeignDevice,
+    ForeignInstance,
+    ForeignNic,
     InstanceChange,
     InstanceInfo,
     MigrationInfo,
@@ -57,6 +62,7 @@ from hvkit.hypervisor.reports import (
 from hvkit.hypervisor.watch import InstanceWatch
 
 __all__ = [
+    "AdoptionError",
     "AncillaryFiles",
     "Backup",
     "BackupError",
@@ -75,6 +81,10 @@ __all__ = [
     "DiskLimits",
     "DiskRate",
     "DumpProgress",
+    "ForeignBlockNode",
+    "ForeignDevice",
+    "ForeignInstance",
+    "ForeignNic",
     "HotplugCause",
     "HotplugDevice",
     "HotplugError",

@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hvkit.errors import ProgrammerError
+from hvkit.hypervisor.adoption import AdoptionMethods
 from hvkit.hypervisor.captures import CaptureMethods
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.hardware import HardwareMethods
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 #: The methods that a capability stands for. A plugin has them if and only if it declares it.
 OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType(
     {
+        Capability.ADOPT: ("examine_instance", "adopt_instance"),
         Capability.BACKUP: ("backup_disks", "abort_backup", "get_checkpoints", "drop_checkpoint"),
         Capability.BALLOON: ("balloon_instance_memory",),
         Capability.CONSOLE: ("get_instance_console",),
@@ -85,7 +87,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
 )
 
 
-class BaseHypervisor(CaptureMethods, HardwareMethods, MoveMethods, StorageMethods, abc.ABC):
+class BaseHypervisor(AdoptionMethods, CaptureMethods, HardwareMethods, MoveMethods, StorageMethods, abc.ABC):
     """Runs instances on this node.
 
     A plugin is a subclass that an entry point of the group ``hvkit.hypervisors`` names.

@@ -221,6 +221,23 @@ class CaptureError(HypervisorError):
         return f"{self.instance}: {self.reason}"
 
 
+class AdoptionError(HypervisorError):
+    """Raised when a machine that somebody else started cannot be taken over; it runs on as it did.
+
+    Attributes:
+        monitor: where it listens.
+        reason: what keeps us from it.
+    """
+
+    def __init__(self, monitor: str, reason: str) -> None:
+        super().__init__(monitor, reason)
+        self.monitor = monitor
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.monitor}: cannot be adopted: {self.reason}"
+
+
 class MigrationError(HypervisorError):
     """Raised when a migration could not be started, or did not end well.
 

@@ -148,6 +148,7 @@ class StopCause(enum.Enum):
 class Capability(enum.Enum):
     """What a hypervisor may be able to do beyond running instances; it declares those that it can."""
 
+    ADOPT = "adopt"
     BACKUP = "backup"
     BALLOON = "balloon"
     CONSOLE = "console"

@@ -28,6 +28,7 @@ class InstanceInfo:
         is_user_shutdown: whether its user shut it down from within, and may do that: it is not to be started again
             unasked.
         pid: its process; None where there is none.
+        is_adopted: whether somebody else started it, and it was adopted.
         memory_mib: the memory the guest has now, in MiB: what it was started with, less what the balloon took.
         vcpus: how many processors it has.
     """
@@ -38,6 +39,7 @@ class InstanceInfo:
     reason: str = ""
     cause: StopCause | None = None
     is_user_shutdown: bool = False
+    is_adopted: bool = False
     pid: int | None = None
     memory_mib: int
     vcpus: int
@@ -219,6 +221,100 @@ class DiskCopy:
     total_bytes: int
     is_ready: bool
     reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class ForeignBlockNode:
+    """A block node of a machine that somebody else started.
+
+    Attributes:
+        name: of the node.
+        driver: what kind of node it is, such as ``qcow2`` or ``file``.
+        filename: what it opens, as the machine calls it.
+        is_read_only: whether it is only read.
+    """
+
+    name: str
+    driver: str
+    filename: str
+    is_read_only: bool
+
+
+@attrs.frozen(kw_only=True)
+class ForeignDevice:
+    """A device that somebody gave to a machine.
+
+    Attributes:
+        id: what it is called; empty where it has no name.
+        driver: what kind of device it is, such as ``virtio-blk-pci``.
+    """
+
+    id: str
+    driver: str
+
+
+@attrs.frozen(kw_only=True)
+class ForeignNic:
+    """A network card of a machine that somebody else started.
+
+    Attributes:
+        driver: what kind of card it is.
+        mac: its address.
+        netdev: what it is connected to, by its id; empty for nothing.
+    """
+
+    driver: str
+    mac: str
+    netdev: str
+
+
+@attrs.frozen(kw_only=True)
+class ForeignInstance:
+    """What a machine is that somebody else started, as it told at the moment it was asked.
+
+    Attributes:
+        monitor: the path of the socket where it told.
+        name: what it is called; empty for no name.
+        uuid: what it is known by; None where it has no uuid.
+        pid: its process.
+        start_ticks: when that was started, in the kernel's clock ticks since the node was: pids are used again.
+        uid: the user that its process runs as.
+        gid: the group.
+        binary: the program that runs it.
+        version: that program's version.
+        machine_type: which machine it is, with the version.
+        has_kvm: whether KVM runs the guest's instructions.
+        has_acpi: whether the guest has a power button.
+        memory_mib: its memory, in MiB.
+        vcpus: how many processors it has.
+        status: what it is doing, in the hypervisor's own word.
+        is_running: whether its processors run.
+        block_nodes: what its disks and drives are made of.
+        devices: what was given to it beside what every machine of the type has.
+        nics: its network cards, those that every machine of the type has too.
+        serial_console: the absolute path of the socket of its first serial port; empty where it has none.
+    """
+
+    monitor: str
+    name: str
+    uuid: UUID | None
+    pid: int
+    start_ticks: int
+    uid: int
+    gid: int
+    binary: str
+    version: tuple[int, ...]
+    machine_type: str
+    has_kvm: bool
+    has_acpi: bool
+    memory_mib: int
+    vcpus: int
+    status: str
+    is_running: bool
+    block_nodes: tuple[ForeignBlockNode, ...] = ()
+    devices: tuple[ForeignDevice, ...] = ()
+    nics: tuple[ForeignNic, ...] = ()
+    serial_console: str = ""
 
 
 @attrs.frozen(kw_only=True)

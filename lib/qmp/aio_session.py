@@ -26,7 +26,7 @@ from hvkit.qmp.endpoint import Conversation
 from hvkit.qmp.errors import CommandTimeout, ConnectError
 from hvkit.qmp.events import EventQueue
 from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, Exchange, Protocol, State
-from hvkit.qmp.transport import Address, Opening, address_text, connect_problem
+from hvkit.qmp.transport import Address, Opening, address_text, connect_problem, read_peer_pid
 
 _RECEIVE_BYTES: Final = 65536
 #: How many reads in a row one call may do: a peer that never stops talking must not stop the event loop.
@@ -78,7 +78,7 @@ class AsyncSession(Conversation):
     """One life of a connection, on one event loop; owns the socket."""
 
     def __init__(self, connected: socket.socket, address: str, protocol: Protocol) -> None:
-        super().__init__(address, protocol)
+        super().__init__(address, protocol, read_peer_pid(connected))
         connected.setblocking(False)
         self._socket = connected
         self._loop = asyncio.get_running_loop()

@@ -45,10 +45,12 @@ class Conversation:
 
     Attributes:
         address: what it is connected to, as text.
+        peer_pid: the process that began to listen there; None where that cannot be known.
     """
 
-    def __init__(self, address: str, protocol: Protocol) -> None:
+    def __init__(self, address: str, protocol: Protocol, peer_pid: int | None) -> None:
         self.address = address
+        self.peer_pid = peer_pid
         self._protocol = protocol
         self._subscriptions: list[EventQueue[Any]] = []
         self._unclaimed: deque[dict[str, Any]] = deque(maxlen=_UNCLAIMED_EVENTS)
@@ -262,6 +264,18 @@ class MonitorEndpoint(Endpoint[C]):
         """
         greeting = self._open_session("version").greeting
         return greeting.version if greeting else QemuVersion(0, 0, 0)
+
+    @property
+    def peer_pid(self) -> int | None:
+        """The process that began to listen where we are connected to; None over TCP, and where it cannot be seen.
+
+        It need not be the one that answers: sockets are passed on, and a process that has ended leaves its number. A
+        QEMU that made its monitor itself is this one.
+
+        Raises:
+            ProgrammerError: there is no connection yet.
+        """
+        return self._open_session("peer_pid").peer_pid
 
     def _new_protocol(self) -> Protocol:
         return Protocol(

@@ -24,7 +24,7 @@ from hvkit.qmp.deadlines import QUICK, Deadline
 from hvkit.qmp.endpoint import from_wire, negotiation_silence, to_wire
 from hvkit.qmp.errors import CommandTimeout, ConnectError, ConnectionLost, QmpError
 from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, READY, Exchange, Protocol, State
-from hvkit.qmp.transport import Address, Opening, address_text, connect_problem
+from hvkit.qmp.transport import Address, Opening, address_text, connect_problem, read_peer_pid
 
 R = TypeVar("R", covariant=True)
 
@@ -120,6 +120,11 @@ class _Link:
     def fd(self) -> int:
         """The descriptor of its socket; -1 where it has none."""
         return -1 if self._socket is None else self._socket.fileno()
+
+    @property
+    def peer_pid(self) -> int | None:
+        """The process that began to listen at the other end; None where that cannot be known."""
+        return None if self._socket is None else read_peer_pid(self._socket)
 
     @property
     def is_settled(self) -> bool:
@@ -465,6 +470,17 @@ class Fleet:
     def names(self) -> Set[str]:
         """The names of its machines, as they are at any moment."""
         return self._links.keys()
+
+    def peer_pid(self, name: str) -> int | None:
+        """Return the process that began to listen where a machine is connected, as `QmpConnection.peer_pid` does.
+
+        None also where there is no connection.
+
+        Raises:
+            ProgrammerError: there is no machine of that name, or the fleet is closed.
+        """
+        self._check([name])
+        return self._links[name].peer_pid
 
     def add(self, name: str, address: Address) -> None:
         """Take in a machine. It is connected when it is first asked.

@@ -57,7 +57,7 @@ class Session(Conversation):
     """A conversation over a transport, which it owns."""
 
     def __init__(self, transport: Transport, protocol: Protocol) -> None:
-        super().__init__(transport.address, protocol)
+        super().__init__(transport.address, protocol, transport.peer_pid)
         self._transport = transport
         #: Guards everything here but sending that waits. Reentrant, for a signal handler that closes the connection.
         self._lock = threading.RLock()

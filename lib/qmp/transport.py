@@ -14,6 +14,7 @@ import math
 import os
 import select
 import socket
+import struct
 import sys
 import time
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ _FIRST_WAIT: Final = b"".join(
 )
 #: Seconds between attempts at a place in a backlog.
 _BACKLOG_RETRY_S: Final = 0.01
+#: struct ucred: pid, uid, gid. Source: unix(7).
+_CREDENTIALS: Final = struct.Struct("iII")
 _SEND_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
@@ -55,6 +58,11 @@ class Transport:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _FIRST_WAIT)
         self.address = address
         self._socket = connected
+
+    @property
+    def peer_pid(self) -> int | None:
+        """The process that began to listen at the other end; None where that cannot be known."""
+        return read_peer_pid(self._socket)
 
     def receive(self, deadline: Deadline) -> bytes | None:
         """Return what has come, waiting for something if nothing has.
@@ -142,6 +150,17 @@ class Transport:
     def close(self) -> None:
         """Free the descriptor; nobody may be using it."""
         self._socket.close()
+
+
+def read_peer_pid(connected: socket.socket) -> int | None:
+    """Return the process that began to listen where a socket is connected to; None where that cannot be known.
+
+    Source: unix(7), SO_PEERCRED.
+    """
+    if connected.family != socket.AF_UNIX:
+        return None
+    pid, _, _ = _CREDENTIALS.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid or None  # 0: it is of another pid namespace
 
 
 def address_text(address: Address) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -25,14 +26,17 @@ import pytest
 
 from hvkit.errors import HypervisorError, ProgrammerError
 from hvkit.hypervisor import (
+    Backup,
     BaseHypervisor,
     Capability,
+    CaptureError,
     DeviceAction,
     DeviceKind,
     Disk,
     DiskCopies,
     DiskLimits,
     DiskRate,
+    ForeignInstance,
     Instance,
     InstanceBusy,
     InstanceNotFound,
@@ -49,6 +53,24 @@ BAD_NAMES: Final = ("", ".", "..", "../x", "a/b", "/etc/passwd", "-rf", "a..b", 
 
 _DISK: Final = Disk(path="/nonexistent")
 _INSTANCE: Final = Instance(name="conform", memory_mib=16)
+_FOREIGN: Final = ForeignInstance(
+    monitor="/nonexistent/monitor",
+    name="conform",
+    uuid=None,
+    pid=1,
+    start_ticks=0,
+    uid=0,
+    gid=0,
+    binary="/nonexistent/program",
+    version=(0, 0, 0),
+    machine_type="none",
+    has_kvm=False,
+    has_acpi=False,
+    memory_mib=16,
+    vcpus=1,
+    status="running",
+    is_running=True,
+)
 _INFO: Final = MigrationInfo(instance="conform", hypervisor="none")
 
 _Call = Callable[[BaseHypervisor, str], object]
@@ -72,6 +94,8 @@ _OPTIONAL: Final[Mapping[str, _Call]] = {
     "hot_add_device": lambda hypervisor, name: hypervisor.hot_add_device(name, _DISK),
     "hot_del_device": lambda hypervisor, name: hypervisor.hot_del_device(name, _DISK),
     "hot_mod_device": lambda hypervisor, name: hypervisor.hot_mod_device(name, _DISK),
+    "examine_instance": lambda hypervisor, _name: hypervisor.examine_instance("/nonexistent/monitor"),
+    "adopt_instance": lambda hypervisor, name: hypervisor.adopt_instance(_FOREIGN, name=name),
     "get_instance_screenshot": lambda hypervisor, name: hypervisor.get_instance_screenshot(name),
     "get_dump_formats": lambda hypervisor, name: hypervisor.get_dump_formats(name),
     "dump_instance_memory": lambda hypervisor, name: hypervisor.dump_instance_memory(name, "/nonexistent/dump"),
@@ -98,6 +122,18 @@ _OPTIONAL: Final[Mapping[str, _Call]] = {
     "finalize_migration_destination": lambda hypervisor, _name: hypervisor.finalize_migration_destination(
         _INSTANCE, _INFO, True
     ),
+    "save_snapshot": lambda hypervisor, name: hypervisor.save_snapshot(name, "tag"),
+    "load_snapshot": lambda hypervisor, name: hypervisor.load_snapshot(name, "tag"),
+    "delete_snapshot": lambda hypervisor, name: hypervisor.delete_snapshot(name, "tag"),
+    "get_snapshots": lambda hypervisor, name: hypervisor.get_snapshots(name),
+    "add_overlays": lambda hypervisor, name: hypervisor.add_overlays(name, {_DISK.uuid: "/nonexistent/overlay"}),
+    "merge_overlays": lambda hypervisor, name: hypervisor.merge_overlays(name, [_DISK.uuid]),
+    "backup_disks": lambda hypervisor, name: hypervisor.backup_disks(
+        name, Backup(files={_DISK.uuid: "/nonexistent/backup"})
+    ),
+    "abort_backup": lambda hypervisor, name: hypervisor.abort_backup(name),
+    "get_checkpoints": lambda hypervisor, name: hypervisor.get_checkpoints(name),
+    "drop_checkpoint": lambda hypervisor, name: hypervisor.drop_checkpoint(name, "monday"),
     "verify_instance": lambda hypervisor, name: hypervisor.verify_instance(name),
     "restore_instance": lambda hypervisor, name: hypervisor.restore_instance(name),
     "powercycle_node": lambda hypervisor, _name: hypervisor.powercycle_node(),
@@ -110,12 +146,19 @@ _OPTIONAL_BY_NAME: Final = tuple(
     if method
     not in (
         "accept_instance",
+        "adopt_instance",
+        "examine_instance",
         "finalize_migration_destination",
         "finalize_migration_source",
         "find_migration_obstacles",
         "powercycle_node",
     )
 )
+
+
+def call_optional_method(hypervisor: BaseHypervisor, method: str, name: str) -> object:
+    """Call an optional method of a hypervisor on an instance, with some sensible arguments; return what it returns."""
+    return _OPTIONAL[method](hypervisor, name)
 
 
 def _capability_of(method: str) -> Capability:
@@ -454,6 +497,22 @@ class HypervisorConformance:
             _OPTIONAL[method](hypervisor, "unknown")
         with pytest.raises(ParameterError):
             _OPTIONAL[method](hypervisor, "../x")
+
+    def test_dump_is_whole_or_not_there(self, hypervisor: BaseHypervisor, running: Instance, tmp_path: Path) -> None:
+        self._need(hypervisor, Capability.DUMP)
+        dump = tmp_path / "dump"
+        try:
+            hypervisor.dump_instance_memory(running.name, dump)
+        except CaptureError:
+            assert list(tmp_path.glob("dump*")) == []
+        else:
+            assert dump.stat().st_mode & 0o777 == 0o600
+            assert list(tmp_path.glob("dump*")) == [dump]
+        dump.write_text("precious")
+        with pytest.raises(CaptureError):
+            hypervisor.dump_instance_memory(running.name, dump)
+        assert dump.read_text() == "precious"
+        assert hypervisor.get_instance_info(running.name).state is InstanceState.RUNNING
 
     def test_balloon(self, hypervisor: BaseHypervisor, running: Instance) -> None:
         self._need(hypervisor, Capability.BALLOON)

@@ -22,6 +22,7 @@ ALL = [
     (errors.HotplugError("web1", "disk-1", "slot taken"), "web1: device disk-1: slot taken"),
     (errors.BackupError("web1", "the disk is full"), "web1: backup: the disk is full"),
     (errors.SnapshotError("web1", "no room"), "web1: snapshot: no room"),
+    (errors.AdoptionError("/run/qmp", "it has ended"), "/run/qmp: cannot be adopted: it has ended"),
     (errors.CaptureError("web1", "it has no screen"), "web1: it has no screen"),
     (errors.MigrationError("web1", "refused"), "web1: migration: refused"),
     (

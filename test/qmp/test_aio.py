@@ -103,6 +103,7 @@ async def test_typed_and_untyped_commands(path: Path) -> None:
     ]
     with QmpStub(path, script):
         async with AsyncQmpConnection(path) as connection:
+            assert connection.peer_pid == os.getpid()
             assert connection.is_connected
             assert connection.version >= (7, 2)
             status = await connection.execute(QueryStatus())

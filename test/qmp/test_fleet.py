@@ -101,6 +101,18 @@ def test_a_machine_that_was_lost_is_connected_again(tmp_path: Path) -> None:
         assert fleet.execute(QueryStatus())["m"].value == RUNNING
 
 
+def test_who_listens_is_told_of_each_machine_that_is_connected(tmp_path: Path) -> None:
+    with (
+        QmpStub(tmp_path / "one", [(None, STATUS)]),
+        Fleet({"one": tmp_path / "one", "none": tmp_path / "none"}) as fleet,
+    ):
+        assert fleet.peer_pid("one") is None
+        fleet.execute(QueryStatus())
+        assert (fleet.peer_pid("one"), fleet.peer_pid("none")) == (os.getpid(), None)
+        with pytest.raises(ProgrammerError, match="no machine of that name in the fleet: two"):
+            fleet.peer_pid("two")
+
+
 def test_each_machine_may_be_asked_something_else(tmp_path: Path) -> None:
     with (
         QmpStub(tmp_path / "a", [({"execute": "query-status"}, STATUS)]),

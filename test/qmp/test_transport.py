@@ -31,6 +31,7 @@ def test_an_abstract_socket_is_named_with_an_at_sign() -> None:
     listener.listen(1)
     with QmpStub(listener, [(None, STATUS)]), QmpConnection(f"@{name}") as connection:
         assert connection.execute(QueryStatus()).running
+        assert connection.peer_pid == os.getpid()
 
 
 def test_a_host_and_a_port_make_a_tcp_connection() -> None:
@@ -38,8 +39,15 @@ def test_a_host_and_a_port_make_a_tcp_connection() -> None:
     port = listener.getsockname()[1]
     with QmpStub(listener, [(None, STATUS)]), QmpConnection(("127.0.0.1", port)) as connection:
         assert connection.execute(QueryStatus()).running
+        assert connection.peer_pid is None
     with pytest.raises(ConnectError, match=f"127.0.0.1:{port}: nobody listens"):
         QmpConnection(("127.0.0.1", port)).connect()
+
+
+def test_who_is_at_the_other_end_is_known_while_there_is_one() -> None:
+    connection = QmpConnection("/nonexistent/monitor")
+    with pytest.raises(ProgrammerError, match=r"peer_pid before connect\(\)"):
+        _ = connection.peer_pid
 
 
 def test_an_unknown_host_is_a_connect_error() -> None:

@@ -44,7 +44,7 @@ class KvmHardware(KvmPart, HardwareMethods):
         """Return if devices can be plugged in this way, as `BaseHypervisor.verify_hotplug_support` says."""
         check_kind(action, DeviceAction)
         check_kind(kind, DeviceKind)
-        paths = self._instances.known(name)
+        paths = self._instances.ours(name)
         if kind is DeviceKind.DISK and action is DeviceAction.MODIFY:
             problem = "a disk cannot be changed; take it out and plug the new one in"
             raise HotplugError(name, kind.value, problem, HotplugCause.UNFIT)
@@ -60,7 +60,7 @@ class KvmHardware(KvmPart, HardwareMethods):
             ParameterError: the disk is not there, or the instance has one like it.
         """
         check_kind(device, Disk, Nic)
-        hot_add(self._instances, self._instances.known(name), device)
+        hot_add(self._instances, self._instances.ours(name), device)
 
     def hot_del_device(self, name: str, device: HotplugDevice) -> None:
         """Take a disk or a NIC out, as `BaseHypervisor.hot_del_device` says.
@@ -70,12 +70,12 @@ class KvmHardware(KvmPart, HardwareMethods):
         plugged in or taken out.
         """
         check_kind(device, Disk, Nic)
-        hot_del(self._instances, self._instances.known(name), device.uuid, timeout_s=_UNPLUG_S)
+        hot_del(self._instances, self._instances.ours(name), device.uuid, timeout_s=_UNPLUG_S)
 
     def hot_mod_device(self, name: str, device: HotplugDevice) -> None:
         """Change a NIC, as `BaseHypervisor.hot_mod_device` says; a disk cannot be changed."""
         check_kind(device, Disk, Nic)
-        paths = self._instances.known(name)
+        paths = self._instances.ours(name)
         if isinstance(device, Disk):
             self.verify_hotplug_support(name, DeviceAction.MODIFY, DeviceKind.DISK)
         else:
@@ -91,13 +91,13 @@ class KvmHardware(KvmPart, HardwareMethods):
         """
         check_kind(disk, Disk)
         check_whole("new_size_bytes", new_size_bytes, 1, _MOST_BYTES)
-        resize(self._instances, self._instances.known(name), disk, new_size_bytes)
+        resize(self._instances, self._instances.ours(name), disk, new_size_bytes)
 
     def limit_disk(self, name: str, disk: Disk, limits: DiskLimits | None) -> None:
         """Change how much a guest may do with a disk, as `BaseHypervisor.limit_disk` says."""
         check_kind(disk, Disk)
         check_kind(limits, DiskLimits, type(None))
-        limit(self._instances, self._instances.known(name), disk, limits)
+        limit(self._instances, self._instances.ours(name), disk, limits)
 
     def change_medium(self, name: str, drive: MediaDrive, image: str) -> None:
         """Put another medium into a drive, as `BaseHypervisor.change_medium` says.
@@ -106,9 +106,9 @@ class KvmHardware(KvmPart, HardwareMethods):
         a drive that it has locked; only one that runs can.
         """
         check_kind(drive, MediaDrive)
-        change_medium(self._instances, self._instances.known(name), drive, image, timeout_s=_OPEN_S)
+        change_medium(self._instances, self._instances.ours(name), drive, image, timeout_s=_OPEN_S)
 
     def eject_medium(self, name: str, drive: MediaDrive, *, force: bool = False) -> None:
         """Take the medium out of a drive, as `BaseHypervisor.eject_medium` says; see `change_medium`."""
         check_kind(drive, MediaDrive)
-        eject_medium(self._instances, self._instances.known(name), drive, force=force, timeout_s=_OPEN_S)
+        eject_medium(self._instances, self._instances.ours(name), drive, force=force, timeout_s=_OPEN_S)

@@ -10,12 +10,14 @@ from typing import ClassVar, Final
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ParameterError
+from hvkit.hypervisor.kvm.adoption import KvmAdoption
 from hvkit.hypervisor.kvm.capabilities import Capabilities
 from hvkit.hypervisor.kvm.captures import KvmCaptures
 from hvkit.hypervisor.kvm.console import describe_console
 from hvkit.hypervisor.kvm.display_console import find_display
 from hvkit.hypervisor.kvm.hardware import KvmHardware
 from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.monitors import open_monitor
 from hvkit.hypervisor.kvm.moves import KvmMoves
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import RunDirectory
@@ -37,7 +39,7 @@ from hvkit.qmp import QmpConnection
 _GUEST_S: Final = 60.0
 
 
-class KvmHypervisor(KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervisor):
+class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervisor):
     """Runs instances as QEMU processes on this node, with KVM where that works.
 
     What belongs to an instance is in `run_dir`, as `hvkit.hypervisor.kvm.paths` says. An instance whose guest powered
@@ -48,6 +50,7 @@ class KvmHypervisor(KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervis
     PARAMETERS: ClassVar = TABLE
     CAPABILITIES: ClassVar = frozenset(
         {
+            Capability.ADOPT,
             Capability.BACKUP,
             Capability.BALLOON,
             Capability.CONSOLE,
@@ -236,7 +239,8 @@ class KvmHypervisor(KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervis
     def monitor(self, name: str) -> Iterator[QmpConnection]:
         """Open the control monitor of an instance, as `BaseHypervisor.monitor` says.
 
-        Nobody else gets this monitor meanwhile; the hypervisor itself goes on with the watchers' monitor.
+        Nobody else gets this monitor meanwhile; the hypervisor itself goes on with the watchers' monitor, which an
+        adopted instance may not have.
         """
         paths = self._instances.known(name)
         runtime = self._instances.recall(paths)
@@ -245,8 +249,7 @@ class KvmHypervisor(KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervis
             raise InstanceStateError(
                 name, self._instances.look(paths).state.value, "it has no process, and so no monitor"
             )
-        process.close()
-        with QmpConnection(paths.control_socket) as connection:
+        with process, contextlib.closing(open_monitor(paths.control_socket, process)) as connection:
             yield connection
 
     def _probe(self, binary: str) -> Capabilities:

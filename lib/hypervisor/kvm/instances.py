@@ -19,7 +19,7 @@ from hvkit.hypervisor.kvm.accounts import choose_account, find_account
 from hvkit.hypervisor.kvm.confinement import Account, parse_account_pool
 from hvkit.hypervisor.kvm.locks import instance_lock
 from hvkit.hypervisor.kvm.log import cut_log
-from hvkit.hypervisor.kvm.monitors import connect_monitor
+from hvkit.hypervisor.kvm.monitors import connect_monitor, is_elsewhere
 from hvkit.hypervisor.kvm.nics import take_down_nics
 from hvkit.hypervisor.kvm.parameters import parse_extra
 from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory, remove_socket
@@ -138,6 +138,20 @@ class Instances:
             raise InstanceNotFound(name)
         return paths
 
+    def ours(self, name: str) -> InstancePaths:
+        """Return the files of an instance that we started ourselves, for acts that take what only we know of it.
+
+        Raises:
+            ParameterError, InstanceNotFound: as for `known`.
+            RuntimeStateError: what is remembered of it cannot be read.
+            InstanceStateError: it was adopted.
+        """
+        paths = self.known(name)
+        if self.recall(paths).adoption is not None:
+            problem = "it was adopted: how its machine is made is not known here"
+            raise InstanceStateError(name, self.look(paths).state.value, problem)
+        return paths
+
     def recall(self, paths: InstancePaths) -> Runtime:
         """Return what is remembered of an instance.
 
@@ -233,7 +247,13 @@ class Instances:
         try:
             runtime = self.recall(paths)
             info = self.look(paths, is_ours=True)
-        except (InstanceNotFound, RuntimeStateError) as error:
+        except InstanceNotFound as error:
+            # Somebody died over its adoption, before it was one: that QEMU is none of ours.
+            if is_elsewhere(paths.control_socket):
+                paths.remove()
+                return
+            info = describe_damage(paths, error)
+        except RuntimeStateError as error:
             info = describe_damage(paths, error)
         if not info.state.is_over:
             raise InstanceStateError(paths.name, info.state.value, problem)

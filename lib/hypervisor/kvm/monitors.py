@@ -4,8 +4,12 @@
 Each has two for whoever needs one; a third belongs to a watch alone. Either may be taken by somebody for a while, and a
 monitor that is taken looks like one that hangs: so whoever needs an answer tries both in turn before calling the
 machine unresponsive.
+
+Those of an adopted instance are links to sockets elsewhere, where another QEMU may listen by now: there the kernel is
+asked who does.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -33,14 +37,36 @@ def connect_monitor(sockets: Sequence[Path], process: Process, *, timeout_s: flo
     wait_s = _FIRST_WAIT_S
     while True:
         for socket in sockets:
-            connection = QmpConnection(socket)
             attempt = Deadline(min(wait_s, max(deadline.remaining_s(), 0.0)))
             try:
-                connection.connect(timeout=attempt.timeout_s)
+                return open_monitor(socket, process, timeout_s=attempt.timeout_s)
             except ConnectError:
                 # One that failed at once would fail again at once, unless it was the end of the process.
                 if process.wait(max(attempt.remaining_s(), 0.0)) or deadline.remaining_s() <= 0:
                     raise
-            else:
-                return connection
         wait_s *= 2
+
+
+def open_monitor(socket: Path, process: Process, *, timeout_s: float | None = None) -> QmpConnection:
+    """Connect to a monitor of a process.
+
+    Args:
+        socket: the monitor.
+        process: the QEMU that is to be behind it.
+        timeout_s: seconds for that; None for the connection's own idea.
+
+    Raises:
+        ConnectError: it does not answer, or belongs to another process by now.
+    """
+    connection = QmpConnection(socket)
+    connection.connect(timeout=timeout_s)
+    listener = connection.peer_pid
+    if is_elsewhere(socket) and listener != process.identity.pid:
+        connection.close()
+        raise ConnectError(str(socket), f"process {listener} listens there now, and not {process.identity.pid}")
+    return connection
+
+
+def is_elsewhere(socket: Path) -> bool:
+    """Tell whether a monitor is one that was not made by us, so that it may be anybody's."""
+    return os.path.islink(socket)

@@ -4,13 +4,14 @@
 Below the run directory, all of it of mode 0700 and owned by us::
 
     instances/NAME/runtime.json   what is remembered of the instance (hvkit.hypervisor.kvm.runtime)
-    instances/NAME/pid            written by QEMU, removed by QEMU when it ends in an orderly way
+    instances/NAME/pid            written by QEMU, removed by QEMU when it ends in an orderly way; or by who adopted it
     instances/NAME/root/          the root directory of a QEMU that is to see nothing else; empty
     instances/NAME/log            what QEMU said on its standard output and error
     instances/NAME/tpm.log        what swtpm said
     state/NAME/variables.fd       what its UEFI firmware keeps; here unless told otherwise, and never removed by itself
     state/NAME/tpm/               what its TPM keeps
     sockets/KEY.c .w .l .s .a     control monitor, monitors of who looks in passing and of a watch, console, guest agent
+                                  or, of an adopted instance, links to those that it has
     locks/NAME                    held while somebody works on the instance
     locks/.reserving              held while an instance takes its uuid and account
     locks/.watching               held by the watch that keeps a connection to every instance

@@ -448,12 +448,31 @@ def _find_leader(sockets: Collection[str]) -> ProcessIdentity | None:
     return None
 
 
+def holds_listener(pid: int, path: Path) -> bool:
+    """Tell whether a process holds a socket that listens under a path.
+
+    Raises:
+        ProcessError: we may not look at its files.
+    """
+    try:
+        return not _listening_sockets(path).isdisjoint(_sockets_of(pid))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ProcessError(f"process {pid}: {error.strerror}") from error
+
+
 def _listening_sockets(path: Path) -> set[str]:
-    """Return the sockets that listen under a path, as links to them read. Source: proc(5), /proc/net/unix."""
+    """Return the sockets that listen under a path, as links to them read. Source: proc(5), /proc/net/unix.
+
+    The path may lead there by links. One that is relative there, to a directory that nobody knows any more, may be any
+    of that name.
+    """
     found = set()
+    names = {os.fspath(path), os.path.realpath(path), os.path.basename(os.path.realpath(path))}
     for line in Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]:
         fields = line.split(maxsplit=7)
-        if len(fields) == 8 and fields[7] == os.fspath(path) and int(fields[3], 16) & _ACCEPTS:
+        if len(fields) == 8 and fields[7] in names and int(fields[3], 16) & _ACCEPTS:
             found.add(f"socket:[{fields[6]}]")
     return found
 

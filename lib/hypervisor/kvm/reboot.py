@@ -45,6 +45,11 @@ def _is_ended_by_reboots(instances: Instances, paths: InstancePaths) -> bool:
 @contextlib.contextmanager
 def _having_resets_reset(instances: Instances, paths: InstancePaths) -> Iterator[None]:
     """Have our resets do what they say, also where a reboot by the guest ends the instance: they would as well."""
+    if instances.recall(paths).adoption is not None:
+        # What it was told to do about reboots, nobody can ask.
+        instances.execute(paths, SetAction(reboot="reset"))
+        yield
+        return
     if not _is_ended_by_reboots(instances, paths):
         yield
         return

@@ -116,6 +116,19 @@ class MediumChange:
 
 
 @attrs.frozen(kw_only=True)
+class Adoption:
+    """Where a QEMU is reached that somebody else started.
+
+    Attributes:
+        monitor: the path of its monitor.
+        watch_monitor: the path of its second monitor; empty for none.
+    """
+
+    monitor: str
+    watch_monitor: str = ""
+
+
+@attrs.frozen(kw_only=True)
 class Runtime:
     """Everything remembered of one instance.
 
@@ -128,6 +141,7 @@ class Runtime:
         phase: how far we were.
         reason: why it is over, for STOPPED; empty otherwise.
         stop_cause: for STOPPED, what ended it; None where nobody knows.
+        adoption: where it is reached, for one that somebody else started; None for one of ours.
         process: QEMU's process; None before there was one.
         binary: the QEMU it runs in.
         qemu_version: that QEMU's version.
@@ -174,6 +188,7 @@ class Runtime:
     copies_target: str = ""
     stop_cause: StopCause | None = None
     medium_change: MediumChange | None = None
+    adoption: Adoption | None = None
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
         """Return the record of a disk or a NIC; None where the instance has no such one."""

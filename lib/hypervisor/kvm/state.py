@@ -199,6 +199,7 @@ def _describe(runtime: Runtime, sight: _Sight) -> InstanceInfo:
         state=sight.state,
         reason=sight.reason,
         cause=sight.cause,
+        is_adopted=runtime.adoption is not None,
         is_user_shutdown=sight.cause is StopCause.GUEST and _may_shut_down(runtime.instance),
         pid=sight.pid,
         memory_mib=instance.memory_mib if sight.memory_mib is None else sight.memory_mib,
@@ -315,7 +316,8 @@ def _ask(paths: InstancePaths, process: Process, timeout_s: float) -> Answer | N
 def ask_in_passing(suspects: Mapping[str, Suspect], timeout_s: float) -> dict[str, Answer]:
     """Connect to many QEMUs and ask what their machines are doing, and leave out those that do not say.
 
-    As in `_ask`, the second monitor is for those whose first one does not answer.
+    As in `_ask`, the second monitor is for those whose first one does not answer. Of one that was
+    adopted no other process than its own is believed.
     """
     deadline = Deadline(timeout_s)
     answers: dict[str, Answer] = {}
@@ -330,11 +332,13 @@ def ask_in_passing(suspects: Mapping[str, Suspect], timeout_s: float) -> dict[st
             with Fleet(left) as fleet:
                 questions = dict.fromkeys(left, (QueryStatus(), QueryBalloon()))
                 asked = fleet.execute_several(questions, timeout=deadline.remaining_s() * share)
+                adopted = {name: suspects[name].process for name in left if suspects[name].runtime.adoption}
+                strangers = {name for name, own in adopted.items() if fleet.peer_pid(name) != own.identity.pid}
         except ConnectError as error:  # there is no descriptor left to ask with
             _log.warning("not asked: %s: %s", ", ".join(left), error)
             break
         for name, (status, balloon) in asked.items():
-            if status.error is None:
+            if status.error is None and name not in strangers:
                 answers[name] = Answer(status.value.status, status.value.running, left_memory_mib(balloon))
     return answers
 
@@ -376,6 +380,8 @@ def _without_process(runtime: Runtime, paths: InstancePaths, is_ours: bool) -> _
     process = runtime.process
     if process is not None and process.boot_id != read_boot_id():
         return _Sight(InstanceState.CRASHED, "the node was restarted", StopCause.NODE)
+    if runtime.adoption is not None:  # it left nothing that would say why
+        return _Sight(InstanceState.CRASHED, "QEMU is gone, and why is not known: it was adopted")
     last_words = read_last_words(paths.log_file)
     match last_words.cause:
         case StopCause.GUEST:

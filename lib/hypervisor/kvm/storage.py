@@ -21,23 +21,23 @@ class KvmStorage(KvmPart, StorageMethods):
 
     def save_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
         """Keep an instance as it is now, as `BaseHypervisor.save_snapshot` says. All its disks have to be qcow2."""
-        snapshots.save(self._instances, self._instances.known(name), tag, timeout_s=timeout)
+        snapshots.save(self._instances, self._instances.ours(name), tag, timeout_s=timeout)
 
     def load_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
         """Make an instance what it was, as `BaseHypervisor.load_snapshot` says."""
-        snapshots.load(self._instances, self._instances.known(name), tag, timeout_s=timeout)
+        snapshots.load(self._instances, self._instances.ours(name), tag, timeout_s=timeout)
 
     def delete_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
         """Forget what an instance was, as `BaseHypervisor.delete_snapshot` says."""
-        snapshots.delete(self._instances, self._instances.known(name), tag, timeout_s=timeout)
+        snapshots.delete(self._instances, self._instances.ours(name), tag, timeout_s=timeout)
 
     def get_snapshots(self, name: str) -> tuple[Snapshot, ...]:
         """Return what an instance can be made again, as `BaseHypervisor.get_snapshots` says."""
-        return snapshots.read_snapshots(self._instances, self._instances.known(name))
+        return snapshots.read_snapshots(self._instances, self._instances.ours(name))
 
     def add_overlays(self, name: str, overlays: Mapping[UUID, str], *, freezes: bool = False) -> tuple[Disk, ...]:
         """Have disks write to new files, as `BaseHypervisor.add_overlays` says. QEMU must not be confined."""
-        return snapshots.add_overlays(self._instances, self._instances.known(name), overlays, freezes=freezes)
+        return snapshots.add_overlays(self._instances, self._instances.ours(name), overlays, freezes=freezes)
 
     def merge_overlays(
         self,
@@ -48,7 +48,7 @@ class KvmStorage(KvmPart, StorageMethods):
         timeout: float = math.inf,
     ) -> tuple[Disk, ...]:
         """Merge disks' topmost files into those below, as `BaseHypervisor.merge_overlays` says."""
-        paths = self._instances.known(name)
+        paths = self._instances.ours(name)
         return snapshots.merge_overlays(self._instances, paths, disks, report=report, timeout_s=timeout)
 
     # ---- backups
@@ -63,16 +63,16 @@ class KvmStorage(KvmPart, StorageMethods):
     ) -> None:
         """Back up disks, as `BaseHypervisor.backup_disks` says, into files that QEMU is given open."""
         check_kind(backup, Backup)
-        back_up(self._instances, self._instances.known(name), backup, report=report, timeout_s=timeout)
+        back_up(self._instances, self._instances.ours(name), backup, report=report, timeout_s=timeout)
 
     def abort_backup(self, name: str) -> None:
         """End a backup and remove what it left, as `BaseHypervisor.abort_backup` says."""
-        abort_backup(self._instances, self._instances.known(name))
+        abort_backup(self._instances, self._instances.ours(name))
 
     def get_checkpoints(self, name: str) -> tuple[Checkpoint, ...]:
         """Return what incremental backups can begin at, as `BaseHypervisor.get_checkpoints` says."""
-        return read_checkpoints(self._instances, self._instances.known(name))
+        return read_checkpoints(self._instances, self._instances.ours(name))
 
     def drop_checkpoint(self, name: str, checkpoint: str) -> None:
         """Forget a checkpoint, as `BaseHypervisor.drop_checkpoint` says."""
-        drop_checkpoint(self._instances, self._instances.known(name), checkpoint)
+        drop_checkpoint(self._instances, self._instances.ours(name), checkpoint)
