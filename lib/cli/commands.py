@@ -185,6 +185,57 @@ def describe_console(console: Console) -> str:
 
 
 @hvkit.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@_pass_settings
+def screenshot(settings: Settings, name: str, file: Path) -> None:
+    """Write what is on the screen of the instance NAME to FILE, as a PNG."""
+    picture = settings.open().get_instance_screenshot(name)
+    try:
+        file.write_bytes(picture)
+    except OSError as error:
+        raise HypervisorError(f"{file}: {error.strerror}") from error
+
+
+@hvkit.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--format", "dump_format", metavar="FORMAT", help="Such as elf, the usual one, or kdump-zlib.")
+@click.option("--timeout", type=parse_seconds, default="inf", metavar="SECONDS", help="How long it may take.")
+@_pass_settings
+def dump(settings: Settings, name: str, file: Path, dump_format: str | None, timeout: float) -> None:
+    """Write the memory of the instance NAME to FILE, for a debugger. Its guest stands still meanwhile."""
+    settings.open().dump_instance_memory(name, file.absolute(), dump_format=dump_format, timeout=timeout)
+
+
+@hvkit.command()
+@click.argument("monitor", type=click.Path(path_type=Path))
+@_json_option
+@_pass_settings
+def examine(settings: Settings, monitor: Path, as_json: bool) -> None:
+    """Show what the machine is that somebody else started, and whose MONITOR listens at that path."""
+    foreign = settings.open().examine_instance(monitor.absolute())
+    plain = attrs.asdict(foreign) | {"uuid": None if foreign.uuid is None else str(foreign.uuid)}
+    click.echo(to_json(plain) if as_json else to_outline(plain))
+
+
+@hvkit.command()
+@click.argument("monitor", type=click.Path(path_type=Path))
+@click.option("--pid", type=int, required=True, help="Its process, as shown by examine.")
+@click.option("--name", help="What it is to be called. By default what the machine is called.")
+@click.option("--watch-monitor", type=click.Path(path_type=Path), metavar="PATH", help="A second monitor that it has.")
+@_pass_settings
+def adopt(settings: Settings, monitor: Path, pid: int, name: str | None, watch_monitor: Path | None) -> None:
+    """Take over a machine that somebody else started, and whose MONITOR listens at that path. Look at it first."""
+    hypervisor = settings.open()
+    foreign = hypervisor.examine_instance(monitor.absolute())
+    if foreign.pid != pid:
+        raise HypervisorError(f"{monitor}: process {foreign.pid} listens there, and not {pid}")
+    second = None if watch_monitor is None else watch_monitor.absolute()
+    _say_state(hypervisor.get_instance_info(hypervisor.adopt_instance(foreign, name=name, watch_monitor=second)))
+
+
+@hvkit.command()
 @click.argument("hypervisor", default="kvm")
 @_json_option
 def parameters(hypervisor: str, as_json: bool) -> None:
