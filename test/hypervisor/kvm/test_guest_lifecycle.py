@@ -79,7 +79,7 @@ def running(
         vcpus=2,
         disks=(Disk(path=disk_image(size_mib=DISK_MIB, disk_format="qcow2"), format="qcow2"),),
         nics=(Nic(mac=MAC, mode="user"),),
-        parameters=tiny_guest.parameters(use_guest_agent=True),
+        parameters=tiny_guest.parameters(use_guest_agent=True, numa_nodes=2),
     )
     try:
         with boot(kvm, instance) as console:
@@ -92,6 +92,11 @@ def running(
 def test_guest_has_what_the_instance_says(running: Running) -> None:
     said = running.console.run("nproc; cat /sys/block/vda/size /sys/class/net/eth0/address; hostname")
     assert said.splitlines() == ["2", str(DISK_MIB * 2048), MAC, "tiny"]
+
+
+def test_guest_sees_its_numa_nodes(running: Running) -> None:
+    said = running.console.run("cd /sys/devices/system/node; cat online node0/cpulist node1/cpulist")
+    assert said.splitlines() == ["0-1", "0", "1"]
 
 
 def test_guest_finds_the_uuid_of_its_instance(running: Running) -> None:
