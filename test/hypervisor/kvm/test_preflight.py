@@ -201,6 +201,20 @@ def test_machine_with_extras_may_come(
     assert other.find_migration_obstacles(toy, kvm.migration_info(toy.name)) == ()
 
 
+@pytest.mark.qemu
+@pytest.mark.parametrize(("capabilities", "is_taken"), [("", True), ("auto-converge:postcopy-ram", False)])
+def test_pages_of_another_size_matter_to_post_copy_only(
+    kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, capabilities: str, is_taken: bool
+) -> None:
+    toy = make_toy(parameters={"migration_caps": capabilities, "mem_prealloc": True})
+    kvm.start_instance(toy, start_paused=True)
+    info = kvm.migration_info(toy.name)
+    pages = {"parameters": {**info.data["parameters"], "hugepages": "2M"}}
+    obstacles = other.find_migration_obstacles(toy, attrs.evolve(info, data={**info.data, **pages}))
+    expected = MigrationObstacle(ObstacleKind.MEMORY, "hugepages: '2M' on the source, and '' here")
+    assert obstacles == (() if is_taken else (expected,))
+
+
 def test_flags_of_the_processor_are_compared(plan: Callable[..., MachinePlan]) -> None:
     here = plan("7.2", {"cpu_type": "host"})
     sent = MachineDescription(
