@@ -54,22 +54,28 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], obje
 
 
 _DONE, _DIED = 6, 7
+#: How runtime files are replaced, and others come and go.
+_OF_FILES = ("replace", "rename", "unlink")
 
 
 def _act_and_die(number: int, act: Callable[[], object]) -> NoReturn:
-    """End this process, a child, without a word before one command of an act, or when the act is done."""
-    execute = QmpConnection.execute
+    """End this process, a child, without a word before one step of an act, or when the act is done."""
     left = number
 
-    def dying(self: QmpConnection, command: Any, *arguments: Any, **keywords: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os._exit(_DIED)
-        return execute(self, command, *arguments, **keywords)
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os._exit(_DIED)
+            return function(*arguments, **keywords)
+
+        return step
 
     try:
-        QmpConnection.execute = dying  # type: ignore[method-assign]
+        QmpConnection.execute = counted(QmpConnection.execute)  # type: ignore[method-assign]
+        for name in _OF_FILES:
+            setattr(os, name, counted(getattr(os, name)))
         act()
         os._exit(_DONE)
     finally:
@@ -77,7 +83,10 @@ def _act_and_die(number: int, act: Callable[[], object]) -> NoReturn:
 
 
 def die_at(number: int, act: Callable[[], object]) -> bool:
-    """Have a process of its own do something and die before one command of that; tell whether it came to that."""
+    """Have a process of its own do something and die before one step of that; tell whether it came to that.
+
+    A step is a command to QEMU, or a change to the name of a file.
+    """
     pid = os.fork()
     if pid == 0:
         _act_and_die(number, act)

@@ -60,7 +60,8 @@ class StorageMethods(OptionalMethods):
         """Have disks write to new files from one moment on; what they held stays as it is, below.
 
         After success the instance has these disks: they are what it is started with the next time, here or on another
-        node. After failure it has the disks that it had.
+        node. After failure it has the disks that it had. Where this process is killed, the next call about snapshots
+        settles which of the two it is.
 
         Args:
             name: of the instance.
@@ -132,6 +133,9 @@ class StorageMethods(OptionalMethods):
 
     def abort_backup(self, name: str) -> None:
         """End a backup that somebody else began, or died over, and remove all that it left. Does nothing without one.
+
+        May be called when the instance is over, too; a checkpoint that its disks have kept is there then when it is
+        started again.
 
         Raises:
             BackupError: it does not end.

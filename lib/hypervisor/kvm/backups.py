@@ -2,9 +2,9 @@
 """Back up the disks of a running instance: all of them as they were at one moment, whole or what changed since another.
 
 QEMU writes each disk into a qcow2 file of its own, which has another name until it is whole. A checkpoint is a bitmap
-on each disk, made at the moment of its backup, of what the guest has written to since. Nothing of a backup is
-remembered by us: jobs, block nodes and bitmaps of one that somebody died over are found by their names, and `abort`
-removes them.
+on each disk, made at the moment of its backup, of what the guest has written to since. What is about to be made is
+remembered first. Whoever dies over a backup leaves that note, and jobs and block nodes that are found by their names;
+`abort` removes all of it.
 """
 
 import contextlib
@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import BackupError, InstanceStateError
 from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.paths import InstancePaths
-from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime
+from hvkit.hypervisor.kvm.jobs import end_jobs, find_jobs
+from hvkit.hypervisor.kvm.paths import InstancePaths, remove_partial_files
+from hvkit.hypervisor.kvm.runtime import BackupRecord, DeviceRecord, Runtime, write_runtime
+from hvkit.hypervisor.kvm.state import find_process
 from hvkit.hypervisor.model import Backup, InstanceState
 from hvkit.hypervisor.reports import BackupProgress, Checkpoint
 from hvkit.qmp import CommandError, QmpConnection, QmpError
@@ -43,12 +45,10 @@ from hvkit.qmp.schema import (
     BlockDirtyBitmapAdd,
     BlockDirtyBitmapAddWrapper,
     BlockDirtyBitmapRemove,
-    JobCancel,
     JobDismiss,
-    JobInfo,
     QueryFdsets,
-    QueryJobs,
     QueryNamedBlockNodes,
+    RemoveFd,
     Transaction,
     TransactionAction,
 )
@@ -61,7 +61,7 @@ _PREFIX: Final = "backup-"
 _CHECKPOINT_PREFIX: Final = "hvkit-"
 #: What a file is called until it is whole, after its name.
 _PARTIAL: Final = ".partial"
-#: Labels the descriptors of a backup; the file and the checkpoint that is made with it follow.
+#: Labels the descriptors of a backup.
 _LABEL: Final = "hvkit-backup"
 #: Seconds between two looks, for jobs to end that were cancelled, and for filesystems to be frozen.
 _LOOK_AGAIN_S: Final = 0.1
@@ -122,13 +122,16 @@ def back_up(
             runtime = instances.recall(paths)
             monitor = stack.enter_context(instances.connected(paths))
             targets = _choose(runtime, backup)
-            if _jobs(monitor):
-                raise BackupError(paths.name, "its disks are being backed up already")
+            if runtime.backup is not None:
+                raise BackupError(paths.name, "its disks are being backed up already, or somebody died over that")
             _check_checkpoints(monitor, targets, backup, paths.name)
+            partial_files = tuple(target.partial for target in targets)
+            record = BackupRecord(uuid=uuid4(), checkpoint=backup.checkpoint, partial_files=partial_files)
             # What fails from here on leaves nothing behind.
-            stack.push(_Undoing(monitor, targets, backup.checkpoint))
+            undoing = stack.enter_context(_Undoing(instances, paths, monitor, targets, record))
+            write_runtime(paths.runtime_file, attrs.evolve(runtime, backup=record))
             for target in targets:
-                _make_file(stack, monitor, target, backup)
+                _make_file(stack, monitor, target, backup, undoing.made)
             with _frozen(paths, runtime, backup):
                 monitor.execute(_transaction(targets, backup))
         _follow(monitor, targets, deadline, report, paths.name)
@@ -136,6 +139,8 @@ def back_up(
             _close(monitor, targets)
             for target in targets:
                 os.rename(target.partial, target.path)
+                undoing.made.append(target.path)
+            _forget(instances, paths)
 
 
 def abort(instances: Instances, paths: InstancePaths) -> None:
@@ -146,21 +151,36 @@ def abort(instances: Instances, paths: InstancePaths) -> None:
     """
     with _explaining(paths), instances.locked(paths):
         runtime = instances.recall(paths)
-        with instances.connected(paths) as monitor:
-            left = [
-                (descriptor.opaque or "").split(":", 2)
-                for files in monitor.execute(QueryFdsets())
-                for descriptor in files.fds
-                if (descriptor.opaque or "").startswith(_LABEL + ":")
-            ]
-            _cancel(monitor)
-            for node in _nodes(monitor):
-                if (node.node_name or "").startswith(_PREFIX):
-                    _delete_node(monitor, node.node_name or "")
-            for _, checkpoint, partial in left:
-                _remove_checkpoint(monitor, [record.backends[-1] for record in _disks(runtime)], checkpoint)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(partial)
+        process = find_process(runtime, paths)
+        if process is not None:
+            process.close()
+            with instances.connected(paths) as monitor:
+                _clear_machine(monitor, runtime)
+        if runtime.backup is not None:
+            remove_partial_files(runtime.backup.partial_files)
+            _forget(instances, paths)
+
+
+def _clear_machine(monitor: QmpConnection, runtime: Runtime) -> None:
+    """Remove from a machine what is left of a backup."""
+    end_jobs(monitor, _PREFIX)
+    for node in _nodes(monitor):
+        if (node.node_name or "").startswith(_PREFIX):
+            _delete_node(monitor, node.node_name or "")
+    for files in monitor.execute(QueryFdsets()):
+        if any(descriptor.opaque == _LABEL for descriptor in files.fds):
+            with contextlib.suppress(CommandError):  # QEMU dropped it by itself
+                monitor.execute(RemoveFd(fdset_id=files.fdset_id))
+    if runtime.backup is not None:
+        sources = [record.backends[-1] for record in _disks(runtime)]
+        _remove_checkpoint(monitor, sources, runtime.backup.checkpoint)
+
+
+def _forget(instances: Instances, paths: InstancePaths) -> None:
+    """Forget a backup that has left nothing; others may have changed meanwhile what is remembered beside it."""
+    runtime = instances.recall(paths)
+    if runtime.backup is not None:
+        write_runtime(paths.runtime_file, attrs.evolve(runtime, backup=None))
 
 
 def read_checkpoints(instances: Instances, paths: InstancePaths) -> tuple[Checkpoint, ...]:
@@ -215,8 +235,9 @@ def _choose(runtime: Runtime, backup: Backup) -> list[_Target]:
     for uuid, path in backup.files.items():
         if uuid not in records:
             raise BackupError(runtime.instance.name, f"it has no disk {uuid} to back up")
-        if os.path.lexists(path):
-            raise BackupError(runtime.instance.name, f"{path} exists")
+        for each in (path, path + _PARTIAL):
+            if os.path.lexists(each):
+                raise BackupError(runtime.instance.name, f"{each} exists")
         targets.append(_Target(records[uuid], path, formats[uuid] == "qcow2"))
     return targets
 
@@ -237,16 +258,16 @@ def _check_checkpoints(monitor: QmpConnection, targets: Sequence[_Target], backu
                 )
 
 
-def _make_file(stack: ExitStack, monitor: QmpConnection, target: _Target, backup: Backup) -> None:
+def _make_file(stack: ExitStack, monitor: QmpConnection, target: _Target, backup: Backup, made: list[str]) -> None:
     """Make the file of a disk, of the disk's size, and open it in QEMU, which need not be able to do that itself."""
     size = next(node.image.virtual_size for node in _nodes(monitor) if node.node_name == target.source)
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(target.partial, flags, 0o600)
+    made.append(target.partial)
     stack.callback(os.close, descriptor)
     reader = os.open(target.partial, os.O_RDONLY | os.O_CLOEXEC)
     stack.callback(os.close, reader)
-    label = f"{_LABEL}:{backup.checkpoint}:{target.partial}"
-    filename = stack.enter_context(fdset(monitor, reader, descriptor, opaque=label))
+    filename = stack.enter_context(fdset(monitor, reader, descriptor, opaque=_LABEL))
     monitor.execute(
         BlockdevAdd(BlockdevOptionsFile(driver="file", node_name=target.file_node, filename=filename, read_only=False))
     )
@@ -305,7 +326,7 @@ def _follow(
         BackupError: one failed, or they are not over in time.
     """
     while True:
-        jobs = _jobs(monitor)
+        jobs = find_jobs(monitor, _PREFIX)
         if report is not None:
             done, total = (sum(getattr(job, f"{what}_progress") for job in jobs) for what in ("current", "total"))
             report(BackupProgress(done_bytes=done, total_bytes=total))
@@ -332,41 +353,47 @@ def _close(monitor: QmpConnection, targets: Sequence[_Target]) -> None:
 # ---- the way back
 
 
-class _Undoing(AbstractContextManager[None]):
-    """Removes what a backup that does not end well has made."""
+class _Undoing(AbstractContextManager["_Undoing"]):
+    """Removes what a backup that does not end well has made.
 
-    def __init__(self, monitor: QmpConnection, targets: Sequence[_Target], checkpoint: str) -> None:
+    Attributes:
+        made: the files.
+    """
+
+    def __init__(
+        self,
+        instances: Instances,
+        paths: InstancePaths,
+        monitor: QmpConnection,
+        targets: Sequence[_Target],
+        record: BackupRecord,
+    ) -> None:
+        self.made: list[str] = []
+        self._instances = instances
+        self._paths = paths
         self._monitor = monitor
         self._targets = targets
-        self._checkpoint = checkpoint
+        self._record = record
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             return
         try:
-            _cancel(self._monitor)
-            for target in self._targets:
-                for node in (target.job, target.file_node):
-                    _delete_node(self._monitor, node)
-            _remove_checkpoint(self._monitor, [target.source for target in self._targets], self._checkpoint)
+            with self._instances.locked(self._paths):
+                # Somebody else may have aborted it, and begun another one.
+                if self._instances.recall(self._paths).backup == self._record:
+                    remove_partial_files(self.made)
+                    self._clear_machine()
+                    _forget(self._instances, self._paths)
         except (QmpError, HypervisorError) as problem:
             error.add_note(f"what is left of the backup could not be removed: {problem}")
+
+    def _clear_machine(self) -> None:
+        end_jobs(self._monitor, _PREFIX)
         for target in self._targets:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(target.partial)
-
-
-def _cancel(monitor: QmpConnection) -> None:
-    """Cancel all jobs of a backup and wait for their end."""
-    deadline = Deadline(_CANCEL_S)
-    while jobs := _jobs(monitor):
-        for job in jobs:
-            with contextlib.suppress(CommandError):  # it changes while we look
-                monitor.execute(JobDismiss(id=job.id) if job.status == "concluded" else JobCancel(id=job.id))
-        if deadline.remaining_s() <= 0:
-            names = ", ".join(job.id for job in jobs)
-            raise HypervisorError(f"{names} was cancelled and goes on after {_CANCEL_S:g} s")
-        time.sleep(_LOOK_AGAIN_S)
+            for node in (target.job, target.file_node):
+                _delete_node(self._monitor, node)
+        _remove_checkpoint(self._monitor, [target.source for target in self._targets], self._record.checkpoint)
 
 
 def _delete_node(monitor: QmpConnection, name: str) -> None:
@@ -403,7 +430,3 @@ def _nodes(monitor: QmpConnection) -> list[BlockDeviceInfo]:
 
 def _has_bitmap(node: BlockDeviceInfo, checkpoint: str) -> bool:
     return any(bitmap.name == _CHECKPOINT_PREFIX + checkpoint for bitmap in node.dirty_bitmaps or ())
-
-
-def _jobs(monitor: QmpConnection) -> list[JobInfo]:
-    return [job for job in monitor.execute(QueryJobs()) if job.id.startswith(_PREFIX)]

@@ -22,7 +22,7 @@ from hvkit.hypervisor.kvm.log import cut_log
 from hvkit.hypervisor.kvm.monitors import connect_monitor, is_elsewhere
 from hvkit.hypervisor.kvm.nics import take_down_nics
 from hvkit.hypervisor.kvm.parameters import parse_extra
-from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory, remove_socket
+from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory, remove_partial_files, remove_socket
 from hvkit.hypervisor.kvm.runtime import Runtime, RuntimeCache, read_runtime
 from hvkit.hypervisor.kvm.state import Asking, AskingInPassing, describe_damage, find_process, look, look_at_all
 from hvkit.hypervisor.kvm.stop import stop_process
@@ -266,6 +266,8 @@ class Instances:
             take_down_nics(runtime)
             remove_socket(runtime.incoming_socket)
             remove_socket(runtime.copies_target)
+            if runtime.backup is not None:
+                remove_partial_files(runtime.backup.partial_files)
         paths.remove()
 
     @contextlib.contextmanager

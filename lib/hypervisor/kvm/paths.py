@@ -186,6 +186,13 @@ def remove_socket(path: str) -> None:
             os.unlink(path)
 
 
+def remove_partial_files(paths: Iterable[str]) -> None:
+    """Remove files that somebody died over before they were whole; what cannot be removed stays and does no harm."""
+    for path in paths:
+        with suppress(OSError):
+            os.unlink(path)
+
+
 class RunDirectory:
     """The directory of everything that runs, for one hypervisor on one node.
 

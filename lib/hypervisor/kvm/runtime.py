@@ -67,6 +67,21 @@ class Pending(enum.Enum):
 
 
 @attrs.frozen(kw_only=True)
+class BackupRecord:
+    """A backup that somebody began.
+
+    Attributes:
+        uuid: tells it from every other one.
+        checkpoint: what is made with it; empty for none.
+        partial_files: what it writes into, until each has its own name.
+    """
+
+    uuid: UUID
+    checkpoint: str
+    partial_files: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
 class DeviceRecord:
     """By which names QEMU knows a disk or a NIC, and where it sits.
 
@@ -159,6 +174,7 @@ class Runtime:
         incoming_socket: for INCOMING, the unix socket on which it waits for its guest; empty for none.
         is_postcopy: for OUTGOING, whether the guest was told to leave before its memory has: it cannot be called back.
         is_copied: for OUTGOING, whether copies of its disks have to be ended before the guest leaves.
+        backup: the backup that is going on, or that somebody died over; None for none.
         has_arrived: whether it came from another node, and that is finalized.
         copies_target: for INCOMING, the address at which its disks are written to; empty for none.
         medium_change: what was about to be put into one of its drives, or taken out; None where nothing was.
@@ -184,6 +200,7 @@ class Runtime:
     incoming_socket: str = ""
     is_postcopy: bool = False
     is_copied: bool = False
+    backup: BackupRecord | None = None
     has_arrived: bool = False
     copies_target: str = ""
     stop_cause: StopCause | None = None

@@ -3,24 +3,28 @@
 
 The file that a disk writes to is part of the instance: what is remembered says so before QEMU changes over, and says
 the old one again only after it changed back. Whoever dies between leaves something that starts with all its data, or
-that says clearly which file is missing; never a disk that is older than it looks.
+that says clearly which file is missing; never a disk that is older than it looks. Whoever next works on snapshots of
+the instance settles first what somebody died over: which files the guest writes to is what QEMU says.
 """
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 from uuid import UUID
 
 import attrs
 
+from hvkit.errors import HypervisorError, ProgrammerError
 from hvkit.hypervisor.errors import InstanceStateError, SnapshotError
 from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.jobs import end_jobs
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime, write_runtime
 from hvkit.hypervisor.model import Disk, InstanceState
 from hvkit.hypervisor.reports import BackupProgress, Snapshot
-from hvkit.qmp import NULL, CommandError, QmpConnection, QmpError
+from hvkit.qmp import NULL, QmpConnection, QmpError
 from hvkit.qmp.agent import AgentConnection
 from hvkit.qmp.jobs import Job, JobError, run_job
 from hvkit.qmp.schema import (
@@ -34,6 +38,7 @@ from hvkit.qmp.schema import (
     BlockdevOptionsQcow2,
     BlockdevSnapshot,
     BlockdevSnapshotWrapper,
+    QueryBlock,
     QueryNamedBlockNodes,
     SnapshotDelete,
     SnapshotLoad,
@@ -152,11 +157,10 @@ def add_overlays(
         changed = runtime
         for uuid, path in overlays.items():
             changed = _stack(changed, uuid, path)
-        made: list[str] = []
+        write_runtime(paths.runtime_file, changed)
         try:
             for uuid, path in overlays.items():
-                _make_overlay(monitor, runtime, changed, uuid, path, made)
-            write_runtime(paths.runtime_file, changed)
+                _make_overlay(monitor, runtime, changed, uuid, path)
             actions = [
                 BlockdevSnapshotWrapper(
                     data=BlockdevSnapshot(
@@ -168,7 +172,10 @@ def add_overlays(
             with _frozen(paths, freezes=freezes):
                 monitor.execute(Transaction(actions=list(actions)))
         except BaseException as error:
-            _unmake(monitor, runtime, changed, paths, made, error)
+            try:
+                _settle(monitor, changed, paths)
+            except (HypervisorError, ProgrammerError) as problem:  # the connection may be closed
+                error.add_note(f"which files the disks write to is settled later: {problem}")
             raise
         return changed.instance.disks
 
@@ -193,42 +200,17 @@ def _changed(runtime: Runtime, uuid: UUID, backends: tuple[str, ...], path: str,
     return attrs.evolve(runtime, instance=attrs.evolve(runtime.instance, disks=disks), devices=devices)
 
 
-def _make_overlay(
-    monitor: QmpConnection, runtime: Runtime, changed: Runtime, uuid: UUID, path: str, made: list[str]
-) -> None:
+def _make_overlay(monitor: QmpConnection, runtime: Runtime, changed: Runtime, uuid: UUID, path: str) -> None:
     (below,) = (disk for disk in runtime.instance.disks if disk.uuid == uuid)
     *_, file_node, node = _record(changed, uuid).backends
     source = _record(runtime, uuid).backends[-1]
     size = next(each.image.virtual_size for each in _all_nodes(monitor) if each.node_name == source)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    made.append(path)
     monitor.execute(BlockdevAdd(BlockdevOptionsFile(driver="file", node_name=file_node, filename=path)))
     options = BlockdevCreateOptionsQcow2(file=file_node, size=size, backing_file=below.path, backing_fmt=below.format)
     run_job(monitor, BlockdevCreate(job_id=_JOB, options=options), timeout=_MAKE_S)
     # blockdev-snapshot puts it on what is there.
     monitor.execute(BlockdevAdd(BlockdevOptionsQcow2(node_name=node, file=file_node, backing=NULL)))
-
-
-def _unmake(
-    monitor: QmpConnection, before: Runtime, after: Runtime, paths: InstancePaths, made: list[str], error: BaseException
-) -> None:
-    """Take back overlays that no disk writes to; those that one may write to stay, and stay remembered."""
-    try:
-        in_use = {node.image.filename for node in _all_nodes(monitor) if node.backing_file}
-        if in_use & set(made):
-            error.add_note("the disks may write to the new files: they are remembered")
-            return
-        write_runtime(paths.runtime_file, before)
-        for record in after.devices:
-            for node in reversed(record.backends[len(_record(before, record.uuid).backends) :]):
-                with contextlib.suppress(CommandError):
-                    monitor.execute(BlockdevDel(node_name=node))
-    except QmpError as problem:
-        error.add_note(f"whether the disks write to the new files is not known: they are remembered; {problem}")
-        return
-    for path in made:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
 
 
 @contextlib.contextmanager
@@ -276,8 +258,7 @@ def _merge(
 ) -> Runtime:
     (disk,) = (disk for disk in runtime.instance.disks if disk.uuid == uuid)
     *below, file_node, node = _record(runtime, uuid).backends
-    base = next(each for each in _all_nodes(monitor) if each.node_name == below[-1])
-    before = _changed(runtime, uuid, tuple(below), base.image.filename, base.drv)
+    before = _cut_back(monitor, runtime, uuid, tuple(below))
     command = BlockCommit(job_id=_JOB, device=node, base_node=below[-1], auto_dismiss=False)
     with Job.start(monitor, command) as job:
         try:
@@ -299,10 +280,98 @@ def _merge(
             os.rename(disk.path + _MERGING, disk.path)
             raise
         write_runtime(paths.runtime_file, before)
-    for each in (node, file_node):
-        monitor.execute(BlockdevDel(node_name=each))
     os.unlink(disk.path + _MERGING)
+    _delete_nodes(monitor, (node, file_node))
     return before
+
+
+def _cut_back(monitor: QmpConnection, runtime: Runtime, uuid: UUID, backends: tuple[str, ...]) -> Runtime:
+    """Describe an instance one of whose disks has these nodes, and what was above them no more."""
+    nodes = {node.node_name: node for node in _all_nodes(monitor)}
+    return _changed(runtime, uuid, backends, nodes[backends[-2]].file, nodes[backends[-1]].drv)
+
+
+# ---- what somebody died over
+
+
+def _settle(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> Runtime:
+    """Bring what is remembered of disks and the files that the guest writes to together, and return it.
+
+    The lock is ours: whoever made what is in the way has gone.
+
+    Raises:
+        QmpError: QEMU does not answer, or refuses.
+        HypervisorError: a job that nobody waits for does not end.
+    """
+    end_jobs(monitor, _JOB)
+    in_use = {block.inserted.node_name for block in monitor.execute(QueryBlock()) if block.inserted is not None}
+    files = {node.node_name or "": node.file for node in _all_nodes(monitor)}
+    for disk in runtime.instance.disks:
+        backends = _record(runtime, disk.uuid).backends
+        while backends[-1] not in in_use and len(backends) > _PLAIN_NODES:
+            backends = backends[:-2]
+        if backends[-1] in in_use:
+            runtime = _settle_disk(monitor, runtime, paths, disk, backends, files)
+    return runtime
+
+
+def _settle_disk(
+    monitor: QmpConnection,
+    runtime: Runtime,
+    paths: InstancePaths,
+    disk: Disk,
+    backends: tuple[str, ...],
+    files: Mapping[str, str],
+) -> Runtime:
+    """Settle what is remembered of one disk, in an order that lets whoever dies over it be followed by another one.
+
+    Args:
+        monitor: of the machine.
+        runtime: what is remembered.
+        paths: files of the instance.
+        disk: the disk, as remembered.
+        backends: its nodes up to the one that the guest uses.
+        files: by the names of nodes, their files.
+    """
+    record = _record(runtime, disk.uuid)
+    # Each overlay before its file, the topmost first.
+    left = sorted((name for name in files if _is_overlay(record, name) and name not in backends), key=_height)
+    merging = disk.path + _MERGING
+    if backends == record.backends:
+        if os.path.lexists(merging) and not os.path.lexists(disk.path):
+            os.rename(merging, disk.path)  # its merging has not come to its end
+        for name in left:  # one that was merged
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(files[name] + _MERGING)
+        _delete_nodes(monitor, left)
+        return runtime
+    settled = _cut_back(monitor, runtime, disk.uuid, backends)
+    if os.path.lexists(merging):  # it was merged, and that was not noted down
+        write_runtime(paths.runtime_file, settled)
+        os.unlink(merging)
+        _delete_nodes(monitor, left)
+    else:  # it was about to be made, and the guest never wrote to it
+        with contextlib.suppress(FileNotFoundError):
+            if any(files[name] == disk.path for name in left) or not os.path.getsize(disk.path):
+                os.unlink(disk.path)
+        _delete_nodes(monitor, left)
+        write_runtime(paths.runtime_file, settled)
+    return settled
+
+
+def _is_overlay(record: DeviceRecord, node: str) -> bool:
+    return re.fullmatch(rf"{re.escape(record.device)}-o\d+f?", node) is not None
+
+
+def _height(node: str) -> tuple[int, bool]:
+    """Return what sorts the nodes of overlays from the top to the bottom."""
+    is_file = node.endswith("f")
+    return -int(node.rstrip("f").rpartition("o")[2]), is_file
+
+
+def _delete_nodes(monitor: QmpConnection, names: Iterable[str]) -> None:
+    for name in names:
+        monitor.execute(BlockdevDel(node_name=name))
 
 
 # ---- what both have in common
@@ -310,11 +379,11 @@ def _merge(
 
 @contextlib.contextmanager
 def _working(instances: Instances, paths: InstancePaths) -> Iterator[tuple[Runtime, QmpConnection]]:
-    """Hold the lock of an instance that is alive, and give what is remembered and a monitor."""
+    """Hold the lock of an instance that is alive, and give what is remembered, now settled, and a monitor."""
     with _explaining(paths), instances.locked(paths):
         instances.need_state(paths, _ALIVE, "it has no snapshots to work with")
         with instances.connected(paths) as monitor:
-            yield instances.recall(paths), monitor
+            yield _settle(monitor, instances.recall(paths), paths), monitor
 
 
 @contextlib.contextmanager

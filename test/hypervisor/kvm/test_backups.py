@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -15,10 +16,12 @@ from typing import NoReturn
 from uuid import UUID
 
 import pytest
+from faults import die_at
 
 from hvkit.hypervisor import Backup, BackupError, BackupProgress, Disk, Instance, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.qmp.schema import HumanMonitorCommand, QueryFdsets, QueryJobs, QueryNamedBlockNodes
+from hvkit.hypervisor.kvm.runtime import read_runtime
+from hvkit.qmp.schema import HumanMonitorCommand, QueryFdsets, QueryJobs, QueryNamedBlockNodes, Stop
 
 MakeInstance = Callable[..., Instance]
 
@@ -248,16 +251,21 @@ kvm.backup_disks("web1", backup, report=lambda progress: print("going", flush=Tr
 """
 
 
-@pytest.mark.qemu
-def test_one_that_its_process_died_over_is_cleared_away(lab: Lab) -> None:
-    for offset in range(0, SIZE, 65536):
-        lab.write(SECOND, offset, 6)
+def _die_over_a_backup(lab: Lab) -> None:
+    """Have a process begin a backup of the second disk, and kill it."""
     argv = [sys.executable, "-c", _BACK_UP, str(lab.kvm.run_dir), str(SECOND), lab.image("1")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"going\n"
         process.kill()
+
+
+@pytest.mark.qemu
+def test_one_that_its_process_died_over_is_cleared_away(lab: Lab) -> None:
+    for offset in range(0, SIZE, 65536):
+        lab.write(SECOND, offset, 6)
+    _die_over_a_backup(lab)
     with pytest.raises(BackupError, match="being backed up already"):
         lab.kvm.backup_disks("web1", Backup(files={SECOND: lab.image("2")}))
     lab.kvm.abort_backup("web1")
@@ -266,6 +274,62 @@ def test_one_that_its_process_died_over_is_cleared_away(lab: Lab) -> None:
     lab.kvm.abort_backup("web1")
     lab.kvm.backup_disks("web1", Backup(files={SECOND: lab.image("1")}), timeout=60)
     assert lab.content("1") == disk_with(*((offset, 6) for offset in range(0, SIZE, 65536)))
+
+
+@pytest.mark.qemu
+def test_wherever_somebody_dies_over_one_it_can_be_cleared_away_and_made_again(lab: Lab) -> None:
+    lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1"), SECOND: lab.image("2")}, checkpoint="base"))
+    lab.write(FIRST, 0, 5)
+    backup = Backup(files={FIRST: lab.image("3"), SECOND: lab.image("4")}, since="base", checkpoint="next")
+    for number in itertools.count(1):
+        if not die_at(number, lambda: lab.kvm.backup_disks("web1", backup, timeout=60)):
+            break
+        runtime = read_runtime(lab.kvm.run_dir / "instances/web1/runtime.json", "web1")
+        assert runtime is not None
+        if runtime.backup is None and Path(lab.image("4")).exists():
+            break  # nothing was missing but to take back what QEMU was lent
+        lab.kvm.abort_backup("web1")
+        assert lab.leftovers()[:3] == NOTHING[:3]
+        assert [each.name for each in lab.kvm.get_checkpoints("web1")] == ["base"]
+        for name in ("3", "4"):
+            Path(lab.image(name)).unlink(missing_ok=True)
+    assert number > 20
+    # What was cleared away once is no concern of those that come later.
+    lab.kvm.abort_backup("web1")
+    assert [each.name for each in lab.kvm.get_checkpoints("web1")] == ["base", "next"]
+
+
+@pytest.mark.qemu
+def test_abort_after_a_backup_of_a_paused_machine_takes_nothing_away(lab: Lab) -> None:
+    with lab.kvm.monitor("web1") as monitor:
+        monitor.execute(Stop())
+        lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1")}, checkpoint="base"), timeout=60)
+        lab.kvm.abort_backup("web1")
+    assert [each.name for each in lab.kvm.get_checkpoints("web1")] == ["base"]
+
+
+@pytest.mark.qemu
+def test_file_that_another_backup_writes_into_is_left_to_it(lab: Lab) -> None:
+    Path(lab.image("2.partial")).write_text("somebody else's")
+    with pytest.raises(BackupError, match=r"2\.partial exists"):
+        lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1"), SECOND: lab.image("2")}))
+    assert [path.name for path in lab.directory.iterdir()] == ["2.partial"]
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("then", ["abort", "start"])
+def test_what_a_backup_left_goes_when_its_machine_has_gone(lab: Lab, then: str) -> None:
+    for offset in range(0, SIZE, 65536):
+        lab.write(SECOND, offset, 6)
+    _die_over_a_backup(lab)
+    os.kill(process_of(lab), signal.SIGKILL)
+    wait_until(lambda: lab.kvm.get_instance_info("web1").state is InstanceState.CRASHED)
+    assert list(lab.directory.iterdir()) != []
+    if then == "abort":
+        lab.kvm.abort_backup("web1")
+    else:
+        lab.kvm.start_instance(lab.instance)
+    assert list(lab.directory.iterdir()) == []
 
 
 @pytest.mark.qemu

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ from uuid import UUID
 
 import attrs
 import pytest
+from faults import die_at
 
 from hvkit.hypervisor import BackupProgress, Disk, Instance, InstanceState, SnapshotError
 from hvkit.hypervisor.kvm import KvmHypervisor
@@ -224,3 +227,76 @@ def test_overlay_of_a_confined_machine_is_refused(kvm: KvmHypervisor, make_toy: 
     kvm.start_instance(made)
     with pytest.raises(SnapshotError, match="confined"):
         kvm.add_overlays("web1", {made.disks[0].uuid: str(tmp_path / "over")})
+
+
+# ---- what somebody died over
+
+
+def assert_nothing_is_left(kvm: KvmHypervisor, directory: Path) -> None:
+    with kvm.monitor("web1") as monitor:
+        assert monitor.execute(QueryJobs()) == []
+        names = {node.node_name or "" for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
+    assert not [name for name in names if "-o" in name]
+    assert sorted(path.name for path in directory.glob("over*")) == []
+
+
+@pytest.mark.qemu
+def test_whoever_dies_over_a_snapshot_keeps_nobody_from_the_next_one(kvm: KvmHypervisor, instance: Instance) -> None:
+    for number in itertools.count(1):
+        if not die_at(number, lambda: kvm.save_snapshot("web1", "lost")):
+            break
+        for tag in {"lost"} & {each.name for each in kvm.get_snapshots("web1")}:
+            kvm.delete_snapshot("web1", tag)
+        kvm.save_snapshot("web1", "kept")
+        kvm.delete_snapshot("web1", "kept")
+    assert number > 3
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
+
+
+@pytest.mark.qemu
+def test_overlays_that_somebody_died_over_are_made_or_gone(
+    kvm: KvmHypervisor, instance: Instance, tmp_path: Path, qemu_img: str
+) -> None:
+    overlays = {FIRST: str(tmp_path / "over1"), SECOND: str(tmp_path / "over2")}
+    for number in itertools.count(1):
+        is_dead = die_at(number, lambda: kvm.add_overlays("web1", overlays))
+        qemu_io(kvm, FIRST, f"write -P {number} {number} 1")
+        # The next one can make them, whatever is left of the first try; or else they are there.
+        if is_dead:
+            assert [disk.path for disk in kvm.add_overlays("web1", overlays)] == list(overlays.values())
+        qemu_io(kvm, FIRST, f"write -P {number} {number + 100} 1")
+        assert kvm.merge_overlays("web1", [FIRST, SECOND], timeout=60) == instance.disks
+        assert_nothing_is_left(kvm, tmp_path)
+        if not is_dead:
+            break
+    assert number > 10
+    kvm.stop_instance("web1", force=True)
+    written = bytes(range(1, number + 1))
+    found = content(qemu_img, instance.disks[0].path, "qcow2")
+    assert (found[1 : number + 1], found[101 : number + 101]) == (written, written)
+
+
+@pytest.mark.qemu
+def test_merging_that_somebody_died_over_loses_nothing(
+    kvm: KvmHypervisor, instance: Instance, tmp_path: Path, qemu_img: str
+) -> None:
+    for number in itertools.count(1):
+        kvm.add_overlays("web1", {FIRST: str(tmp_path / "over")})
+        qemu_io(kvm, FIRST, f"write -P {number} {number} 1")
+        is_dead = die_at(number, lambda: kvm.merge_overlays("web1", [FIRST], timeout=60))
+        qemu_io(kvm, FIRST, f"write -P {number} {number + 100} 1")
+        # Whoever stacks another one on what is left has to know what the guest writes to.
+        kvm.add_overlays("web1", {FIRST: str(tmp_path / "over-next")})
+        qemu_io(kvm, FIRST, f"write -P {number} {number + 200} 1")
+        with contextlib.suppress(SnapshotError):  # the first one may be merged already
+            kvm.merge_overlays("web1", [FIRST], timeout=60)
+            kvm.merge_overlays("web1", [FIRST], timeout=60)
+        assert_nothing_is_left(kvm, tmp_path)
+        if not is_dead:
+            break
+    assert number > 10
+    kvm.stop_instance("web1", force=True)
+    written = bytes(range(1, number + 1))
+    found = content(qemu_img, instance.disks[0].path, "qcow2")
+    for start in (1, 101, 201):
+        assert found[start : start + number] == written
