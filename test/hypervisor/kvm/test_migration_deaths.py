@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from uuid import uuid4
 
 import attrs
 import pytest
+from dying import die_before
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor import Disk, Instance, InstanceNotFound, InstanceState, MigrationState
@@ -283,3 +285,51 @@ def test_death_of_who_carries_it_out_leaves_one_guest(
         assert move.source.follow_migration("web1").status is MigrationState.COMPLETED
         move.settle()
     assert (state_of(move.source), state_of(move.destination)) == (NOWHERE, RUNNING)
+
+
+#: The acts of a migration, in their order.
+ACTS = ["accept", "migrate", "follow", "finalize destination", "finalize source"]
+
+
+def act_of(move: Move, name: str) -> Callable[[], object]:
+    """Return one act of a migration, to be done when those before are done."""
+    source, destination, instance, info = move.source, move.destination, move.instance, move.info
+    assert info is not None
+    acts: dict[str, Callable[[], object]] = {
+        "accept": lambda: destination.accept_instance(instance, info, move.target),
+        "migrate": lambda: source.migrate_instance("web1", move.target),
+        "follow": lambda: source.follow_migration("web1"),
+        "finalize destination": lambda: destination.finalize_migration_destination(instance, info, success=True),
+        "finalize source": lambda: source.finalize_migration_source("web1", success=True, live=True),
+    }
+    return acts[name]
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_wherever_in_an_act_somebody_dies_one_guest_is_left(make_move: Callable[[str], Move], act: str) -> None:
+    move = make_move("plain")
+    move.instance = attrs.evolve(move.instance, parameters={**move.instance.parameters, "migration_caps": ""})
+    outcomes = set()
+    for number in itertools.count(1):
+        for node in (move.source, move.destination):
+            for name in node.list_instances():
+                node.stop_instance(name, force=True)
+                node.cleanup_instance(name)
+        move.source.start_instance(move.instance)
+        move.info = move.source.migration_info("web1")
+        for earlier in ACTS[: ACTS.index(act)]:
+            act_of(move, earlier)()
+        is_dead = die_before(number, act_of(move, act))
+        move.settle()
+        if state_of(move.destination) is CRASHED:  # a start that did not come to its end, as any other
+            move.destination.cleanup_instance("web1")
+        states = (state_of(move.source), state_of(move.destination))
+        assert states in ((RUNNING, NOWHERE), (NOWHERE, RUNNING)), number
+        assert runs_guest(move.source) is not runs_guest(move.destination)
+        assert not Path(move.target).exists()
+        outcomes.add(states)
+        if not is_dead:
+            break
+    assert number > 1
+    if act != "accept" and act != "migrate":
+        assert outcomes == {(NOWHERE, RUNNING)}
