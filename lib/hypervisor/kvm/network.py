@@ -10,12 +10,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
 import socket
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 from uuid import UUID
 
 import attrs
@@ -186,7 +187,7 @@ def route_to(name: str, address: str, *, table: str = "") -> None:
 
 
 def run_tool(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Run a program for an interface and wait for it.
+    """Run a program for an interface and wait for it. What it leaves in the background goes on.
 
     Args:
         name: the interface.
@@ -197,23 +198,36 @@ def run_tool(name: str, command: Sequence[str], environment: Mapping[str, str] |
         NetworkError: it cannot be run, takes too long, or says that it failed. The error quotes what it said.
     """
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={"PATH": _PATH, **(environment or {})},
-            cwd="/",
-            timeout=_TOOL_S,
-            check=False,
-        )
+        # No pipe: what the program leaves running in the background would keep that open.
+        with open(os.memfd_create("said", os.MFD_CLOEXEC), "r+b") as said:
+            code = _run(command, {"PATH": _PATH, **(environment or {})}, said)
+            said.seek(0)
+            text = said.read().decode("utf-8", "replace").strip()[-_SAID_CHARACTERS:]
     except OSError as error:
         raise NetworkError(name, f"{command[0]} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise NetworkError(name, f"{command[0]} did not end within {_TOOL_S:g} s") from error
-    if done.returncode:
-        said = done.stdout.decode("utf-8", "replace").strip()[-_SAID_CHARACTERS:]
-        raise NetworkError(name, f"{command[0]} failed ({done.returncode}){': ' if said else ''}{said}")
+    if code:
+        raise NetworkError(name, f"{command[0]} failed ({code}){': ' if text else ''}{text}")
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], output: BinaryIO) -> int:
+    """Run a program to its end, and return its exit code; where it is not waited for any more, it and its like end."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        cwd="/",
+        start_new_session=True,
+    ) as process:
+        try:
+            return process.wait(_TOOL_S)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 def has_interface(name: str) -> bool:

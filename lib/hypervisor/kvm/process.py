@@ -29,6 +29,7 @@ from hvkit.hypervisor.kvm.confinement import Account
 from hvkit.qmp.program import read_environment
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_SOCKETS: Final = Path("/proc/net/unix")
 _BACKLOG: Final = 16
 _ENDED_KEPT: Final = 1024
 
@@ -441,7 +442,11 @@ def find_listener(path: Path, pid_file: Path, *, timeout_s: float = _PID_FILE_S)
 
 def _find_leader(sockets: Collection[str]) -> ProcessIdentity | None:
     """Return the leader of a session, not us, that holds one of some sockets."""
-    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+    try:
+        names = os.listdir("/proc")
+    except OSError as error:
+        raise ProcessError(f"/proc: {error.strerror}") from error
+    for pid in (int(name) for name in names if name.isdigit()):
         with suppress(OSError):
             if pid != os.getpid() and os.getsid(pid) == pid and not _sockets_of(pid).isdisjoint(sockets):
                 return read_identity(pid)
@@ -470,7 +475,11 @@ def _listening_sockets(path: Path) -> set[str]:
     """
     found = set()
     names = {os.fspath(path), os.path.realpath(path), os.path.basename(os.path.realpath(path))}
-    for line in Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]:
+    try:
+        table = _SOCKETS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise ProcessError(f"{_SOCKETS}: {error.strerror}") from error
+    for line in table.split("\n")[1:]:
         fields = line.split(maxsplit=7)
         if len(fields) == 8 and fields[7] in names and int(fields[3], 16) & _ACCEPTS:
             found.add(f"socket:[{fields[6]}]")

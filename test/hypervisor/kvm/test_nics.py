@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 from uuid import UUID
 
 import pytest
+from dying import die_before
 
-from hvkit.hypervisor import Instance, InstanceStartError, Nic, ParameterError
+from hvkit.hypervisor import Instance, InstanceStartError, InstanceState, Nic, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.network import TapOptions, has_interface
+from hvkit.hypervisor.kvm.network import NetworkError, TapOptions, has_interface, run_tool
 from hvkit.hypervisor.kvm.nics import plan_interface, plan_tap_options
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.process import open_process, read_identity
+from hvkit.qmp.schema import SystemPowerdown
 
 MakeInstance = Callable[..., Instance]
 
@@ -175,6 +179,80 @@ def test_script_that_fails_to_take_down_is_logged(
     kvm.start_instance(make_toy(nics=(Nic(mac=MAC),), parameters={"network_script": str(script.path)}))
     kvm.stop_instance("web1", force=True)
     assert "network-scriptdown failed (3): no such luck" in caplog.text
+
+
+@pytest.mark.usefixtures("may_make_taps")
+def test_script_takes_down_after_a_guest_that_powered_off(
+    kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
+) -> None:
+    script = Script(tmp_path)
+    kvm.start_instance(make_toy(nics=(Nic(mac=MAC),), parameters={"network_script": str(script.path)}))
+    deadline_s = time.monotonic() + 30
+    while kvm.get_instance_info("web1").state is not InstanceState.SHUTDOWN:
+        assert time.monotonic() < deadline_s
+        with kvm.monitor("web1") as monitor:
+            monitor.execute(SystemPowerdown())
+        time.sleep(0.1)
+    kvm.cleanup_instance("web1")
+    assert script.told == ["up there", "down gone"]
+
+
+@pytest.mark.usefixtures("may_make_taps")
+def test_wherever_in_a_start_somebody_dies_the_script_takes_down_what_came_up(
+    kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
+) -> None:
+    script = Script(tmp_path)
+    nics = (Nic(mac=MAC, uuid=NIC_UUID), Nic(mac="52:54:00:12:34:57"))
+    toy = make_toy(nics=nics, parameters={"network_script": str(script.path)})
+    came_up = False
+    for number in itertools.count(1):
+        is_dead = die_before(number, lambda: kvm.start_instance(toy))
+        if kvm.list_instances():
+            came_up = came_up or (is_dead and "up there" in script.told)
+            if not kvm.get_instance_info("web1").state.is_over:
+                kvm.stop_instance("web1", force=True)
+            kvm.cleanup_instance("web1")
+        ups = [told for told in script.told if told.startswith("up")]
+        downs = [told for told in script.told if told.startswith("down")]
+        assert len(downs) >= len(ups)
+        assert not [nic for nic in nics if has_interface(plan_interface(nic))]
+        if not is_dead:
+            break
+    assert came_up
+
+
+@pytest.fixture
+def background(tmp_path: Path) -> Iterator[Path]:
+    """The file into which a script writes the pid of what it starts; that is ended with the test."""
+    file = tmp_path / "background"
+    yield file
+    identity = read_identity(int(file.read_text()))
+    process = open_process(identity) if identity is not None else None
+    if process is not None:
+        with process:
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+
+
+def test_script_may_leave_somebody_running(background: Path) -> None:
+    # Both have the script's output open. The one in the background still does when the script has ended.
+    run_tool("lo", ["/bin/sh", "-c", f"sleep 1000 & echo $! >{background}"])
+    assert read_identity(int(background.read_text())) is not None
+    with pytest.raises(NetworkError, match=r"/bin/sh failed \(4\): no such luck"):
+        run_tool("lo", ["/bin/sh", "-c", f"sleep 1000 & echo $! >{background}.2; echo no such luck; kill $!; exit 4"])
+
+
+def test_script_that_does_not_end_is_ended_with_all_that_it_started(
+    background: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hvkit.hypervisor.kvm.network._TOOL_S", 0.5)
+    with pytest.raises(NetworkError, match=r"/bin/sh did not end within 0\.5 s"):
+        run_tool("lo", ["/bin/sh", "-c", f"sleep 1000 & echo $! >{background}; wait"])
+    identity = read_identity(int(background.read_text()))
+    process = open_process(identity) if identity is not None else None
+    if process is not None:
+        with process:
+            assert process.wait(10)
 
 
 @pytest.mark.usefixtures("may_make_taps")
