@@ -54,6 +54,8 @@ _PANICKED: Final = 0x01
 #: The reset control register of both chipsets, and the value that resets the processors and the machine.
 _RESET_PORT: Final = 0xCF9
 _RESET: Final = 0x06
+#: How often a restless guest writes to its memory before it looks at its devices; a power of two.
+_WRITINGS: Final = 64
 
 
 class Farewell(enum.Enum):
@@ -224,7 +226,8 @@ def _emit_farewell(code: _Code, then: Farewell) -> None:
 
 
 def _emit_writing(code: _Code) -> None:
-    """Write to the segments from 1000 to 8000, each time another value."""
+    """Write to the segments from 1000 to 8000, each time another value; what follows, which is slower, comes rarely."""
+    code.label("writing")
     code.emit(0x45)  # inc bp
     code.emit_word(0xBB, 0x1000)  # mov bx, 1000
     code.label("segment")
@@ -236,6 +239,8 @@ def _emit_writing(code: _Code) -> None:
     code.emit(0x81, 0xC3, 0x00, 0x10)  # add bx, 1000
     code.emit(0x81, 0xFB, 0x00, 0x90)  # cmp bx, 9000
     code.jump(0x72, "segment")  # jb segment
+    code.emit(0xF7, 0xC5, _WRITINGS - 1, 0x00)  # test bp, writings - 1
+    code.jump(0x75, "writing")  # jnz writing
 
 
 def write_disk(

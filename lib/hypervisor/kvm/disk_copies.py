@@ -88,11 +88,11 @@ def begin_copies(instances: Instances, paths: InstancePaths, copies: DiskCopies)
     Raises:
         MigrationError: they cannot be copied; nothing is being copied then.
     """
-    check_target(paths.name, copies.target)
     with instances.locked(paths):
         instances.need_state(paths, _ALIVE, "its disks cannot be copied")
         runtime = instances.recall(paths)
         parameters = TABLE.fill(runtime.instance.parameters)
+        check_target(paths.name, copies.target, parameters)
         disks = _to_copy(runtime, copies)
         with talking(instances, paths) as monitor:
             if _jobs(monitor):

@@ -70,16 +70,24 @@ def with_port(target: str | int, parameters: Mapping[str, Any]) -> str | int:
     return f"{host}:{parameters['migration_port']}"
 
 
-def check_target(name: str, target: str | int) -> None:
+def check_target(name: str, target: str | int, parameters: Mapping[str, Any]) -> None:
     """Make sure that something can be an address: the path of a unix socket, ``host:port``, or a connected socket.
 
+    Args:
+        name: of the instance.
+        target: the address.
+        parameters: of the instance, filled.
+
     Raises:
-        MigrationError: it is none of these.
+        MigrationError: it is none of these, or the machine has a root directory in which that path is not.
     """
     if isinstance(target, int):
         _check_socket(name, target)
     elif not _to_uri(target):
         raise MigrationError(name, f"expected an absolute path or host:port to migrate to, got {target!r}")
+    elif target.startswith("/") and parameters["use_chroot"]:
+        problem = f"its QEMU has another root directory (use_chroot), and does not reach the socket {target}"
+        raise MigrationError(name, f"{problem}: use host:port, or a socket that is connected")
 
 
 def _check_socket(name: str, descriptor: int) -> None:
@@ -143,7 +151,26 @@ def configure(
     Raises:
         CommandError: QEMU does not take that.
     """
-    wanted = wanted_capabilities(parameters) | set(more)
+    _set_capabilities(monitor, wanted_capabilities(parameters) | set(more))
+    set_credentials(monitor, parameters, endpoint)
+    bandwidth = parameters["migration_bandwidth"] * _MIB
+    monitor.execute(
+        MigrateSetParameters(
+            max_bandwidth=bandwidth, max_postcopy_bandwidth=bandwidth, downtime_limit=parameters["migration_downtime"]
+        )
+    )
+
+
+def reset_capabilities(monitor: QmpConnection) -> None:
+    """Switch off all that a migration switched on: snapshots heed it, too. QEMU 7.2 and 10.0 die over "multifd".
+
+    Raises:
+        CommandError: a migration is going on.
+    """
+    _set_capabilities(monitor, set())
+
+
+def _set_capabilities(monitor: QmpConnection, wanted: set[MigrationCapability]) -> None:
     states = {each.capability: each.state for each in monitor.execute(QueryMigrateCapabilities())}
     changes = [
         MigrationCapabilityStatus(capability=each, state=each in wanted)
@@ -152,13 +179,6 @@ def configure(
     ]
     if changes:
         monitor.execute(MigrateSetCapabilities(capabilities=changes))
-    set_credentials(monitor, parameters, endpoint)
-    bandwidth = parameters["migration_bandwidth"] * _MIB
-    monitor.execute(
-        MigrateSetParameters(
-            max_bandwidth=bandwidth, max_postcopy_bandwidth=bandwidth, downtime_limit=parameters["migration_downtime"]
-        )
-    )
 
 
 @contextlib.contextmanager

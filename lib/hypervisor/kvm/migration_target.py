@@ -22,6 +22,7 @@ from hvkit.hypervisor.kvm.migration import (
     explaining,
     forget,
     incoming_socket,
+    reset_capabilities,
     told,
     with_port,
 )
@@ -57,9 +58,9 @@ def accept(
     instance, parameters = preparation.instance, preparation.parameters
     name = instance.name
     target = with_port(target, parameters)
-    check_target(name, target)
+    check_target(name, target, parameters)
     if copies is not None:
-        check_target(name, copies.target)
+        check_target(name, copies.target, parameters)
     socket_path = incoming_socket(target)
     try:
         for path in filter(None, (socket_path, "" if copies is None else incoming_socket(copies.target))):
@@ -131,6 +132,9 @@ def _is_here(instances: Instances, paths: InstancePaths, runtime: Runtime, *, ti
         if timeout_s and has_come and runtime.copies_target:
             with contextlib.suppress(CommandError):  # somebody did so before, and died
                 monitor.execute(NbdServerStop())
+        if timeout_s and has_come:
+            with contextlib.suppress(CommandError):  # which does not keep it from running here
+                reset_capabilities(monitor)
         # One that was stopped for the journey does not know that it ran before.
         if timeout_s and has_come and runtime.was_running and monitor.execute(QueryStatus()).status == "paused":
             monitor.execute(Cont())

@@ -22,6 +22,7 @@ from hvkit.hypervisor.kvm.migration import (
     talking,
     told,
 )
+from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.runtime import Phase, write_runtime
 from hvkit.hypervisor.model import MigrationState
@@ -80,9 +81,9 @@ def resume_destination(instances: Instances, paths: InstancePaths, target: str |
     Raises:
         MigrationError: the link is not broken, or nobody can be waited for at that address.
     """
-    check_target(paths.name, target)
     with instances.locked(paths), talking(instances, paths) as monitor:
         runtime = instances.recall(paths)
+        check_target(paths.name, target, TABLE.fill(runtime.instance.parameters))
         if runtime.phase is not Phase.INCOMING:
             raise MigrationError(paths.name, "it is not coming here")
         _need(monitor, paths, MigrationState.PAUSED, "there is nothing to mend")
@@ -99,9 +100,10 @@ def resume_source(instances: Instances, paths: InstancePaths, target: str | int)
     Raises:
         MigrationError: the link is not broken, QEMU refuses, or the destination is not reached.
     """
-    check_target(paths.name, target)
     with instances.locked(paths), talking(instances, paths) as monitor:
-        if instances.recall(paths).phase is not Phase.OUTGOING:
+        runtime = instances.recall(paths)
+        check_target(paths.name, target, TABLE.fill(runtime.instance.parameters))
+        if runtime.phase is not Phase.OUTGOING:
             raise MigrationError(paths.name, "it is not being sent from here")
         _need(monitor, paths, MigrationState.PAUSED, "there is nothing to mend")
         with told(monitor, target) as uri:

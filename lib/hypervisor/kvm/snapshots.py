@@ -20,6 +20,7 @@ from hvkit.errors import HypervisorError, ProgrammerError
 from hvkit.hypervisor.errors import InstanceStateError, SnapshotError
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.jobs import end_jobs
+from hvkit.hypervisor.kvm.migration import reset_capabilities
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime, write_runtime
 from hvkit.hypervisor.model import Disk, InstanceState
@@ -68,6 +69,7 @@ def save(instances: Instances, paths: InstancePaths, tag: str, *, timeout_s: flo
         nodes = _writable_nodes(runtime)
         if any(snapshot.name == tag for snapshot in _find(monitor, nodes)):
             raise SnapshotError(paths.name, f"there is a snapshot {tag!r} already")
+        reset_capabilities(monitor)
         run_job(monitor, SnapshotSave(job_id=_JOB, tag=tag, vmstate=nodes[0], devices=nodes), timeout=timeout_s)
 
 
@@ -80,6 +82,7 @@ def load(instances: Instances, paths: InstancePaths, tag: str, *, timeout_s: flo
     with _working(instances, paths) as (runtime, monitor):
         nodes = _writable_nodes(runtime)
         _need(monitor, nodes, tag, paths.name)
+        reset_capabilities(monitor)
         run_job(monitor, SnapshotLoad(job_id=_JOB, tag=tag, vmstate=nodes[0], devices=nodes), timeout=timeout_s)
 
 

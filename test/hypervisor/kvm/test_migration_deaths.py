@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import attrs
 import pytest
-from dying import die_before
+from faults import die_at
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor import Disk, Instance, InstanceNotFound, InstanceState, MigrationState
@@ -319,7 +319,7 @@ def test_wherever_in_an_act_somebody_dies_one_guest_is_left(make_move: Callable[
         move.info = move.source.migration_info("web1")
         for earlier in ACTS[: ACTS.index(act)]:
             act_of(move, earlier)()
-        is_dead = die_before(number, act_of(move, act))
+        is_dead = die_at(number, act_of(move, act))
         move.settle()
         if state_of(move.destination) is CRASHED:  # a start that did not come to its end, as any other
             move.destination.cleanup_instance("web1")
