@@ -6,6 +6,7 @@ Neither is an error to those who carry it out. What to do about it is decided he
 """
 
 import enum
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,7 +14,7 @@ import attrs
 
 from hvkit.errors import ProgrammerError
 
-#: A step down by less than this share of what remains is none: a guest that writes makes the rest go up and down.
+#: A pass that has less to send than those before, by less than this share, is chance.
 _PROGRESS: Final = 0.05
 
 
@@ -24,12 +25,12 @@ class Sample:
     Attributes:
         at_s: seconds since it began.
         transferred_bytes: what was sent by then.
-        remaining_bytes: what was still to be sent.
+        remaining_bytes: what was still to be sent; None where nobody knows yet, before anything is.
     """
 
     at_s: float
     transferred_bytes: int
-    remaining_bytes: int
+    remaining_bytes: int | None
 
 
 class Step(enum.Enum):
@@ -72,8 +73,8 @@ class ConvergencePolicy:
     Attributes:
         stall_s: seconds without a byte sent after which it is given up; once the guest has left, after which the link
             is taken for broken.
-        patience_s: seconds without the rest becoming less after which the guest leaves before its memory does, if both
-            ends can do that, or otherwise may stand still for twice as long.
+        patience_s: seconds without progress, in which it has as much to send again as before, after which the guest
+            leaves before its memory does, if both ends can do that, or otherwise may stand still for twice as long.
         max_downtime_ms: the longest that it may stand still, in milliseconds. When that does not help either, for as
             long as `patience_s`, the migration is given up.
         total_s: seconds after which it is given up in any case, unless the guest has left; None for never.
@@ -147,9 +148,22 @@ def _last_sent_s(samples: Sequence[Sample]) -> float:
 
 
 def _last_progress_s(samples: Sequence[Sample]) -> float:
-    """Return when less remained than ever before."""
-    least, at_s = samples[0].remaining_bytes, samples[0].at_s
-    for sample in samples[1:]:
-        if sample.remaining_bytes < least * (1 - _PROGRESS):
-            least, at_s = sample.remaining_bytes, sample.at_s
+    """Return when a migration last came nearer to its end.
+
+    Memory is sent in passes: each sends what was written to during the one before, so that the rest falls to nothing,
+    and rises again when the next one begins. A pass that has less to send than any before is progress for as long as it
+    lasts, which may be hours; how much that is a second says nothing.
+    """
+    at_s = samples[0].at_s
+    least_to_send, is_progress, before = math.inf, False, math.inf
+    for sample in samples:
+        remaining = sample.remaining_bytes
+        if remaining is None:
+            continue
+        if remaining > before or before == math.inf:
+            is_progress = remaining < least_to_send * (1 - _PROGRESS)
+            least_to_send = min(least_to_send, remaining)
+        if is_progress and remaining < before:
+            at_s = sample.at_s
+        before = remaining
     return at_s

@@ -72,7 +72,7 @@ def _sample(status: MigrationStatus, at_s: float) -> Sample:
     return Sample(
         at_s=at_s,
         transferred_bytes=status.transferred_bytes or 0,
-        remaining_bytes=status.remaining_bytes or 0,
+        remaining_bytes=status.remaining_bytes,
     )
 
 

@@ -4,11 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import shutil
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +13,19 @@ from uuid import uuid4
 
 import attrs
 import pytest
+from cables import FAR, Cable, connected_namespace
+from curves import Curve
 
-from hvkit.hypervisor import Disk, DiskCopies, Instance, InstanceNotFound, InstanceState, MigrationInfo, MigrationState
+from hvkit.hypervisor import (
+    Disk,
+    DiskCopies,
+    Instance,
+    InstanceNotFound,
+    InstanceState,
+    MigrationInfo,
+    MigrationState,
+    MigrationStatus,
+)
 from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm import KvmHypervisor
@@ -29,84 +36,14 @@ MakeInstance = Callable[..., Instance]
 
 pytestmark = pytest.mark.qemu
 
-#: Of setns(2): a network namespace.
-CLONE_NEWNET = 0x40000000
-FAR = "198.51.100.2"
-#: A MAC address that nothing has.
-NOBODY = "02:00:00:00:00:01"
 #: Seconds without a byte after which the link is taken for cut.
 STALL_S = 1.0
 
 
-@attrs.frozen
-class Cable:
-    """A link to a network namespace, in which only the far end of it is."""
-
-    namespace: str
-    interface: str
-
-    def swallow(self) -> None:
-        """Have what is sent to the far end get lost, as behind a switch that died: nobody is told."""
-        self._ip("neighbor", "replace", FAR, "lladdr", NOBODY, "dev", self.interface, "nud", "permanent")
-
-    def pull_out(self) -> None:
-        self._ip("link", "set", self.interface, "down")
-
-    def plug_in(self) -> None:
-        self._ip("link", "set", self.interface, "up")
-
-    def there(self, act: Callable[[], None]) -> None:
-        """Do something in the namespace: a thread of its own enters it, and what it starts stays there."""
-        failures: list[BaseException] = []
-
-        def enter_and_act() -> None:
-            try:
-                libc = ctypes.CDLL(None, use_errno=True)
-                descriptor = os.open(f"/run/netns/{self.namespace}", os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    if libc.setns(descriptor, CLONE_NEWNET):
-                        raise OSError(ctypes.get_errno(), "setns")
-                finally:
-                    os.close(descriptor)
-                act()
-            except BaseException as error:  # noqa: BLE001 - raised again below, in the thread of the test
-                failures.append(error)
-
-        thread = threading.Thread(target=enter_and_act)
-        thread.start()
-        thread.join()
-        if failures:
-            raise failures[0]
-
-    def make(self) -> None:
-        far = f"{self.interface}f"
-        self._ip("netns", "add", self.namespace)
-        self._ip("link", "add", self.interface, "type", "veth", "peer", "name", far, "netns", self.namespace)
-        self._ip("address", "add", "198.51.100.1/30", "dev", self.interface)
-        self.plug_in()
-        self._ip("-n", self.namespace, "address", "add", f"{FAR}/30", "dev", far)
-        self._ip("-n", self.namespace, "link", "set", far, "up")
-
-    def remove(self) -> None:
-        subprocess.run(["ip", "link", "del", self.interface], check=False, capture_output=True, timeout=10)
-        subprocess.run(["ip", "netns", "del", self.namespace], check=False, capture_output=True, timeout=10)
-
-    def _ip(self, *arguments: str) -> None:
-        subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)
-
-
 @pytest.fixture
 def cable(unavailable: Callable[[str], NoReturn]) -> Iterator[Cable]:
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        unavailable("network namespaces take root and the program ip")
-    cable = Cable(f"hvkit-{uuid4().hex[:8]}", f"hv{uuid4().hex[:8]}")
-    try:
-        cable.make()
-    except subprocess.CalledProcessError as error:
-        cable.remove()
-        unavailable(f"no network namespace can be made here: {error.stderr.decode().strip()}")
-    yield cable
-    cable.remove()
+    with connected_namespace(unavailable) as cable:
+        yield cable
 
 
 @attrs.frozen
@@ -180,10 +117,12 @@ def test_copy_of_a_disk_over_a_cut_link_is_ended(
 
 def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable) -> None:
     sent = 0
+    curve = Curve()
 
-    def until_it_moves(status: object) -> None:
+    def until_it_moves(status: MigrationStatus) -> None:
         nonlocal sent
-        sent = getattr(status, "transferred_bytes", 0) or 0
+        curve.note(status)
+        sent = status.transferred_bytes or 0
         if sent > 1 << 20:
             cable.swallow()
 
@@ -191,6 +130,7 @@ def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable) -
     assert sent > 1 << 20
     assert status.status in (MigrationState.CANCELLED, MigrationState.FAILED)
     assert status.reason.startswith("it was given up: nothing was sent for")
+    curve.record("cut link")
     journey.source.finalize_migration_source("web1", success=False, live=True)
     journey.destination.finalize_migration_destination(journey.instance, journey.info, success=False)
     assert journey.states() == [InstanceState.RUNNING, None]

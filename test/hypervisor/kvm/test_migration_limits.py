@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import attrs
 import pytest
+from curves import Curve
 
 from guest.console import GuestConsole
 from hvkit.hypervisor import Disk, Instance, InstanceState, MigrationState
@@ -140,7 +141,14 @@ def test_guest_that_writes_too_fast_is_slowed_down(begin: Callable[..., Journey]
 @pytest.mark.usefixtures("writes_are_noticed")
 def test_bandwidth_is_not_exceeded(begin: Callable[..., Journey]) -> None:
     journey = begin(is_restless=True, migration_bandwidth=2, migration_downtime=1)
-    progress = journey.wait_for(lambda progress: progress.ram is not None and progress.ram.transferred > 6 * MIB)
+    curve = Curve()
+
+    def has_gone_on(progress: Progress) -> bool:
+        curve.note(journey.source.get_migration_status("web1"))
+        return progress.ram is not None and progress.ram.transferred > 6 * MIB
+
+    progress = journey.wait_for(has_gone_on)
+    curve.record("restless")
     assert progress.ram is not None
     assert progress.total_time is not None
     # QEMU counts by tenths of a second, and goes beyond it in each.

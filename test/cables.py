@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Two nodes on this one: a network namespace, and a cable to it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+from uuid import uuid4
+
+import attrs
+
+#: Of setns(2): a network namespace.
+CLONE_NEWNET = 0x40000000
+#: Both ends of the cable.
+NEAR, FAR = "198.51.100.1", "198.51.100.2"
+#: A MAC address that nothing has.
+NOBODY = "02:00:00:00:00:01"
+
+
+@attrs.frozen
+class Cable:
+    """A link to a network namespace, in which only the far end of it is."""
+
+    namespace: str
+    interface: str
+
+    def swallow(self) -> None:
+        """Have what is sent to the far end get lost, as behind a switch that died: nobody is told."""
+        self._ip("neighbor", "replace", FAR, "lladdr", NOBODY, "dev", self.interface, "nud", "permanent")
+
+    def pull_out(self) -> None:
+        self._ip("link", "set", self.interface, "down")
+
+    def plug_in(self) -> None:
+        self._ip("link", "set", self.interface, "up")
+
+    def there(self, act: Callable[[], None]) -> None:
+        """Do something in the namespace: a thread of its own enters it, and what it starts stays there."""
+        failures: list[BaseException] = []
+
+        def enter_and_act() -> None:
+            try:
+                libc = ctypes.CDLL(None, use_errno=True)
+                descriptor = os.open(f"/run/netns/{self.namespace}", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    if libc.setns(descriptor, CLONE_NEWNET):
+                        raise OSError(ctypes.get_errno(), "setns")
+                finally:
+                    os.close(descriptor)
+                act()
+            except BaseException as error:  # noqa: BLE001 - raised again below, in the thread of the test
+                failures.append(error)
+
+        thread = threading.Thread(target=enter_and_act)
+        thread.start()
+        thread.join()
+        if failures:
+            raise failures[0]
+
+    def make(self) -> None:
+        far = f"{self.interface}f"
+        self._ip("netns", "add", self.namespace)
+        self._ip("link", "add", self.interface, "type", "veth", "peer", "name", far, "netns", self.namespace)
+        self._ip("address", "add", f"{NEAR}/30", "dev", self.interface)
+        self.plug_in()
+        self._ip("-n", self.namespace, "address", "add", f"{FAR}/30", "dev", far)
+        self._ip("-n", self.namespace, "link", "set", far, "up")
+
+    def remove(self) -> None:
+        subprocess.run(["ip", "link", "del", self.interface], check=False, capture_output=True, timeout=10)
+        subprocess.run(["ip", "netns", "del", self.namespace], check=False, capture_output=True, timeout=10)
+
+    def _ip(self, *arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)
+
+
+@contextlib.contextmanager
+def connected_namespace(unavailable: Callable[[str], NoReturn]) -> Iterator[Cable]:
+    """Make a namespace and a cable to it, for as long as the block lasts."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        unavailable("network namespaces take root and the program ip")
+    cable = Cable(f"hvkit-{uuid4().hex[:8]}", f"hv{uuid4().hex[:8]}")
+    try:
+        cable.make()
+    except subprocess.CalledProcessError as error:
+        cable.remove()
+        unavailable(f"no network namespace can be made here: {error.stderr.decode().strip()}")
+    try:
+        yield cable
+    finally:
+        cable.remove()
