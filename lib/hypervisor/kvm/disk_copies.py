@@ -14,6 +14,7 @@ from uuid import UUID
 
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.jobs import find_jobs
 from hvkit.hypervisor.kvm.migration import LOOK_AGAIN_S, SETTLE_S, check_target, talking
 from hvkit.hypervisor.kvm.migration_tls import CREDENTIALS_ID, set_credentials
 from hvkit.hypervisor.kvm.parameters import TABLE
@@ -36,7 +37,6 @@ from hvkit.qmp.schema import (
     JobDismiss,
     JobInfo,
     NbdServerStart,
-    QueryJobs,
     QueryNamedBlockNodes,
     SocketAddress,
     SocketAddressInet,
@@ -95,7 +95,7 @@ def begin_copies(instances: Instances, paths: InstancePaths, copies: DiskCopies)
         check_target(paths.name, copies.target, parameters)
         disks = _to_copy(runtime, copies)
         with talking(instances, paths) as monitor:
-            if _jobs(monitor):
+            if find_jobs(monitor, _PREFIX):
                 raise MigrationError(paths.name, "its disks are being copied already")
             try:
                 set_credentials(monitor, parameters, "client")
@@ -142,7 +142,7 @@ def read_copies(instances: Instances, paths: InstancePaths) -> tuple[DiskCopy, .
     """
     runtime = instances.recall(paths)
     with talking(instances, paths) as monitor:
-        jobs = {job.id: job for job in _jobs(monitor)}
+        jobs = {job.id: job for job in find_jobs(monitor, _PREFIX)}
     return tuple(
         DiskCopy(
             uuid=record.uuid,
@@ -162,7 +162,7 @@ def are_ready(monitor: QmpConnection, paths: InstancePaths) -> bool:
     Raises:
         MigrationError: they are being copied, and part of what was there is missing.
     """
-    jobs = _jobs(monitor)
+    jobs = find_jobs(monitor, _PREFIX)
     for job in jobs:
         if job.status != "ready":
             why = job.error or f"{job.current_progress} of {job.total_progress} bytes are"
@@ -189,7 +189,7 @@ def drop_copies(monitor: QmpConnection, paths: InstancePaths) -> None:
 
 
 def _end(monitor: QmpConnection, paths: InstancePaths, *, are_dropped: bool) -> None:
-    for job in _jobs(monitor):
+    for job in find_jobs(monitor, _PREFIX):
         if job.status == "concluded":
             continue
         if are_dropped:
@@ -212,16 +212,12 @@ def _end(monitor: QmpConnection, paths: InstancePaths, *, are_dropped: bool) -> 
 def _await_end(monitor: QmpConnection, paths: InstancePaths) -> list[JobInfo]:
     deadline = Deadline(SETTLE_S)
     while True:
-        jobs = _jobs(monitor)
+        jobs = find_jobs(monitor, _PREFIX)
         if all(job.status == "concluded" for job in jobs):
             return jobs
         if deadline.remaining_s() <= 0:
             raise MigrationError(paths.name, f"the copies of its disks were ended, and go on after {SETTLE_S:g} s")
         time.sleep(LOOK_AGAIN_S)
-
-
-def _jobs(monitor: QmpConnection) -> list[JobInfo]:
-    return [job for job in monitor.execute(QueryJobs()) if job.id.startswith(_PREFIX)]
 
 
 def _to_copy(runtime: Runtime, copies: DiskCopies) -> list[DeviceRecord]:

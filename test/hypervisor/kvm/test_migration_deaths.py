@@ -201,6 +201,33 @@ def test_death_of_an_end_leaves_one_guest_at_most(
             move.source.finalize_migration_source("web1", success=False, live=True)
 
 
+@pytest.mark.parametrize("phase", ["accepted", "active", "pre-switchover"])
+def test_migration_can_be_ended_in_any_phase_before_the_guest_leaves(
+    make_move: Callable[[str], Move], phase: str
+) -> None:
+    move = make_move(phase)
+    move.reach(phase)
+    assert move.info is not None
+    move.source.abort_migration("web1")
+    move.source.abort_migration("web1")
+    if phase != "accepted":
+        assert move.source.get_migration_status("web1").status is MigrationState.CANCELLED
+        move.source.finalize_migration_source("web1", success=False, live=True)
+    move.destination.finalize_migration_destination(move.instance, move.info, success=False)
+    assert (state_of(move.source), state_of(move.destination)) == (RUNNING, NOWHERE)
+    assert runs_guest(move.source)
+
+
+@pytest.mark.parametrize(("phase", "problem"), [("postcopy", "fetches its memory"), ("completed", "on the other node")])
+def test_guest_that_has_left_is_not_called_back(make_move: Callable[[str], Move], phase: str, problem: str) -> None:
+    move = make_move(phase)
+    move.reach(phase)
+    with pytest.raises(MigrationError, match=problem):
+        move.source.abort_migration("web1")
+    assert runs_guest(move.destination)
+    assert not runs_guest(move.source)
+
+
 #: Where whoever carries a migration out dies: in front of a command to QEMU or behind it, and where the guest is then.
 INTERRUPTIONS = [
     ("migrate-incoming", "before", "source"),
