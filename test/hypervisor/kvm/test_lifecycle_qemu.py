@@ -40,7 +40,7 @@ from hvkit.hypervisor.kvm.locks import is_locked
 from hvkit.hypervisor.kvm.network import has_interface
 from hvkit.hypervisor.kvm.paths import RunDirectory
 from hvkit.hypervisor.kvm.probe import read_kvm_host
-from hvkit.qmp import QmpConnection
+from hvkit.qmp import QmpConnection, Subscription
 from hvkit.qmp.schema import (
     QueryCpusFast,
     QueryIothreads,
@@ -290,6 +290,24 @@ def test_disk_may_be_a_block_device(kvm: KvmHypervisor, make_toy: MakeInstance, 
     with kvm.monitor("web1") as monitor:
         drivers = {node.drv for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
     assert drivers == {"raw", "host_device"}
+
+
+def test_guest_that_does_not_move_keeps_nobody_else_waiting(
+    kvm: KvmHypervisor, make_toy: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kvm.start_instance(make_toy(memory_mib=32), start_paused=True)
+    get = Subscription.get
+    reached: list[int] = []
+
+    def work_meanwhile(self: Subscription[Any], *arguments: Any, **keywords: Any) -> Any:
+        if not reached:
+            impatient = KvmHypervisor(run_dir=kvm.run_dir, lock_timeout_s=0.1)
+            reached.append(impatient.balloon_instance_memory("web1", 24))
+        return get(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Subscription, "get", work_meanwhile)
+    assert kvm.balloon_instance_memory("web1", 16, timeout=0.5) == 32
+    assert reached == [32]
 
 
 @pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
