@@ -27,6 +27,7 @@ from hvkit.errors import ProgrammerError
 from hvkit.qmp import (
     NULL,
     Command,
+    CommandError,
     ConnectError,
     DataError,
     NotInThisQemu,
@@ -750,6 +751,13 @@ def test_a_running_machine_is_asked_over_its_monitor(binary: str, tmp_path: Path
             assert connection.execute(QueryStatus()).status == "prelaunch"
             with pytest.raises(NotInThisQemu, match=r"blockdev-add/driver=null-co/newer"):
                 connection.execute("blockdev-add", {"driver": "null-co", "node-name": "x", "newer": 1})
+            discarding = BlockdevAdd(BlockdevOptionsQcow2(file="n0", node_name="q0", discard_no_unref=True))
+            if peer.version < (8, 1):
+                with pytest.raises(NotInThisQemu, match=r"qcow2/discard-no-unref \(since 8\.1\)"):
+                    connection.execute(discarding)
+            else:
+                with pytest.raises(CommandError, match="n0"):  # it is sent; there is no such node
+                    connection.execute(discarding)
             connection.execute(BlockdevAdd(null_node(node_name="n0")))
     finally:
         process.kill()
