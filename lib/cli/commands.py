@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import shlex
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from hvkit.errors import HypervisorError
 from hvkit.hypervisor import (
     Console,
     ConsoleKind,
+    InstanceChange,
     InstanceInfo,
     InstanceNotFound,
     ParameterError,
@@ -163,7 +165,38 @@ def show(settings: Settings, name: str, as_json: bool) -> None:
 
 
 def _plain_info(info: InstanceInfo) -> dict[str, Any]:
-    return attrs.asdict(info) | {"uuid": str(info.uuid), "state": info.state.value}
+    cause = None if info.cause is None else info.cause.value
+    return attrs.asdict(info) | {"uuid": str(info.uuid), "state": info.state.value, "cause": cause}
+
+
+@hvkit.command()
+@_json_option
+@_pass_settings
+def watch(settings: Settings, as_json: bool) -> None:
+    """Print what changes with instances as it happens, a line each, until Ctrl-C. Begins with all that are there."""
+    with settings.open().watching() as watching:
+        while True:
+            for change in watching.wait():
+                click.echo(_json_line(change) if as_json else describe_change(change))
+
+
+def describe_change(change: InstanceChange) -> str:
+    """Return a line that says what is other with an instance."""
+    before, after = change.before, change.after
+    if after is None:
+        return f"{change.name}: forgotten"
+    what = after.state.value
+    if before is not None and before.state is not after.state:
+        what = f"{before.state.value} -> {what}"
+    if before is not None and before.memory_mib != after.memory_mib:
+        what += f", {before.memory_mib} -> {after.memory_mib} MiB"
+    return f"{change.name}: {what} ({after.reason})" if after.reason else f"{change.name}: {what}"
+
+
+def _json_line(change: InstanceChange) -> str:
+    sides = {"before": change.before, "after": change.after}
+    plain = {side: None if info is None else _plain_info(info) for side, info in sides.items()}
+    return json.dumps({"name": change.name, **plain})
 
 
 @hvkit.command()

@@ -15,13 +15,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import attrs
 import pytest
 
 import hvkit
 from hvkit.cli import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, EXIT_WORLD, commands
 from hvkit.cli.commands import describe_console
 from hvkit.cli.settings import Settings, default_run_dir
-from hvkit.hypervisor import Capability, Console, ConsoleKind, InstanceInfo
+from hvkit.hypervisor import (
+    Capability,
+    Console,
+    ConsoleKind,
+    Instance,
+    InstanceInfo,
+    InstanceState,
+    InstanceWatch,
+    StopCause,
+)
 from hvkit.hypervisor.fake import FakeHypervisor
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.qmp import QmpConnection
@@ -49,6 +59,58 @@ def test_life_of_an_instance(type_fake: TypeCommand, spec: Path) -> None:
     assert type_fake("stop", "web1", "--timeout", "5").out == "web1: shutdown (powered off by its guest)\n"
     assert type_fake("cleanup", "web1").out == "web1: forgotten\n"
     assert type_fake("list").out == "NAME  STATE  PID  MEMORY  VCPUS\n"
+
+
+def lead_a_life(fake: FakeHypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have something happen each time a watch rests, and at the end an interrupt."""
+    fake.start_instance(Instance(name="web1", memory_mib=64))
+    acts: list[Callable[[], object]] = [
+        lambda: fake.start_instance(Instance(name="web2", memory_mib=64), start_paused=True),
+        lambda: fake.balloon_instance_memory("web1", 32),
+        lambda: fake.fail_instance("web2", "a test wants it"),
+        lambda: fake.cleanup_instance("web2"),
+    ]
+
+    def rest(_watch: InstanceWatch, _timeout_s: float) -> None:
+        if not acts:
+            raise KeyboardInterrupt
+        acts.pop(0)()
+
+    monkeypatch.setattr(InstanceWatch, "_rest", rest)
+
+
+def test_watch_prints_what_happens(type_fake: TypeCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lead_a_life(FakeHypervisor(run_dir=tmp_path / "run"), monkeypatch)
+    typed = type_fake("watch")
+    assert typed.out.splitlines() == [
+        "web1: running",
+        "web2: paused",
+        "web1: running, 64 -> 32 MiB",
+        "web2: paused -> crashed (a test wants it)",
+        "web2: forgotten",
+    ]
+    assert typed.code == EXIT_INTERRUPTED
+
+
+def test_watch_prints_lines_of_json(type_fake: TypeCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lead_a_life(FakeHypervisor(run_dir=tmp_path / "run"), monkeypatch)
+    lines = [json.loads(line) for line in type_fake("watch", "--json").out.splitlines()]
+    assert [line["name"] for line in lines] == ["web1", "web2", "web1", "web2", "web2"]
+    assert lines[0]["before"] is None
+    assert lines[3]["after"]["state"] == "crashed"
+    assert lines[4]["after"] is None
+
+
+@pytest.mark.parametrize("command", [("list", "--json"), ("show", "web1"), ("show", "--json", "web1")])
+def test_what_made_an_instance_stop_is_shown(
+    type_fake: TypeCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    fake = FakeHypervisor(run_dir=tmp_path / "run")
+    fake.start_instance(Instance(name="web1", memory_mib=64))
+    info = attrs.evolve(fake.get_instance_info("web1"), state=InstanceState.SHUTDOWN, cause=StopCause.GUEST)
+    monkeypatch.setattr(FakeHypervisor, "get_all_instances_info", lambda _: [info])
+    monkeypatch.setattr(FakeHypervisor, "get_instance_info", lambda _, name: info)
+    assert StopCause.GUEST.value in type_fake(*command).out
 
 
 def test_start_paused(type_fake: TypeCommand, spec: Path) -> None:

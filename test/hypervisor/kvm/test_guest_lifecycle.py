@@ -25,6 +25,8 @@ pytestmark = pytest.mark.qemu
 MIB = 1 << 20
 MEMORY_MIB = 256
 DISK_MIB = 16
+#: Seconds in which a watch asks whatever it knows, before it waits for events of it.
+RELIES_ON_EVENTS_AFTER_S = 2.5
 MAC = "52:54:00:12:34:56"
 
 
@@ -138,12 +140,16 @@ def test_guest_gives_memory_to_the_balloon_and_gets_it_back(running: Running) ->
         reached_mib = running.kvm.balloon_instance_memory(running.name, memory_mib, timeout=ANSWER_TIMEOUT_S)
         assert reached_mib == memory_mib
         assert running.kvm.get_instance_info(running.name).memory_mib == memory_mib
+        assert [info.memory_mib for info in watch.look()] == [memory_mib]
 
     before_kib = total_kib()
-    balloon(MEMORY_MIB - 96)
-    assert total_kib() == before_kib - 96 * 1024
-    balloon(MEMORY_MIB)
-    assert total_kib() == before_kib
+    with running.kvm.watching() as watch:
+        watch.look()
+        watch.wait(timeout=RELIES_ON_EVENTS_AFTER_S)
+        balloon(MEMORY_MIB - 96)
+        assert total_kib() == before_kib - 96 * 1024
+        balloon(MEMORY_MIB)
+        assert total_kib() == before_kib
 
 
 def test_what_the_guest_reached_is_told_when_the_time_is_over(running: Running) -> None:
