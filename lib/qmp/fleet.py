@@ -135,9 +135,10 @@ class _Link:
         )
 
     @property
-    def owes_reply(self) -> bool:
-        """Whether a reply is to come that nobody waits for any more."""
-        return self._protocol.state is READY and bool(self._protocol.commands_in_flight)
+    def is_owing(self) -> bool:
+        """Whether a greeting or a reply is to come that nobody waits for any more."""
+        is_open = self._socket is not None and not self._is_connecting
+        return is_open and (self._protocol.state is not READY or bool(self._protocol.commands_in_flight))
 
     def begin(self, questions: Sequence[_Question]) -> None:
         """Ask, connecting first where there is no connection."""
@@ -227,7 +228,7 @@ class _Link:
             self._lose(str(protocol.failure))
             return
         if protocol.state is READY:
-            if self.exchanges or not self.questions:
+            if self.exchanges or not self.questions or self.error is not None:
                 return
             data = b""
             for question in self.questions:
@@ -268,7 +269,10 @@ class _Link:
         return self._protocol.state is not READY
 
     def expire(self, deadline: Deadline) -> None:
-        """Give up on what was not answered; the connection stays if there is one that works."""
+        """Give up on what was not answered; the connection stays if there is one, greeted or not.
+
+        One that was not greeted waits on: in its place the next one would, and a backlog has few.
+        """
         if self.exchanges:
             for exchange in self.exchanges:
                 if not exchange.is_ready:
@@ -281,7 +285,8 @@ class _Link:
         elif self._is_connecting:
             problem = connect_problem(BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS)), deadline)
         else:
-            problem = negotiation_silence(self._protocol.state, deadline)
+            self.error = ConnectError(self.name, negotiation_silence(self._protocol.state, deadline))
+            return
         self.close()
         self.error = ConnectError(self.name, problem)
 
@@ -535,8 +540,11 @@ class Fleet:
         return stirred
 
     def owing(self) -> set[str]:
-        """Return the machines that took a question, and did not answer it in time or ever since."""
-        return {name for name, link in self._links.items() if link.owes_reply}
+        """Return the machines that were connected and did not greet, or took a question and did not answer it, in time.
+
+        Those that have done so since, as far as `receive` or a round noticed, are not among them.
+        """
+        return {name for name, link in self._links.items() if link.is_owing}
 
     def close(self) -> None:
         """Close all connections. Closing again does nothing."""

@@ -25,6 +25,7 @@ from hvkit.qmp.fleet import Fleet, Outcome, ask
 from hvkit.qmp.protocol import Protocol
 from hvkit.qmp.schema import QueryBalloon, QueryBlock, QueryName, QueryStatus, StatusInfo, Stop
 from hvkit.testing import CLOSE, SILENCE, Delay, QmpStub
+from hvkit.testing.stub import DEFAULT_GREETING
 
 STATUS = {"return": {"status": "running", "running": True}}
 RUNNING = StatusInfo(status="running", running=True)
@@ -157,6 +158,42 @@ def test_a_late_answer_is_taken_in_without_a_question(tmp_path: Path) -> None:
         assert fleet.owing() == set()
         assert fleet.take_stirred() == set()
         assert not select.select([fleet], [], [], 0)[0]
+
+
+def test_who_was_not_greeted_waits_on_and_is_answered_once_it_is(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    greeting = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}
+    with socket.socket(socket.AF_UNIX) as listener, Fleet({"m": path}) as fleet:
+        listener.bind(path)
+        listener.listen(1)
+        for _ in range(3):  # more than the backlog has room for
+            assert "no greeting" in str(fleet.execute(QueryStatus(), timeout=0.05)["m"].error)
+            assert fleet.owing() == {"m"}
+        with listener.accept()[0] as client:
+
+            def serve() -> None:
+                client.sendall(json.dumps(greeting).encode() + b"\n")
+                for reply in ({}, STATUS["return"]):
+                    request = json.loads(client.recv(4096))
+                    client.sendall(json.dumps({"return": reply, "id": request["id"]}).encode() + b"\n")
+
+            server = threading.Thread(target=serve)
+            server.start()
+            assert fleet.execute(QueryStatus())["m"].value == RUNNING
+            server.join()
+        assert fleet.owing() == set()
+
+
+def test_a_question_that_was_given_up_is_not_sent_later(tmp_path: Path) -> None:
+    script: list[Any] = [({"execute": "query-name"}, {"return": {}})]
+    late: list[Any] = [Delay(0.2), DEFAULT_GREETING]
+    with QmpStub(tmp_path / "s", script, greeting=late) as stub, Fleet({"m": tmp_path / "s"}) as fleet:
+        assert fleet.execute(QueryStatus(), timeout=0.05)["m"].error is not None
+        while fleet.owing():
+            assert select.select([fleet], [], [], 30)[0]
+            fleet.receive()
+        assert fleet.execute(QueryName())["m"].error is None
+        assert [each["execute"] for each in stub.requests] == ["qmp_capabilities", "query-name"]
 
 
 def test_who_sent_an_event_or_was_lost_is_told_once(tmp_path: Path) -> None:

@@ -221,7 +221,10 @@ class Instances:
 
     def _look_again(self, before: Runtime, paths: InstancePaths, info: InstanceInfo) -> InstanceInfo | None:
         try:
-            return info if self.recall(paths) == before else self.look(paths)
+            runtime = self._cache.read(paths.runtime_file, paths.name)
+            if runtime is None:
+                return None
+            return info if runtime == before else self.look(paths)
         except InstanceNotFound:
             return None
         except HypervisorError as error:

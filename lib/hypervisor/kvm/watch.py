@@ -7,8 +7,8 @@ the kernel gives up when its holder dies. What is seen is judged by the same fun
 
 Only the answers are got in another way. Whether a machine runs it is asked in every look, because QEMU tells of some
 changes by no event, and because one that hangs tells of nothing. What the balloon left of its memory is asked when the
-machine said anything of late, and from time to time. A machine that was silent last time is waited for shortly; one
-whose process is stopped by a signal is not asked at all until that goes on.
+machine said anything of late, and from time to time. A machine that was silent last time, and has not said a word
+since, is waited for shortly; one whose process is stopped by a signal is not asked at all until that goes on.
 """
 
 from __future__ import annotations
@@ -107,8 +107,7 @@ class _Acquaintance:
         memory_mib: what the guest had left of its memory when last asked.
         asked_at_s: when that was.
         stirred_at_s: when it last said anything unasked, was lost, was changed by us, or became known.
-        is_late: whether its lookout was silent last time.
-        is_mute: whether all its monitors were.
+        is_mute: whether all its monitors were silent last time.
     """
 
     process: Process
@@ -116,7 +115,6 @@ class _Acquaintance:
     memory_mib: int | None = None
     asked_at_s: float = 0.0
     stirred_at_s: float = attrs.field(factory=time.monotonic)
-    is_late: bool = False
     is_mute: bool = False
 
     def knows_memory(self, now_s: float) -> bool:
@@ -166,15 +164,12 @@ class _Lookouts:
                 known.stir()
         self._fleet.receive()
         self._note_stirred()
-        asked = {name for name, known in self._known.items() if not (known.is_mute and _is_stopped(known.process))}
-        late = {name for name in asked if self._known[name].is_late}
-        answers = self._ask_lookouts(asked - late, deadline.timeout_s * _SHARE)
-        answers |= self._ask_lookouts(late, _AGAIN_S)
-        for name in asked:
-            self._known[name].is_late = name not in answers
+        owing = self._fleet.owing()  # who never answered the last question is not sent another one
+        mute = {name for name in owing if self._known[name].is_mute}
+        asked = self._known.keys() - {name for name in mute if _is_stopped(self._known[name].process)}
+        answers = self._ask_lookouts(asked - owing, deadline.timeout_s * _SHARE)
         left = asked - answers.keys()
-        mute = {name for name in left if self._known[name].is_mute}
-        for names, wait_s in ((left - mute, deadline.remaining_s()), (mute, _AGAIN_S)):
+        for names, wait_s in ((left - mute, deadline.remaining_s()), (left & mute, _AGAIN_S)):
             answers |= ask_in_passing({name: suspects[name] for name in names}, max(wait_s, _AGAIN_S))
         for name in asked:
             self._known[name].is_mute = name not in answers
@@ -184,7 +179,6 @@ class _Lookouts:
         """Ask over the lookouts, each machine only what is not known."""
         deadline = Deadline(timeout_s)
         now_s = time.monotonic()
-        names = set(names) - self._fleet.owing()  # who never answered the last question is not sent another one
         trusted = {name for name in names if self._known[name].knows_memory(now_s)}
         answers = self._ask_round(names, trusted, timeout_s)
         # What was known may have changed in the very moment of asking for the rest.

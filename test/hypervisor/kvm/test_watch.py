@@ -63,6 +63,18 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, list[str]]]:
     return rounds
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give those who answer all the time that a busy machine may need."""
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instances.LOOK_S", 60.0)
+
+
+@pytest.fixture
+def less_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give those who answer more time than usual, where those who do not are waited for."""
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instances.LOOK_S", 5.0)
+
+
 def wait_until(claim: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not claim():
@@ -133,10 +145,12 @@ def live(kvm: KvmHypervisor, make: MakeInstance) -> None:
 
 
 @pytest.mark.qemu
+@pytest.mark.usefixtures("less_patient")
 def test_a_watch_sees_what_a_listing_sees_of_real_machines(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     live(kvm, make_toy)
 
 
+@pytest.mark.usefixtures("less_patient")
 def test_a_watch_sees_what_a_listing_sees_of_simulated_machines(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
     live(kvm, simulated)
 
@@ -154,6 +168,7 @@ def test_damage_to_what_is_remembered_is_seen(kvm: KvmHypervisor, simulated: Mak
         assert agreed(kvm, opened)["web1"].state is InstanceState.RUNNING
 
 
+@pytest.mark.usefixtures("patient")
 def test_no_new_connections_are_made_and_nobody_is_kept_out(
     kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
 ) -> None:
@@ -223,6 +238,7 @@ def test_an_event_that_may_be_held_back_is_not_relied_on(
 # ---- those who do not answer
 
 
+@pytest.mark.usefixtures("less_patient")
 def test_a_stopped_process_is_waited_for_once(
     kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]], questions: list[dict[str, list[str]]]
 ) -> None:
@@ -236,6 +252,7 @@ def test_a_stopped_process_is_waited_for_once(
         assert [set(each) for each in questions[-2:]] == [{"web2"}] * 2
 
 
+@pytest.mark.usefixtures("less_patient")
 def test_a_machine_that_hangs_is_sent_no_second_question(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], questions: list[dict[str, list[str]]]
 ) -> None:
@@ -249,6 +266,19 @@ def test_a_machine_that_hangs_is_sent_no_second_question(
     assert [set(each) for each in questions] == [{"web1", "web2"}, *[{"web2"}] * 3]
 
 
+def test_a_machine_that_is_slow_and_was_silent_once_is_not_called_silent_for_ever(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
+) -> None:
+    kvm.start_instance(make_simulated(latency_s=0.3)())
+    pid = pid_of(kvm)
+    with kvm.watching() as opened:
+        os.kill(pid, signal.SIGSTOP)
+        assert [info.state for info in opened.look()] == [InstanceState.UNRESPONSIVE]
+        os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: [info.state for info in opened.look()] == [InstanceState.RUNNING])
+
+
+@pytest.mark.usefixtures("less_patient")
 def test_a_lookout_that_somebody_else_has_is_done_without(
     kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
 ) -> None:
@@ -261,6 +291,7 @@ def test_a_lookout_that_somebody_else_has_is_done_without(
         assert in_passing == [{"web1"}]
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_machine_without_a_lookout_is_asked_in_passing(
     kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
 ) -> None:
@@ -302,6 +333,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_watch_that_dies_with_its_process_leaves_nothing_in_the_way(
     kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
 ) -> None:
