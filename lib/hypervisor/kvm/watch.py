@@ -31,7 +31,7 @@ from hvkit.hypervisor.kvm.runtime import Runtime
 from hvkit.hypervisor.kvm.state import Answer, Suspect, ask_in_passing, find_process, left_memory_mib
 from hvkit.hypervisor.reports import InstanceInfo
 from hvkit.hypervisor.watch import InstanceWatch
-from hvkit.qmp import ConnectError
+from hvkit.qmp import CommandError, ConnectError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.fleet import Fleet
 from hvkit.qmp.schema import QueryBalloon, QueryStatus
@@ -197,7 +197,9 @@ class _Lookouts:
                 known.stir()
                 continue
             if balloon:
-                known.memory_mib, known.asked_at_s = left_memory_mib(balloon[0]), now_s
+                known.memory_mib = left_memory_mib(balloon[0])
+                if balloon[0].error is None or isinstance(balloon[0].error, CommandError):  # not, if it only was late
+                    known.asked_at_s = now_s
             answers[name] = Answer(status.value.status, status.value.running, known.memory_mib)
         return answers
 

@@ -224,6 +224,22 @@ def test_what_is_never_told_is_asked_from_time_to_time(
         assert agreed(kvm, opened)["web1"].memory_mib == 48
 
 
+@pytest.mark.usefixtures("trusting")
+def test_an_answer_that_was_late_is_not_taken_for_none(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_TRUSTED_S", 3600.0)
+    kvm.start_instance(make_simulated(slow_commands={"query-balloon": 1.5})(memory_mib=64))
+    balloon(kvm, 48)
+    wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
+    with kvm.watching() as opened:
+        monkeypatch.setattr("hvkit.hypervisor.kvm.instances.LOOK_S", 1.0)
+        opened.look()
+        monkeypatch.setattr("hvkit.hypervisor.kvm.instances.LOOK_S", 60.0)
+        for _ in range(3):
+            assert [info.memory_mib for info in opened.look()] == [48]
+
+
 def test_an_event_that_may_be_held_back_is_not_relied_on(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
 ) -> None:
