@@ -310,10 +310,11 @@ def _settle(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> R
     in_use = {block.inserted.node_name for block in monitor.execute(QueryBlock()) if block.inserted is not None}
     files = {node.node_name or "": node.file for node in _all_nodes(monitor)}
     for disk in runtime.instance.disks:
-        backends = _record(runtime, disk.uuid).backends
-        while backends[-1] not in in_use and len(backends) > _PLAIN_NODES:
+        record = runtime.device(disk.uuid)
+        backends = () if record is None else record.backends
+        while len(backends) > _PLAIN_NODES and backends[-1] not in in_use:
             backends = backends[:-2]
-        if backends[-1] in in_use:
+        if backends and backends[-1] in in_use:
             runtime = _settle_disk(monitor, runtime, paths, disk, backends, files)
     return runtime
 

@@ -20,7 +20,7 @@ from hvkit.hypervisor.kvm import KvmHypervisor
 pytestmark = pytest.mark.qemu
 
 #: What the guest has in its memory and nowhere else.
-KNOWN_MIB = 24
+KNOWN_MIB = 8
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_guest_goes_to_another_node_and_back(
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
-    instance = Instance(name="web1", memory_mib=256, parameters=tiny_guest.parameters(migration_bandwidth=32))
+    instance = Instance(name="web1", memory_mib=192, parameters=tiny_guest.parameters(migration_bandwidth=32))
     far = KvmHypervisor(run_dir=tmp_path / "far")
     kvm.start_instance(instance)
     console = open_console(kvm)
