@@ -109,7 +109,7 @@ class MoveMethods(OptionalMethods):
             NotSupported: this hypervisor does not declare MIGRATION.
             InstanceNotFound: no instance of that name is known here.
             InstanceStateError: it is neither RUNNING nor PAUSED.
-            MigrationError: the migration could not be started, or its disks are not all copied yet.
+            MigrationError: the migration could not be started; its disks are not all copied yet, or are backed up.
         """
         self._lacks(Capability.MIGRATION)
 

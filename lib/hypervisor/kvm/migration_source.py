@@ -69,6 +69,8 @@ def begin(instances: Instances, paths: InstancePaths, target: str | int, *, live
         instances.need_state(paths, _ALIVE, "it cannot be sent")
         runtime = instances.recall(paths)
         parameters = TABLE.fill(runtime.instance.parameters)
+        if runtime.backup is not None:  # which QEMU would notice when the guest stands still for the switch
+            raise MigrationError(paths.name, "its disks are being backed up, or somebody died over that")
         target = with_port(target, parameters)
         check_target(paths.name, target, parameters)
         with instances.connected(paths) as monitor:

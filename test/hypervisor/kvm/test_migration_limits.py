@@ -17,7 +17,7 @@ import pytest
 from curves import Curve
 
 from guest.console import GuestConsole
-from hvkit.hypervisor import Disk, Instance, InstanceState, MigrationState
+from hvkit.hypervisor import Backup, BackupProgress, Disk, Instance, InstanceState, MigrationState
 from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm import KvmHypervisor
@@ -243,6 +243,21 @@ def test_snapshot_after_a_migration_that_failed_does_not_kill_the_guest(
         monitor.execute(MigrateSetCapabilities(capabilities=[multifd]))
     kvm.save_snapshot("web1", "one", timeout=60)
     kvm.load_snapshot("web1", "one", timeout=60)
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
+
+
+def test_instance_that_is_being_backed_up_stays(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
+    toy = make_toy()
+    kvm.start_instance(toy)
+    refusals = []
+
+    def send(_: BackupProgress) -> None:
+        with pytest.raises(MigrationError, match="its disks are being backed up") as caught:
+            kvm.migrate_instance("web1", str(tmp_path / "nobody.sock"))
+        refusals.append(caught.value)
+
+    kvm.backup_disks("web1", Backup(files={toy.disks[0].uuid: str(tmp_path / "backup")}), report=send, timeout=60)
+    assert refusals
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
