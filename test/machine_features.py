@@ -118,6 +118,8 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
         "sockets-and-cores": Feature(parameters={"cpu_sockets": 2, "cpu_cores": 2}, vcpus=4),
         "threads": Feature(parameters={"cpu_threads": 2}, vcpus=4),
         "model": _with(cpu_type="qemu64,-svm"),
+        "more-may-come": _with(vcpus_max=4),
+        "as-many-as-are-arranged": Feature(parameters={"vcpus_max": 8, "cpu_sockets": 2, "cpu_cores": 4}, vcpus=3),
     },
     "memory": {
         "files": _with(mem_path="/DIR"),
@@ -126,6 +128,10 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
         "hugepages-1G": Feature(parameters={"hugepages": "1G"}, memory_mib=2048),
         "bound": _with(numa_host_nodes="0"),
         "interleaved": _with(numa_host_nodes="0", numa_policy="interleave"),
+        "more-may-come": _with(memory_max_mib=1024),
+        "more-may-come-on-hugepages": _with(memory_max_mib=1024, hugepages="2M"),
+        "more-may-come-in-files": _with(memory_max_mib=1024, mem_path="/DIR"),
+        "more-may-come-as-dimms": _with(memory_max_mib=1024, memory_hotplug="dimm"),
     },
     "numa": {
         "one": _with(numa_nodes=1),
@@ -133,6 +139,7 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
         "two-bound": Feature(parameters={"numa_nodes": 2, "numa_host_nodes": "0:0", "mem_prealloc": True}, vcpus=2),
         "two-in-files": Feature(parameters={"numa_nodes": 2, "mem_path": "/DIR"}, vcpus=2),
         "two-of-hugepages": Feature(parameters={"numa_nodes": 2, "hugepages": "2M"}, vcpus=2),
+        "two-and-more-may-come": Feature(parameters={"numa_nodes": 2, "vcpus_max": 4, "memory_max_mib": 1024}, vcpus=3),
     },
     "slots": {
         "no-spare-ports": _with(hotplug_ports=0),

@@ -53,6 +53,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
         Capability.HOTPLUG: ("verify_hotplug_support", "hot_add_device", "hot_del_device", "hot_mod_device"),
         Capability.LIMIT_DISK: ("limit_disk",),
         Capability.MEDIA: ("change_medium", "eject_medium"),
+        Capability.MEMORY: ("set_instance_memory",),
         Capability.MIGRATION: (
             "migration_info",
             "find_migration_obstacles",
@@ -83,6 +84,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
             "add_overlays",
             "merge_overlays",
         ),
+        Capability.VCPUS: ("set_instance_vcpus",),
     }
 )
 

@@ -13,10 +13,61 @@ from hvkit.hypervisor.optional import OptionalMethods
 class HardwareMethods(OptionalMethods):
     """The part of `BaseHypervisor` that is about the hardware of instances."""
 
-    # ---- memory
+    # ---- processors and memory
+
+    def set_instance_vcpus(self, name: str, vcpus: int, *, timeout: float | None = None) -> int:
+        """Have an instance that is RUNNING or PAUSED have a number of processors: more come, or some go.
+
+        Those that come are there when this returns; the guest uses them as soon as it sees them. Those that go are
+        there until the guest lets go of them, which one whose processors stand still cannot.
+
+        After success it has that many, also after a reboot. After failure it has those that have come, or have not gone
+        so far, as `get_instance_info` says; the guest may have been asked to let go, and may do so later.
+
+        Args:
+            name: the instance's name.
+            vcpus: how many it is to have: not fewer than it was started with, not more than it can have.
+            timeout: seconds that the guest has to let go; None for the hypervisor's own idea of enough.
+
+        Returns:
+            How many it has.
+
+        Raises:
+            NotSupported: this hypervisor does not declare VCPUS.
+            ParameterError: that number is out of range, or no whole number, or the timeout is negative.
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is neither RUNNING nor PAUSED.
+            HotplugError: it does not have that many, and why.
+        """
+        self._lacks(Capability.VCPUS)
+
+    def set_instance_memory(self, name: str, memory_mib: int, *, timeout: float | None = None) -> int:
+        """Have an instance that is RUNNING or PAUSED have an amount of memory: more comes, or some goes.
+
+        This is the memory of the machine. What a balloon took of it is another matter: see `balloon_instance_memory`.
+
+        After success it has that much, also after a reboot. After failure it has what it has come to, as
+        `get_instance_info` says; the guest may have been asked to take or to give memory, and may do so later.
+
+        Args:
+            name: the instance's name.
+            memory_mib: what it is to have, in MiB: not less than it was started with, not more than it can have.
+            timeout: seconds that the guest has to do its part; None for the hypervisor's own idea of enough.
+
+        Returns:
+            What it has, in MiB.
+
+        Raises:
+            NotSupported: this hypervisor does not declare MEMORY.
+            ParameterError: that amount is out of range, or no whole number, or the timeout is negative.
+            InstanceNotFound: no instance of that name is known here.
+            InstanceStateError: it is neither RUNNING nor PAUSED.
+            HotplugError: it does not have that much, and why.
+        """
+        self._lacks(Capability.MEMORY)
 
     def balloon_instance_memory(self, name: str, memory_mib: int, *, timeout: float = 0.0) -> int:
-        """Ask a guest to make do with less memory than it was started with, or give it back.
+        """Ask a guest to make do with less memory than its machine has, or give it back.
 
         May be called when it is RUNNING or PAUSED.
 
@@ -26,7 +77,7 @@ class HardwareMethods(OptionalMethods):
 
         Args:
             name: the instance's name.
-            memory_mib: what it is to have, in MiB: at least 1 and not more than it was started with.
+            memory_mib: what it is to have, in MiB: at least 1 and not more than its machine has.
             timeout: seconds to wait for the guest, finite and not negative; 0: not at all.
 
         Returns:

@@ -156,6 +156,7 @@ class Capability(enum.Enum):
     HOTPLUG = "hotplug"
     LIMIT_DISK = "limit-disk"
     MEDIA = "media"
+    MEMORY = "memory"
     MIGRATION = "migration"
     MONITOR = "monitor"
     POWERCYCLE = "powercycle"
@@ -163,6 +164,7 @@ class Capability(enum.Enum):
     RESTORE = "restore"
     SCREENSHOT = "screenshot"
     SNAPSHOT = "snapshot"
+    VCPUS = "vcpus"
 
 
 class DeviceKind(enum.Enum):

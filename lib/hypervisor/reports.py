@@ -29,8 +29,9 @@ class InstanceInfo:
             unasked.
         pid: its process; None where there is none.
         is_adopted: whether somebody else started it, and it was adopted.
-        memory_mib: the memory the guest has now, in MiB: what it was started with, less what the balloon took.
-        vcpus: how many processors it has.
+        memory_mib: the memory the guest has now, in MiB: what it was started with and was given since, less what the
+            balloon took.
+        vcpus: how many processors it has now.
     """
 
     name: str

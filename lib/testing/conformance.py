@@ -86,6 +86,8 @@ _BY_NAME: Final[Mapping[str, _Call]] = {
 #: How to call each optional method.
 _OPTIONAL: Final[Mapping[str, _Call]] = {
     "balloon_instance_memory": lambda hypervisor, name: hypervisor.balloon_instance_memory(name, 16),
+    "set_instance_vcpus": lambda hypervisor, name: hypervisor.set_instance_vcpus(name, 1),
+    "set_instance_memory": lambda hypervisor, name: hypervisor.set_instance_memory(name, 16),
     "get_instance_console": lambda hypervisor, name: hypervisor.get_instance_console(name),
     "monitor": lambda hypervisor, name: hypervisor.monitor(name).__enter__(),
     "verify_hotplug_support": lambda hypervisor, name: hypervisor.verify_hotplug_support(

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Set the memory that a guest is to make do with, and watch how far it gets.
 
+It counts what the machine has now. What a virtio-mem device gives is beyond the balloon's reach, and stays.
+
 QEMU only passes the target on. The guest moves there page by page, and may stop short of it for good: what it needs it
 keeps.
 """
@@ -9,6 +11,7 @@ import contextlib
 from typing import Final
 
 from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.memory_plugging import read_beyond_balloon, read_memory_mib
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.plugging import ALIVE
 from hvkit.hypervisor.model import check_whole
@@ -37,12 +40,20 @@ def balloon(instances: Instances, paths: InstancePaths, memory_mib: int, *, time
         InstanceStateError: it is neither RUNNING nor PAUSED.
         QmpError: QEMU refuses, or does not answer.
     """
-    most = instances.recall(paths).instance.memory_mib
-    target = check_whole("memory_mib", memory_mib, 1, most) * _MIB
+    runtime = instances.recall(paths)
+    parameters = runtime.instance.parameters
+    can_grow = bool(parameters.get("memory_max_mib"))
+    if not can_grow:
+        check_whole("memory_mib", memory_mib, 1, runtime.instance.memory_mib)
+    beyond = 0
     with contextlib.ExitStack() as held:
         with instances.locked(paths):
             instances.need_state(paths, ALIVE, "its memory cannot be changed")
             monitor = held.enter_context(instances.connected(paths))
+            if can_grow:
+                beyond = read_beyond_balloon(monitor, parameters)
+                check_whole("memory_mib", memory_mib, beyond // _MIB + 1, read_memory_mib(monitor))
+            target = memory_mib * _MIB - beyond
             changes = held.enter_context(monitor.subscribe(BalloonChangeEvent))
             monitor.execute(Balloon(value=target))
         deadline = Deadline(timeout_s)
@@ -50,6 +61,6 @@ def balloon(instances: Instances, paths: InstancePaths, memory_mib: int, *, time
             actual = monitor.execute(QueryBalloon()).actual
             left_s = deadline.remaining_s()
             if actual == target or left_s <= 0:
-                return actual // _MIB
+                return (actual + beyond) // _MIB
             with contextlib.suppress(EventTimeout):
                 changes.get(timeout=min(left_s, _LOOK_AGAIN_S))

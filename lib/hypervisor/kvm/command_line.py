@@ -99,7 +99,7 @@ def _machine(plan: MachinePlan) -> Iterator[str]:
     yield from ("-accel", plan.accelerator.name)
     yield from ("-cpu", plan.processors.model)
     yield from ("-smp", _smp(plan))
-    yield from ("-m", f"size={plan.memory_mib}M")
+    yield from ("-m", _memory(plan))
     for number, node in enumerate(plan.memory.nodes):
         yield from ("-numa", f"node,nodeid={number},cpus={node.first_cpu}-{node.last_cpu},memdev={node.memory}")
     if plan.has_local_time:
@@ -111,7 +111,19 @@ def _machine(plan: MachinePlan) -> Iterator[str]:
 def _smp(plan: MachinePlan) -> str:
     processors = plan.processors
     shape = {"sockets": processors.sockets, "cores": processors.cores, "threads": processors.threads}
-    return ",".join([f"cpus={processors.count}", *(f"{name}={number}" for name, number in shape.items() if number)])
+    words = [f"cpus={processors.count}"]
+    if processors.maximum > processors.count:
+        words.append(f"maxcpus={processors.maximum}")
+    return ",".join([*words, *(f"{name}={number}" for name, number in shape.items() if number)])
+
+
+def _memory(plan: MachinePlan) -> str:
+    words = [f"size={plan.memory_mib}M"]
+    if plan.memory_slots:
+        words.append(f"slots={plan.memory_slots}")
+    if plan.memory_max_mib > plan.memory_mib:
+        words.append(f"maxmem={plan.memory_max_mib}M")
+    return ",".join(words)
 
 
 def _chardev(chardev: SocketChardev) -> str:
@@ -170,9 +182,9 @@ def _vnc(server: VncServer) -> str:
 
 
 def _devices(plan: MachinePlan) -> Iterator[str]:
-    for qom in plan.objects:
+    for qom in (*plan.objects, *plan.dimm_backends):
         yield from ("-object", _json(qom))
-    for device in plan.devices:
+    for device in (*plan.plugged_devices, *plan.devices):
         yield from ("-device", _json(device))
     for drive in plan.drives:
         for node in drive.nodes:

@@ -9,7 +9,9 @@ from hvkit.hypervisor.kvm.balloon import balloon
 from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
 from hvkit.hypervisor.kvm.limits import limit
 from hvkit.hypervisor.kvm.media import change_medium, eject_medium
+from hvkit.hypervisor.kvm.memory_plugging import set_memory
 from hvkit.hypervisor.kvm.part import KvmPart
+from hvkit.hypervisor.kvm.processor_plugging import set_vcpus
 from hvkit.hypervisor.kvm.resize import resize
 from hvkit.hypervisor.model import (
     DeviceAction,
@@ -21,6 +23,7 @@ from hvkit.hypervisor.model import (
     Nic,
     check_kind,
     check_seconds,
+    check_timeout,
     check_whole,
 )
 
@@ -34,6 +37,37 @@ _OPEN_S: Final = 10.0
 
 class KvmHardware(KvmPart, HardwareMethods):
     """Changes the hardware of running instances."""
+
+    def set_instance_vcpus(self, name: str, vcpus: int, *, timeout: float | None = None) -> int:
+        """Plug processors in, or have the guest let go of some, as `BaseHypervisor.set_instance_vcpus` says.
+
+        It can have as many as the parameter `vcpus_max` says. A guest has 30 seconds where the caller does not say.
+
+        Raises:
+            HotplugError: without KVM, too, where QEMU would not survive it: that a processor is taken out before
+                version 10, and that more of them come, over time, than there can be at once.
+        """
+        timeout_s = check_timeout(timeout)
+        return set_vcpus(
+            self._instances,
+            self._instances.known(name),
+            vcpus,
+            timeout_s=_UNPLUG_S if timeout_s is None else timeout_s,
+        )
+
+    def set_instance_memory(self, name: str, memory_mib: int, *, timeout: float | None = None) -> int:
+        """Give an instance more memory, or have it give some back, as `BaseHypervisor.set_instance_memory` says.
+
+        It can have as much as the parameter `memory_max_mib` says, by the means that `memory_hotplug` says. A guest has
+        30 seconds where the caller does not say.
+        """
+        timeout_s = check_timeout(timeout)
+        return set_memory(
+            self._instances,
+            self._instances.known(name),
+            memory_mib,
+            timeout_s=_UNPLUG_S if timeout_s is None else timeout_s,
+        )
 
     def balloon_instance_memory(self, name: str, memory_mib: int, *, timeout: float = 0.0) -> int:
         """Set the memory a guest is to make do with, as `BaseHypervisor.balloon_instance_memory` says."""

@@ -17,8 +17,7 @@ from uuid import UUID
 
 import attrs
 
-from hvkit.errors import HypervisorError, ProgrammerError
-from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError, ParameterError
+from hvkit.hypervisor.errors import HotplugCause, HotplugError, ParameterError
 from hvkit.hypervisor.kvm.devices import (
     DiskDevice,
     DiskSettings,
@@ -38,6 +37,7 @@ from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.plugging import (
     ALIVE,
     Plugging,
+    adding,
     is_loss,
     plugging,
     with_device,
@@ -46,7 +46,7 @@ from hvkit.hypervisor.kvm.plugging import (
 )
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Pending, Runtime
 from hvkit.hypervisor.kvm.topology import Address, BusKind
-from hvkit.hypervisor.kvm.unplug import await_release, is_plugged_in, unplug
+from hvkit.hypervisor.kvm.unplug import await_release, is_plugged_in
 from hvkit.hypervisor.model import DeviceKind, Disk, HotplugDevice, Nic
 from hvkit.qmp import CommandError, QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
@@ -205,12 +205,7 @@ def _take_out(held: Plugging, record: DeviceRecord, *, timeout_s: float) -> None
         QmpError: QEMU does not answer, or refuses.
     """
     held.remember(with_record(held.runtime, attrs.evolve(record, pending=Pending.REMOVE)))
-    deadline = Deadline(timeout_s)
-    refusal = held.insist(lambda monitor: unplug(monitor, record.device, timeout_s=max(deadline.remaining_s(), 0.0)))
-    if refusal is HotplugCause.GUEST_REFUSED:
-        raise held.error(record.device, "the guest refuses to let go of it", refusal)
-    if refusal is not None:
-        raise held.error(record.device, f"the guest did not let go of it within {timeout_s:g} s", refusal)
+    held.unplug(record.device, Deadline(timeout_s))
 
 
 def _replace(held: Plugging, record: DeviceRecord, nic: Nic, fallback: Nic) -> None:
@@ -290,43 +285,15 @@ def _allocate(runtime: Runtime, paths: InstancePaths, device: str, bus: BusKind)
 
 @contextlib.contextmanager
 def _remembering(held: Plugging, device: HotplugDevice, record: DeviceRecord) -> Iterator[None]:
-    """Remember a device while it is added, and after; remove what was made, and forget it, where the block fails.
+    """Remember a device while it is added, and after; undo it where the block fails, as `adding` says.
 
-    Where the block fails because a reply was lost, the machine is asked over a fresh connection if it has the device:
-    if so, all is well. Where it does not answer even then, the device stays marked. So does one that has a fallback.
-
-    Raises:
-        HotplugError: the device could not be added; with the cause UNKNOWN where it stays marked.
+    One that has a fallback stays marked where it could not come.
     """
-    held.remember(with_device(held.runtime, device, record))
-    fate = f"what became of {record.device} is settled when the instance is next plugged on"
-    try:
-        yield
-    except (QmpError, NetworkError) as error:
-        try:
-            has_it = _has_or_undo(held, record, is_lost=is_loss(error))
-        except (QmpError, InstanceStateError) as problem:
-            raise held.error(record.device, f"{error}; {fate}: {problem}", HotplugCause.UNKNOWN) from error
-        if not has_it:
-            raise held.error(record.device, str(error)) from error
-    except BaseException as error:
-        try:
-            _has_or_undo(held, record, is_lost=False)
-        except (HypervisorError, ProgrammerError) as problem:  # the connection may be closed
-            error.add_note(f"{fate}: {problem}")
-        raise
-    _settle_as_added(held, record)
-
-
-def _has_or_undo(held: Plugging, record: DeviceRecord, *, is_lost: bool) -> bool:
-    """Tell whether the machine has a device whose adding failed, and remove what was made for it where it has not."""
-    if is_lost:
-        held.reconnect()
-    if held.insist(lambda monitor: is_plugged_in(monitor, record.device)):
-        return True
     undo = _forget if record.fallback is None else _clear_away
-    held.insist(lambda monitor: undo(held, monitor, record))
-    return False
+    held.remember(with_device(held.runtime, device, record))
+    with adding(held, record.device, lambda monitor: undo(held, monitor, record)):
+        yield
+    _settle_as_added(held, record)
 
 
 def _add_disk(held: Plugging, disk: Disk, parameters: dict[str, Any]) -> None:

@@ -58,11 +58,13 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
             Capability.HOTPLUG,
             Capability.LIMIT_DISK,
             Capability.MEDIA,
+            Capability.MEMORY,
             Capability.MIGRATION,
             Capability.MONITOR,
             Capability.RESIZE_DISK,
             Capability.SCREENSHOT,
             Capability.SNAPSHOT,
+            Capability.VCPUS,
         }
     )
 

@@ -24,6 +24,7 @@ from hvkit.hypervisor.kvm.memory import Memory
 from hvkit.hypervisor.kvm.parameters import (
     CpuSet,
 )
+from hvkit.hypervisor.kvm.plugged import Dimm, Processor
 from hvkit.hypervisor.kvm.topology import Address, Topology
 from hvkit.qmp.schema import (
     DeviceAdd,
@@ -126,11 +127,15 @@ class Placement:
         topology: its buses.
         addresses: of its disks and NICs, by their uuids.
         was_running: whether its guest ran there, and is to run here.
+        processors: those that were plugged in there.
+        dimms: the DIMMs that were plugged in there.
     """
 
     topology: Topology
     addresses: Mapping[UUID, Address]
     was_running: bool
+    processors: tuple[Processor, ...] = ()
+    dimms: tuple[Dimm, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -138,15 +143,20 @@ class Processors:
     """The virtual processors.
 
     Attributes:
-        count: how many there are.
+        count: how many there are, without those that were plugged in.
+        maximum: how many there can be.
+        plugged: those that were plugged in where the machine comes from.
         model: CPU model with features, as QEMU writes it.
         sockets: packages; 0: QEMU decides.
         cores: cores of a socket; 0: QEMU decides.
         threads: threads of a core; 0: QEMU decides.
-        affinity: the host's processors that they may run on: one entry for the instance, or one for each of them.
+        affinity: the host's processors that they may run on: one entry for the instance, or one for each of them that
+            there can be.
     """
 
     count: int
+    maximum: int
+    plugged: tuple[Processor, ...] = ()
     model: str
     sockets: int = 0
     cores: int = 0
@@ -180,8 +190,12 @@ class MachinePlan:
         machine: its type, with the version. It is the instance's until it is started anew.
         accelerator: what runs the guest's instructions.
         processors: its virtual processors.
-        memory_mib: its memory, in MiB.
+        memory_mib: the memory that it starts with, in MiB.
         memory: what holds that memory, and the NUMA nodes that it is divided into.
+        memory_max_mib: the memory that it can have, in MiB.
+        memory_slots: how many DIMMs it can have.
+        dimms: those that were plugged in where the machine comes from, with their places.
+        dimm_backends: what holds the memory of each of them, in the same order.
         has_acpi: whether the guest has ACPI.
         has_local_time: whether its clock starts with local time, not UTC.
         on_reboot: what QEMU does when the guest reboots. When the guest powers off, QEMU always stays, stopped, so that
@@ -191,7 +205,7 @@ class MachinePlan:
         monitors: the QMP monitors.
         chardevs: other character devices.
         firmware: UEFI firmware; None for QEMU's own BIOS.
-        objects: what its devices need beside memory: IOThreads.
+        objects: what its devices need: IOThreads, and more memory to give to the guest.
         io_thread_affinity: for each IOThread the host's processors that it may run on.
         devices: devices of the machine itself, each after those it needs.
         display: how it is looked at.
@@ -213,6 +227,10 @@ class MachinePlan:
     processors: Processors
     memory_mib: int
     memory: Memory = attrs.field(factory=Memory)
+    memory_max_mib: int
+    memory_slots: int = 0
+    dimms: tuple[Dimm, ...] = ()
+    dimm_backends: tuple[ObjectOptions, ...] = ()
     has_acpi: bool = True
     has_local_time: bool = False
     on_reboot: Literal["reset", "shutdown"] = "reset"
@@ -233,6 +251,14 @@ class MachinePlan:
     file_sets: tuple[FileSet, ...] = ()
     is_incoming: bool = False
     extra: tuple[str, ...] = ()
+
+    @property
+    def plugged_devices(self) -> tuple[DeviceAdd, ...]:
+        """The processors and DIMMs that were plugged in where it comes from."""
+        return (
+            *(processor.build() for processor in self.processors.plugged),
+            *(dimm.build() for dimm in self.dimms),
+        )
 
     @property
     def used_addresses(self) -> frozenset[Address]:

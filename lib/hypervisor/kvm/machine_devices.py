@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The devices of a machine that are neither disks nor NICs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from hvkit.hypervisor.kvm.capabilities import Capabilities
 from hvkit.hypervisor.kvm.devices import check_has_io_threads, io_thread_id
 from hvkit.hypervisor.kvm.display import Display
+from hvkit.hypervisor.kvm.memory import is_taken
 from hvkit.hypervisor.kvm.parameters import DISPLAY_DRIVERS, SCSI_CONTROLLERS
+from hvkit.hypervisor.kvm.plugged import MEMORY_DEVICE_BACKEND, MEMORY_DEVICE_ID, has_memory_device
 from hvkit.hypervisor.kvm.topology import SCSI_CONTROLLER_ID, FixedSlot, Topology
 from hvkit.qmp.schema import DeviceAdd
 
@@ -24,6 +26,7 @@ _RNG_DRIVER: Final = "virtio-rng-pci"
 _PANIC_DRIVER: Final = "pvpanic"
 _TPM_DRIVER: Final = "tpm-crb"
 _VSOCK_DRIVER: Final = "vhost-vsock-pci"
+_MEMORY_DRIVER: Final = "virtio-mem-pci"
 
 
 def plan_machine_devices(
@@ -61,7 +64,7 @@ def plan_machine_devices(
     if vga in DISPLAY_DRIVERS:
         capabilities.check_device(DISPLAY_DRIVERS[vga], "vga", vga)
         devices.append(at(FixedSlot.DISPLAY, DISPLAY_DRIVERS[vga], "display"))
-    devices.append(at(FixedSlot.BALLOON, "virtio-balloon-pci", BALLOON_ID))
+    devices += _plan_memory_devices(at(FixedSlot.BALLOON, "virtio-balloon-pci", BALLOON_ID), parameters, capabilities)
     if parameters["virtio_rng"]:
         capabilities.check_device(_RNG_DRIVER, "virtio_rng", "enabled")
         devices.append(at(FixedSlot.RNG, _RNG_DRIVER, "rng"))
@@ -110,3 +113,18 @@ def plan_machine_devices(
         capabilities.check_device(_TPM_DRIVER, "tpm", "enabled")
         devices.append(DeviceAdd(driver=_TPM_DRIVER, id="tpm-device", properties={"tpmdev": TPM_ID}))
     return tuple(devices)
+
+
+def _plan_memory_devices(
+    balloon: DeviceAdd, parameters: Mapping[str, Any], capabilities: Capabilities
+) -> Iterator[DeviceAdd]:
+    """Plan the balloon, and beside it, as another function of its slot, what gives the guest more memory."""
+    if not has_memory_device(parameters):
+        yield balloon
+        return
+    capabilities.check_device(_MEMORY_DRIVER, "memory_hotplug", "virtio-mem")
+    yield balloon.evolve(properties={**balloon.properties, "multifunction": True})
+    own: dict[str, Any] = {"memdev": MEMORY_DEVICE_BACKEND, "addr": f"{balloon.properties['addr']}.1"}
+    if is_taken(parameters):
+        own["prealloc"] = True
+    yield DeviceAdd(driver=_MEMORY_DRIVER, id=MEMORY_DEVICE_ID, bus=balloon.bus, properties=own)

@@ -12,6 +12,7 @@ import attrs
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.parameters import HUGE_PAGES, parse_host_nodes
+from hvkit.hypervisor.kvm.plugged import MEMORY_DEVICE_BACKEND, Dimm
 from hvkit.qmp.schema import (
     MemoryBackendFileProperties,
     MemoryBackendMemfdProperties,
@@ -86,23 +87,61 @@ def plan_memory(memory_mib: int, processors: int, parameters: Mapping[str, Any])
     if size_mib % page_mib:
         problem = f"{size_mib} MiB are no whole number of pages of {page_mib} MiB"
         raise ParameterError("hugepages", parameters["hugepages"], problem)
-    # A page that is missing later kills the guest.
-    is_taken = bool(parameters["mem_prealloc"] or parameters["mem_path"] or parameters["hugepages"])
     common: dict[str, Any] = {"size": size_mib << 20}
-    if is_taken:
+    if is_taken(parameters):
         common |= {"prealloc": True, "prealloc_threads": min(processors, _MAX_THREADS)}
     backends = tuple(
         _backend(parameters, id=backend, **common, **place)
         for backend, place in zip(ids, _places(parameters, len(ids)), strict=True)
     )
     if not parameters["numa_nodes"]:
-        return Memory(backends=backends, is_taken=is_taken)
+        return Memory(backends=backends, is_taken=is_taken(parameters))
     share = _divide("vcpus", processors, "processors", parameters, len(ids))
     nodes = tuple(
         NumaNode(memory=backend, first_cpu=number * share, last_cpu=(number + 1) * share - 1)
         for number, backend in enumerate(ids)
     )
-    return Memory(backends=backends, nodes=nodes, is_taken=is_taken)
+    return Memory(backends=backends, nodes=nodes, is_taken=is_taken(parameters))
+
+
+def plan_dimm_backend(dimm: Dimm, parameters: Mapping[str, Any]) -> ObjectOptions:
+    """Plan what holds the memory of a DIMM: the same kind as the rest, where the first NUMA node has its memory.
+
+    Args:
+        dimm: the DIMM.
+        parameters: of the instance, filled and checked.
+    """
+    taken = {"prealloc": True} if is_taken(parameters) else {}
+    return _backend(parameters, id=dimm.backend, size=dimm.size_mib << 20, **taken, **_first_place(parameters))
+
+
+def plan_reserve(size_mib: int, parameters: Mapping[str, Any]) -> ObjectOptions:
+    """Plan what holds the memory that a virtio-mem device gives to its guest piece by piece.
+
+    Nothing is set aside for what the guest does not have; where memory is to be taken beforehand, the device does that
+    when it gives a piece.
+
+    Args:
+        size_mib: the most that it can give, in MiB.
+        parameters: of the instance, filled and checked.
+
+    Raises:
+        ParameterError: that is no whole number of pages.
+    """
+    page_mib = HUGE_PAGES.get(parameters["hugepages"], 1)
+    if size_mib % page_mib:
+        problem = f"{size_mib} MiB more than at the start are no whole number of pages of {page_mib} MiB"
+        raise ParameterError("memory_max_mib", parameters["memory_max_mib"], problem)
+    members: dict[str, Any] = {"reserve": False}
+    if parameters["mem_path"] or parameters["hugepages"]:
+        # What the guest gives back goes back to the file. Of a private mapping QEMU 10 warns that others may use it.
+        members["share"] = True
+    return _backend(parameters, id=MEMORY_DEVICE_BACKEND, size=size_mib << 20, **members, **_first_place(parameters))
+
+
+def is_taken(parameters: Mapping[str, Any]) -> bool:
+    """Tell whether an instance's memory is taken before the guest uses it: a page that is missing later kills it."""
+    return bool(parameters["mem_prealloc"] or parameters["mem_path"] or parameters["hugepages"])
 
 
 def _divide(name: str, amount: int, unit: str, parameters: Mapping[str, Any], nodes: int) -> int:
@@ -124,6 +163,11 @@ def _places(parameters: Mapping[str, Any], count: int) -> Iterator[dict[str, Any
     for number in range(count):
         nodes = lists[number if len(lists) > 1 else 0]
         yield {"host_nodes": sorted(nodes), "policy": parameters["numa_policy"]}
+
+
+def _first_place(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Say where on the node the memory of the guest's first NUMA node is, or all of it."""
+    return next(_places(parameters, max(parameters["numa_nodes"], 1)))
 
 
 def _backend(parameters: Mapping[str, Any], **members: Any) -> ObjectOptions:

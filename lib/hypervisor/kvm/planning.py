@@ -37,7 +37,7 @@ from hvkit.hypervisor.kvm.machine import (
     SocketChardev,
 )
 from hvkit.hypervisor.kvm.machine_devices import AGENT_ID, SERIAL_ID, TPM_ID, plan_machine_devices
-from hvkit.hypervisor.kvm.memory import plan_memory
+from hvkit.hypervisor.kvm.memory import plan_dimm_backend, plan_memory, plan_reserve
 from hvkit.hypervisor.kvm.parameters import (
     DISK_DRIVERS,
     NIC_DRIVERS,
@@ -47,6 +47,7 @@ from hvkit.hypervisor.kvm.parameters import (
     parse_extra,
     plan_boot_index,
 )
+from hvkit.hypervisor.kvm.plugged import DIMM_SLOTS, Processor, has_memory_device
 from hvkit.hypervisor.kvm.topology import FIRST_SLOT, Address, BusKind, Chipset, Topology
 from hvkit.hypervisor.model import Instance
 from hvkit.qmp.schema import (
@@ -110,6 +111,7 @@ def plan_machine(
         disk_files or {},
         [drive.address for drive in drives if drive.address is not None],
     )
+    dimms = () if placement is None else placement.dimms
     confinement = confinement or Confinement()
     display = plan_display(instance.name, parameters, capabilities, topology, opens_by_name=confinement.opens_by_name)
     chardevs = _plan_chardevs(parameters, sockets)
@@ -119,9 +121,15 @@ def plan_machine(
         uuid=instance.uuid,
         machine=machine,
         accelerator=accelerator,
-        processors=_plan_processors(instance, parameters, capabilities, machine, accelerator),
+        processors=_plan_processors(
+            instance, parameters, capabilities, machine, accelerator, () if placement is None else placement.processors
+        ),
         memory_mib=instance.memory_mib,
-        memory=plan_memory(instance.memory_mib, instance.vcpus, parameters),
+        memory=plan_memory(instance.memory_mib, plan_vcpus_max(instance, parameters), parameters),
+        memory_max_mib=plan_memory_max(instance, parameters),
+        memory_slots=DIMM_SLOTS if parameters["memory_max_mib"] and not has_memory_device(parameters) else 0,
+        dimms=dimms,
+        dimm_backends=tuple(plan_dimm_backend(dimm, parameters) for dimm in dimms),
         has_acpi=parameters["acpi"],
         has_local_time=parameters["use_localtime"],
         on_reboot="shutdown" if parameters["reboot_behavior"] == "exit" else "reset",
@@ -134,7 +142,7 @@ def plan_machine(
         ),
         chardevs=chardevs,
         firmware=None if firmware is None else plan_flash(firmware, filenames[VARIABLES]),
-        objects=_plan_objects(parameters),
+        objects=_plan_objects(instance, parameters),
         io_thread_affinity=_plan_io_thread_affinity(parameters),
         devices=plan_machine_devices(
             parameters,
@@ -156,8 +164,41 @@ def plan_machine(
     )
 
 
-def _plan_objects(parameters: Mapping[str, Any]) -> tuple[ObjectOptions, ...]:
-    return tuple(IothreadProperties(id=io_thread_id(number)) for number in range(parameters["io_threads"]))
+def _plan_objects(instance: Instance, parameters: Mapping[str, Any]) -> tuple[ObjectOptions, ...]:
+    objects: list[ObjectOptions] = [
+        IothreadProperties(id=io_thread_id(number)) for number in range(parameters["io_threads"])
+    ]
+    if has_memory_device(parameters):
+        size_mib = plan_memory_max(instance, parameters) - instance.memory_mib
+        objects.append(plan_reserve(size_mib, parameters))
+    return tuple(objects)
+
+
+def plan_memory_max(instance: Instance, parameters: Mapping[str, Any]) -> int:
+    """Return how much memory an instance can have while it runs, in MiB.
+
+    Raises:
+        ParameterError: that is no more than it starts with.
+    """
+    most: int = parameters["memory_max_mib"]
+    if not most:
+        return instance.memory_mib
+    if most <= instance.memory_mib:
+        problem = f"it starts with {instance.memory_mib} MiB, and this is no more"
+        raise ParameterError("memory_max_mib", most, problem)
+    return most
+
+
+def plan_vcpus_max(instance: Instance, parameters: Mapping[str, Any]) -> int:
+    """Return how many processors an instance can have while it runs.
+
+    Raises:
+        ParameterError: those are fewer than it starts with.
+    """
+    most: int = parameters["vcpus_max"] or instance.vcpus
+    if most < instance.vcpus:
+        raise ParameterError("vcpus_max", most, f"it starts with {instance.vcpus}, and this is less")
+    return most
 
 
 def _plan_io_thread_affinity(parameters: Mapping[str, Any]) -> tuple[CpuSet, ...]:
@@ -241,24 +282,28 @@ def _plan_processors(
     capabilities: Capabilities,
     machine: MachineType,
     accelerator: Accelerator,
+    plugged: tuple[Processor, ...],
 ) -> Processors:
-    count = instance.vcpus
+    count = plan_vcpus_max(instance, parameters)
+    name = "vcpus_max" if parameters["vcpus_max"] else "vcpus"
     if count > machine.cpu_max:
-        raise ParameterError("vcpus", count, f"{machine.name} has {machine.cpu_max} processors at most, not {count}")
+        raise ParameterError(name, count, f"{machine.name} has {machine.cpu_max} processors at most, not {count}")
     shape = {name: parameters[name] for name in ("cpu_sockets", "cpu_cores", "cpu_threads")}
     product = 1
     for number in shape.values():
         product *= number or 1
     if product != count if all(shape.values()) else count % product:
         given = " x ".join(f"{name}={number}" for name, number in shape.items() if number)
-        raise ParameterError("vcpus", count, f"{count} processors cannot be arranged as {given}")
+        raise ParameterError(name, count, f"{count} processors cannot be arranged as {given}")
     affinity = parse_cpu_mask(parameters["cpu_mask"])
     if len(affinity) not in (1, count):
         raise ParameterError(
             "cpu_mask", parameters["cpu_mask"], f"it is for {len(affinity)} processors and the instance has {count}"
         )
     return Processors(
-        count=count,
+        count=instance.vcpus,
+        maximum=count,
+        plugged=plugged,
         model=plan_cpu_model(parameters["cpu_type"], capabilities, accelerator),
         sockets=shape["cpu_sockets"],
         cores=shape["cpu_cores"],

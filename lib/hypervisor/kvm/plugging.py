@@ -13,12 +13,16 @@ from uuid import UUID
 
 import attrs
 
+from hvkit.errors import HypervisorError, ProgrammerError
 from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError, ParameterError
 from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.network import NetworkError
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime, write_runtime
+from hvkit.hypervisor.kvm.unplug import is_plugged_in, unplug
 from hvkit.hypervisor.model import Disk, HotplugDevice, InstanceState, Nic
 from hvkit.qmp import CommandError, QmpConnection, QmpError
+from hvkit.qmp.deadlines import Deadline
 
 T = TypeVar("T")
 
@@ -86,6 +90,21 @@ class Plugging:
         """Return the error that says what is wrong with a device of this instance."""
         return HotplugError(self.paths.name, device, reason, cause)
 
+    def unplug(self, device: str, deadline: Deadline) -> None:
+        """Have the guest let go of a device; what it stood on is still there afterwards.
+
+        That it is being taken out is remembered already, for where the guest does not, it may do so later.
+
+        Raises:
+            HotplugError: the guest refuses, or does not do it before the deadline.
+            QmpError: QEMU does not answer, or refuses.
+        """
+        cause = self.insist(lambda monitor: unplug(monitor, device, timeout_s=max(deadline.remaining_s(), 0.0)))
+        if cause is HotplugCause.GUEST_REFUSED:
+            raise self.error(device, "the guest refuses to let go of it", cause)
+        if cause is not None:
+            raise self.error(device, f"the guest did not let go of it within {deadline.timeout_s:g} s", cause)
+
     @contextlib.contextmanager
     def explaining(self, device: str) -> Iterator[None]:
         """Have what the machine says, or fails to say, be said of a device.
@@ -125,6 +144,49 @@ def plugging(
         except QmpError as error:
             raise InstanceStateError(paths.name, InstanceState.UNRESPONSIVE.value, str(error)) from error
         yield held
+
+
+@contextlib.contextmanager
+def adding(held: Plugging, device: str, undo: Callable[[QmpConnection], None]) -> Iterator[None]:
+    """Undo what was made for a device where the block that adds it fails.
+
+    Where the block fails because a reply was lost, the machine is asked over a fresh connection if it has the device:
+    if so, all is well. Where it does not answer even then, the device stays as it was remembered before the block.
+
+    Args:
+        held: the instance.
+        device: the device's id. That it is being added is remembered already.
+        undo: removes what is left of a device that the machine does not have, and forgets it. May be done twice.
+
+    Raises:
+        HotplugError: the device could not be added; with the cause UNKNOWN where that is not certain.
+    """
+    fate = f"what became of {device} is settled when the instance is next plugged on"
+    try:
+        yield
+    except (QmpError, NetworkError) as error:
+        try:
+            has_it = _has_or_undo(held, device, undo, is_lost=is_loss(error))
+        except (QmpError, InstanceStateError) as problem:
+            raise held.error(device, f"{error}; {fate}: {problem}", HotplugCause.UNKNOWN) from error
+        if not has_it:
+            raise held.error(device, str(error)) from error
+    except BaseException as error:
+        try:
+            _has_or_undo(held, device, undo, is_lost=False)
+        except (HypervisorError, ProgrammerError) as problem:  # the connection may be closed
+            error.add_note(f"{fate}: {problem}")
+        raise
+
+
+def _has_or_undo(held: Plugging, device: str, undo: Callable[[QmpConnection], None], *, is_lost: bool) -> bool:
+    """Tell whether the machine has a device whose adding failed, and remove what was made for it where it has not."""
+    if is_lost:
+        held.reconnect()
+    if held.insist(lambda monitor: is_plugged_in(monitor, device)):
+        return True
+    held.insist(undo)
+    return False
 
 
 # ---- what is remembered, changed by one device

@@ -28,6 +28,7 @@ from hvkit.hypervisor.kvm.firmware import choose_firmware
 from hvkit.hypervisor.kvm.machine import MachinePlan, Placement
 from hvkit.hypervisor.kvm.memory import backend_ids
 from hvkit.hypervisor.kvm.parameters import TABLE, plan_boot_index, resolve_places
+from hvkit.hypervisor.kvm.plugged import DEVICES_PATH, Dimm, Processor, ProcessorPlaces, read_dimms
 from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host, read_processor_flags
 from hvkit.hypervisor.kvm.runtime import Runtime, from_plain, to_plain
 from hvkit.hypervisor.kvm.start import Preparation
@@ -35,12 +36,10 @@ from hvkit.hypervisor.kvm.topology import Address, Topology
 from hvkit.hypervisor.model import Instance
 from hvkit.hypervisor.reports import MigrationInfo
 from hvkit.qmp import QmpConnection
-from hvkit.qmp.schema import QomList, QueryStatus
+from hvkit.qmp.schema import QomList, QueryHotpluggableCpus, QueryMemoryDevices, QueryStatus
 
 #: The form of what the source tells the destination.
 _FORMAT: Final = 3
-#: Where QEMU keeps the devices that have an id.
-_DEVICES_PATH: Final = "/machine/peripheral"
 _NO_MEDIA: Final[Mapping[str, str]] = MappingProxyType({})
 #: CPU models that are whatever the node's own processors are.
 _NODE_MODELS: Final = ("host", "max")
@@ -48,7 +47,7 @@ _NODE_MODELS: Final = ("host", "max")
 #: Parameters that change what the guest sees, or what is sent, and that neither a device nor anything else tells of.
 _SAME_PARAMETERS: Final = (
     *("acpi", "firmware", "kvm_extra", "migration_caps", "migration_tls"),
-    *("virtio_net_queues", "vsock_cid"),
+    *("virtio_net_queues", "vsock_cid", "vcpus_max", "memory_max_mib", "memory_hotplug"),
 )
 #: Parameters of which not the value matters, but a consequence.
 _CONSEQUENTIAL: Final = ("boot_order", "hugepages", "kernel_path")
@@ -59,7 +58,10 @@ _KINDS: Final = {
     "kvm_flag": ObstacleKind.ACCELERATOR,
     "kvm_path": ObstacleKind.VERSION,
     "machine_version": ObstacleKind.MACHINE,
+    "memory_hotplug": ObstacleKind.MEMORY,
+    "memory_max_mib": ObstacleKind.MEMORY,
     "vcpus": ObstacleKind.VCPUS,
+    "vcpus_max": ObstacleKind.VCPUS,
 }
 
 
@@ -85,6 +87,8 @@ class MachineDescription:
         addresses: of disks and NICs, by their uuids.
         is_running: whether the guest is to run when it has come.
         media: what is in the drives, by the parameters that say so.
+        processors: those that were plugged in, beyond `vcpus`.
+        dimms: the memory that was plugged in, beyond `memory_mib`. What a virtio-mem device gives is sent by QEMU.
     """
 
     format: int
@@ -104,6 +108,8 @@ class MachineDescription:
     addresses: dict[str, Address]
     is_running: bool
     media: dict[str, str] = attrs.field(factory=dict)
+    processors: tuple[Processor, ...] = ()
+    dimms: tuple[Dimm, ...] = ()
 
 
 # ---- on the source
@@ -125,7 +131,7 @@ def describe_machine(
     """
     instance = runtime.instance
     parameters = TABLE.fill(instance.parameters)
-    children = monitor.execute(QomList(path=_DEVICES_PATH))
+    children = monitor.execute(QomList(path=DEVICES_PATH))
     sent = MachineDescription(
         format=_FORMAT,
         uuid=instance.uuid,
@@ -148,8 +154,14 @@ def describe_machine(
         addresses={str(record.uuid): record.address for record in runtime.devices},
         is_running=monitor.execute(QueryStatus()).running,
         media=dict(media),
+        processors=_read_processors(monitor) if parameters["vcpus_max"] else (),
+        dimms=read_dimms(monitor.execute(QueryMemoryDevices())) if parameters["memory_max_mib"] else (),
     )
     return MigrationInfo(instance=instance.name, hypervisor=hypervisor, data=to_plain(sent))
+
+
+def _read_processors(monitor: QmpConnection) -> tuple[Processor, ...]:
+    return ProcessorPlaces.from_answer(monitor.execute(QueryHotpluggableCpus())).plugged
 
 
 def _node_flags(accelerator: str, cpu_model: str) -> tuple[str, ...]:
@@ -198,6 +210,8 @@ def examine(
         topology=sent.topology,
         addresses={UUID(uuid): address for uuid, address in sent.addresses.items()},
         was_running=sent.is_running,
+        processors=sent.processors,
+        dimms=sent.dimms,
     )
     # What is in the drives may have been changed since the instance was described; the guest has seen what is there.
     same = {**sent.media, "machine_version": sent.machine_type}
@@ -316,7 +330,8 @@ def compare_plan(
         yield _differs(ObstacleKind.MEMORY, "what holds its memory", there, here)
     drives = (device for drive in plan.drives for device in drive.devices)
     disks, nics = (disk.device for disk in plan.disks), (nic.device for nic in plan.nics)
-    drivers = {each.id: each.driver for each in (*plan.devices, *drives, *disks, *nics) if each.id is not None}
+    planned = (*plan.plugged_devices, *plan.devices, *drives, *disks, *nics)
+    drivers = {each.id: each.driver for each in planned if each.id is not None}
     for device in sorted({*sent.devices, *drivers}):
         there, here = sent.devices.get(device, "missing"), drivers.get(device, "missing")
         # What somebody added to the command line is in no plan.

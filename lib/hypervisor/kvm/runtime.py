@@ -22,6 +22,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from hvkit.hypervisor.errors import RuntimeStateError
 from hvkit.hypervisor.kvm.confinement import Account
+from hvkit.hypervisor.kvm.plugged import Dimm, Processor
 from hvkit.hypervisor.kvm.process import ProcessIdentity
 from hvkit.hypervisor.kvm.topology import Address, Topology
 from hvkit.hypervisor.model import Instance, Nic, StopCause
@@ -144,6 +145,32 @@ class Adoption:
 
 
 @attrs.frozen(kw_only=True)
+class ProcessorRecord:
+    """A processor that was plugged in.
+
+    Attributes:
+        processor: the processor.
+        pending: what was about to be done to it; None where nothing was.
+    """
+
+    processor: Processor
+    pending: Pending | None = None
+
+
+@attrs.frozen(kw_only=True)
+class DimmRecord:
+    """A DIMM that was plugged in.
+
+    Attributes:
+        dimm: the DIMM; its place may be missing where it is being plugged in.
+        pending: what was about to be done to it; None where nothing was.
+    """
+
+    dimm: Dimm
+    pending: Pending | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Runtime:
     """Everything remembered of one instance.
 
@@ -178,6 +205,10 @@ class Runtime:
         has_arrived: whether it came from another node, and that is finalized.
         copies_target: for INCOMING, the address at which its disks are written to; empty for none.
         medium_change: what was about to be put into one of its drives, or taken out; None where nothing was.
+        processors: those that were plugged in, beyond those that it was started with.
+        processors_gone: how many processors this very QEMU had and has not any more.
+        dimms: the memory that was plugged in as DIMMs, beyond what it was started with. What a virtio-mem device gives
+            its guest is known to QEMU alone.
     """
 
     instance: Instance
@@ -206,6 +237,20 @@ class Runtime:
     stop_cause: StopCause | None = None
     medium_change: MediumChange | None = None
     adoption: Adoption | None = None
+    processors: tuple[ProcessorRecord, ...] = ()
+    processors_gone: int = 0
+    dimms: tuple[DimmRecord, ...] = ()
+
+    @property
+    def vcpus(self) -> int:
+        """How many processors it has, as far as that is remembered."""
+        return self.instance.vcpus + sum(each.pending is not Pending.ADD for each in self.processors)
+
+    @property
+    def memory_mib(self) -> int:
+        """Its memory in MiB, as far as that is remembered."""
+        plugged = sum(each.dimm.size_mib for each in self.dimms if each.pending is not Pending.ADD)
+        return self.instance.memory_mib + plugged
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
         """Return the record of a disk or a NIC; None where the instance has no such one."""

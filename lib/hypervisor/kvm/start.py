@@ -42,7 +42,7 @@ from hvkit.hypervisor.kvm.process import (
     read_log_tail,
     spawn,
 )
-from hvkit.hypervisor.kvm.runtime import DeviceRecord, Phase, Runtime, write_runtime
+from hvkit.hypervisor.kvm.runtime import DeviceRecord, DimmRecord, Phase, ProcessorRecord, Runtime, write_runtime
 from hvkit.hypervisor.model import Instance, InstanceState
 from hvkit.qmp import ConnectError, ConnectionLost, QmpConnection, QmpError
 from hvkit.qmp.schema import Cont, DeviceAdd, QueryName, QueryUuid
@@ -266,6 +266,7 @@ def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
         )
         for nic in plan.nics
     ]
+    placement = preparation.placement
     return Runtime(
         instance=instance,
         phase=Phase.STARTING,
@@ -279,11 +280,13 @@ def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
         topology=plan.topology,
         devices=(*disks, *nics),
         account=confinement.account,
-        was_running=preparation.placement is None or preparation.placement.was_running,
+        was_running=placement is None or placement.was_running,
         has_pid_file=confinement.opens_by_name,
         cpu_model=plan.processors.model,
         incoming_socket=preparation.incoming_socket,
         copies_target=preparation.copies_target,
+        processors=tuple(ProcessorRecord(processor=each) for each in plan.processors.plugged),
+        dimms=tuple(DimmRecord(dimm=each) for each in plan.dimms),
     )
 
 

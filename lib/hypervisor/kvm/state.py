@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import attrs
@@ -18,6 +18,7 @@ from hvkit.hypervisor.kvm.locks import is_locked
 from hvkit.hypervisor.kvm.log import read_last_words
 from hvkit.hypervisor.kvm.monitors import connect_monitor
 from hvkit.hypervisor.kvm.paths import InstancePaths
+from hvkit.hypervisor.kvm.plugged import has_memory_device
 from hvkit.hypervisor.kvm.process import (
     Process,
     ProcessError,
@@ -31,10 +32,10 @@ from hvkit.hypervisor.kvm.process import (
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime
 from hvkit.hypervisor.model import Instance, InstanceState, StopCause
 from hvkit.hypervisor.reports import InstanceInfo
-from hvkit.qmp import CommandError, ConnectError, QmpError
+from hvkit.qmp import Command, CommandError, ConnectError, QmpError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.fleet import Fleet, Outcome
-from hvkit.qmp.schema import BalloonInfo, QueryBalloon, QueryStatus
+from hvkit.qmp.schema import QueryBalloon, QueryCpusFast, QueryMemorySizeSummary, QueryStatus
 
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
@@ -74,6 +75,50 @@ _MIB: Final = 1 << 20
 _ENDING_S: Final = 0.5
 
 
+#: The questions about what a machine has. What can change is asked for, and no more.
+_STATUS: Final = QueryStatus()
+_BALLOON: Final = QueryBalloon()
+_MEMORY: Final = QueryMemorySizeSummary()
+_PROCESSORS: Final = QueryCpusFast()
+
+
+@attrs.frozen
+class Holdings:
+    """What a machine has now, as its QEMU says; that is the truth, whatever is remembered.
+
+    Attributes:
+        memory_mib: what the guest has left of its memory, in MiB; None where that is not known.
+        vcpus: how many processors there are; None for as many as are remembered.
+    """
+
+    memory_mib: int | None = None
+    vcpus: int | None = None
+
+
+NOTHING_SAID: Final = Holdings()
+
+
+def questions(runtime: Runtime) -> tuple[Command[Any], ...]:
+    """Return what a QEMU is asked to learn what its machine has."""
+    parameters = runtime.instance.parameters
+    more = {_MEMORY: parameters.get("memory_max_mib"), _PROCESSORS: parameters.get("vcpus_max")}
+    return (_BALLOON, *(question for question, can_change in more.items() if can_change))
+
+
+def understand(runtime: Runtime, answers: Sequence[Any]) -> Holdings:
+    """Put together what a QEMU said to each of the `questions`: None where it has no answer, or no balloon yet."""
+    said = dict(zip(questions(runtime), answers, strict=True))
+    balloon, memory, processors = (said.get(each) for each in (_BALLOON, _MEMORY, _PROCESSORS))
+    memory_bytes = None if balloon is None else balloon.actual
+    # The balloon counts DIMMs, and takes no notice of what a virtio-mem device gives.
+    if memory is not None and memory_bytes is not None and has_memory_device(runtime.instance.parameters):
+        memory_bytes += memory.plugged_memory or 0
+    return Holdings(
+        memory_mib=None if memory_bytes is None else memory_bytes // _MIB,
+        vcpus=None if processors is None else len(processors),
+    )
+
+
 @attrs.frozen
 class _Sight:
     """The part of an instance's information that is not remembered."""
@@ -82,7 +127,7 @@ class _Sight:
     reason: str = ""
     cause: StopCause | None = None
     pid: int | None = None
-    memory_mib: int | None = None
+    has: Holdings = NOTHING_SAID
 
 
 @attrs.frozen
@@ -92,12 +137,12 @@ class Answer:
     Attributes:
         status: its `RunState`, or one that is newer.
         is_running: whether its processors run.
-        memory_mib: what the guest has left of its memory, in MiB; None where that is not known.
+        has: what it has now.
     """
 
     status: str
     is_running: bool
-    memory_mib: int | None
+    has: Holdings
 
 
 def look(runtime: Runtime, paths: InstancePaths, *, timeout_s: float, is_ours: bool = False) -> InstanceInfo:
@@ -113,7 +158,7 @@ def look(runtime: Runtime, paths: InstancePaths, *, timeout_s: float, is_ours: b
     if process is None:
         return _describe(runtime, _judge_unasked(runtime, paths, is_ours))
     with process:
-        answer = _ask(paths, process, timeout_s)
+        answer = _ask(runtime, paths, process, timeout_s)
         return _describe(runtime, _judge(runtime, paths, process, answer, Deadline(_ENDING_S), is_ours))
 
 
@@ -202,8 +247,8 @@ def _describe(runtime: Runtime, sight: _Sight) -> InstanceInfo:
         is_adopted=runtime.adoption is not None,
         is_user_shutdown=sight.cause is StopCause.GUEST and _may_shut_down(runtime.instance),
         pid=sight.pid,
-        memory_mib=instance.memory_mib if sight.memory_mib is None else sight.memory_mib,
-        vcpus=instance.vcpus,
+        memory_mib=runtime.memory_mib if sight.has.memory_mib is None else sight.has.memory_mib,
+        vcpus=runtime.vcpus if sight.has.vcpus is None else sight.has.vcpus,
     )
 
 
@@ -289,7 +334,7 @@ def find_process(runtime: Runtime | None, paths: InstancePaths) -> Process | Non
     return None if identity is None else open_process(identity)
 
 
-def _ask(paths: InstancePaths, process: Process, timeout_s: float) -> Answer | None:
+def _ask(runtime: Runtime, paths: InstancePaths, process: Process, timeout_s: float) -> Answer | None:
     """Ask QEMU what its machine is doing; None where it does not say.
 
     The watchers' monitor comes first: the control monitor may be in use by one of us for as long as a guest takes to
@@ -301,12 +346,14 @@ def _ask(paths: InstancePaths, process: Process, timeout_s: float) -> Answer | N
     except QmpError:
         return None
     try:
-        status = monitor.execute(QueryStatus(), timeout=max(deadline.remaining_s(), 0.1))
-        try:
-            actual = monitor.execute(QueryBalloon(), timeout=max(deadline.remaining_s(), 0.1)).actual
-        except CommandError:  # it has no balloon, or not yet
-            return Answer(status.status, status.running, None)
-        return Answer(status.status, status.running, actual // _MIB)
+        status = monitor.execute(_STATUS, timeout=max(deadline.remaining_s(), 0.1))
+        answers = []
+        for question in questions(runtime):
+            try:
+                answers.append(monitor.execute(question, timeout=max(deadline.remaining_s(), 0.1)))
+            except CommandError:  # it has no balloon, or not yet
+                answers.append(None)
+        return Answer(status.status, status.running, understand(runtime, answers))
     except QmpError:
         return None
     finally:
@@ -330,22 +377,23 @@ def ask_in_passing(suspects: Mapping[str, Suspect], timeout_s: float) -> dict[st
             break
         try:
             with Fleet(left) as fleet:
-                questions = dict.fromkeys(left, (QueryStatus(), QueryBalloon()))
-                asked = fleet.execute_several(questions, timeout=deadline.remaining_s() * share)
+                wanted = {name: (_STATUS, *questions(suspects[name].runtime)) for name in left}
+                asked = fleet.execute_several(wanted, timeout=deadline.remaining_s() * share)
                 adopted = {name: suspects[name].process for name in left if suspects[name].runtime.adoption}
                 strangers = {name for name, own in adopted.items() if fleet.peer_pid(name) != own.identity.pid}
         except ConnectError as error:  # there is no descriptor left to ask with
             _log.warning("not asked: %s: %s", ", ".join(left), error)
             break
-        for name, (status, balloon) in asked.items():
+        for name, (status, *rest) in asked.items():
             if status.error is None and name not in strangers:
-                answers[name] = Answer(status.value.status, status.value.running, left_memory_mib(balloon))
+                has = understand(suspects[name].runtime, [value_of(each) for each in rest])
+                answers[name] = Answer(status.value.status, status.value.running, has)
     return answers
 
 
-def left_memory_mib(balloon: Outcome[BalloonInfo]) -> int | None:
-    """Return what the guest has left of its memory; None where that is not known: it has no balloon, or not yet."""
-    return None if balloon.error is not None else balloon.value.actual // _MIB
+def value_of(outcome: Outcome[Any]) -> Any:
+    """Return an answer; None where there is none."""
+    return outcome.value if outcome.error is None else None
 
 
 def _as_answered(answer: Answer, process: Process, runtime: Runtime) -> _Sight:
@@ -354,7 +402,7 @@ def _as_answered(answer: Answer, process: Process, runtime: Runtime) -> _Sight:
     reason = meaning.reason
     if answer.status == "shutdown" and runtime.instance.parameters.get("reboot_behavior") == "exit":
         reason = "the guest shut down or rebooted, which ends it"
-    return _Sight(meaning.state, reason, meaning.cause, process.identity.pid, answer.memory_mib)
+    return _Sight(meaning.state, reason, meaning.cause, process.identity.pid, answer.has)
 
 
 def _without_answer(runtime: Runtime, paths: InstancePaths, process: Process, is_ours: bool) -> _Sight:

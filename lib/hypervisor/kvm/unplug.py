@@ -9,14 +9,26 @@ from collections.abc import Collection
 from typing import Final
 
 from hvkit.hypervisor.errors import HotplugCause
+from hvkit.hypervisor.kvm.plugged import DEVICES_PATH
 from hvkit.qmp import CommandError, DeviceNotFound, EventTimeout, QmpConnection, Subscription
 from hvkit.qmp.base import Event
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.schema import DeviceDel, DeviceDeletedEvent, DeviceUnplugGuestErrorEvent, QomList, QueryBlock
+from hvkit.qmp.schema import (
+    AcpiDeviceOstEvent,
+    DeviceDel,
+    DeviceDeletedEvent,
+    DeviceUnplugGuestErrorEvent,
+    QomList,
+    QueryBlock,
+)
 
-_PERIPHERAL: Final = "/machine/peripheral"
 #: Seconds after which the guest is asked again.
 _ASK_AGAIN_S: Final = 2.0
+#: How a guest answers when it was asked to eject a processor or a DIMM, or wants to eject one by itself. Source: ACPI
+#: specification, "_OST (OSPM Status Indication)".
+_EJECTION: Final = frozenset({0x003, 0x103})
+_EJECTED: Final = 0x00
+_IS_EJECTING: Final = 0x84
 #: Seconds that QEMU has to let go of the disk of a device that left the machine. It takes a few milliseconds.
 _RELEASE_S: Final = 10.0
 
@@ -27,7 +39,7 @@ def is_plugged_in(monitor: QmpConnection, device: str) -> bool:
     Raises:
         QmpError: QEMU does not answer.
     """
-    return any(child.name == device for child in monitor.execute(QomList(path=_PERIPHERAL)))
+    return any(child.name == device for child in monitor.execute(QomList(path=DEVICES_PATH)))
 
 
 def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> HotplugCause | None:
@@ -48,7 +60,7 @@ def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> HotplugC
         QmpError: QEMU does not answer, or refuses.
     """
     deadline = Deadline(timeout_s)
-    with monitor.subscribe(DeviceDeletedEvent, DeviceUnplugGuestErrorEvent) as events:
+    with monitor.subscribe(DeviceDeletedEvent, DeviceUnplugGuestErrorEvent, AcpiDeviceOstEvent) as events:
         while True:
             try:
                 monitor.execute(DeviceDel(id=device))
@@ -59,10 +71,10 @@ def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> HotplugC
                 if not is_plugged_in(monitor, device):
                     return None
             answer = _await_answer(events, device, min(_ASK_AGAIN_S, max(deadline.remaining_s(), 0.0)))
-            if isinstance(answer, DeviceUnplugGuestErrorEvent):
-                return HotplugCause.GUEST_REFUSED
-            if answer is not None or not is_plugged_in(monitor, device):
+            if isinstance(answer, DeviceDeletedEvent) or not is_plugged_in(monitor, device):
                 return None
+            if answer is not None and _is_refusal(answer):
+                return HotplugCause.GUEST_REFUSED
             if deadline.remaining_s() <= 0:
                 return HotplugCause.GUEST_SILENT
 
@@ -90,12 +102,27 @@ def await_release(monitor: QmpConnection, nodes: Collection[str]) -> None:
 
 
 def _await_answer(events: Subscription[Event], device: str, timeout_s: float) -> Event | None:
-    """Wait for what QEMU says of this very device, and not of a part of it; None where it says nothing in time."""
+    """Wait for what may end the wait for this very device, and not for a part of it; None where nothing comes in time.
+
+    QEMU 7.2 to 11.1 do not say that a processor was deleted, and a guest's answer about what has gone names no device.
+    """
     deadline = Deadline(timeout_s)
     while True:
         try:
             event = events.get(timeout=max(deadline.remaining_s(), 0.0))
         except EventTimeout:
             return None
-        if isinstance(event, (DeviceDeletedEvent, DeviceUnplugGuestErrorEvent)) and event.device == device:
-            return event
+        match event:
+            case AcpiDeviceOstEvent(info=info):
+                if info.source in _EJECTION and info.device in (device, None) and info.status != _IS_EJECTING:
+                    return event
+            case DeviceDeletedEvent() | DeviceUnplugGuestErrorEvent():
+                if event.device == device:
+                    return event
+
+
+def _is_refusal(answer: Event) -> bool:
+    """Tell whether a guest says by this that it does not let go."""
+    if isinstance(answer, AcpiDeviceOstEvent):
+        return answer.info.device is not None and answer.info.status != _EJECTED
+    return isinstance(answer, DeviceUnplugGuestErrorEvent)

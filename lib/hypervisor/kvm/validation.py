@@ -40,7 +40,7 @@ def check_program(parameters: Mapping[str, Any], capabilities: Capabilities) -> 
         instance=Instance(
             name="any",
             memory_mib=max(parameters["numa_nodes"], 1) * HUGE_PAGES.get(parameters["hugepages"], 1),
-            vcpus=min(_count_processors(parameters), machine.cpu_max),
+            vcpus=1 if parameters["vcpus_max"] else min(_count_processors(parameters), machine.cpu_max),
             parameters=parameters,
         ),
         parameters=resolve_places(parameters),

@@ -28,13 +28,23 @@ from hvkit.hypervisor.kvm.locks import instance_lock
 from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory
 from hvkit.hypervisor.kvm.process import Process
 from hvkit.hypervisor.kvm.runtime import Runtime
-from hvkit.hypervisor.kvm.state import Answer, Suspect, ask_in_passing, find_process, left_memory_mib
+from hvkit.hypervisor.kvm.state import (
+    NOTHING_SAID,
+    Answer,
+    Holdings,
+    Suspect,
+    ask_in_passing,
+    find_process,
+    questions,
+    understand,
+    value_of,
+)
 from hvkit.hypervisor.reports import InstanceInfo
 from hvkit.hypervisor.watch import InstanceWatch
 from hvkit.qmp import CommandError, ConnectError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.fleet import Fleet
-from hvkit.qmp.schema import QueryBalloon, QueryStatus
+from hvkit.qmp.schema import QueryStatus
 
 #: The part of the time for a look in which the lookouts have to answer; the rest is for the other monitors.
 _SHARE: Final = 0.5
@@ -50,7 +60,6 @@ _TRUSTED_S: Final = 30.0
 _PAUSE_S: Final = 0.05
 
 _STATUS: Final = QueryStatus()
-_BALLOON: Final = QueryBalloon()
 
 
 class KvmWatch(InstanceWatch):
@@ -104,7 +113,7 @@ class _Acquaintance:
     Attributes:
         process: its QEMU.
         runtime: what was remembered of it at the last look; None before the first.
-        memory_mib: what the guest had left of its memory when last asked.
+        has: what the machine had when last asked.
         asked_at_s: when that was.
         stirred_at_s: when it last said anything unasked, was lost, was changed by us, or became known.
         is_mute: whether all its monitors were silent last time.
@@ -112,13 +121,13 @@ class _Acquaintance:
 
     process: Process
     runtime: Runtime | None = None
-    memory_mib: int | None = None
+    has: Holdings = NOTHING_SAID
     asked_at_s: float = 0.0
     stirred_at_s: float = attrs.field(factory=time.monotonic)
     is_mute: bool = False
 
-    def knows_memory(self, now_s: float) -> bool:
-        """Whether what its guest had left is what it has."""
+    def knows_holdings(self, now_s: float) -> bool:
+        """Whether what its machine had is what it has."""
         return self.asked_at_s > self.stirred_at_s + _HELD_BACK_S and now_s < self.asked_at_s + _TRUSTED_S
 
     def stir(self) -> None:
@@ -179,7 +188,7 @@ class _Lookouts:
         """Ask over the lookouts, each machine only what is not known."""
         deadline = Deadline(timeout_s)
         now_s = time.monotonic()
-        trusted = {name for name in names if self._known[name].knows_memory(now_s)}
+        trusted = {name for name in names if self._known[name].knows_holdings(now_s)}
         answers = self._ask_round(names, trusted, timeout_s)
         # What was known may have changed in the very moment of asking for the rest.
         again = self._note_stirred() & trusted & answers.keys()
@@ -189,18 +198,23 @@ class _Lookouts:
 
     def _ask_round(self, names: Collection[str], trusted: Collection[str], timeout_s: float) -> dict[str, Answer]:
         now_s = time.monotonic()
-        questions = {name: (_STATUS,) if name in trusted else (_STATUS, _BALLOON) for name in names}
+        runtimes = {name: runtime for name in names if (runtime := self._known[name].runtime) is not None}
+        wanted = {
+            name: (_STATUS,) if name in trusted else (_STATUS, *questions(runtime))
+            for name, runtime in runtimes.items()
+        }
         answers = {}
-        for name, (status, *balloon) in self._fleet.execute_several(questions, timeout=timeout_s).items():
+        for name, (status, *rest) in self._fleet.execute_several(wanted, timeout=timeout_s).items():
             known = self._known[name]
             if status.error is not None:
                 known.stir()
                 continue
-            if balloon:
-                known.memory_mib = left_memory_mib(balloon[0])
-                if balloon[0].error is None or isinstance(balloon[0].error, CommandError):  # not, if it only was late
+            if rest:
+                known.has = understand(runtimes[name], [value_of(each) for each in rest])
+                # Not, if one of them only was late.
+                if all(each.error is None or isinstance(each.error, CommandError) for each in rest):
                     known.asked_at_s = now_s
-            answers[name] = Answer(status.value.status, status.value.running, known.memory_mib)
+            answers[name] = Answer(status.value.status, status.value.running, known.has)
         return answers
 
     def _note_stirred(self) -> set[str]:

@@ -55,7 +55,7 @@ _KEPT_DEVICES: Final = {
     *CDROM_DRIVERS.values(),
     *USB_DRIVERS.values(),
     *(driver for drivers in SOUND_DRIVERS.values() for driver in drivers),
-    *("virtio-rng-pci", "vhost-vsock-pci", "tpm-crb"),
+    *("virtio-rng-pci", "virtio-mem-pci", "vhost-vsock-pci", "tpm-crb"),
     *("virtio-balloon-pci", "virtio-serial-pci", "virtserialport", "isa-serial", "pcie-root-port", "pvpanic"),
 }
 _KEPT_OBJECTS: Final = {"memory-backend-file", "monitor-qmp"}

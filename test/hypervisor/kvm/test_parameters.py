@@ -119,6 +119,7 @@ def test_what_is_hvkits_own() -> None:
         *("migration_tls", "migration_tls_dir", "migration_tls_hostname"),
         *("hugepages", "mem_prealloc", "numa_nodes", "numa_host_nodes", "numa_policy"),
         *("firmware", "tpm", "virtio_rng", "vsock_cid", "io_threads", "io_thread_mask"),
+        *("vcpus_max", "memory_max_mib", "memory_hotplug"),
         *("vnc_port", "spice_port", "spice_x509_path"),
     }
 

@@ -27,6 +27,7 @@ SPICE = {"spice_bind": "127.0.0.1", "spice_port": 5930}
         {"machine_version": "pc", "disk_type": "ide", "nic_type": "e1000"},
         {"numa_nodes": 3, "cpu_cores": 2, "hugepages": "1G"},
         {"cpu_sockets": 2, "cpu_cores": 3, "cpu_mask": "0:0:0:0:0:0"},
+        {"vcpus_max": 6, "cpu_sockets": 2, "cpu_mask": "0:0:0:0:0:0", "memory_max_mib": 2048},
         {"virtio_rng": True, "soundhw": "hda", "usb_devices": "keyboard", **SPICE},
     ],
 )
@@ -45,6 +46,7 @@ def test_what_a_program_can_do_is_valid(recorded: Recorded, version: str, parame
         ({"soundhw": "ac97"}, {"devices": "AC97"}, "soundhw"),
         ({"usb_devices": "tablet"}, {"devices": "usb-tablet"}, "usb_devices"),
         ({"virtio_rng": True}, {"devices": "virtio-rng-pci"}, "virtio_rng"),
+        ({"memory_max_mib": 2048}, {"devices": "virtio-mem-pci"}, "memory_hotplug"),
         ({"vsock_cid": 3}, {"devices": "vhost-vsock-pci"}, "vsock_cid"),
         ({"tpm": True}, {"devices": "tpm-crb"}, "tpm"),
         (SPICE, {"commands": "query-spice"}, "spice_bind"),

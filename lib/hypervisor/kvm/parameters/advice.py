@@ -57,6 +57,11 @@ _IDLE: Final = (
         "does nothing without kernel_path: the guest's own boot loader decides it",
     ),
     _Idle(
+        ("memory_hotplug",),
+        _given("memory_max_mib"),
+        "does nothing without memory_max_mib: the instance keeps the memory that it starts with",
+    ),
+    _Idle(
         ("boot_order",),
         lambda parameters: not parameters["kernel_path"],
         "does nothing beside kernel_path, which is what boots",

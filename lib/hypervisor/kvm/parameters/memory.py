@@ -8,7 +8,7 @@ from typing import Any, Final
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.parameters.checks import passes
 from hvkit.hypervisor.node import read_numa_nodes
-from hvkit.hypervisor.parameters import ABSOLUTE_PATH, DIRECTORY, Check, Parameter, Rule, between, one_of
+from hvkit.hypervisor.parameters import ABSOLUTE_PATH, DIRECTORY, Check, Parameter, Rule, at_least, between, one_of
 
 #: Sizes of huge pages in MiB, by the name of each.
 HUGE_PAGES: Final[dict[str, int]] = {"2M": 2, "1G": 1024}
@@ -67,6 +67,21 @@ def _nodes_go_together(parameters: Mapping[str, Any]) -> None:
 
 
 PARAMETERS: Final = (
+    Parameter(
+        name="memory_max_mib",
+        kind=int,
+        default=0,
+        doc="How much memory it can have while it runs, in MiB; 0: no more than it starts with.",
+        syntax=at_least(0),
+    ),
+    Parameter(
+        name="memory_hotplug",
+        kind=str,
+        default="virtio-mem",
+        doc="How memory comes and goes, where memory_max_mib allows that: virtio-mem in small steps, which needs a "
+        "driver in the guest; dimm in pieces of 128 MiB and more that go as they came, which all guests know.",
+        syntax=one_of("virtio-mem", "dimm"),
+    ),
     Parameter(
         name="mem_path",
         kind=str,

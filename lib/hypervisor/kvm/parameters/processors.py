@@ -68,6 +68,14 @@ PARAMETERS: Final = (
         syntax=WORD,
     ),
     Parameter(
+        name="vcpus_max",
+        kind=int,
+        default=0,
+        doc="How many processors there can be while it runs; they are what sockets, cores and threads multiply to. "
+        "0: no more than it starts with.",
+        syntax=at_least(0),
+    ),
+    Parameter(
         name="cpu_sockets",
         kind=int,
         default=0,
