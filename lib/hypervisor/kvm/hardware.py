@@ -50,7 +50,7 @@ class KvmHardware(KvmPart, HardwareMethods):
         timeout_s = check_timeout(timeout)
         return set_vcpus(
             self._instances,
-            self._instances.known(name),
+            self._instances.ours(name),
             vcpus,
             timeout_s=_UNPLUG_S if timeout_s is None else timeout_s,
         )
@@ -64,7 +64,7 @@ class KvmHardware(KvmPart, HardwareMethods):
         timeout_s = check_timeout(timeout)
         return set_memory(
             self._instances,
-            self._instances.known(name),
+            self._instances.ours(name),
             memory_mib,
             timeout_s=_UNPLUG_S if timeout_s is None else timeout_s,
         )
