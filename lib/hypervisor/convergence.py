@@ -8,7 +8,7 @@ Neither is an error to those who carry it out. What to do about it is decided he
 import enum
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
@@ -66,9 +66,25 @@ class Decision:
     reason: str = ""
 
 
+class MigrationPolicy(Protocol):
+    """Whatever decides about migrations: `ConvergencePolicy`, or something of your own.
+
+    It is asked after every look. What it answers should depend on nothing but its arguments, so that it can be tried on
+    what was recorded of other migrations.
+    """
+
+    def decide(
+        self, samples: Sequence[Sample], downtime_ms: int, changed_at_s: float = 0.0, *, can_postcopy: bool = False
+    ) -> Decision:
+        """Decide what to do next while the guest is with its source, as `ConvergencePolicy.decide` does."""
+
+    def decide_postcopy(self, samples: Sequence[Sample], downtime_ms: int) -> Decision:
+        """Decide what to do next while a guest that has left fetches its memory: WAIT or REPORT."""
+
+
 @attrs.frozen(kw_only=True)
 class ConvergencePolicy:
-    """How patient to be with a migration.
+    """How patient to be with a migration: numbers that suit most guests, and that can be changed.
 
     Attributes:
         stall_s: seconds without a byte sent after which it is given up; once the guest has left, after which the link

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hvkit.hypervisor.convergence import ConvergencePolicy
+from hvkit.hypervisor.convergence import MigrationPolicy
 from hvkit.hypervisor.errors import MigrationObstacle
 from hvkit.hypervisor.model import Capability, DiskCopies, Instance
 from hvkit.hypervisor.optional import OptionalMethods
@@ -125,7 +125,7 @@ class MoveMethods(OptionalMethods):
     def follow_migration(
         self,
         name: str,
-        policy: ConvergencePolicy | None = None,
+        policy: MigrationPolicy | None = None,
         on_progress: Callable[[MigrationStatus], None] | None = None,
     ) -> MigrationStatus:
         """Watch a migration from here until it is over, and see to it that it does get over.

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample, Step
+from hvkit.hypervisor.convergence import Decision, MigrationPolicy, Sample, Step
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm.disk_copies import finish_copies
 from hvkit.hypervisor.kvm.instances import Instances
@@ -28,7 +28,7 @@ _LOOK_SHARE: Final = 0.02
 def follow(
     instances: Instances,
     paths: InstancePaths,
-    policy: ConvergencePolicy,
+    policy: MigrationPolicy,
     on_progress: Callable[[MigrationStatus], None] | None,
 ) -> MigrationStatus:
     """Watch a migration until it is over, and do what a policy decides, as `BaseHypervisor.follow_migration` says."""

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 
-from hvkit.hypervisor.convergence import ConvergencePolicy
+from hvkit.hypervisor.convergence import ConvergencePolicy, MigrationPolicy
 from hvkit.hypervisor.errors import MigrationObstacle
 from hvkit.hypervisor.kvm.disk_copies import begin_copies, read_copies
 from hvkit.hypervisor.kvm.migration import read_status
@@ -74,7 +74,7 @@ class KvmMoves(KvmPart, MoveMethods):
     def follow_migration(
         self,
         name: str,
-        policy: ConvergencePolicy | None = None,
+        policy: MigrationPolicy | None = None,
         on_progress: Callable[[MigrationStatus], None] | None = None,
     ) -> MigrationStatus:
         """Watch a migration from here until it is over, as `BaseHypervisor.follow_migration` says."""
