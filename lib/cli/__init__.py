@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError:
         sys.stderr.write("hvkit: the command needs click, which is not installed; type: pip install 'hvkit[cli]'\n")
         return EXIT_WORLD
-    except KeyboardInterrupt:
+    try:
+        from hvkit.cli.run import run
+    except KeyboardInterrupt:  # loading takes long enough for that
+        sys.stderr.write("hvkit: interrupted\n")
         return EXIT_INTERRUPTED
-    from hvkit.cli.run import run
-
     return run(arguments)

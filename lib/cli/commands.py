@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
+import textwrap
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from hvkit.cli.options import parse_seconds
 from hvkit.cli.qmp_arguments import ArgumentError, build_command, parse_free, parse_words
 from hvkit.cli.render import to_json, to_outline, to_table
 from hvkit.cli.settings import Settings
-from hvkit.cli.spec import locate, read_spec
+from hvkit.cli.spec import EXAMPLE, locate, read_spec
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor import (
     Console,
@@ -82,7 +83,7 @@ def hvkit(context: click.Context, run_dir: Path | None, state_dir: Path | None, 
 # ---- the life of an instance
 
 
-@hvkit.command()
+@hvkit.command(epilog="\b\nSuch a file looks like this:\n\n\b\n" + textwrap.indent(EXAMPLE, "    "))
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--paused", is_flag=True, help="Leave its processors standing still.")
 @_pass_settings

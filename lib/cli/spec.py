@@ -1,24 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Read an instance from a TOML file.
-
-::
-
-    [instance]
-    name = "web1"
-    memory_mib = 256
-    vcpus = 2                                       # and uuid, if it is to keep one
-
-    [[disk]]
-    path = "web1.qcow2"                             # relative to this file
-    format = "qcow2"                                # and read_only, name, uuid
-
-    [[nic]]
-    mac = "52:54:00:12:34:56"
-    mode = "user"                                   # and link, ifname, uuid
-
-    [parameters]
-    machine_version = "q35"                         # see: hvkit parameters kvm
-"""
+"""Read an instance from a TOML file, such as `EXAMPLE`."""
 
 from __future__ import annotations
 
@@ -32,9 +13,27 @@ import attrs
 
 from hvkit.cli.depth import TOO_DEEP, is_deeper
 from hvkit.errors import HypervisorError
-from hvkit.hypervisor import Disk, Instance, Nic, ParameterError
+from hvkit.hypervisor import Disk, DiskLimits, DiskRate, Instance, Nic, ParameterError
 
-T = TypeVar("T", Disk, Nic, Instance)
+T = TypeVar("T", Disk, DiskLimits, DiskRate, Nic, Instance)
+
+#: All that such a file can have, but for what the comments name.
+EXAMPLE: Final = """\
+[instance]
+name = "web1"
+memory_mib = 256
+vcpus = 2                     # and uuid, if it is to keep one
+[[disk]]
+path = "web1.qcow2"           # relative to this file
+format = "qcow2"              # and read_only, name, uuid
+[disk.limits]                 # total, read or write, _bytes or _operations
+write_bytes = 10_000_000      # or {per_s = ..., burst_per_s = ..., burst_s = ...}
+[[nic]]
+mac = "52:54:00:12:34:56"
+mode = "user"                 # and link, ifname, ip, mtu, uuid
+[parameters]
+machine_version = "q35"       # see: hvkit parameters kvm
+"""
 
 _TABLES: Final = ("instance", "disk", "nic", "parameters")
 
@@ -108,6 +107,8 @@ def parse_spec(text: str, *, file: str, directory: Path) -> Instance:
     for key, table in _array(file, tables, "disk"):
         if isinstance(table.get("path"), str) and table["path"]:
             table = {**table, "path": str(directory / table["path"])}
+        if "limits" in table:
+            table = {**table, "limits": _limits(file, f"{key}.limits", table["limits"])}
         disks.append(_make(Disk, file, key, table))
     nics = [_make(Nic, file, key, table) for key, table in _array(file, tables, "nic")]
     members = _table(file, tables, "instance")
@@ -157,6 +158,17 @@ def _array(file: str, tables: Mapping[str, Any], key: str) -> list[tuple[str, di
     return [(f"{key}[{index}]", table) for index, table in enumerate(array)]
 
 
+def _limits(file: str, key: str, table: Any) -> DiskLimits:
+    """Return the limits of a disk; one that is a number alone is what is allowed in a second."""
+    if not isinstance(table, dict):
+        raise SpecError(file, key, "must be a table, written [disk.limits]")
+    rates = {
+        name: _make(DiskRate, file, f"{key}.{name}", rate if isinstance(rate, dict) else {"per_s": rate})
+        for name, rate in table.items()
+    }
+    return _make(DiskLimits, file, key, rates)
+
+
 def _make(kind: type[T], file: str, key: str, table: Mapping[str, Any], **others: Any) -> T:
     fields = {field.name: field for field in attrs.fields(kind) if field.name not in _ELSEWHERE}
     _check_keys(file, key, table, fields)
@@ -167,12 +179,14 @@ def _make(kind: type[T], file: str, key: str, table: Mapping[str, Any], **others
         return kind(**table, **others)
     except ParameterError as error:
         member = error.name.rpartition(".")[2]
-        raise SpecError(file, f"{key}.{member}" if member in fields else member, error.problem) from error
+        if member == kind.__name__:
+            member = ""
+        raise SpecError(file, f"{key}.{member}" if member in fields else member or key, error.problem) from error
 
 
 def _check_keys(file: str, key: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
     for name in table:
         if name not in known:
             matches = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {matches[0]}?" if matches else ""
-            raise SpecError(file, f"{key}.{name}" if key else name, f"no such key{hint}")
+            hint = f"did you mean {matches[0]}?" if matches else f"there are {', '.join(known)}"
+            raise SpecError(file, f"{key}.{name}" if key else name, f"no such key; {hint}")

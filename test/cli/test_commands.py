@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import attrs
@@ -328,6 +329,17 @@ def test_interrupt(type_fake: TypeCommand, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(FakeHypervisor, "get_all_instances_info", interrupted)
     typed = type_fake("list")
+    assert typed.code == EXIT_INTERRUPTED
+    assert typed.err.strip() == "hvkit: interrupted"
+
+
+def test_interrupt_while_the_command_is_loaded(type_command: TypeCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "hvkit.cli.run", Loading("hvkit.cli.run"))
+    typed = type_command("list")
     assert typed.code == EXIT_INTERRUPTED
     assert typed.err.strip() == "hvkit: interrupted"
 

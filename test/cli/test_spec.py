@@ -8,9 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from hvkit.cli import spec as spec_module
-from hvkit.cli.spec import SpecError, locate, parse_spec, read_spec
-from hvkit.hypervisor import Instance, ParameterError
+from hvkit.cli.spec import EXAMPLE, SpecError, locate, parse_spec, read_spec
+from hvkit.hypervisor import DiskLimits, DiskRate, Instance, ParameterError
 
 UUID_TEXT = "11111111-2222-3333-4444-555555555555"
 
@@ -57,15 +56,24 @@ def test_whole_spec() -> None:
     assert instance.parameters == {"machine_version": "q35", "acpi": True}
 
 
+def test_limits_of_a_disk_are_numbers_or_tables() -> None:
+    limits = "[disk.limits]\nread_bytes = 5\nwrite_bytes = {per_s = 5, burst_per_s = 9, burst_s = 2}\n"
+    (disk,) = parse(SMALLEST + DISK + limits).disks
+    assert disk.limits == DiskLimits(read_bytes=DiskRate(5), write_bytes=DiskRate(5, burst_per_s=9, burst_s=2))
+
+
 def test_smallest_spec() -> None:
     instance = parse(SMALLEST)
     assert (instance.vcpus, instance.disks, instance.nics, instance.parameters) == (1, (), (), {})
 
 
-def test_example_in_the_documentation_is_right() -> None:
-    assert spec_module.__doc__
-    example = spec_module.__doc__.partition("::\n")[2]
-    assert parse("\n".join(line.strip() for line in example.splitlines())).name == "web1"
+def test_example_is_right() -> None:
+    instance = parse(EXAMPLE)
+    assert instance.name == "web1"
+    assert instance.disks[0].limits == DiskLimits(write_bytes=DiskRate(10_000_000))
+
+
+DISK = '[[disk]]\npath = "a"\n'
 
 
 @pytest.mark.parametrize(
@@ -76,7 +84,8 @@ def test_example_in_the_documentation_is_right() -> None:
         ("[instance]\nmemory_mib = 1", "instance.name", "is missing"),
         ('[instance]\nname = "a"', "instance.memory_mib", "is missing"),
         (SMALLEST + "vcpu = 2", "instance.vcpu", "no such key; did you mean vcpus?"),
-        (SMALLEST + "disks = []", "instance.disks", "no such key"),
+        (SMALLEST + "disks = []", "instance.disks", "no such key; there are name, memory_mib, vcpus, uuid"),
+        ('name = "web1"', "name", "no such key; there are instance, disk, nic, parameters"),
         (SMALLEST + "[[disks]]", "disks", "no such key; did you mean disk?"),
         (SMALLEST + "[disk]", "disk", "must be an array of tables, each written [[disk]]"),
         (SMALLEST + "[[disk]]", "disk[0].path", "is missing"),
@@ -86,6 +95,10 @@ def test_example_in_the_documentation_is_right() -> None:
             "disk[1].format",
             "expected raw or qcow2, got 'vmdk'",
         ),
+        (SMALLEST + DISK + "limits = 5", "disk[0].limits", "must be a table, written [disk.limits]"),
+        (SMALLEST + DISK + "[disk.limits]", "disk[0].limits", "nothing is limited"),
+        (SMALLEST + DISK + "[disk.limits]\nbytes = 1", "disk[0].limits.bytes", "no such key; did you mean"),
+        (SMALLEST + DISK + "[disk.limits]\ntotal_bytes = 0", "disk[0].limits.total_bytes.per_s", "expected a whole"),
         (SMALLEST + '[[nic]]\nmac = "no"', "nic[0].mac", "expected a unicast MAC address"),
         (SMALLEST + '[[nic]]\nmac = "52:54:00:12:34:56"\nmode = "user"\nlink = "br0"', "nic[0].link", "only a NIC of"),
         ('[instance]\nname = "../x"\nmemory_mib = 1', "instance.name", "not a name for an instance: '../x'"),
