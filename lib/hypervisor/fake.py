@@ -43,8 +43,6 @@ from hvkit.hypervisor.reports import Console, InstanceInfo, NodeInfo
 #: Of what is remembered. A file of another version is not understood.
 _VERSION: Final = 1
 
-_ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
-
 
 @attrs.frozen(kw_only=True)
 class _Remembered:
@@ -188,7 +186,7 @@ class FakeHypervisor(BaseHypervisor):
             known = self._read(name)
             if type(memory_mib) is not int or not 1 <= memory_mib <= known.memory_mib:
                 raise ParameterError("memory_mib", memory_mib, f"expected 1 to {known.memory_mib} MiB")
-            if known.info.state not in _ALIVE:
+            if not known.info.state.is_alive:
                 raise InstanceStateError(name, known.info.state.value, "has no memory to balloon")
             self._change(known, memory_mib=memory_mib)
         return memory_mib

@@ -122,6 +122,11 @@ class InstanceState(enum.Enum):
         """
         return self in (InstanceState.SHUTDOWN, InstanceState.CRASHED)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the guest is here and goes nowhere: most of what can be done to an instance needs that."""
+        return self in (InstanceState.RUNNING, InstanceState.PAUSED)
+
 
 class StopCause(enum.Enum):
     """What made an instance stop, or ended it.

@@ -216,4 +216,5 @@ def test_kinds_of_devices() -> None:
 
 def test_states_that_are_over() -> None:
     assert {state for state in InstanceState if state.is_over} == {InstanceState.SHUTDOWN, InstanceState.CRASHED}
+    assert {state for state in InstanceState if state.is_alive} == {InstanceState.RUNNING, InstanceState.PAUSED}
     assert {state.value for state in MigrationState if state.is_over} == {"completed", "failed", "cancelled"}

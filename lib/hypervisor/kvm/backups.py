@@ -19,15 +19,16 @@ import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import BackupError, InstanceStateError
+from hvkit.hypervisor.kvm.freezing import frozen
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.jobs import end_jobs, find_jobs
+from hvkit.hypervisor.kvm.nodes import read_nodes, take_back_files
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_partial_files
 from hvkit.hypervisor.kvm.runtime import BackupRecord, DeviceRecord, Runtime, write_runtime
 from hvkit.hypervisor.kvm.state import find_process
-from hvkit.hypervisor.model import Backup, InstanceState
+from hvkit.hypervisor.model import Backup
 from hvkit.hypervisor.reports import BackupProgress, Checkpoint
 from hvkit.qmp import CommandError, QmpConnection, QmpError
-from hvkit.qmp.agent import AgentConnection
 from hvkit.qmp.base import NULL
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.descriptors import fdset
@@ -46,16 +47,12 @@ from hvkit.qmp.schema import (
     BlockDirtyBitmapAddWrapper,
     BlockDirtyBitmapRemove,
     JobDismiss,
-    QueryFdsets,
-    QueryNamedBlockNodes,
-    RemoveFd,
     Transaction,
     TransactionAction,
 )
 
 ReportProgress = Callable[[BackupProgress], None]
 
-_ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
 #: What jobs and block nodes are called, before the device of the disk, and bitmaps, before the checkpoint.
 _PREFIX: Final = "backup-"
 _CHECKPOINT_PREFIX: Final = "hvkit-"
@@ -63,10 +60,9 @@ _CHECKPOINT_PREFIX: Final = "hvkit-"
 _PARTIAL: Final = ".partial"
 #: Labels the descriptors of a backup.
 _LABEL: Final = "hvkit-backup"
-#: Seconds between two looks, for jobs to end that were cancelled, and for filesystems to be frozen.
+#: Seconds between two looks, and for jobs to end that were cancelled.
 _LOOK_AGAIN_S: Final = 0.1
 _CANCEL_S: Final = 30.0
-_FREEZE_S: Final = 20.0
 
 
 @attrs.frozen
@@ -118,7 +114,7 @@ def back_up(
     deadline = Deadline(timeout_s)
     with _explaining(paths), ExitStack() as stack:
         with instances.locked(paths):
-            instances.need_state(paths, _ALIVE, "its disks cannot be backed up")
+            instances.need_alive(paths, "its disks cannot be backed up")
             runtime = instances.recall(paths)
             monitor = stack.enter_context(instances.connected(paths))
             targets = _choose(runtime, backup)
@@ -132,7 +128,7 @@ def back_up(
             write_runtime(paths.runtime_file, attrs.evolve(runtime, backup=record))
             for target in targets:
                 _make_file(stack, monitor, target, backup, undoing.made)
-            with _frozen(paths, runtime, backup):
+            with frozen(paths, freezes=backup.freezes):
                 monitor.execute(_transaction(targets, backup))
         _follow(monitor, targets, deadline, report, paths.name)
         with instances.locked(paths):
@@ -164,13 +160,10 @@ def abort(instances: Instances, paths: InstancePaths) -> None:
 def _clear_machine(monitor: QmpConnection, runtime: Runtime) -> None:
     """Remove from a machine what is left of a backup."""
     end_jobs(monitor, _PREFIX)
-    for node in _nodes(monitor):
-        if (node.node_name or "").startswith(_PREFIX):
-            _delete_node(monitor, node.node_name or "")
-    for files in monitor.execute(QueryFdsets()):
-        if any(descriptor.opaque == _LABEL for descriptor in files.fds):
-            with contextlib.suppress(CommandError):  # QEMU dropped it by itself
-                monitor.execute(RemoveFd(fdset_id=files.fdset_id))
+    for node in read_nodes(monitor):
+        if node.startswith(_PREFIX):
+            _delete_node(monitor, node)
+    take_back_files(monitor, lambda label: label == _LABEL)
     if runtime.backup is not None:
         sources = [record.backends[-1] for record in _disks(runtime)]
         _remove_checkpoint(monitor, sources, runtime.backup.checkpoint)
@@ -192,7 +185,7 @@ def read_checkpoints(instances: Instances, paths: InstancePaths) -> tuple[Checkp
     with _explaining(paths):
         runtime = instances.recall(paths)
         with instances.connected(paths) as monitor:
-            nodes = {node.node_name: node for node in _nodes(monitor)}
+            nodes = read_nodes(monitor)
     found: dict[str, dict[UUID, int]] = {}
     broken: set[str] = set()
     for record in _disks(runtime):
@@ -219,9 +212,9 @@ def drop_checkpoint(instances: Instances, paths: InstancePaths, checkpoint: str)
     with _explaining(paths), instances.locked(paths):
         runtime = instances.recall(paths)
         with instances.connected(paths) as monitor:
-            nodes = [record.backends[-1] for record in _disks(runtime)]
-            with_it = [node.node_name for node in _nodes(monitor) if _has_bitmap(node, checkpoint)]
-            for node in set(nodes) & set(with_it):
+            nodes = {record.backends[-1] for record in _disks(runtime)}
+            with_it = {name for name, node in read_nodes(monitor).items() if _has_bitmap(node, checkpoint)}
+            for node in nodes & with_it:
                 monitor.execute(BlockDirtyBitmapRemove(node=node, name=_CHECKPOINT_PREFIX + checkpoint))
 
 
@@ -243,7 +236,7 @@ def _choose(runtime: Runtime, backup: Backup) -> list[_Target]:
 
 
 def _check_checkpoints(monitor: QmpConnection, targets: Sequence[_Target], backup: Backup, name: str) -> None:
-    nodes = {node.node_name: node for node in _nodes(monitor)}
+    nodes = read_nodes(monitor)
     for target in targets:
         bitmaps = {bitmap.name: bitmap for bitmap in nodes[target.source].dirty_bitmaps or ()}
         if backup.checkpoint and _CHECKPOINT_PREFIX + backup.checkpoint in bitmaps:
@@ -260,7 +253,7 @@ def _check_checkpoints(monitor: QmpConnection, targets: Sequence[_Target], backu
 
 def _make_file(stack: ExitStack, monitor: QmpConnection, target: _Target, backup: Backup, made: list[str]) -> None:
     """Make the file of a disk, of the disk's size, and open it in QEMU, which need not be able to do that itself."""
-    size = next(node.image.virtual_size for node in _nodes(monitor) if node.node_name == target.source)
+    size = read_nodes(monitor)[target.source].image.virtual_size
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(target.partial, flags, 0o600)
     made.append(target.partial)
@@ -305,16 +298,6 @@ def _transaction(targets: Sequence[_Target], backup: Backup) -> Transaction:
         )
         actions.append(BlockdevBackupWrapper(data=job))
     return Transaction(actions=actions)
-
-
-@contextlib.contextmanager
-def _frozen(paths: InstancePaths, runtime: Runtime, backup: Backup) -> Iterator[None]:
-    """Keep the guest's filesystems frozen, if that is wanted, for the moment that is backed up."""
-    if not backup.freezes:
-        yield
-        return
-    with AgentConnection(paths.agent_socket) as agent, agent.frozen(limit_s=_FREEZE_S):
-        yield
 
 
 def _follow(
@@ -422,10 +405,6 @@ def _explaining(paths: InstancePaths) -> Iterator[None]:
 def _disks(runtime: Runtime) -> list[DeviceRecord]:
     uuids = {disk.uuid for disk in runtime.instance.disks}
     return [record for record in runtime.devices if record.uuid in uuids]
-
-
-def _nodes(monitor: QmpConnection) -> list[BlockDeviceInfo]:
-    return monitor.execute(QueryNamedBlockNodes(flat=True))
 
 
 def _has_bitmap(node: BlockDeviceInfo, checkpoint: str) -> bool:

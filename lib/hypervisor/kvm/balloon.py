@@ -13,7 +13,6 @@ from typing import Final
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.memory_plugging import read_beyond_balloon, read_memory_mib
 from hvkit.hypervisor.kvm.paths import InstancePaths
-from hvkit.hypervisor.kvm.plugging import ALIVE
 from hvkit.hypervisor.model import check_whole
 from hvkit.qmp import EventTimeout
 from hvkit.qmp.deadlines import Deadline
@@ -48,7 +47,7 @@ def balloon(instances: Instances, paths: InstancePaths, memory_mib: int, *, time
     beyond = 0
     with contextlib.ExitStack() as held:
         with instances.locked(paths):
-            instances.need_state(paths, ALIVE, "its memory cannot be changed")
+            instances.need_alive(paths, "its memory cannot be changed")
             monitor = held.enter_context(instances.connected(paths))
             if can_grow:
                 beyond = read_beyond_balloon(monitor, parameters)

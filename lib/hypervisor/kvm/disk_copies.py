@@ -17,10 +17,11 @@ from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.jobs import find_jobs
 from hvkit.hypervisor.kvm.migration import LOOK_AGAIN_S, SETTLE_S, check_target, talking
 from hvkit.hypervisor.kvm.migration_tls import CREDENTIALS_ID, set_credentials
+from hvkit.hypervisor.kvm.nodes import read_nodes
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime
-from hvkit.hypervisor.model import DiskCopies, InstanceState
+from hvkit.hypervisor.model import DiskCopies
 from hvkit.hypervisor.reports import DiskCopy
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.deadlines import Deadline
@@ -37,7 +38,6 @@ from hvkit.qmp.schema import (
     JobDismiss,
     JobInfo,
     NbdServerStart,
-    QueryNamedBlockNodes,
     SocketAddress,
     SocketAddressInet,
     SocketAddressLegacy,
@@ -48,7 +48,6 @@ from hvkit.qmp.schema import (
     YankInstanceBlockNode,
 )
 
-_ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
 #: What jobs, block nodes and exports are called, before the device of the disk.
 _PREFIX: Final = "copy-"
 _MIB: Final = 1 << 20
@@ -89,7 +88,7 @@ def begin_copies(instances: Instances, paths: InstancePaths, copies: DiskCopies)
         MigrationError: they cannot be copied; nothing is being copied then.
     """
     with instances.locked(paths):
-        instances.need_state(paths, _ALIVE, "its disks cannot be copied")
+        instances.need_alive(paths, "its disks cannot be copied")
         runtime = instances.recall(paths)
         parameters = TABLE.fill(runtime.instance.parameters)
         check_target(paths.name, copies.target, parameters)
@@ -204,9 +203,9 @@ def _end(monitor: QmpConnection, paths: InstancePaths, *, are_dropped: bool) -> 
         raise MigrationError(paths.name, f"its disks were not copied: {'; '.join(failed)}")
     for job in jobs:
         monitor.execute(JobDismiss(id=job.id))
-    for node in monitor.execute(QueryNamedBlockNodes(flat=True)):
-        if node.node_name is not None and node.node_name.startswith(_PREFIX):
-            monitor.execute(BlockdevDel(node_name=node.node_name))
+    for node in read_nodes(monitor):
+        if node.startswith(_PREFIX):
+            monitor.execute(BlockdevDel(node_name=node))
 
 
 def _await_end(monitor: QmpConnection, paths: InstancePaths) -> list[JobInfo]:

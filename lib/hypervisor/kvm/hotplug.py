@@ -32,10 +32,10 @@ from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.limits import set_limits, settle_limits
 from hvkit.hypervisor.kvm.network import NetworkError
 from hvkit.hypervisor.kvm.nics import check_nic, open_nic, plan_interface, plan_tap_options, take_down_nic
+from hvkit.hypervisor.kvm.nodes import read_nodes, take_back_files
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.plugging import (
-    ALIVE,
     Plugging,
     adding,
     is_loss,
@@ -57,9 +57,6 @@ from hvkit.qmp.schema import (
     Closefd,
     NetdevAdd,
     NetdevDel,
-    QueryFdsets,
-    QueryNamedBlockNodes,
-    RemoveFd,
 )
 
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
@@ -148,7 +145,7 @@ def check_support(instances: Instances, paths: InstancePaths, kind: DeviceKind, 
         HotplugError: they cannot, and why.
     """
     state = instances.look(paths).state
-    if state not in ALIVE:
+    if not state.is_alive:
         raise HotplugError(paths.name, kind.value, f"the instance is {state.value}", HotplugCause.UNFIT)
     runtime = instances.recall(paths)
     bus = BusKind.PCI
@@ -259,14 +256,11 @@ def _lent_names(device: str, queues: int) -> tuple[str, ...]:
 
 def _remove_nodes(monitor: QmpConnection, record: DeviceRecord) -> None:
     await_release(monitor, record.backends)
-    there = {node.node_name for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
+    there = read_nodes(monitor)
     for backend in reversed(record.backends):
         if backend in there:
             monitor.execute(BlockdevDel(node_name=backend))
-    for files in monitor.execute(QueryFdsets()):
-        if any(each.opaque == record.device for each in files.fds):
-            with contextlib.suppress(CommandError):  # QEMU dropped it by itself
-                monitor.execute(RemoveFd(fdset_id=files.fdset_id))
+    take_back_files(monitor, lambda label: label == record.device)
 
 
 # ---- adding

@@ -27,7 +27,7 @@ from hvkit.hypervisor.kvm.runtime import Runtime, RuntimeCache, read_runtime
 from hvkit.hypervisor.kvm.state import Asking, AskingInPassing, describe_damage, find_process, look, look_at_all
 from hvkit.hypervisor.kvm.stop import stop_process
 from hvkit.hypervisor.kvm.tpm import end_tpm
-from hvkit.hypervisor.model import Instance, InstanceState
+from hvkit.hypervisor.model import Instance
 from hvkit.hypervisor.reports import InstanceInfo
 from hvkit.qmp import Command, QmpConnection
 
@@ -230,14 +230,18 @@ class Instances:
         except HypervisorError as error:
             return describe_damage(paths, error)
 
-    def need_state(self, paths: InstancePaths, states: tuple[InstanceState, ...], problem: str) -> None:
-        """Make sure that an instance, whose lock we hold, is in one of some states.
+    def need_alive(self, paths: InstancePaths, problem: str) -> None:
+        """Make sure that an instance, whose lock we hold, is RUNNING or PAUSED.
+
+        Args:
+            paths: its files.
+            problem: what cannot be done where it is in another state.
 
         Raises:
-            InstanceStateError: it is not.
+            InstanceStateError: it is.
         """
         state = self.look(paths, is_ours=True).state
-        if state not in states:
+        if not state.is_alive:
             raise InstanceStateError(paths.name, state.value, problem)
 
     def end_what_is_over(self, paths: InstancePaths, problem: str) -> None:

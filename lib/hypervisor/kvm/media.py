@@ -21,6 +21,7 @@ from hvkit.hypervisor.errors import HotplugCause, InstanceStateError, ParameterE
 from hvkit.hypervisor.kvm.disks import open_file
 from hvkit.hypervisor.kvm.drives import FLOPPY_ID, IMAGE_PARAMETERS, medium_nodes
 from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.nodes import read_nodes, take_back_files
 from hvkit.hypervisor.kvm.parameters import EMPTY, TABLE, cdrom_type, is_file
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.plugging import Plugging, is_loss, plugging
@@ -40,10 +41,7 @@ from hvkit.qmp.schema import (
     BlockInfo,
     DeviceTrayMovedEvent,
     QueryBlock,
-    QueryFdsets,
-    QueryNamedBlockNodes,
     QueryStatus,
-    RemoveFd,
 )
 
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
@@ -73,11 +71,11 @@ def change_medium(
     with plugging(instances, paths, "no medium can be changed", settle_media) as held:
         parameter, drive_id = _find_drive(held, drive)
         _check_image(parameter, image)
-        there = _node_names(held.monitor)
+        there = read_nodes(held.monitor)
         nodes = next(
             nodes
             for nodes in (medium_nodes(drive_id, image, number=number) for number in itertools.count())
-            if there.isdisjoint(node.node_name for node in nodes)
+            if not any(node.node_name in there for node in nodes)
         )
         change = MediumChange(
             drive=drive_id,
@@ -254,7 +252,7 @@ def _bring_in(held: Plugging, monitor: QmpConnection, change: MediumChange) -> s
 
 def _fill(held: Plugging, monitor: QmpConnection, change: MediumChange) -> str:
     """Put the new medium into an empty drive that is not to be empty, or else the old one, and return which."""
-    there = _node_names(monitor)
+    there = read_nodes(monitor)
     for node in (change.node, change.old_node) if change.node else ():
         if node in there:
             insert = BlockdevInsertMedium(id=change.drive, node_name=node)
@@ -270,19 +268,13 @@ def _fill(held: Plugging, monitor: QmpConnection, change: MediumChange) -> str:
 def _sweep(held: Plugging, monitor: QmpConnection, drive_id: str, inserted: str) -> None:
     """Remove the media of a drive that are not in it, and the files that QEMU was lent for any."""
     kept = {inserted, inserted.replace("-medium", "-file")}
-    left = {name for name in _node_names(monitor) if name.startswith(f"{drive_id}-")} - kept
+    left = {name for name in read_nodes(monitor) if name.startswith(f"{drive_id}-")} - kept
     for name in sorted(left, reverse=True):  # each medium before the file that it stands on
         try:
             monitor.execute(BlockdevDel(node_name=name))
         except CommandError as error:  # a job uses it; it is tried again with the next medium
             _log.warning("%s: drive %s: block node %s stays: %s", held.paths.name, drive_id, name, error)
-    if held.runtime.has_pid_file:  # it was lent nothing
-        return
-    for files in monitor.execute(QueryFdsets()):
-        labels = {each.opaque or "" for each in files.fds}
-        if any(label == drive_id or label.startswith(f"{drive_id}-") for label in labels):
-            with contextlib.suppress(CommandError):  # QEMU dropped it by itself
-                monitor.execute(RemoveFd(fdset_id=files.fdset_id))
+    take_back_files(monitor, lambda label: label == drive_id or label.startswith(f"{drive_id}-"))
 
 
 def _do_while_open(held: Plugging, command: Command[None], drive_id: str, *, force: bool, timeout_s: float) -> None:
@@ -339,7 +331,3 @@ def _inserted(monitor: QmpConnection, drive_id: str) -> str:
     """Return the block node of the medium that is in a drive; empty for none."""
     block = _look(monitor, drive_id)
     return "" if block is None or block.inserted is None else str(block.inserted.node_name)
-
-
-def _node_names(monitor: QmpConnection) -> set[str]:
-    return {node.node_name for node in monitor.execute(QueryNamedBlockNodes(flat=True)) if node.node_name is not None}

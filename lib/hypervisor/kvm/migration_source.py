@@ -33,14 +33,13 @@ from hvkit.hypervisor.kvm.preflight import describe_machine
 from hvkit.hypervisor.kvm.runtime import Phase, Runtime, write_runtime
 from hvkit.hypervisor.kvm.state import find_process
 from hvkit.hypervisor.kvm.stop import stop_process
-from hvkit.hypervisor.model import InstanceState, MigrationState
+from hvkit.hypervisor.model import MigrationState
 from hvkit.hypervisor.reports import MigrationInfo
 from hvkit.qmp import CommandError, QmpConnection, QmpError
 from hvkit.qmp.schema import Cont, Migrate, MigrationCapability, QueryStatus, Stop
 
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
-_ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
 #: From here on QEMU notices all that a guest writes which it runs by itself. 7.2 was seen to miss most of it.
 KEEPS_TRACK_OF_TCG: Final = (10, 0, 0)
 
@@ -66,7 +65,7 @@ def begin(instances: Instances, paths: InstancePaths, target: str | int, *, live
         MigrationError: QEMU refuses; the instance is as it was.
     """
     with instances.locked(paths):
-        instances.need_state(paths, _ALIVE, "it cannot be sent")
+        instances.need_alive(paths, "it cannot be sent")
         runtime = instances.recall(paths)
         parameters = TABLE.fill(runtime.instance.parameters)
         if runtime.backup is not None:  # which QEMU would notice when the guest stands still for the switch

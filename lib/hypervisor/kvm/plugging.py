@@ -8,7 +8,7 @@ connection, and what is done next follows from that.
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Final, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import attrs
@@ -25,9 +25,6 @@ from hvkit.qmp import CommandError, QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
 
 T = TypeVar("T")
-
-#: The states in which the hardware of an instance can be changed.
-ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
 
 
 def is_loss(error: BaseException) -> bool:
@@ -136,7 +133,7 @@ def plugging(
         InstanceStateError: it is neither RUNNING nor PAUSED, or does not answer.
     """
     with instances.locked(paths), ExitStack() as connections:
-        instances.need_state(paths, ALIVE, problem)
+        instances.need_alive(paths, problem)
         monitor = connections.enter_context(instances.connected(paths))
         held = Plugging(instances, paths, instances.recall(paths), monitor, connections)
         try:

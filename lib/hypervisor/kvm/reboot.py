@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from hvkit.errors import HypervisorError
+from hvkit.hypervisor.errors import InstanceStateError
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.model import InstanceState
@@ -26,7 +27,9 @@ def reset_instance(instances: Instances, paths: InstancePaths) -> None:
         InstanceNotFound, InstanceStateError, InstanceBusy, HypervisorError: as `BaseHypervisor.reboot_instance` says.
     """
     with instances.locked(paths):
-        instances.need_state(paths, (InstanceState.RUNNING,), "cannot be reset")
+        state = instances.look(paths, is_ours=True).state
+        if state is not InstanceState.RUNNING:
+            raise InstanceStateError(paths.name, state.value, "cannot be reset")
         with (
             _having_resets_reset(instances, paths),
             instances.connected(paths) as monitor,

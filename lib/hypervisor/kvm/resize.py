@@ -3,10 +3,11 @@
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.nodes import read_nodes
 from hvkit.hypervisor.kvm.paths import InstancePaths
-from hvkit.hypervisor.kvm.plugging import ALIVE, find_disk
+from hvkit.hypervisor.kvm.plugging import find_disk
 from hvkit.hypervisor.model import Disk
-from hvkit.qmp.schema import BlockResize, QueryNamedBlockNodes
+from hvkit.qmp.schema import BlockResize
 
 
 def resize(instances: Instances, paths: InstancePaths, disk: Disk, new_size_bytes: int) -> None:
@@ -20,10 +21,10 @@ def resize(instances: Instances, paths: InstancePaths, disk: Disk, new_size_byte
         QmpError: QEMU refuses, or does not answer.
     """
     with instances.locked(paths):
-        instances.need_state(paths, ALIVE, "its disks cannot be resized")
+        instances.need_alive(paths, "its disks cannot be resized")
         node_name = find_disk(instances.recall(paths), disk).backends[-1]
         with instances.connected(paths) as monitor:
-            nodes = {node.node_name: node for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
+            nodes = read_nodes(monitor)
             if node_name not in nodes:
                 raise ParameterError("Disk.uuid", str(disk.uuid), f"somebody took that disk from {paths.name}")
             size = nodes[node_name].image.virtual_size

@@ -18,15 +18,16 @@ import attrs
 
 from hvkit.errors import HypervisorError, ProgrammerError
 from hvkit.hypervisor.errors import InstanceStateError, SnapshotError
+from hvkit.hypervisor.kvm.freezing import frozen
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.jobs import end_jobs
 from hvkit.hypervisor.kvm.migration import reset_capabilities
+from hvkit.hypervisor.kvm.nodes import read_nodes
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.runtime import DeviceRecord, Runtime, write_runtime
-from hvkit.hypervisor.model import Disk, InstanceState
+from hvkit.hypervisor.model import Disk
 from hvkit.hypervisor.reports import BackupProgress, Snapshot
 from hvkit.qmp import NULL, QmpConnection, QmpError
-from hvkit.qmp.agent import AgentConnection
 from hvkit.qmp.jobs import Job, JobError, run_job
 from hvkit.qmp.schema import (
     BlockCommit,
@@ -34,26 +35,22 @@ from hvkit.qmp.schema import (
     BlockdevCreate,
     BlockdevCreateOptionsQcow2,
     BlockdevDel,
-    BlockDeviceInfo,
     BlockdevOptionsFile,
     BlockdevOptionsQcow2,
     BlockdevSnapshot,
     BlockdevSnapshotWrapper,
     QueryBlock,
-    QueryNamedBlockNodes,
     SnapshotDelete,
     SnapshotLoad,
     SnapshotSave,
     Transaction,
 )
 
-_ALIVE: Final = (InstanceState.RUNNING, InstanceState.PAUSED)
 _JOB: Final = "snapshot"
 #: What an overlay is called while its contents go back into what it stands on.
 _MERGING: Final = ".merging"
-#: Seconds for QEMU to make an empty file, and for filesystems to be frozen.
+#: Seconds for QEMU to make an empty file.
 _MAKE_S: Final = 30.0
-_FREEZE_S: Final = 20.0
 
 
 # ---- of the whole machine
@@ -127,7 +124,7 @@ def _writable_nodes(runtime: Runtime) -> list[str]:
 
 def _find(monitor: QmpConnection, nodes: Collection[str]) -> Iterator[Snapshot]:
     """Find the snapshots that all of some nodes have, the oldest first."""
-    held = [node.image.snapshots or [] for node in _all_nodes(monitor) if node.node_name in nodes]
+    held = [node.image.snapshots or [] for name, node in read_nodes(monitor).items() if name in nodes]
     common = set.intersection(*({snapshot.name for snapshot in each} for each in held)) if held else set()
     seen: dict[str, Snapshot] = {}
     for snapshot in (snapshot for each in held for snapshot in each if snapshot.name in common):
@@ -172,7 +169,7 @@ def add_overlays(
                 )
                 for uuid in overlays
             ]
-            with _frozen(paths, freezes=freezes):
+            with frozen(paths, freezes=freezes):
                 monitor.execute(Transaction(actions=list(actions)))
         except BaseException as error:
             try:
@@ -207,22 +204,13 @@ def _make_overlay(monitor: QmpConnection, runtime: Runtime, changed: Runtime, uu
     (below,) = (disk for disk in runtime.instance.disks if disk.uuid == uuid)
     *_, file_node, node = _record(changed, uuid).backends
     source = _record(runtime, uuid).backends[-1]
-    size = next(each.image.virtual_size for each in _all_nodes(monitor) if each.node_name == source)
+    size = read_nodes(monitor)[source].image.virtual_size
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     monitor.execute(BlockdevAdd(BlockdevOptionsFile(driver="file", node_name=file_node, filename=path)))
     options = BlockdevCreateOptionsQcow2(file=file_node, size=size, backing_file=below.path, backing_fmt=below.format)
     run_job(monitor, BlockdevCreate(job_id=_JOB, options=options), timeout=_MAKE_S)
     # blockdev-snapshot puts it on what is there.
     monitor.execute(BlockdevAdd(BlockdevOptionsQcow2(node_name=node, file=file_node, backing=NULL)))
-
-
-@contextlib.contextmanager
-def _frozen(paths: InstancePaths, *, freezes: bool) -> Iterator[None]:
-    if not freezes:
-        yield
-        return
-    with AgentConnection(paths.agent_socket) as agent, agent.frozen(limit_s=_FREEZE_S):
-        yield
 
 
 def merge_overlays(
@@ -290,7 +278,7 @@ def _merge(
 
 def _cut_back(monitor: QmpConnection, runtime: Runtime, uuid: UUID, backends: tuple[str, ...]) -> Runtime:
     """Describe an instance one of whose disks has these nodes, and what was above them no more."""
-    nodes = {node.node_name: node for node in _all_nodes(monitor)}
+    nodes = read_nodes(monitor)
     return _changed(runtime, uuid, backends, nodes[backends[-2]].file, nodes[backends[-1]].drv)
 
 
@@ -308,7 +296,7 @@ def _settle(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> R
     """
     end_jobs(monitor, _JOB)
     in_use = {block.inserted.node_name for block in monitor.execute(QueryBlock()) if block.inserted is not None}
-    files = {node.node_name or "": node.file for node in _all_nodes(monitor)}
+    files = {name: node.file for name, node in read_nodes(monitor).items()}
     for disk in runtime.instance.disks:
         record = runtime.device(disk.uuid)
         backends = () if record is None else record.backends
@@ -385,7 +373,7 @@ def _delete_nodes(monitor: QmpConnection, names: Iterable[str]) -> None:
 def _working(instances: Instances, paths: InstancePaths) -> Iterator[tuple[Runtime, QmpConnection]]:
     """Hold the lock of an instance that is alive, and give what is remembered, now settled, and a monitor."""
     with _explaining(paths), instances.locked(paths):
-        instances.need_state(paths, _ALIVE, "it has no snapshots to work with")
+        instances.need_alive(paths, "it has no snapshots to work with")
         with instances.connected(paths) as monitor:
             yield _settle(monitor, instances.recall(paths), paths), monitor
 
@@ -403,7 +391,3 @@ def _record(runtime: Runtime, uuid: UUID) -> DeviceRecord:
     if record is None or uuid not in {disk.uuid for disk in runtime.instance.disks}:
         raise SnapshotError(runtime.instance.name, f"it has no disk {uuid}")
     return record
-
-
-def _all_nodes(monitor: QmpConnection) -> list[BlockDeviceInfo]:
-    return monitor.execute(QueryNamedBlockNodes(flat=False))

@@ -282,7 +282,7 @@ def _judge(
         return _without_process(runtime, paths, is_ours)
     if answer is not None:
         sight = _as_answered(answer, process, runtime)
-        if runtime.phase is Phase.OUTGOING and sight.state in (InstanceState.RUNNING, InstanceState.PAUSED):
+        if runtime.phase is Phase.OUTGOING and sight.state.is_alive:
             return attrs.evolve(sight, state=InstanceState.MIGRATING, reason="it is being sent to another node")
         return sight
     return _without_answer(runtime, paths, process, is_ours)

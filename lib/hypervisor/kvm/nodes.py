@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The block nodes that a machine has, and the files that its QEMU was lent for them."""
+
+import contextlib
+from collections.abc import Callable
+
+from hvkit.qmp import CommandError, QmpConnection
+from hvkit.qmp.schema import BlockDeviceInfo, QueryFdsets, QueryNamedBlockNodes, RemoveFd
+
+
+def read_nodes(monitor: QmpConnection) -> dict[str, BlockDeviceInfo]:
+    """Return the block nodes of a machine, by their names. What a node's image stands on is not said of it.
+
+    Raises:
+        QmpError: QEMU does not answer.
+    """
+    nodes = monitor.execute(QueryNamedBlockNodes(flat=True))
+    return {node.node_name: node for node in nodes if node.node_name is not None}
+
+
+def take_back_files(monitor: QmpConnection, was_lent: Callable[[str], bool]) -> None:
+    """Have QEMU close files that it was lent, and that no node stands on any more.
+
+    Args:
+        monitor: of the machine.
+        was_lent: tells by the label of a file whether it is one of them.
+
+    Raises:
+        QmpError: QEMU does not answer.
+    """
+    for files in monitor.execute(QueryFdsets()):
+        if any(was_lent(each.opaque or "") for each in files.fds):
+            with contextlib.suppress(CommandError):  # QEMU dropped it by itself
+                monitor.execute(RemoveFd(fdset_id=files.fdset_id))
