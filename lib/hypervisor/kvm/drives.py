@@ -77,7 +77,8 @@ def plan_drives(
         ParameterError: the program lacks a device, or there is no place for a drive.
     """
     drives = []
-    for index, (parameter, drive_id) in enumerate(IMAGE_PARAMETERS.items()):
+    places = plan_drive_places(parameters, topology)
+    for parameter, drive_id in IMAGE_PARAMETERS.items():
         image = parameters[parameter]
         if not image:
             continue
@@ -91,7 +92,7 @@ def plan_drives(
             properties["bootindex"] = boot_index
         kind = cdrom_type(parameters)
         capabilities.check_device(CDROM_DRIVERS[kind], "cdrom_disk_type", kind)
-        address = topology.fixed(_SLOTS[drive_id]) if kind == "paravirtual" else _last(topology, _BUSES[kind], index)
+        address = places[drive_id]
         device = DeviceAdd(
             driver=CDROM_DRIVERS[kind],
             id=drive_id,
@@ -102,12 +103,26 @@ def plan_drives(
     return tuple(drives)
 
 
-def _last(topology: Topology, kind: BusKind, index: int) -> Address:
-    """Return a place at the far end of the buses of a kind: disks come and go at the near one."""
-    places = list(topology.places(kind))
-    if index >= len(places):
-        raise ParameterError("cdrom_disk_type", kind.value, f"no place for a drive on the {kind.name} buses")
-    return places[-1 - index]
+def plan_drive_places(parameters: Mapping[str, Any], topology: Topology) -> dict[str, Address]:
+    """Return where the CD drives of an instance sit, by their ids. A floppy drive takes no place.
+
+    Those that share buses with disks are at the far end of these: disks come and go at the near one.
+
+    Args:
+        parameters: of the instance, filled and checked.
+        topology: of the machine.
+
+    Raises:
+        ParameterError: there is no place for one.
+    """
+    ids = [drive_id for parameter, drive_id in IMAGE_PARAMETERS.items() if drive_id in _SLOTS and parameters[parameter]]
+    kind = cdrom_type(parameters)
+    if kind == "paravirtual":
+        return {drive_id: topology.fixed(_SLOTS[drive_id]) for drive_id in ids}
+    places = list(topology.places(_BUSES[kind]))
+    if len(ids) > len(places):
+        raise ParameterError("cdrom_disk_type", kind, f"no place for a drive on the {_BUSES[kind].name} buses")
+    return dict(zip(ids, reversed(places), strict=False))
 
 
 def _floppy(topology: Topology, nodes: tuple[BlockdevOptions, ...], *, boot_index: int | None) -> Drive:

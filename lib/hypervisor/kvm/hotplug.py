@@ -28,6 +28,7 @@ from hvkit.hypervisor.kvm.devices import (
     nic_id,
 )
 from hvkit.hypervisor.kvm.disks import open_disk, read_block_devices
+from hvkit.hypervisor.kvm.drives import plan_drive_places
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.limits import set_limits, settle_limits
 from hvkit.hypervisor.kvm.network import NetworkError
@@ -90,6 +91,8 @@ def hot_add(instances: Instances, paths: InstancePaths, device: HotplugDevice) -
 def hot_del(instances: Instances, paths: InstancePaths, uuid: UUID, *, timeout_s: float) -> None:
     """Take a disk or a NIC out, as `BaseHypervisor.hot_del_device` says.
 
+    One that the guest let go of since it was asked before is only forgotten.
+
     Args:
         instances: those of this node.
         paths: files of the instance.
@@ -100,9 +103,12 @@ def hot_del(instances: Instances, paths: InstancePaths, uuid: UUID, *, timeout_s
         HotplugError: there is no such device, or the guest refuses or does not answer. The device is remembered as one
             that may go later.
     """
+    before = instances.recall(paths).device(uuid)
     with plugging(instances, paths, "nothing can be taken out", settle) as held:
         record = held.runtime.device(uuid)
         if record is None:
+            if before is not None and before.pending is Pending.REMOVE:
+                return
             raise held.error(str(uuid), "the instance has no such device", HotplugCause.UNFIT)
         record = attrs.evolve(record, successor=None, fallback=None)
         with held.explaining(record.device):
@@ -266,13 +272,11 @@ def _remove_nodes(monitor: QmpConnection, record: DeviceRecord) -> None:
 # ---- adding
 
 
-def _used(runtime: Runtime) -> frozenset[Any]:
-    return frozenset(record.address for record in runtime.devices)
-
-
 def _allocate(runtime: Runtime, paths: InstancePaths, device: str, bus: BusKind) -> Address:
+    drives = plan_drive_places(TABLE.fill(runtime.instance.parameters), runtime.topology)
+    used = {*drives.values(), *(record.address for record in runtime.devices)}
     try:
-        return runtime.topology.allocate(bus, _used(runtime))
+        return runtime.topology.allocate(bus, used)
     except ParameterError as error:
         raise HotplugError(paths.name, device, error.problem, HotplugCause.UNFIT) from error
 

@@ -23,7 +23,16 @@ from hvkit.hypervisor.kvm.runtime import Pending, read_runtime
 from hvkit.hypervisor.model import DeviceAction, DeviceKind, HotplugDevice
 from hvkit.qmp import ConnectionLost, QmpConnection
 from hvkit.qmp.base import Command
-from hvkit.qmp.schema import Cont, DeviceAdd, DeviceDel, HumanMonitorCommand, QomList, QueryFdsets, QueryNamedBlockNodes
+from hvkit.qmp.schema import (
+    Cont,
+    DeviceAdd,
+    DeviceDel,
+    DeviceDeletedEvent,
+    HumanMonitorCommand,
+    QomList,
+    QueryFdsets,
+    QueryNamedBlockNodes,
+)
 
 MakeInstance = Callable[..., Instance]
 
@@ -247,6 +256,40 @@ def test_instance_that_is_over_is_refused(kvm: KvmHypervisor, toy: Instance, mak
         kvm.hot_add_device("web1", make_disk())
     with pytest.raises(HotplugError, match="the instance is shutdown"):
         kvm.verify_hotplug_support("web1", DeviceAction.ADD, DeviceKind.DISK)
+
+
+def test_cd_drives_take_places_of_disks(
+    kvm: KvmHypervisor, make_toy: MakeInstance, make_disk: Callable[..., Disk]
+) -> None:
+    drives = {"cdrom_image_path": "empty", "cdrom2_image_path": "empty"}
+    kvm.start_instance(make_toy(parameters={"disk_type": "scsi-hd", "scsi_controller_type": "lsi", **drives}))
+    for number in range(4):  # beside the first disk and the two drives
+        kvm.hot_add_device("web1", make_disk(str(number)))
+    with pytest.raises(HotplugError, match="no free place: all 7 SCSI places") as caught:
+        kvm.verify_hotplug_support("web1", DeviceAction.ADD, DeviceKind.DISK)
+    assert caught.value.cause is HotplugCause.UNFIT
+    with pytest.raises(HotplugError, match="no free place: all 7 SCSI places"):
+        kvm.hot_add_device("web1", make_disk("more"))
+    assert len(agree(kvm)) == 5
+
+
+def test_what_the_guest_let_go_of_meanwhile_is_taken_out_without_complaint(
+    kvm: KvmHypervisor, toy: Instance, make_disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hvkit.hypervisor.kvm.hardware._UNPLUG_S", 0.2)
+    disk = make_disk()
+    kvm.hot_add_device("web1", disk)
+    with kvm.monitor("web1") as monitor:
+        monitor.execute("stop")
+    with pytest.raises(HotplugError, match="did not let go"):
+        kvm.hot_del_device("web1", disk)
+    with kvm.monitor("web1") as monitor, monitor.subscribe(DeviceDeletedEvent) as events:
+        monitor.execute(Cont())
+        events.get(timeout=30)
+    kvm.hot_del_device("web1", disk)
+    assert len(agree(kvm)) == 1
+    with pytest.raises(HotplugError, match="has no such device"):
+        kvm.hot_del_device("web1", disk)
 
 
 def test_guest_that_does_not_let_go_keeps_its_disk_until_it_does(
