@@ -3,18 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import pytest
-
 from hvkit.hypervisor import Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.memory_plugging import read_memory_mib
 from hvkit.hypervisor.kvm.plugged import ProcessorPlaces, read_dimms
 from hvkit.hypervisor.kvm.runtime import DimmRecord, ProcessorRecord, Runtime, read_runtime
 from hvkit.hypervisor.model import MigrationState
-from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import QueryCpusFast, QueryHotpluggableCpus, QueryMemdev, QueryMemoryDevices
 
 
@@ -54,43 +48,3 @@ def move(source: KvmHypervisor, destination: KvmHypervisor, instance: Instance, 
     assert status.status is MigrationState.COMPLETED, status
     destination.finalize_migration_destination(instance, info, success=True)
     source.finalize_migration_source("web1", success=True, live=True)
-
-
-class Fault(Exception):
-    """Raised in the place of a command's reply, or of the command."""
-
-
-def count_commands(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> int:
-    """Return how many commands an act executes."""
-    executed = []
-    execute = QmpConnection.execute
-
-    def counting(self: QmpConnection, *arguments: Any, **keywords: Any) -> Any:
-        executed.append(arguments)
-        return execute(self, *arguments, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(QmpConnection, "execute", counting)
-        act()
-    return len(executed)
-
-
-def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object], *, after: bool) -> None:
-    """Have one command of an act fail: before it is sent, or executed, and the connection lost with the reply."""
-    execute = QmpConnection.execute
-    left = number
-
-    def failing(self: QmpConnection, *arguments: Any, **keywords: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            if after:
-                execute(self, *arguments, **keywords)
-            self.close()
-            raise Fault
-        return execute(self, *arguments, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(QmpConnection, "execute", failing)
-        with pytest.raises(Fault):
-            act()

@@ -116,9 +116,9 @@ def _add(held: Plugging, processor: Processor) -> None:
     try:
         held.insist(lambda _: _bind(held))
     except ProcessError as error:
+        # It stays marked: the next change tries again.
         raise held.error(processor.device, f"it has come, and is not bound as cpu_mask says: {error}") from error
-    finally:
-        held.remember(_with(held.runtime, ProcessorRecord(processor=processor)))
+    held.remember(_with(held.runtime, ProcessorRecord(processor=processor)))
 
 
 def _bind(held: Plugging) -> None:

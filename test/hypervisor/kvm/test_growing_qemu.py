@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any, NoReturn
 
 import attrs
 import pytest
-from growing import agree, count_commands, fail_at, move, remembered
+from faults import count_commands, die_at, fail_at
+from growing import agree, move, remembered
 
 from hvkit.hypervisor import HotplugCause, HotplugError, Instance, InstanceStateError, MigrationRefused, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.memory_plugging import read_memory_mib
+from hvkit.hypervisor.kvm.process import ProcessError
 from hvkit.hypervisor.kvm.runtime import Pending
 from hvkit.qmp import ConnectionLost, QmpConnection
 from hvkit.qmp.base import Command
@@ -75,6 +78,26 @@ def test_processor_that_comes_is_bound_as_the_mask_says(kvm: KvmHypervisor, make
         threads = {each.cpu_index: each.thread_id for each in monitor.execute(QueryCpusFast())}
     bound = {index: os.sched_getaffinity(thread) for index, thread in threads.items()}
     assert bound == {0: os.sched_getaffinity(0), 1: {some}, 2: os.sched_getaffinity(0)}
+
+
+def test_processor_that_could_not_be_bound_is_bound_by_the_next_change(
+    kvm: KvmHypervisor, make_toy: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise ProcessError("the kernel refuses, for a test")
+
+    some = min(os.sched_getaffinity(0))
+    kvm.start_instance(make_toy(parameters={**GROWING, "cpu_mask": f"all:{some}:all:all"}))
+    with monkeypatch.context() as patch:
+        patch.setattr("hvkit.hypervisor.kvm.processor_plugging.bind_processors", refuse)
+        with pytest.raises(HotplugError, match="it has come, and is not bound as cpu_mask says"):
+            kvm.set_instance_vcpus("web1", 2)
+    assert kvm.get_instance_info("web1").vcpus == 2
+    assert kvm.set_instance_vcpus("web1", 2) == 2
+    with kvm.monitor("web1") as monitor:
+        (thread,) = (each.thread_id for each in monitor.execute(QueryCpusFast()) if each.cpu_index == 1)
+    assert os.sched_getaffinity(thread) == {some}
+    assert agree(kvm) == (2, 32)
 
 
 def test_processor_that_comes_runs_where_the_instance_does(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
@@ -215,29 +238,6 @@ def test_whatever_command_fails_the_next_change_puts_it_right(
         assert agree(kvm) == reached
 
 
-_DONE, _DIED = 6, 7
-
-
-def die_at(number: int, act: Callable[[], object]) -> NoReturn:
-    """End this process, a child, without a word before one command of an act, or when the act is done."""
-    execute = QmpConnection.execute
-    left = number
-
-    def dying(self: QmpConnection, *arguments: Any, **keywords: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os._exit(_DIED)
-        return execute(self, *arguments, **keywords)
-
-    try:
-        QmpConnection.execute = dying  # type: ignore[method-assign]
-        act()
-        os._exit(_DONE)
-    finally:
-        os._exit(1)
-
-
 @pytest.mark.parametrize(("act", "reached"), ACTS, ids=["vcpus", "memory"])
 def test_process_that_dies_leaves_what_the_next_change_settles(
     kvm: KvmHypervisor,
@@ -245,14 +245,9 @@ def test_process_that_dies_leaves_what_the_next_change_settles(
     act: Callable[[KvmHypervisor], object],
     reached: tuple[int, int],
 ) -> None:
-    ends: list[int] = []
-    while _DONE not in ends:
+    for number in itertools.count(1):
         kvm.start_instance(make_toy(parameters=GROWING))
-        pid = os.fork()
-        if pid == 0:
-            die_at(len(ends) + 1, lambda: act(kvm))
-        ends.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-        assert ends[-1] in (_DONE, _DIED)
+        is_dead = die_at(number, lambda: act(kvm))
         info = kvm.get_instance_info("web1")
         with kvm.monitor("web1") as monitor:
             assert info.vcpus == len(monitor.execute(QueryCpusFast()))
@@ -260,7 +255,9 @@ def test_process_that_dies_leaves_what_the_next_change_settles(
         act(kvm)
         assert agree(kvm) == reached
         kvm.stop_instance("web1", force=True)
-    assert len(ends) > 6
+        if not is_dead:
+            break
+    assert number > 6
 
 
 @pytest.mark.parametrize(("act", "reached"), ACTS, ids=["vcpus", "memory"])

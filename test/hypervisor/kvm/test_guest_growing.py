@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 import pytest
-from growing import agree, count_commands, fail_at, move, remembered
+from faults import count_commands, fail_at
+from growing import agree, move, remembered
 
 from guest.console import GuestConsole
 from guest.fixtures import TinyGuest
