@@ -45,6 +45,14 @@ def test_what_holds_it(parameters: dict[str, Any], kind: str, is_taken: bool) ->
     assert (backend.qom_type, backend.prealloc or False, memory.is_taken) == (kind, is_taken, is_taken)  # type: ignore[attr-defined]
 
 
+def test_dimms_need_files_that_stay_in_reach() -> None:
+    dimms = {"memory_max_mib": 2048, "memory_hotplug": "dimm", "mem_path": "/mnt/huge", "use_chroot": True}
+    with pytest.raises(ParameterError, match="out of QEMU's reach"):
+        TABLE.check_syntax(dimms)
+    for other in ({"memory_hotplug": "virtio-mem"}, {"mem_path": ""}, {"use_chroot": False}, {"memory_max_mib": 0}):
+        TABLE.check_syntax({**dimms, **other})
+
+
 def test_nodes_have_equal_shares() -> None:
     memory = plan(1024, 4, numa_nodes=2)
     assert [(node.memory, node.first_cpu, node.last_cpu) for node in memory.nodes] == [
