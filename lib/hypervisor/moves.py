@@ -21,6 +21,9 @@ class MoveMethods(OptionalMethods):
     def migration_info(self, name: str) -> MigrationInfo:
         """Return what the destination of a migration must know of an instance that runs here. Changes nothing.
 
+        It holds until something is plugged into the instance, taken out, or put into a drive. What was accepted by an
+        older word is another machine: do not migrate to it, but accept the instance anew.
+
         Raises:
             NotSupported: this hypervisor does not declare MIGRATION.
             InstanceNotFound: no instance of that name is known here.

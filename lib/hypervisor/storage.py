@@ -31,7 +31,10 @@ class StorageMethods(OptionalMethods):
         self._lacks(Capability.SNAPSHOT)
 
     def load_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
-        """Make an instance what it was; what it wrote since is gone. It has to have the devices that it had.
+        """Make an instance what it was; what it wrote since is gone.
+
+        It has to have the processors, the memory and the devices that it had. That cannot be found out before: where it
+        has fewer it fails; where it has more, the guest is not told of them, and success says nothing of that.
 
         After failure it is paused, and what it would go on with is not known: stop it.
 

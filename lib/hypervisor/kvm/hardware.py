@@ -145,4 +145,5 @@ class KvmHardware(KvmPart, HardwareMethods):
     def eject_medium(self, name: str, drive: MediaDrive, *, force: bool = False) -> None:
         """Take the medium out of a drive, as `BaseHypervisor.eject_medium` says; see `change_medium`."""
         check_kind(drive, MediaDrive)
+        check_kind(force, bool)
         eject_medium(self._instances, self._instances.ours(name), drive, force=force, timeout_s=_OPEN_S)

@@ -14,6 +14,7 @@ from faults import count_commands, die_at, fail_at
 
 from guest.console import ANSWER_TIMEOUT_S, GuestConsole
 from guest.fixtures import TinyGuest
+from hvkit.errors import ProgrammerError
 from hvkit.hypervisor import (
     HotplugCause,
     HotplugError,
@@ -197,6 +198,13 @@ def test_what_is_in_the_drives_comes_along_to_another_node(
 
 
 # ---- what is refused
+
+
+def test_force_is_true_or_false(kvm: KvmHypervisor, toy: Instance) -> None:
+    before = agreed(kvm)
+    with pytest.raises(ProgrammerError, match="expected bool, got 'yes'"):
+        kvm.eject_medium("web1", MediaDrive.CDROM, force="yes")  # type: ignore[arg-type]
+    assert agreed(kvm) == before
 
 
 def test_drive_that_is_not_there_is_named(
