@@ -30,6 +30,7 @@ from hvkit.hypervisor.kvm.devices import (
 from hvkit.hypervisor.kvm.disks import open_disk, read_block_devices
 from hvkit.hypervisor.kvm.drives import plan_drive_places
 from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.jobs import find_jobs_on
 from hvkit.hypervisor.kvm.limits import set_limits, settle_limits
 from hvkit.hypervisor.kvm.network import NetworkError
 from hvkit.hypervisor.kvm.nics import check_nic, open_nic, plan_interface, plan_tap_options, take_down_nic
@@ -91,7 +92,8 @@ def hot_add(instances: Instances, paths: InstancePaths, device: HotplugDevice) -
 def hot_del(instances: Instances, paths: InstancePaths, uuid: UUID, *, timeout_s: float) -> None:
     """Take a disk or a NIC out, as `BaseHypervisor.hot_del_device` says.
 
-    One that the guest let go of since it was asked before is only forgotten.
+    One that the guest let go of since it was asked before is only forgotten. The guest is not asked for a disk that is
+    being backed up or copied: what it stands on could not be taken from it.
 
     Args:
         instances: those of this node.
@@ -100,8 +102,8 @@ def hot_del(instances: Instances, paths: InstancePaths, uuid: UUID, *, timeout_s
         timeout_s: seconds that the guest has to let go.
 
     Raises:
-        HotplugError: there is no such device, or the guest refuses or does not answer. The device is remembered as one
-            that may go later.
+        HotplugError: there is no such device, it is being worked on, or the guest refuses or does not answer. In the
+            last two cases it is remembered as one that may go later.
     """
     before = instances.recall(paths).device(uuid)
     with plugging(instances, paths, "nothing can be taken out", settle) as held:
@@ -112,6 +114,9 @@ def hot_del(instances: Instances, paths: InstancePaths, uuid: UUID, *, timeout_s
             raise held.error(str(uuid), "the instance has no such device", HotplugCause.UNFIT)
         record = attrs.evolve(record, successor=None, fallback=None)
         with held.explaining(record.device):
+            if jobs := find_jobs_on(held.monitor, record.device):
+                problem = f"it is being worked on, which has to be over, or aborted, before: {', '.join(jobs)}"
+                raise held.error(record.device, problem, HotplugCause.UNFIT)
             _take_out(held, record, timeout_s=timeout_s)
             held.insist(lambda monitor: _forget(held, monitor, record))
 

@@ -24,6 +24,16 @@ def find_jobs(monitor: QmpConnection, prefix: str) -> list[JobInfo]:
     return [job for job in monitor.execute(QueryJobs()) if job.id.startswith(prefix)]
 
 
+def find_jobs_on(monitor: QmpConnection, device: str) -> list[str]:
+    """Return the jobs that work on a disk, known by its device, and are not over. Their ids end with it.
+
+    Raises:
+        QmpError: QEMU does not answer.
+    """
+    jobs = monitor.execute(QueryJobs())
+    return [job.id for job in jobs if job.id.endswith(f"-{device}") and job.status != "concluded"]
+
+
 def end_jobs(monitor: QmpConnection, prefix: str) -> None:
     """Cancel all jobs whose id begins in a certain way, wait for their end and have QEMU forget them.
 

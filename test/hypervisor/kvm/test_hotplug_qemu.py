@@ -15,7 +15,18 @@ from typing import Any, NoReturn
 import pytest
 from faults import count_commands, die_at, fail_at
 
-from hvkit.hypervisor import Disk, HotplugCause, HotplugError, Instance, InstanceStateError, Nic, ParameterError
+from hvkit.hypervisor import (
+    Backup,
+    BackupError,
+    BackupProgress,
+    Disk,
+    HotplugCause,
+    HotplugError,
+    Instance,
+    InstanceStateError,
+    Nic,
+    ParameterError,
+)
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.network import has_interface
 from hvkit.hypervisor.kvm.nics import plan_interface
@@ -290,6 +301,30 @@ def test_what_the_guest_let_go_of_meanwhile_is_taken_out_without_complaint(
     assert len(agree(kvm)) == 1
     with pytest.raises(HotplugError, match="has no such device"):
         kvm.hot_del_device("web1", disk)
+
+
+def test_disk_that_is_backed_up_stays_until_that_is_over(
+    kvm: KvmHypervisor, make_toy: MakeInstance, make_disk: Callable[..., Disk], tmp_path: Path
+) -> None:
+    # Of SCSI disks no guest is asked.
+    kvm.start_instance(make_toy(parameters={"disk_type": "scsi-hd", "scsi_controller_type": "virtio-scsi-pci"}))
+    disk = make_disk()
+    Path(disk.path).write_bytes(os.urandom(8 << 20))  # QEMU copies the first of it at once
+    kvm.hot_add_device("web1", disk)
+
+    def take_out(_: BackupProgress) -> None:
+        with pytest.raises(HotplugError, match="it is being worked on") as caught:
+            kvm.hot_del_device("web1", disk)
+        assert caught.value.cause is HotplugCause.UNFIT
+        kvm.abort_backup("web1")
+
+    with pytest.raises(BackupError, match="somebody else ended it"):
+        kvm.backup_disks(
+            "web1", Backup(files={disk.uuid: str(tmp_path / "backup.qcow2")}, bytes_per_s=1 << 16), report=take_out
+        )
+    assert len(agree(kvm)) == 2
+    kvm.hot_del_device("web1", disk)
+    assert len(agree(kvm)) == 1
 
 
 def test_guest_that_does_not_let_go_keeps_its_disk_until_it_does(
