@@ -21,6 +21,8 @@ from hvkit.qmp.schema import (
 )
 
 _MEMORY_ID: Final = "memory"
+#: What a virtio-mem device gives is a multiple of this, or of the pages that hold it: x86's transparent huge pages.
+_PIECE_MIB: Final = 2
 #: The most threads that take memory at the start; QEMU itself goes no further.
 _MAX_THREADS: Final = 16
 
@@ -126,11 +128,11 @@ def plan_reserve(size_mib: int, parameters: Mapping[str, Any]) -> ObjectOptions:
         parameters: of the instance, filled and checked.
 
     Raises:
-        ParameterError: that is no whole number of pages.
+        ParameterError: that is no whole number of pieces.
     """
-    page_mib = HUGE_PAGES.get(parameters["hugepages"], 1)
-    if size_mib % page_mib:
-        problem = f"{size_mib} MiB more than at the start are no whole number of pages of {page_mib} MiB"
+    piece_mib = HUGE_PAGES.get(parameters["hugepages"], _PIECE_MIB)
+    if size_mib % piece_mib:
+        problem = f"{size_mib} MiB more than at the start are no whole number of pieces of {piece_mib} MiB"
         raise ParameterError("memory_max_mib", parameters["memory_max_mib"], problem)
     members: dict[str, Any] = {"reserve": False}
     if parameters["mem_path"] or parameters["hugepages"]:

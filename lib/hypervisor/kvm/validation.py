@@ -36,10 +36,12 @@ def check_program(parameters: Mapping[str, Any], capabilities: Capabilities) -> 
     machine = capabilities.find_machine(parameters["machine_version"])
     capabilities.check_device(DISK_DRIVERS[disk_type], "disk_type", disk_type)
     capabilities.check_device(NIC_DRIVERS.get(nic_type, nic_type), "nic_type", nic_type)
+    least_mib = max(parameters["numa_nodes"], 1) * HUGE_PAGES.get(parameters["hugepages"], 1)
     preparation = Preparation(
         instance=Instance(
             name="any",
-            memory_mib=max(parameters["numa_nodes"], 1) * HUGE_PAGES.get(parameters["hugepages"], 1),
+            # Odd or even, for there are such instances: what comes on top of it does so in pieces of 2 MiB.
+            memory_mib=least_mib * (1 + (parameters["memory_max_mib"] - least_mib) % 2),
             vcpus=1 if parameters["vcpus_max"] else min(_count_processors(parameters), machine.cpu_max),
             parameters=parameters,
         ),

@@ -11,7 +11,7 @@ import pytest
 from hvkit.hypervisor import Instance
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.memory import Memory, backend_ids, plan_memory
+from hvkit.hypervisor.kvm.memory import Memory, backend_ids, plan_memory, plan_reserve
 from hvkit.hypervisor.kvm.parameters import TABLE, parse_host_nodes
 from hvkit.qmp.schema import QueryHotpluggableCpus, QueryMemdev
 
@@ -45,12 +45,30 @@ def test_what_holds_it(parameters: dict[str, Any], kind: str, is_taken: bool) ->
     assert (backend.qom_type, backend.prealloc or False, memory.is_taken) == (kind, is_taken, is_taken)  # type: ignore[attr-defined]
 
 
-def test_dimms_need_files_that_stay_in_reach() -> None:
-    dimms = {"memory_max_mib": 2048, "memory_hotplug": "dimm", "mem_path": "/mnt/huge", "use_chroot": True}
-    with pytest.raises(ParameterError, match="out of QEMU's reach"):
+@pytest.mark.parametrize(
+    ("obstacle", "problem", "without"),
+    [
+        ({"mem_path": "/mnt/huge", "use_chroot": True}, "out of QEMU's reach", {"mem_path": ""}),
+        ({"mem_path": "/mnt/huge", "use_chroot": True}, "out of QEMU's reach", {"use_chroot": False}),
+        ({"acpi": False}, "without acpi no DIMM", {"acpi": True}),
+    ],
+)
+def test_dimms_that_could_never_come_are_refused(
+    obstacle: dict[str, Any], problem: str, without: dict[str, Any]
+) -> None:
+    dimms = {"memory_max_mib": 2048, "memory_hotplug": "dimm", **obstacle}
+    with pytest.raises(ParameterError, match=problem):
         TABLE.check_syntax(dimms)
-    for other in ({"memory_hotplug": "virtio-mem"}, {"mem_path": ""}, {"use_chroot": False}, {"memory_max_mib": 0}):
+    for other in ({"memory_hotplug": "virtio-mem"}, {"memory_max_mib": 0}, without):
         TABLE.check_syntax({**dimms, **other})
+
+
+@pytest.mark.parametrize(("size_mib", "hugepages", "piece"), [(991, "", 2), (991, "2M", 2), (1536, "1G", 1024)])
+def test_what_virtio_mem_gives_comes_in_pieces(size_mib: int, hugepages: str, piece: int) -> None:
+    filled = TABLE.check_syntax({"memory_max_mib": 4096, "hugepages": hugepages})
+    with pytest.raises(ParameterError, match=f"{size_mib} MiB more .* no whole number of pieces of {piece} MiB"):
+        plan_reserve(size_mib, filled)
+    plan_reserve(size_mib // piece * piece, filled)
 
 
 def test_nodes_have_equal_shares() -> None:

@@ -276,6 +276,7 @@ def test_the_defaults_draw_no_advice() -> None:
         ({"kvm_flag": "disabled"}, "kvm_flag", "many times as long"),
         ({"acpi": False}, "acpi", "no power button"),
         ({"acpi": False, "user_shutdown": True}, "user_shutdown", "cannot switch its machine off"),
+        ({"acpi": False, "vcpus_max": 4}, "vcpus_max", "hears of no processor that comes"),
         ({"cpu_type": "host,-svm"}, "cpu_type", "can only move to nodes"),
         ({"migration_caps": "postcopy-ram"}, "cpu_type", "can only move to nodes"),
         ({"migration_downtime": 6000}, "migration_downtime", "for 6 s the guest answers nobody"),

@@ -102,7 +102,7 @@ def make_advisors(parameters: Iterable[Parameter]) -> tuple[Advisor, ...]:
             if not idle.needs(values):
                 yield from ((name, idle.problem) for name in idle.names if values[name] != defaults[name])
 
-    return name_idle, _advise_on_listeners, _advise_on_moves, _advise_on_ends, _advise_on_confinement
+    return name_idle, _advise_on_listeners, _advise_on_moves, _advise_on_ends, _advise_on_growth, _advise_on_confinement
 
 
 def _is_public(place: str) -> bool:
@@ -134,6 +134,11 @@ def _advise_on_moves(values: Mapping[str, Any]) -> _Advice:
 def _advise_on_ends(values: Mapping[str, Any]) -> _Advice:
     if values["user_shutdown"] and not values["acpi"]:
         yield "user_shutdown", "without acpi a guest cannot switch its machine off, only stand still"
+
+
+def _advise_on_growth(values: Mapping[str, Any]) -> _Advice:
+    if values["vcpus_max"] and not values["acpi"]:
+        yield "vcpus_max", "without acpi a guest that runs hears of no processor that comes, and lets go of none"
 
 
 def _advise_on_confinement(values: Mapping[str, Any]) -> _Advice:

@@ -66,11 +66,14 @@ def _nodes_go_together(parameters: Mapping[str, Any]) -> None:
         raise ParameterError("numa_policy", "preferred", "one node can be preferred, not several")
 
 
-def _dimms_reach_their_files(parameters: Mapping[str, Any]) -> None:
-    has_dimms = parameters["memory_max_mib"] and parameters["memory_hotplug"] == "dimm"
-    if has_dimms and parameters["mem_path"] and parameters["use_chroot"]:
+def _dimms_can_come(parameters: Mapping[str, Any]) -> None:
+    if not parameters["memory_max_mib"] or parameters["memory_hotplug"] != "dimm":
+        return
+    if parameters["mem_path"] and parameters["use_chroot"]:
         problem = "a DIMM that comes needs a file in mem_path, which use_chroot puts out of QEMU's reach"
         raise ParameterError("memory_hotplug", "dimm", f"{problem}; virtio-mem has its file from the start")
+    if not parameters["acpi"]:
+        raise ParameterError("memory_hotplug", "dimm", "without acpi no DIMM can come; virtio-mem needs none")
 
 
 PARAMETERS: Final = (
@@ -139,4 +142,4 @@ PARAMETERS: Final = (
     ),
 )
 
-RULES: Final[tuple[Rule, ...]] = (_is_held_in_one_way, _nodes_go_together, _dimms_reach_their_files)
+RULES: Final[tuple[Rule, ...]] = (_is_held_in_one_way, _nodes_go_together, _dimms_can_come)
