@@ -310,14 +310,14 @@ def _follow(
     """
     while True:
         jobs = find_jobs(monitor, _PREFIX)
+        if len(jobs) < len(targets):
+            raise BackupError(name, "somebody else ended it")
         if report is not None:
             done, total = (sum(getattr(job, f"{what}_progress") for job in jobs) for what in ("current", "total"))
             report(BackupProgress(done_bytes=done, total_bytes=total))
         failed = [f"{job.id.removeprefix(_PREFIX)}: {job.error}" for job in jobs if job.error]
         if failed:
             raise BackupError(name, "; ".join(failed))
-        if len(jobs) < len(targets):
-            raise BackupError(name, "somebody else ended it")
         if all(job.status == "concluded" for job in jobs):
             return
         if deadline.remaining_s() <= 0:
