@@ -19,10 +19,11 @@ from hvkit.hypervisor.kvm.accounts import choose_account, find_account
 from hvkit.hypervisor.kvm.confinement import Account, parse_account_pool
 from hvkit.hypervisor.kvm.locks import instance_lock
 from hvkit.hypervisor.kvm.log import cut_log
-from hvkit.hypervisor.kvm.monitors import connect_monitor, is_elsewhere
+from hvkit.hypervisor.kvm.monitors import connect_monitor, is_elsewhere, monitors_in_passing
 from hvkit.hypervisor.kvm.nics import take_down_nics
 from hvkit.hypervisor.kvm.parameters import parse_extra
 from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory, remove_partial_files, remove_socket
+from hvkit.hypervisor.kvm.process import Process
 from hvkit.hypervisor.kvm.runtime import Runtime, RuntimeCache, read_runtime
 from hvkit.hypervisor.kvm.state import Asking, AskingInPassing, describe_damage, find_process, look, look_at_all
 from hvkit.hypervisor.kvm.stop import stop_process
@@ -277,21 +278,32 @@ class Instances:
                 remove_partial_files(runtime.backup.partial_files)
         paths.remove()
 
+    def process(self, runtime: Runtime, paths: InstancePaths) -> Process:
+        """Get hold of the process of an instance.
+
+        Raises:
+            InstanceStateError: it has none.
+        """
+        process = find_process(runtime, paths)
+        if process is None:
+            raise InstanceStateError(paths.name, self.look(paths).state.value, "it has no process")
+        return process
+
     @contextlib.contextmanager
-    def connected(self, paths: InstancePaths) -> Iterator[QmpConnection]:
+    def connected(self, paths: InstancePaths, *, timeout_s: float = LOOK_S) -> Iterator[QmpConnection]:
         """Open a monitor of an instance whose process is there, for a short while.
 
-        The watchers' monitor comes first: the control monitor is what `monitor` gives to callers.
+        Args:
+            paths: files of the instance.
+            timeout_s: seconds that both monitors together have to answer.
 
         Raises:
             InstanceStateError: it has no process.
             ConnectError: neither monitor answers.
         """
-        process = find_process(self.recall(paths), paths)
-        if process is None:
-            raise InstanceStateError(paths.name, self.look(paths).state.value, "it has no process")
-        with process:
-            monitor = connect_monitor((paths.watch_socket, paths.control_socket), process, timeout_s=LOOK_S)
+        runtime = self.recall(paths)
+        with self.process(runtime, paths) as process:
+            monitor = connect_monitor(monitors_in_passing(runtime, paths), process, timeout_s=timeout_s)
             with contextlib.closing(monitor):
                 yield monitor
 

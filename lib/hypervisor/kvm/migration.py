@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
-from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.instances import LOOK_S, Instances
 from hvkit.hypervisor.kvm.migration_tls import set_credentials
 from hvkit.hypervisor.kvm.nics import take_down_nics
 from hvkit.hypervisor.kvm.paths import InstancePaths, remove_socket
@@ -55,6 +55,9 @@ HAS_LEFT: Final = (MigrationState.POSTCOPY, MigrationState.PAUSED)
 SETTLE_S: Final = 10.0
 #: Seconds between two looks at something that is about to happen.
 LOOK_AGAIN_S: Final = 0.05
+#: Seconds that QEMU has to answer who carries out a migration: one that sends has more to do than one that idles, and
+#: giving up too early costs a migration.
+ANSWER_S: Final = 20.0
 
 
 def with_port(target: str | int, parameters: Mapping[str, Any]) -> str | int:
@@ -191,10 +194,10 @@ def explaining(paths: InstancePaths) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def talking(instances: Instances, paths: InstancePaths) -> Iterator[QmpConnection]:
+def talking(instances: Instances, paths: InstancePaths, *, timeout_s: float = ANSWER_S) -> Iterator[QmpConnection]:
     """Open a monitor, and tell in terms of the migration what QEMU refuses or does not answer."""
     try:
-        with instances.connected(paths) as monitor:
+        with instances.connected(paths, timeout_s=timeout_s) as monitor:
             yield monitor
     except (QmpError, InstanceStateError) as error:
         raise MigrationError(paths.name, str(error)) from error
@@ -217,17 +220,23 @@ def read_status(instances: Instances, paths: InstancePaths) -> MigrationStatus:
     Raises:
         MigrationError: its QEMU does not say.
     """
-    with talking(instances, paths) as monitor:
+    with talking(instances, paths, timeout_s=LOOK_S) as monitor:
         return ask_status(monitor)
 
 
-def ask_status(monitor: QmpConnection) -> MigrationStatus:
+def ask_status(monitor: QmpConnection, *, timeout_s: float | None = None) -> MigrationStatus:
     """Return what QEMU says of a migration.
 
     The first time it says that one is over, its figures may still be missing.
+
+    Args:
+        monitor: of the machine.
+        timeout_s: seconds that QEMU has to answer; None for what such a command has.
     """
-    progress = monitor.execute(QueryMigrate())
-    return _to_status(progress if progress.status != "completed" else monitor.execute(QueryMigrate()))
+    progress = monitor.execute(QueryMigrate(), timeout=timeout_s)
+    if progress.status == "completed":
+        progress = monitor.execute(QueryMigrate(), timeout=timeout_s)
+    return _to_status(progress)
 
 
 def _to_status(progress: Progress) -> MigrationStatus:

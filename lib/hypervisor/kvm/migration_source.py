@@ -17,6 +17,7 @@ from hvkit.hypervisor.kvm.disk_copies import are_ready, drop_copies
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.media import read_media
 from hvkit.hypervisor.kvm.migration import (
+    ANSWER_S,
     ask_status,
     cancel,
     check_target,
@@ -103,7 +104,7 @@ def abort(instances: Instances, paths: InstancePaths) -> None:
     Raises:
         MigrationError: it is over already, does not end, or cannot be ended any more.
     """
-    with instances.locked(paths), explaining(paths), instances.connected(paths) as monitor:
+    with instances.locked(paths), explaining(paths), instances.connected(paths, timeout_s=ANSWER_S) as monitor:
         if cancel(monitor, instances.recall(paths), paths).status is MigrationState.COMPLETED:
             raise MigrationError(paths.name, "it is on the other node already")
         drop_copies(monitor, paths)
@@ -122,7 +123,7 @@ def finalize_source(instances: Instances, paths: InstancePaths, *, success: bool
             forget(runtime, paths)
             return
         with process, explaining(paths):
-            with instances.connected(paths) as monitor:
+            with instances.connected(paths, timeout_s=ANSWER_S) as monitor:
                 if not success:
                     if cancel(monitor, runtime, paths).status is MigrationState.COMPLETED:
                         raise MigrationError(paths.name, "QEMU says that it was sent: it may run on the other node")

@@ -13,6 +13,7 @@ from hvkit.hypervisor.errors import InstanceStateError, MigrationError
 from hvkit.hypervisor.kvm.disk_copies import offer_disks
 from hvkit.hypervisor.kvm.instances import Instances
 from hvkit.hypervisor.kvm.migration import (
+    ANSWER_S,
     HAS_LEFT,
     LOOK_AGAIN_S,
     SETTLE_S,
@@ -127,7 +128,7 @@ def finalize_destination(instances: Instances, paths: InstancePaths, *, success:
 
 def _is_here(instances: Instances, paths: InstancePaths, runtime: Runtime, *, timeout_s: float) -> bool:
     """Tell whether a guest has come, waiting for it; with a time to wait, let it run that is to run."""
-    with instances.connected(paths) as monitor:
+    with instances.connected(paths, timeout_s=ANSWER_S) as monitor:
         has_come = _await_guest_here(monitor, timeout_s)
         if timeout_s and has_come and runtime.copies_target:
             with contextlib.suppress(CommandError):  # somebody did so before, and died

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.process import Process
+from hvkit.hypervisor.kvm.runtime import Phase, Runtime
 from hvkit.qmp import ConnectError, QmpConnection
 from hvkit.qmp.deadlines import Deadline
 
@@ -22,13 +24,27 @@ from hvkit.qmp.deadlines import Deadline
 _FIRST_WAIT_S: Final = 0.5
 
 
-def connect_monitor(sockets: Sequence[Path], process: Process, *, timeout_s: float) -> QmpConnection:
+def monitors_in_passing(runtime: Runtime, paths: InstancePaths) -> tuple[Path, Path]:
+    """Return the monitors of an instance in the order in which somebody who comes by tries them.
+
+    The control monitor is what `monitor` gives to callers, and what somebody has who stops the instance. Of one that is
+    being sent away, whoever follows that has the other one.
+    """
+    if runtime.phase is Phase.OUTGOING:
+        return paths.control_socket, paths.watch_socket
+    return paths.watch_socket, paths.control_socket
+
+
+def connect_monitor(
+    sockets: Sequence[Path], process: Process, *, timeout_s: float, out_of_band: bool = False
+) -> QmpConnection:
     """Connect to one of several monitors of a process, whichever answers first.
 
     Args:
         sockets: the monitors, the preferred one first.
         process: the QEMU behind them; once it has ended, nobody waits any longer.
         timeout_s: seconds for all attempts together.
+        out_of_band: negotiate that commands may be executed out of band.
 
     Raises:
         ConnectError: none of them answered.
@@ -39,7 +55,7 @@ def connect_monitor(sockets: Sequence[Path], process: Process, *, timeout_s: flo
         for socket in sockets:
             attempt = Deadline(min(wait_s, max(deadline.remaining_s(), 0.0)))
             try:
-                return open_monitor(socket, process, timeout_s=attempt.timeout_s)
+                return open_monitor(socket, process, timeout_s=attempt.timeout_s, out_of_band=out_of_band)
             except ConnectError:
                 # One that failed at once would fail again at once, unless it was the end of the process.
                 if process.wait(max(attempt.remaining_s(), 0.0)) or deadline.remaining_s() <= 0:
@@ -47,18 +63,21 @@ def connect_monitor(sockets: Sequence[Path], process: Process, *, timeout_s: flo
         wait_s *= 2
 
 
-def open_monitor(socket: Path, process: Process, *, timeout_s: float | None = None) -> QmpConnection:
+def open_monitor(
+    socket: Path, process: Process, *, timeout_s: float | None = None, out_of_band: bool = False
+) -> QmpConnection:
     """Connect to a monitor of a process.
 
     Args:
         socket: the monitor.
         process: the QEMU that is to be behind it.
         timeout_s: seconds for that; None for the connection's own idea.
+        out_of_band: negotiate that commands may be executed out of band.
 
     Raises:
         ConnectError: it does not answer, or belongs to another process by now.
     """
-    connection = QmpConnection(socket)
+    connection = QmpConnection(socket, out_of_band=out_of_band)
     connection.connect(timeout=timeout_s)
     listener = connection.peer_pid
     if is_elsewhere(socket) and listener != process.identity.pid:

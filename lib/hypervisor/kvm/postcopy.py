@@ -38,7 +38,18 @@ def start_postcopy(instances: Instances, paths: InstancePaths) -> None:
     Raises:
         MigrationError: it cannot leave that way; it goes on as before.
     """
-    with instances.locked(paths), talking(instances, paths) as monitor:
+    with talking(instances, paths) as monitor:
+        let_leave(instances, paths, monitor)
+
+
+def let_leave(instances: Instances, paths: InstancePaths, monitor: QmpConnection) -> None:
+    """Let a guest leave now, over a monitor that is open.
+
+    Raises:
+        MigrationError: it is not being sent from here, or not on its way.
+        QmpError: QEMU refuses, or does not answer.
+    """
+    with instances.locked(paths):
         runtime = instances.recall(paths)
         if runtime.phase is not Phase.OUTGOING:
             raise MigrationError(paths.name, "it is not being sent from here")

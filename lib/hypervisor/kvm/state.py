@@ -16,7 +16,7 @@ import attrs
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.kvm.locks import is_locked
 from hvkit.hypervisor.kvm.log import read_last_words
-from hvkit.hypervisor.kvm.monitors import connect_monitor
+from hvkit.hypervisor.kvm.monitors import connect_monitor, monitors_in_passing
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.plugged import has_memory_device
 from hvkit.hypervisor.kvm.process import (
@@ -335,14 +335,10 @@ def find_process(runtime: Runtime | None, paths: InstancePaths) -> Process | Non
 
 
 def _ask(runtime: Runtime, paths: InstancePaths, process: Process, timeout_s: float) -> Answer | None:
-    """Ask QEMU what its machine is doing; None where it does not say.
-
-    The watchers' monitor comes first: the control monitor may be in use by one of us for as long as a guest takes to
-    shut down.
-    """
+    """Ask QEMU what its machine is doing; None where it does not say."""
     deadline = Deadline(timeout_s)
     try:
-        monitor = connect_monitor((paths.watch_socket, paths.control_socket), process, timeout_s=timeout_s)
+        monitor = connect_monitor(monitors_in_passing(runtime, paths), process, timeout_s=timeout_s)
     except QmpError:
         return None
     try:
@@ -371,8 +367,7 @@ def ask_in_passing(suspects: Mapping[str, Suspect], timeout_s: float) -> dict[st
     for turn, share in enumerate((0.5, 1.0)):
         left: dict[str, Path] = {}
         for name in suspects.keys() - answers.keys():
-            paths = suspects[name].paths
-            left[name] = (paths.watch_socket, paths.control_socket)[turn]
+            left[name] = monitors_in_passing(suspects[name].runtime, suspects[name].paths)[turn]
         if not left:
             break
         try:

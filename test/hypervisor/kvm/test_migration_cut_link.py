@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,7 +116,8 @@ def test_copy_of_a_disk_over_a_cut_link_is_ended(
     assert kvm.get_instance_info("web1").reason == "the guest shut down"
 
 
-def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable) -> None:
+def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvkit.hypervisor.kvm.migration_follow.ANSWER_S", 5.0)
     sent = 0
     curve = Curve()
 
@@ -129,7 +131,8 @@ def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable) -
     status = journey.source.follow_migration("web1", ConvergencePolicy(stall_s=STALL_S, patience_s=60), until_it_moves)
     assert sent > 1 << 20
     assert status.status in (MigrationState.CANCELLED, MigrationState.FAILED)
-    assert status.reason.startswith("it was given up: nothing was sent for")
+    # What is left may fit into the kernel's buffer: then QEMU takes its guest for gone, and hangs on the way.
+    assert re.match("it was given up: (nothing was sent for|QEMU did not answer)", status.reason)
     curve.record("cut link")
     journey.source.finalize_migration_source("web1", success=False, live=True)
     journey.destination.finalize_migration_destination(journey.instance, journey.info, success=False)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from hvkit.hypervisor import Disk, Instance, InstanceInfo, InstanceNotFound, Ins
 from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample, Step
 from hvkit.hypervisor.errors import MigrationError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.instances import LOOK_S
 from hvkit.hypervisor.kvm.process import open_process, read_identity
 from hvkit.hypervisor.model import MigrationState
 from hvkit.hypervisor.reports import MigrationInfo, MigrationStatus
@@ -27,6 +30,9 @@ from hvkit.qmp.schema import MigrateContinue, MigrateSetCapabilities, MigrationC
 MakeInstance = Callable[..., Instance]
 
 pytestmark = pytest.mark.qemu
+
+#: Seconds for which a QEMU is silent: more than a mere look would wait.
+SILENT_S = LOOK_S + 1
 
 
 @pytest.fixture
@@ -471,6 +477,28 @@ def test_guest_that_arrives_while_it_is_given_up_has_arrived(
     other.finalize_migration_destination(toy, info, success=True)
     kvm.finalize_migration_source("web1", success=True, live=True)
     assert outcome(kvm, other) == (None, InstanceState.RUNNING)
+
+
+def test_source_that_is_silent_for_a_while_costs_no_migration(
+    kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
+) -> None:
+    info = begin_and_pause(kvm, other, toy, target)
+    pid = kvm.get_instance_info("web1").pid
+    assert pid is not None
+    timers: list[threading.Timer] = []
+
+    def fall_silent(_status: MigrationStatus) -> None:
+        if not timers:
+            os.kill(pid, signal.SIGSTOP)
+            timers.append(threading.Timer(SILENT_S, os.kill, (pid, signal.SIGCONT)))
+            timers[0].start()
+
+    status = kvm.follow_migration("web1", ConvergencePolicy(stall_s=SILENT_S), fall_silent)
+    timers[0].join()
+    assert status.reason.startswith("it was given up: nothing was sent for")
+    kvm.finalize_migration_source("web1", success=False, live=True)
+    other.finalize_migration_destination(toy, info, success=False)
+    assert outcome(kvm, other) == (InstanceState.RUNNING, None)
 
 
 def test_guest_that_makes_no_progress_may_stand_still_for_longer(
