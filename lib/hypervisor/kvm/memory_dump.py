@@ -77,7 +77,7 @@ def dump_memory(
         CaptureError: it failed, was not over in time, or there is another one.
     """
     deadline = Deadline(timeout_s)
-    with _explaining(paths), contextlib.ExitStack() as stack:
+    with _explaining(paths, path), contextlib.ExitStack() as stack:
         with instances.locked(paths):
             monitor = stack.enter_context(instances.connected(paths))
             chosen = _choose_format(_ask_formats(monitor), dump_format)
@@ -154,7 +154,8 @@ def _copy(pipe: int, file: int, monitor: QmpConnection, report: ReportProgress |
     """Write what comes out of a pipe to a file until its end, and tell how far it is.
 
     Raises:
-        CaptureError: it does not end in time.
+        OSError: it does not end in time, or the file takes no more.
+        QmpError: QEMU does not tell.
     """
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
@@ -195,8 +196,13 @@ def _let_go_on(events: _Events, error: BaseException, *, ran: bool) -> None:
 
 
 @contextlib.contextmanager
-def _explaining(paths: InstancePaths) -> Iterator[None]:
+def _explaining(paths: InstancePaths, path: str = "") -> Iterator[None]:
+    """Say of an instance, and of the file that is to have its memory, what went wrong."""
     try:
         yield
-    except (QmpError, InstanceStateError, OSError) as error:
+    except (QmpError, InstanceStateError) as error:
         raise CaptureError(paths.name, str(error)) from error
+    except OSError as error:
+        # What the kernel says has a number, and mostly no file; what we say names what it is about.
+        problem = f"{path}: {error.strerror}" if error.strerror else str(error)
+        raise CaptureError(paths.name, problem) from error
