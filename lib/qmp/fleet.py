@@ -311,7 +311,19 @@ class _Link:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; the next question opens another one."""
+        """Close the connection, also for children that were forked meanwhile; the next question opens another one.
+
+        They have the socket, too: closing it alone would leave the poller telling of it, and the peer busy with nobody.
+        """
+        if self._socket is not None:
+            with contextlib.suppress(FileNotFoundError):  # it did not even begin to connect
+                self._poller.unregister(self._socket)
+            with contextlib.suppress(OSError):  # it is not connected
+                self._socket.shutdown(socket.SHUT_RDWR)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Free the descriptor, and leave the connection to the processes that have it, too."""
         self.is_refused_for_now = self._is_connecting = False
         if self._socket is not None:
             self._socket.close()
@@ -325,7 +337,8 @@ def _problem(error: OSError | ValueError | OverflowError) -> str:
 class Fleet:
     """Connections to the monitors of many machines, kept from one question to the next.
 
-    A connection is made when its machine is first asked, and again after it was lost. For one thread at a time.
+    A connection is made when its machine is first asked, and again after it was lost. For one thread at a time, of the
+    process that made it: a child that is forked can do nothing with it but close it, which its parent does not notice.
 
     The names of hosts are looked up here, once and one by one, and no timeout holds for that; numeric addresses and
     paths cost nothing. A name that is not known is a ConnectError of that machine in every round.
@@ -342,6 +355,7 @@ class Fleet:
             self._poller = select.epoll()
         except OSError as error:
             raise ConnectError("fleet", _problem(error)) from error
+        self._owner = os.getpid()
         self._links = {name: _Link(address, self._poller) for name, address in addresses.items()}
 
     @overload
@@ -436,6 +450,8 @@ class Fleet:
     def _check(self, names: Iterable[str] = ()) -> None:
         if self._poller.closed:
             raise ProgrammerError("the fleet is closed")
+        if os.getpid() != self._owner:
+            raise ProgrammerError(f"the fleet is that of process {self._owner}, of which this one was forked")
         unknown = sorted(set(names) - set(self._links))
         if unknown:
             raise ProgrammerError(f"no machine of that name in the fleet: {', '.join(unknown)}")
@@ -502,7 +518,12 @@ class Fleet:
         self._links[name] = _Link(address, self._poller)
 
     def remove(self, name: str) -> None:
-        """Let go of a machine, and close its connection; nothing happens where there is none of that name."""
+        """Let go of a machine, and close its connection; nothing happens where there is none of that name.
+
+        Raises:
+            ProgrammerError: the fleet is closed.
+        """
+        self._check()
         link = self._links.pop(name, None)
         if link is not None:
             link.close()
@@ -548,8 +569,12 @@ class Fleet:
 
     def close(self) -> None:
         """Close all connections. Closing again does nothing."""
+        is_ours = os.getpid() == self._owner
         for link in self._links.values():
-            link.close()
+            if is_ours:
+                link.close()
+            else:
+                link.let_go()
         self._poller.close()
 
     def __enter__(self) -> Self:

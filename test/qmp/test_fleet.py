@@ -214,6 +214,45 @@ def test_who_sent_an_event_or_was_lost_is_told_once(tmp_path: Path) -> None:
         assert fleet.take_stirred() == set()
 
 
+def test_a_machine_is_lost_also_where_somebody_else_has_its_socket(tmp_path: Path) -> None:
+    with (
+        QmpStub(tmp_path / "a", [(None, [STATUS, CLOSE])]),
+        QmpStub(tmp_path / "b", [(None, STATUS)]),
+        contextlib.ExitStack() as stack,
+        Fleet({name: tmp_path / name for name in "ab"}) as fleet,
+    ):
+        assert all(outcome.error is None for outcome in fleet.execute(QueryStatus()).values())
+        stack.enter_context(socket_as_of_a_child(tmp_path / "a"))
+        while "a" not in fleet.take_stirred():
+            assert select.select([fleet], [], [], 30)[0]
+            fleet.receive()
+        assert select.select([fleet], [], [], 0.1)[0] == []
+
+
+def test_a_machine_that_is_let_go_is_free_for_others_whoever_else_has_the_socket(tmp_path: Path) -> None:
+    with (
+        QmpStub(tmp_path / "a", [(None, STATUS)]),
+        contextlib.ExitStack() as stack,
+        Fleet({"a": tmp_path / "a"}) as fleet,
+    ):
+        assert fleet.execute(QueryStatus())["a"].error is None
+        shared = stack.enter_context(socket_as_of_a_child(tmp_path / "a"))
+        fleet.close()
+        shared.settimeout(30)
+        while shared.recv(1024):
+            pass
+
+
+def test_a_fleet_is_that_of_the_process_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with QmpStub(tmp_path / "a", [(None, STATUS)]), Fleet({"a": tmp_path / "a"}) as fleet:
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        for act in (lambda: fleet.execute(QueryStatus()), lambda: fleet.remove("a"), fleet.receive, fleet.fileno):
+            with pytest.raises(ProgrammerError, match="of which this one was forked"):
+                act()
+        monkeypatch.undo()
+        assert fleet.execute(QueryStatus())["a"].value == RUNNING
+
+
 def test_machines_come_and_go(tmp_path: Path) -> None:
     with (
         QmpStub(tmp_path / "a", [(None, STATUS)]),
@@ -231,7 +270,7 @@ def test_machines_come_and_go(tmp_path: Path) -> None:
         assert fleet.execute(QueryStatus())["m"].value == RUNNING
         assert set(fleet.names) == {"m", "n"}
         fleet.close()
-        for act in (lambda: fleet.add("o", tmp_path / "a"), fleet.receive, fleet.fileno):
+        for act in (lambda: fleet.add("o", tmp_path / "a"), lambda: fleet.remove("m"), fleet.receive, fleet.fileno):
             with pytest.raises(ProgrammerError, match="closed"):
                 act()
 
@@ -424,6 +463,19 @@ def test_what_is_no_command_is_the_callers_fault(tmp_path: Path) -> None:
 
 def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+def socket_as_of_a_child(peer: Path) -> socket.socket:
+    # What a child gets that is forked at this moment.
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # it is no socket, or not connected
+            found = socket.socket(fileno=number)
+            try:
+                if found.getpeername() == str(peer):
+                    return found.dup()
+            finally:
+                found.detach()
+    raise LookupError(peer)
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:

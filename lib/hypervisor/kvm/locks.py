@@ -2,7 +2,8 @@
 """One hand at a time on each instance: between threads, and between processes.
 
 The lock is on a file that belongs to the instance, and is held by the open file (F_OFD_SETLK of fcntl(2)): the kernel
-gives it up when its holder dies, and tells others of it without their taking it. Threads of one process queue up in
+gives it up when its holder dies, with all children that he forked and that still have the file, and tells others of it
+without their taking it. Threads of one process queue up in
 front of it, so that only one of them has to look at the file again and again.
 """
 
@@ -26,6 +27,7 @@ _INTERVAL_S: Final = 0.02
 #: struct flock: type, whence, start, length (0: to the end), pid (0 for locks of open files). Source: fcntl(2).
 _FLOCK: Final = "@hhqqi4x"
 _ALL_OF_IT: Final = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+_NONE_OF_IT: Final = struct.pack(_FLOCK, fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
 
 
 @attrs.define
@@ -59,10 +61,11 @@ def instance_lock(name: str, lock_file: Path, *, timeout_s: float) -> Iterator[N
             raise InstanceBusy(name, os.getpid())
         try:
             descriptor = _acquire(name, lock_file, deadline)
+            holder = os.getpid()
             try:
                 yield
             finally:
-                os.close(descriptor)
+                _give_up(descriptor, holder)
         finally:
             queue.lock.release()
 
@@ -122,6 +125,15 @@ def _acquire(name: str, lock_file: Path, deadline: float) -> int:
             raise
         os.close(descriptor)
         time.sleep(_INTERVAL_S)
+
+
+def _give_up(descriptor: int, holder: int) -> None:
+    """Give up a lock; in a child that the holder forked, only the child's part in it."""
+    try:
+        if os.getpid() == holder:  # closing alone leaves it to the children that have the file, too
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _NONE_OF_IT)
+    finally:
+        os.close(descriptor)
 
 
 def _is_current(descriptor: int, lock_file: Path) -> bool:

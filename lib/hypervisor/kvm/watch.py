@@ -3,7 +3,8 @@
 
 Every instance has a monitor for this alone, the lookout: whoever looks in passing, or works on the instance, is not
 kept waiting. A monitor serves one client, so one watch at a time has the lookouts of a run directory, by a lock that
-the kernel gives up when its holder dies. What is seen is judged by the same functions as everywhere.
+the kernel gives up when its holder dies. They stay with the process that took them: in a child that it forks a watch
+goes on without. What is seen is judged by the same functions as everywhere.
 
 Only the answers are got in another way. Whether a machine runs it is asked in every look, because QEMU tells of some
 changes by no event, and because one that hangs tells of nothing. What the balloon left of its memory is asked when the
@@ -13,6 +14,7 @@ since, is waited for shortly; one whose process is stopped by a signal is not as
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections.abc import Collection, Mapping
@@ -72,6 +74,8 @@ class KvmWatch(InstanceWatch):
         self._rested_at_s = 0.0
 
     def _look_at_all(self) -> list[InstanceInfo]:
+        if self._lookouts is not None and not self._lookouts.are_ours:
+            self._let_go()
         if self._lookouts is None:
             self._lookouts = _take_lookouts(self._instances.directory)
         return self._instances.look_at_all(self._lookouts)
@@ -88,6 +92,9 @@ class KvmWatch(InstanceWatch):
     def close(self) -> None:
         """Let go of the lookouts; another watch may have them. Closing again does nothing."""
         super().close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._lookouts is not None:
             self._lookouts.close()
             self._lookouts = None
@@ -99,7 +106,6 @@ def _take_lookouts(directory: RunDirectory) -> _Lookouts | None:
     with ExitStack() as stack:
         try:
             stack.enter_context(instance_lock("the watch", directory.watching_lock_file, timeout_s=0))
-            stack.callback(directory.watching_lock_file.unlink, missing_ok=True)
             fleet = stack.enter_context(Fleet({}))
         except (InstanceBusy, RuntimeStateError, ConnectError):
             return None
@@ -146,7 +152,13 @@ class _Lookouts:
     def __init__(self, fleet: Fleet, holding: ExitStack) -> None:
         self._fleet = fleet
         self._holding = holding
+        self._owner = os.getpid()
         self._known: dict[str, _Acquaintance] = {}
+
+    @property
+    def are_ours(self) -> bool:
+        """Whether it was this process that took them, and not one that it was forked from."""
+        return os.getpid() == self._owner
 
     def find_process(self, runtime: Runtime, paths: InstancePaths) -> Process | None:
         """Return an instance's process, the one that is held where it is still that."""
@@ -236,9 +248,10 @@ class _Lookouts:
         self._known.pop(name).process.close()
 
     def close(self) -> None:
-        """Close all connections, and let go of the processes."""
-        for name in tuple(self._known):
-            self._forget(name)
+        """Close all connections, and let go of the processes. What is somebody else's stays that."""
+        for known in self._known.values():
+            known.process.close()
+        self._known.clear()
         self._holding.close()
 
 

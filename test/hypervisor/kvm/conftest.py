@@ -186,7 +186,8 @@ def kvm(tmp_path: Path) -> Iterator[KvmHypervisor]:
     for name in hypervisor.list_instances():
         hypervisor.stop_instance(name, force=True)
         hypervisor.cleanup_instance(name)
-    assert everything_below(hypervisor.run_dir) <= {"cache", "instances", "locks", "locks/.reserving", "sockets"}
+    locks = {"locks/.reserving", "locks/.watching"}
+    assert everything_below(hypervisor.run_dir) <= {"cache", "instances", "locks", "sockets", *locks}
 
 
 def everything_below(run_dir: Path) -> set[str]:

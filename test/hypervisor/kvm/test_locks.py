@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -127,6 +128,35 @@ def test_lock_of_a_process_that_died_is_free(lock_file: Path) -> None:
         holder.kill()
         with instance_lock("web1", lock_file, timeout_s=10):
             pass
+
+
+def test_lock_is_given_up_by_its_holder_also_for_who_has_the_file_from_him(lock_file: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        with instance_lock("web1", lock_file, timeout_s=1):
+            (descriptor,) = (int(each.name) for each in Path("/proc/self/fd").iterdir() if each.resolve() == lock_file)
+            # What a child gets that is forked at this moment.
+            stack.callback(os.close, os.dup(descriptor))
+        assert not is_locked("web1", lock_file)
+
+
+FORK = """
+import os, sys
+from pathlib import Path
+from hvkit.hypervisor.kvm.locks import instance_lock, is_locked
+lock_file = Path(sys.argv[1])
+with instance_lock("web1", lock_file, timeout_s=5):
+    child = os.fork()
+    if not child:
+        sys.exit(0)
+    os.waitpid(child, 0)
+    print(is_locked("web1", lock_file))
+"""
+
+
+def test_lock_is_not_given_up_by_a_child_that_was_forked_under_it(lock_file: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", FORK, str(lock_file)]
+    assert subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout == "True\n"
 
 
 def test_lock_file_that_cannot_be_opened_is_named(lock_file: Path) -> None:

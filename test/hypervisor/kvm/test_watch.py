@@ -19,6 +19,7 @@ import pytest
 
 from hvkit.hypervisor import Instance, InstanceInfo, InstanceState, InstanceWatch
 from hvkit.hypervisor.kvm import KvmHypervisor, watch
+from hvkit.hypervisor.kvm.locks import is_locked
 from hvkit.hypervisor.kvm.paths import RunDirectory
 from hvkit.hypervisor.kvm.state import Suspect, ask_in_passing
 from hvkit.qmp import EventTimeout, QmpConnection
@@ -327,17 +328,15 @@ def test_a_second_watch_is_as_true_and_takes_over(
     kvm: KvmHypervisor, simulated: MakeInstance, questions: list[dict[str, list[str]]]
 ) -> None:
     kvm.start_instance(simulated())
-    lock = RunDirectory(kvm.run_dir).watching_lock_file
     with kvm.watching() as second:
         with kvm.watching() as first:
             first.look()
             questions.clear()
             agreed(kvm, second)
-            assert lock.exists()
-        assert not lock.exists()
+            assert questions == []
         agreed(kvm, second)
-        assert lock.exists()
-    assert not lock.exists()
+        assert len(questions) == 1
+    assert not is_locked("the watch", RunDirectory(kvm.run_dir).watching_lock_file)
 
 
 WATCH_AND_DIE = """
@@ -360,6 +359,45 @@ def test_a_watch_that_dies_with_its_process_leaves_nothing_in_the_way(
     with kvm.watching() as opened:
         agreed(kvm, opened)
         assert in_passing == []
+
+
+WATCH_AND_FORK = """
+import os, signal, sys
+from hvkit.hypervisor import get_hypervisor
+from hvkit.hypervisor.kvm import state, watch
+asked = []
+original = state.ask_in_passing
+def note(suspects, timeout_s):
+    asked.extend(suspects)
+    return original(suspects, timeout_s)
+state.ask_in_passing = watch.ask_in_passing = note
+reader, writer = os.pipe()
+with get_hypervisor("kvm", run_dir={run_dir!r}).watching() as opened:
+    (info,) = opened.look()
+    child = os.fork()
+    if child:
+        os.read(reader, 1)
+        opened.look()
+        print(asked, flush=True)
+        os.kill(info.pid, signal.SIGKILL)
+        while opened.look()[0].state.value == "running":
+            pass
+        print([change.after.state.value for change in opened.wait(timeout=0.1)], flush=True)
+    else:
+        print([info.state.value for info in opened.look()], asked, flush=True)
+        {act}
+        os.write(writer, b"!")
+        signal.pause()
+os.kill(child, signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("act", ["pass", "opened.close()"])
+def test_a_watch_of_a_process_that_forks_stays_its_own(kvm: KvmHypervisor, simulated: MakeInstance, act: str) -> None:
+    kvm.start_instance(simulated())
+    program = WATCH_AND_FORK.format(run_dir=str(kvm.run_dir), act=act)
+    ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "['running'] ['web1']\n[]\n[]\n")
 
 
 # ---- waiting
