@@ -161,7 +161,10 @@ def _resize(held: Plugging, memory_mib: int, deadline: Deadline) -> None:
         QmpError: QEMU does not answer, or refuses.
     """
     wanted = (memory_mib - held.runtime.instance.memory_mib) * _MIB
-    device = held.insist(_read_device)
+    device = held.insist(_find_device)
+    if device is None:
+        problem = "the guest let go of the device that gives it memory, and has it again when it is started anew"
+        raise held.error(MEMORY_DEVICE_ID, problem, HotplugCause.UNFIT)
     if wanted % device.block_size:
         problem = f"memory comes in steps of {device.block_size // _MIB} MiB"
         raise held.error(MEMORY_DEVICE_ID, problem, HotplugCause.UNFIT)
@@ -178,15 +181,21 @@ def read_beyond_balloon(monitor: QmpConnection, parameters: Mapping[str, object]
     Raises:
         QmpError: QEMU does not say.
     """
-    return _read_device(monitor).size if has_memory_device(parameters) else 0
+    return _read_given(monitor) if has_memory_device(parameters) else 0
 
 
-def _read_device(monitor: QmpConnection) -> VirtioMEMDeviceInfo:
-    return next(
-        info.data
-        for info in monitor.execute(QueryMemoryDevices())
-        if isinstance(info, VirtioMEMDeviceInfoWrapper) and info.data.id == MEMORY_DEVICE_ID
-    )
+def _find_device(monitor: QmpConnection) -> VirtioMEMDeviceInfo | None:
+    """Return what QEMU says of the device; None where it has gone: a guest of the board pc can eject what it wants."""
+    for info in monitor.execute(QueryMemoryDevices()):
+        if isinstance(info, VirtioMEMDeviceInfoWrapper) and info.data.id == MEMORY_DEVICE_ID:
+            return info.data
+    return None
+
+
+def _read_given(monitor: QmpConnection) -> int:
+    """Return the bytes that the device gives to its guest."""
+    device = _find_device(monitor)
+    return 0 if device is None else device.size
 
 
 def _await_size(monitor: QmpConnection, wanted: int, deadline: Deadline) -> int:
@@ -195,7 +204,7 @@ def _await_size(monitor: QmpConnection, wanted: int, deadline: Deadline) -> int:
         path = f"{DEVICES_PATH}/{MEMORY_DEVICE_ID}"
         monitor.execute(QomSet(path=path, property="requested-size", value=wanted))
         while True:
-            reached = _read_device(monitor).size
+            reached = _read_given(monitor)
             left_s = deadline.remaining_s()
             if reached == wanted or left_s <= 0:
                 return reached

@@ -17,11 +17,12 @@ from growing import agree, move, remembered
 from hvkit.hypervisor import HotplugCause, HotplugError, Instance, InstanceStateError, MigrationRefused, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.memory_plugging import read_memory_mib
+from hvkit.hypervisor.kvm.plugged import MEMORY_DEVICE_ID
 from hvkit.hypervisor.kvm.process import ProcessError
 from hvkit.hypervisor.kvm.runtime import Pending
-from hvkit.qmp import ConnectionLost, QmpConnection
+from hvkit.qmp import CommandError, ConnectionLost, QmpConnection
 from hvkit.qmp.base import Command
-from hvkit.qmp.schema import DeviceAdd, QomList, QueryCpusFast
+from hvkit.qmp.schema import DeviceAdd, DeviceDel, DeviceDeletedEvent, QomList, QueryCpusFast
 
 MakeInstance = Callable[..., Instance]
 
@@ -185,6 +186,23 @@ def test_guest_that_does_not_let_go_keeps_what_it_has(kvm: KvmHypervisor, toy: I
     assert [record.pending for record in remembered(kvm).dimms] == [Pending.REMOVE]
     assert kvm.get_instance_info("web1").memory_mib == 160
     assert kvm.set_instance_memory("web1", 288) == 288
+
+
+def test_guest_may_have_ejected_what_gives_it_memory(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    growing = {**GROWING, "memory_hotplug": "virtio-mem", "machine_version": "pc"}
+    kvm.start_instance(make_toy(parameters=growing))
+    if remembered(kvm).qemu_version < (10, 0, 0):
+        pytest.skip("this QEMU lets no guest do that")
+    with kvm.monitor("web1") as monitor, monitor.subscribe(DeviceDeletedEvent) as events:
+        monitor.execute(DeviceDel(id=MEMORY_DEVICE_ID))
+        while events.get(timeout=30).device != MEMORY_DEVICE_ID:
+            pass
+    with pytest.raises(HotplugError, match="the guest let go of the device that gives it memory") as caught:
+        kvm.set_instance_memory("web1", 160)
+    assert caught.value.cause is HotplugCause.UNFIT
+    with pytest.raises(CommandError):  # it ejects all there is, its balloon too
+        kvm.balloon_instance_memory("web1", 16)
+    assert kvm.get_instance_info("web1").memory_mib == 32
 
 
 def test_processor_is_not_taken_from_a_qemu_that_would_not_survive_it(kvm: KvmHypervisor, toy: Instance) -> None:
