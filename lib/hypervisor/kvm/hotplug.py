@@ -9,7 +9,6 @@ one comes, or the old one comes back.
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Final
@@ -34,7 +33,7 @@ from hvkit.hypervisor.kvm.jobs import find_jobs_on
 from hvkit.hypervisor.kvm.limits import set_limits, settle_limits
 from hvkit.hypervisor.kvm.network import NetworkError
 from hvkit.hypervisor.kvm.nics import check_nic, open_nic, plan_interface, plan_tap_options, take_down_nic
-from hvkit.hypervisor.kvm.nodes import read_nodes, take_back_files
+from hvkit.hypervisor.kvm.nodes import lending, read_nodes, take_back_files
 from hvkit.hypervisor.kvm.parameters import TABLE
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.plugging import (
@@ -52,7 +51,7 @@ from hvkit.hypervisor.kvm.unplug import await_release, is_plugged_in
 from hvkit.hypervisor.model import DeviceKind, Disk, HotplugDevice, Nic
 from hvkit.qmp import CommandError, QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.descriptors import fdset, passed
+from hvkit.qmp.descriptors import passed
 from hvkit.qmp.schema import (
     BlockdevAdd,
     BlockdevDel,
@@ -319,11 +318,8 @@ def _add_disk(held: Plugging, disk: Disk, parameters: dict[str, Any]) -> None:
         awaits_limits=disk.limits is not None,
     )
     with _remembering(held, disk, record), ExitStack() as lent:
-        if not held.runtime.has_pid_file:  # it opens nothing by name
-            opened = open_disk(disk)
-            for descriptor in opened:
-                lent.callback(os.close, descriptor)
-            planned = build(lent.enter_context(fdset(held.monitor, *opened, opaque=record.device)))
+        if not held.runtime.opens_by_name:
+            planned = build(lent.enter_context(lending(held.monitor, open_disk(disk), record.device)))
         for node in planned.nodes:
             held.monitor.execute(BlockdevAdd(node))
         held.monitor.execute(planned.device)

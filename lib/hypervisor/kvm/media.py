@@ -9,7 +9,6 @@ the old medium, which stays, or with the new one or none, which is remembered by
 import contextlib
 import itertools
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, Final
@@ -21,7 +20,7 @@ from hvkit.hypervisor.errors import HotplugCause, InstanceStateError, ParameterE
 from hvkit.hypervisor.kvm.disks import open_file
 from hvkit.hypervisor.kvm.drives import FLOPPY_ID, IMAGE_PARAMETERS, medium_nodes
 from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.nodes import read_nodes, take_back_files
+from hvkit.hypervisor.kvm.nodes import lending, read_nodes, take_back_files
 from hvkit.hypervisor.kvm.parameters import EMPTY, TABLE, cdrom_type, is_file
 from hvkit.hypervisor.kvm.paths import InstancePaths
 from hvkit.hypervisor.kvm.plugging import Plugging, is_loss, plugging
@@ -30,7 +29,6 @@ from hvkit.hypervisor.model import MediaDrive
 from hvkit.qmp import CommandError, EventTimeout, QmpConnection, QmpError
 from hvkit.qmp.base import Command
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.descriptors import fdset
 from hvkit.qmp.schema import (
     BlockdevAdd,
     BlockdevCloseTray,
@@ -86,11 +84,9 @@ def change_medium(
         )
         with _changing(held, change):
             with ExitStack() as lent:
-                if is_file(image) and not held.runtime.has_pid_file:  # it opens nothing by name
+                if is_file(image) and not held.runtime.opens_by_name:
                     opened = open_file(image, parameter, read_only=True)
-                    for descriptor in opened:
-                        lent.callback(os.close, descriptor)
-                    path = lent.enter_context(fdset(held.monitor, *opened, opaque=change.node))
+                    path = lent.enter_context(lending(held.monitor, opened, change.node))
                     nodes = (nodes[0].evolve(filename=path), *nodes[1:])
                 for node in nodes:
                     held.monitor.execute(BlockdevAdd(node))

@@ -2,9 +2,12 @@
 """The block nodes that a machine has, and the files that its QEMU was lent for them."""
 
 import contextlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
 
 from hvkit.qmp import CommandError, QmpConnection
+from hvkit.qmp.descriptors import fdset
 from hvkit.qmp.schema import BlockDeviceInfo, QueryFdsets, QueryNamedBlockNodes, RemoveFd
 
 
@@ -16,6 +19,27 @@ def read_nodes(monitor: QmpConnection) -> dict[str, BlockDeviceInfo]:
     """
     nodes = monitor.execute(QueryNamedBlockNodes(flat=True))
     return {node.node_name: node for node in nodes if node.node_name is not None}
+
+
+@contextlib.contextmanager
+def lending(monitor: QmpConnection, descriptors: Collection[int], label: str) -> Iterator[str]:
+    """Lend QEMU open files while the block lasts, and close them here at its end. What it opens by them it keeps.
+
+    Args:
+        monitor: of the machine.
+        descriptors: open files, one for each way in which QEMU is to open them.
+        label: tells them from others.
+
+    Yields:
+        The name by which QEMU opens them.
+
+    Raises:
+        QmpError: QEMU does not answer, or refuses.
+    """
+    with ExitStack() as closing:
+        for descriptor in descriptors:
+            closing.callback(os.close, descriptor)
+        yield closing.enter_context(fdset(monitor, *descriptors, opaque=label))
 
 
 def take_back_files(monitor: QmpConnection, was_lent: Callable[[str], bool]) -> None:

@@ -252,6 +252,14 @@ class Runtime:
         plugged = sum(each.dimm.size_mib for each in self.dimms if each.pending is not Pending.ADD)
         return self.instance.memory_mib + plugged
 
+    @property
+    def opens_by_name(self) -> bool:
+        """Whether its QEMU, if it is one of ours, can open files of the node by their names.
+
+        One that cannot did not reach a pid file either.
+        """
+        return self.has_pid_file
+
     def device(self, uuid: UUID) -> DeviceRecord | None:
         """Return the record of a disk or a NIC; None where the instance has no such one."""
         return next((device for device in self.devices if device.uuid == uuid), None)

@@ -151,7 +151,7 @@ def add_overlays(
         SnapshotError: that cannot be; the disks write to where they did.
     """
     with _working(instances, paths) as (runtime, monitor):
-        if not runtime.has_pid_file:
+        if not runtime.opens_by_name:
             problem = "its QEMU is confined to an account or a root directory, and could not open the files below"
             raise SnapshotError(paths.name, problem)
         changed = runtime
