@@ -28,6 +28,7 @@ from hvkit.hypervisor.kvm.runtime import Adoption, Phase, Runtime, write_runtime
 from hvkit.hypervisor.kvm.topology import Chipset, Topology
 from hvkit.hypervisor.model import Instance, is_instance_name
 from hvkit.hypervisor.reports import ForeignInstance
+from hvkit.qmp import ConnectError
 
 #: Seconds that each monitor has to answer.
 _ANSWER_S: Final = 5.0
@@ -121,10 +122,15 @@ def _make_sure(paths: InstancePaths, foreign: ForeignInstance, process: Process)
 
     Raises:
         AdoptionError: it is not the one that was looked at, or one of them belongs to another one.
+        ConnectError: one of them is not there, is taken, or does not answer.
     """
     for link in dict.fromkeys((paths.control_socket, paths.watch_socket)):
         monitor = os.readlink(link)
-        with contextlib.closing(open_monitor(link, process, timeout_s=_ANSWER_S)) as connection:
+        try:
+            connection = open_monitor(link, process, timeout_s=_ANSWER_S)
+        except ConnectError as error:  # by our name for it, which goes before anybody can look
+            raise ConnectError(monitor, error.reason) from error
+        with contextlib.closing(connection):
             now = read_facts(connection, monitor)
         if _identity(now) != _identity(foreign):
             problem = f"{now.name or 'a machine without a name'} answers there now, as process {now.pid}"

@@ -424,8 +424,11 @@ def test_watch_sees_adopted_machines_and_leaves_them_their_monitor(
 def test_monitor_of_another_machine_is_no_second_one(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
     stranger, another = start_stranger(*NAMED), start_stranger()
     foreign = kvm.examine_instance(stranger.monitor)
-    with pytest.raises(ConnectError, match=rf"process {another.pid} listens there now, and not {stranger.pid}"):
+    with pytest.raises(
+        ConnectError, match=rf"process {another.pid} listens there now, and not {stranger.pid}"
+    ) as caught:
         kvm.adopt_instance(foreign, watch_monitor=another.monitor)
+    assert caught.value.address == str(another.monitor)
     assert kvm.list_instances() == []
     assert stranger.is_alive
     assert another.is_alive
