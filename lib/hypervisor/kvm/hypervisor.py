@@ -185,6 +185,7 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
         """Return what every instance is doing, as `BaseHypervisor.get_all_instances_info` says.
 
         All are asked before any is waited for; those that do not answer are waited for together, two seconds at most.
+        Of the instances nothing is changed; logs of QEMUs that have grown too long are cut.
         """
         return self._instances.look_at_all()
 
