@@ -67,7 +67,7 @@ class CaptureMethods(OptionalMethods):
             NotSupported: this hypervisor does not declare DUMP.
             InstanceNotFound: no instance of that name is known here.
             InstanceBusy: somebody else is working on it.
-            ParameterError: that is no absolute path, or no format that this instance has.
+            ParameterError: that is no absolute path, or no format that this instance has; or nobody can wait so long.
             CaptureError: it failed, was not over in time, or there is another one.
         """
         self._lacks(Capability.DUMP)

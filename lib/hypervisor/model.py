@@ -84,6 +84,15 @@ def check_timeout(value: Any) -> float | None:
     return None if value is None else check_seconds(value)
 
 
+def check_patience(value: Any) -> float:
+    """Return the value, if somebody can wait for so many seconds, or for ever (``math.inf``).
+
+    Raises:
+        ParameterError: it is negative, or no number.
+    """
+    return math.inf if value == math.inf else check_seconds(value)
+
+
 def check_seconds(value: Any) -> float:
     """Return the value, if somebody can wait for so many seconds.
 

@@ -26,6 +26,7 @@ class StorageMethods(OptionalMethods):
         After success `load_snapshot` brings it back. After failure there is no such snapshot, and the instance goes on.
 
         Raises:
+            ParameterError: nobody can wait for that long.
             SnapshotError: a disk cannot hold snapshots, there is one of this name, or it failed.
         """
         self._lacks(Capability.SNAPSHOT)
@@ -39,6 +40,7 @@ class StorageMethods(OptionalMethods):
         After failure it is paused, and what it would go on with is not known: stop it.
 
         Raises:
+            ParameterError: nobody can wait for that long.
             SnapshotError: there is no such snapshot, or it failed.
         """
         self._lacks(Capability.SNAPSHOT)
@@ -47,6 +49,7 @@ class StorageMethods(OptionalMethods):
         """Forget what an instance was.
 
         Raises:
+            ParameterError: nobody can wait for that long.
             SnapshotError: there is no such snapshot, or it failed.
         """
         self._lacks(Capability.SNAPSHOT)
@@ -102,6 +105,7 @@ class StorageMethods(OptionalMethods):
             All disks of the instance.
 
         Raises:
+            ParameterError: nobody can wait for that long.
             SnapshotError: a disk has nothing below, or it failed.
         """
         self._lacks(Capability.SNAPSHOT)
@@ -129,6 +133,7 @@ class StorageMethods(OptionalMethods):
             timeout: seconds for all of it.
 
         Raises:
+            ParameterError: nobody can wait for that long.
             BackupError: it failed, was not over in time, or there is another one.
             InstanceStateError: it is not running.
         """

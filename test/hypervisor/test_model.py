@@ -22,7 +22,7 @@ from hvkit.hypervisor import (
     Nic,
     ParameterError,
 )
-from hvkit.hypervisor.model import check_instance_name, check_timeout, device_kind
+from hvkit.hypervisor.model import check_instance_name, check_patience, check_timeout, device_kind
 from hvkit.testing.conformance import BAD_NAMES
 
 MAC = "52:54:00:12:34:56"
@@ -188,6 +188,11 @@ def test_good_timeouts(value: Any) -> None:
 def test_bad_timeouts(value: Any) -> None:
     with pytest.raises(ParameterError, match="a number of seconds that is not negative"):
         check_timeout(value)
+
+
+@pytest.mark.parametrize("value", [0, 1.5, float("inf")])
+def test_good_patience(value: Any) -> None:
+    assert check_patience(value) == value
 
 
 def test_each_value_has_a_uuid_of_its_own() -> None:

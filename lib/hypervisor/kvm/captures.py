@@ -10,7 +10,7 @@ from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.memory_dump import dump_memory, read_formats
 from hvkit.hypervisor.kvm.part import KvmPart
 from hvkit.hypervisor.kvm.screenshot import take_screenshot
-from hvkit.hypervisor.model import check_kind, is_absolute_path
+from hvkit.hypervisor.model import check_kind, check_patience, is_absolute_path
 from hvkit.hypervisor.reports import DumpProgress
 
 
@@ -43,4 +43,7 @@ class KvmCaptures(KvmPart, CaptureMethods):
         if not is_absolute_path(os.fspath(path)):
             raise ParameterError("path", os.fspath(path), f"expected an absolute path, got {os.fspath(path)!r}")
         paths = self._instances.known(name)
-        dump_memory(self._instances, paths, os.fspath(path), dump_format=dump_format, report=report, timeout_s=timeout)
+        timeout_s = check_patience(timeout)
+        dump_memory(
+            self._instances, paths, os.fspath(path), dump_format=dump_format, report=report, timeout_s=timeout_s
+        )

@@ -9,7 +9,7 @@ from hvkit.hypervisor.kvm import snapshots
 from hvkit.hypervisor.kvm.backups import abort as abort_backup
 from hvkit.hypervisor.kvm.backups import back_up, drop_checkpoint, read_checkpoints
 from hvkit.hypervisor.kvm.part import KvmPart
-from hvkit.hypervisor.model import Backup, Disk, check_kind
+from hvkit.hypervisor.model import Backup, Disk, check_kind, check_patience
 from hvkit.hypervisor.reports import BackupProgress, Checkpoint, Snapshot
 from hvkit.hypervisor.storage import StorageMethods
 
@@ -21,15 +21,15 @@ class KvmStorage(KvmPart, StorageMethods):
 
     def save_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
         """Keep an instance as it is now, as `BaseHypervisor.save_snapshot` says. All its disks have to be qcow2."""
-        snapshots.save(self._instances, self._instances.ours(name), tag, timeout_s=timeout)
+        snapshots.save(self._instances, self._instances.ours(name), tag, timeout_s=check_patience(timeout))
 
     def load_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
         """Make an instance what it was, as `BaseHypervisor.load_snapshot` says."""
-        snapshots.load(self._instances, self._instances.ours(name), tag, timeout_s=timeout)
+        snapshots.load(self._instances, self._instances.ours(name), tag, timeout_s=check_patience(timeout))
 
     def delete_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
         """Forget what an instance was, as `BaseHypervisor.delete_snapshot` says."""
-        snapshots.delete(self._instances, self._instances.ours(name), tag, timeout_s=timeout)
+        snapshots.delete(self._instances, self._instances.ours(name), tag, timeout_s=check_patience(timeout))
 
     def get_snapshots(self, name: str) -> tuple[Snapshot, ...]:
         """Return what an instance can be made again, as `BaseHypervisor.get_snapshots` says."""
@@ -49,7 +49,7 @@ class KvmStorage(KvmPart, StorageMethods):
     ) -> tuple[Disk, ...]:
         """Merge disks' topmost files into those below, as `BaseHypervisor.merge_overlays` says."""
         paths = self._instances.ours(name)
-        return snapshots.merge_overlays(self._instances, paths, disks, report=report, timeout_s=timeout)
+        return snapshots.merge_overlays(self._instances, paths, disks, report=report, timeout_s=check_patience(timeout))
 
     # ---- backups
 
@@ -63,7 +63,7 @@ class KvmStorage(KvmPart, StorageMethods):
     ) -> None:
         """Back up disks, as `BaseHypervisor.backup_disks` says, into files that QEMU is given open."""
         check_kind(backup, Backup)
-        back_up(self._instances, self._instances.ours(name), backup, report=report, timeout_s=timeout)
+        back_up(self._instances, self._instances.ours(name), backup, report=report, timeout_s=check_patience(timeout))
 
     def abort_backup(self, name: str) -> None:
         """End a backup and remove what it left, as `BaseHypervisor.abort_backup` says."""

@@ -14,14 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
+from uuid import UUID
 
 import attrs
 import pytest
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor import (
+    Backup,
     Disk,
     Instance,
     InstanceNotFound,
@@ -422,6 +425,27 @@ def test_too_many_open_files_are_the_worlds_fault(
     assert seen[-1] == outcome
     assert "crashed" not in seen
     assert kvm.list_instances() == ["web1"]
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), -1, "5", None])
+def test_span_that_nobody_can_wait_for_is_refused_before_anything_is_done(
+    kvm: KvmHypervisor, make: MakeInstance, timeout: Any
+) -> None:
+    kvm.start_instance(make())
+    before = runtime_file(kvm).read_bytes()
+    acts: list[Callable[..., object]] = [
+        partial(kvm.dump_instance_memory, "web1", kvm.run_dir / "dump"),
+        partial(kvm.save_snapshot, "web1", "tag"),
+        partial(kvm.load_snapshot, "web1", "tag"),
+        partial(kvm.delete_snapshot, "web1", "tag"),
+        partial(kvm.merge_overlays, "web1", [UUID(int=1)]),
+        partial(kvm.backup_disks, "web1", Backup(files={UUID(int=1): str(kvm.run_dir / "copy")})),
+    ]
+    for act in acts:
+        with pytest.raises(ParameterError, match="timeout: expected a number of seconds that is not negative"):
+            act(timeout=timeout)
+    assert runtime_file(kvm).read_bytes() == before
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
 def test_node_that_was_restarted(kvm: KvmHypervisor, crashed: Instance) -> None:
