@@ -20,10 +20,10 @@ from benchmark.harness import OURS, Effort, Figure, Spread, seconds_by_round
 from benchmark.servers import Servers
 from hvkit.hypervisor import Disk, HotplugDevice, Instance, Nic
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.devices import DiskSettings, build_disk, build_nic
-from hvkit.hypervisor.kvm.parameters import TABLE
-from hvkit.hypervisor.kvm.paths import RunDirectory
-from hvkit.hypervisor.kvm.runtime import read_runtime
+from hvkit.hypervisor.kvm.host.paths import RunDirectory
+from hvkit.hypervisor.kvm.host.runtime import read_runtime
+from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_disk, build_nic
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.qmp import Command
 from hvkit.qmp.endpoint import to_wire
 from hvkit.qmp.schema import BlockdevAdd, NetdevAdd

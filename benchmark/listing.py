@@ -21,7 +21,7 @@ from benchmark.harness import OURS, RAW, Effort, Figure, Spread, loop, seconds_b
 from benchmark.servers import Servers
 from hvkit.hypervisor import Instance, InstanceInfo, InstanceState
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.paths import RunDirectory
+from hvkit.hypervisor.kvm.host.paths import RunDirectory
 
 _GANETI: Final = "Ganeti's way, raw"
 _WATCH: Final = "hvkit's watch"

@@ -21,7 +21,7 @@ from benchmark.harness import OURS, Effort, Figure, Spread, seconds_by_round
 from benchmark.servers import Servers
 from hvkit.hypervisor import Disk, Instance, MigrationState
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.paths import RunDirectory
+from hvkit.hypervisor.kvm.host.paths import RunDirectory
 
 _BY_HAND: Final = "by hand"
 _NAME: Final = "bench"

@@ -25,10 +25,10 @@ from benchmark.harness import OURS, Effort, Figure, Spread, Timed, seconds_by_ro
 from benchmark.servers import Servers
 from hvkit.hypervisor import Disk, Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.command_line import build_argv
-from hvkit.hypervisor.kvm.ends import Ends
-from hvkit.hypervisor.kvm.machine import MachineSockets
-from hvkit.hypervisor.kvm.start import prepare
+from hvkit.hypervisor.kvm.acts.start import prepare
+from hvkit.hypervisor.kvm.host.ends import Ends
+from hvkit.hypervisor.kvm.plan.command_line import build_argv
+from hvkit.hypervisor.kvm.plan.machine import MachineSockets
 
 _BY_HAND: Final = "by hand"
 _LIBVIRT: Final = "libvirt"

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from hvkit.hypervisor import Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.memory_plugging import read_memory_mib
-from hvkit.hypervisor.kvm.plugged import ProcessorPlaces, read_dimms
-from hvkit.hypervisor.kvm.runtime import DimmRecord, ProcessorRecord, Runtime, read_runtime
+from hvkit.hypervisor.kvm.acts.memory_plugging import read_memory_mib
+from hvkit.hypervisor.kvm.host.runtime import DimmRecord, ProcessorRecord, Runtime, read_runtime
+from hvkit.hypervisor.kvm.plan.plugged import ProcessorPlaces, read_dimms
 from hvkit.hypervisor.model import MigrationState
 from hvkit.qmp.schema import QueryCpusFast, QueryHotpluggableCpus, QueryMemdev, QueryMemoryDevices
 

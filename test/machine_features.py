@@ -12,11 +12,11 @@ from uuid import UUID
 
 import attrs
 
-from hvkit.hypervisor.kvm.capabilities import Capabilities, KvmHost, choose_accelerator
-from hvkit.hypervisor.kvm.confinement import Account, Confinement
-from hvkit.hypervisor.kvm.devices import TapFiles
-from hvkit.hypervisor.kvm.firmware import Firmware
-from hvkit.hypervisor.kvm.machine import VARIABLES, FileSet, MachinePlan, MachineSockets, Placement
+from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, KvmHost, choose_accelerator
+from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement
+from hvkit.hypervisor.kvm.plan.devices import TapFiles
+from hvkit.hypervisor.kvm.plan.firmware import Firmware
+from hvkit.hypervisor.kvm.plan.machine import VARIABLES, FileSet, MachinePlan, MachineSockets, Placement
 from hvkit.hypervisor.model import Disk, Nic
 
 BOARDS: Final = ("q35", "pc")

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from hvkit.hypervisor.kvm.network import Tap, make_tap
+from hvkit.hypervisor.kvm.host.network import Tap, make_tap
 from leftovers import interfaces, interfaces_left, sockets_below
 
 ROOT: Final = Path(__file__).parents[1]

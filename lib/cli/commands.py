@@ -31,7 +31,7 @@ from hvkit.hypervisor import (
     RuntimeStateError,
     get_hypervisor_class,
 )
-from hvkit.hypervisor.kvm.parameters import TABLE as KVM_PARAMETERS
+from hvkit.hypervisor.kvm.plan.parameters import TABLE as KVM_PARAMETERS
 from hvkit.qmp import CommandNotFound, schema
 from hvkit.qmp.converter import unstructure
 

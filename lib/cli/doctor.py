@@ -16,8 +16,8 @@ import click
 
 from hvkit.cli.settings import Settings, find_program
 from hvkit.errors import HypervisorError
-from hvkit.hypervisor.kvm.parameters import TABLE
-from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
+from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.node import find_obstacle
 
 Verdict = Literal["ok", "note", "bad"]

@@ -34,7 +34,7 @@ from hvkit.hypervisor import (
     StopCause,
 )
 from hvkit.hypervisor.fake import FakeHypervisor
-from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.qmp import QmpConnection
 from hvkit.testing import QmpStub
 from hvkit.testing.simulator import write_executable

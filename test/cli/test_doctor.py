@@ -16,8 +16,8 @@ import pytest
 from hvkit.cli import EXIT_OK, EXIT_WORLD, doctor
 from hvkit.cli.doctor import Finding, is_healthy, to_text
 from hvkit.cli.settings import Settings
-from hvkit.hypervisor.kvm.capabilities import KvmHost
-from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.hypervisor.kvm.plan.capabilities import KvmHost
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.testing.simulator import write_executable
 
 TypeCommand = Callable[..., Any]

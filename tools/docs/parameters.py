@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from hvkit.hypervisor.kvm.parameters import THEMES
+from hvkit.hypervisor.kvm.plan.parameters import THEMES
 from hvkit.hypervisor.parameters import Parameter
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "parameters.md"

@@ -5,8 +5,8 @@ import os
 
 from hvkit.hypervisor.adoption import AdoptionMethods
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.adopt import adopt
-from hvkit.hypervisor.kvm.foreign import examine
+from hvkit.hypervisor.kvm.acts.adopt import adopt
+from hvkit.hypervisor.kvm.host.foreign import examine
 from hvkit.hypervisor.kvm.part import KvmPart
 from hvkit.hypervisor.model import check_kind, is_absolute_path
 from hvkit.hypervisor.reports import ForeignInstance

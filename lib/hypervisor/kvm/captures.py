@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from hvkit.hypervisor.captures import CaptureMethods
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.memory_dump import dump_memory, read_formats
+from hvkit.hypervisor.kvm.acts.memory_dump import dump_memory, read_formats
+from hvkit.hypervisor.kvm.acts.screenshot import take_screenshot
 from hvkit.hypervisor.kvm.part import KvmPart
-from hvkit.hypervisor.kvm.screenshot import take_screenshot
 from hvkit.hypervisor.model import check_kind, check_patience, is_absolute_path
 from hvkit.hypervisor.reports import DumpProgress
 

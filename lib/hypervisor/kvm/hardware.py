@@ -5,14 +5,14 @@ from typing import Final
 
 from hvkit.hypervisor.errors import HotplugCause, HotplugError
 from hvkit.hypervisor.hardware import HardwareMethods
-from hvkit.hypervisor.kvm.balloon import balloon
-from hvkit.hypervisor.kvm.hotplug import check_support, hot_add, hot_del, hot_mod
-from hvkit.hypervisor.kvm.limits import limit
-from hvkit.hypervisor.kvm.media import change_medium, eject_medium
-from hvkit.hypervisor.kvm.memory_plugging import set_memory
+from hvkit.hypervisor.kvm.acts.balloon import balloon
+from hvkit.hypervisor.kvm.acts.hotplug import check_support, hot_add, hot_del, hot_mod
+from hvkit.hypervisor.kvm.acts.limits import limit
+from hvkit.hypervisor.kvm.acts.media import change_medium, eject_medium
+from hvkit.hypervisor.kvm.acts.memory_plugging import set_memory
+from hvkit.hypervisor.kvm.acts.processor_plugging import set_vcpus
+from hvkit.hypervisor.kvm.acts.resize import resize
 from hvkit.hypervisor.kvm.part import KvmPart
-from hvkit.hypervisor.kvm.processor_plugging import set_vcpus
-from hvkit.hypervisor.kvm.resize import resize
 from hvkit.hypervisor.model import (
     DeviceAction,
     DeviceKind,

@@ -10,24 +10,24 @@ from typing import ClassVar, Final
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ParameterError
+from hvkit.hypervisor.kvm.acts.display_console import find_display
+from hvkit.hypervisor.kvm.acts.reboot import reset_instance
+from hvkit.hypervisor.kvm.acts.start import bring_up, prepare
+from hvkit.hypervisor.kvm.acts.validation import check_program
 from hvkit.hypervisor.kvm.adoption import KvmAdoption
-from hvkit.hypervisor.kvm.capabilities import Capabilities
 from hvkit.hypervisor.kvm.captures import KvmCaptures
-from hvkit.hypervisor.kvm.console import describe_console
-from hvkit.hypervisor.kvm.display_console import find_display
 from hvkit.hypervisor.kvm.hardware import KvmHardware
-from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.monitors import open_monitor
+from hvkit.hypervisor.kvm.host.console import describe_console
+from hvkit.hypervisor.kvm.host.instances import Instances
+from hvkit.hypervisor.kvm.host.monitors import open_monitor
+from hvkit.hypervisor.kvm.host.paths import RunDirectory
+from hvkit.hypervisor.kvm.host.probe import probe_capabilities
+from hvkit.hypervisor.kvm.host.state import find_process
+from hvkit.hypervisor.kvm.host.stop import stop_process, stop_remembered
 from hvkit.hypervisor.kvm.moves import KvmMoves
-from hvkit.hypervisor.kvm.parameters import TABLE
-from hvkit.hypervisor.kvm.paths import RunDirectory
-from hvkit.hypervisor.kvm.probe import probe_capabilities
-from hvkit.hypervisor.kvm.reboot import reset_instance
-from hvkit.hypervisor.kvm.start import bring_up, prepare
-from hvkit.hypervisor.kvm.state import find_process
-from hvkit.hypervisor.kvm.stop import stop_process, stop_remembered
+from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.storage import KvmStorage
-from hvkit.hypervisor.kvm.validation import check_program
 from hvkit.hypervisor.kvm.watch import KvmWatch
 from hvkit.hypervisor.model import Capability, Instance, check_kind, check_timeout
 from hvkit.hypervisor.node import read_node_info
@@ -42,8 +42,8 @@ _GUEST_S: Final = 60.0
 class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervisor):
     """Runs instances as QEMU processes on this node, with KVM where that works.
 
-    What belongs to an instance is in `run_dir`, as `hvkit.hypervisor.kvm.paths` says. An instance whose guest powered
-    off is SHUTDOWN and still has a process, which holds its disks until `stop_instance`, `cleanup_instance` or
+    What belongs to an instance is in `run_dir`, as `hvkit.hypervisor.kvm.host.paths` says. An instance whose guest
+    powered off is SHUTDOWN and still has a process, which holds its disks until `stop_instance`, `cleanup_instance` or
     `start_instance` ends it.
     """
 

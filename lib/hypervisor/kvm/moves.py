@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 from hvkit.hypervisor.convergence import ConvergencePolicy, MigrationPolicy
 from hvkit.hypervisor.errors import MigrationObstacle
-from hvkit.hypervisor.kvm.disk_copies import begin_copies, read_copies
-from hvkit.hypervisor.kvm.migration import read_status
-from hvkit.hypervisor.kvm.migration_follow import follow
-from hvkit.hypervisor.kvm.migration_source import abort, begin, finalize_source, read_info
-from hvkit.hypervisor.kvm.migration_target import accept, finalize_destination
+from hvkit.hypervisor.kvm.acts.disk_copies import begin_copies, read_copies
+from hvkit.hypervisor.kvm.acts.migration import read_status
+from hvkit.hypervisor.kvm.acts.migration_follow import follow
+from hvkit.hypervisor.kvm.acts.migration_source import abort, begin, finalize_source, read_info
+from hvkit.hypervisor.kvm.acts.migration_target import accept, finalize_destination
+from hvkit.hypervisor.kvm.acts.postcopy import pause, resume_destination, resume_source, start_postcopy
+from hvkit.hypervisor.kvm.acts.preflight import examine, prepare_destination
 from hvkit.hypervisor.kvm.part import KvmPart
-from hvkit.hypervisor.kvm.postcopy import pause, resume_destination, resume_source, start_postcopy
-from hvkit.hypervisor.kvm.preflight import examine, prepare_destination
 from hvkit.hypervisor.model import DiskCopies, Instance, check_kind
 from hvkit.hypervisor.moves import MoveMethods
 from hvkit.hypervisor.reports import DiskCopy, MigrationInfo, MigrationStatus

@@ -3,7 +3,7 @@
 
 import attrs
 
-from hvkit.hypervisor.kvm.instances import Instances
+from hvkit.hypervisor.kvm.host.instances import Instances
 from hvkit.hypervisor.model import Instance
 
 

@@ -5,9 +5,9 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from uuid import UUID
 
-from hvkit.hypervisor.kvm import snapshots
-from hvkit.hypervisor.kvm.backups import abort as abort_backup
-from hvkit.hypervisor.kvm.backups import back_up, drop_checkpoint, read_checkpoints
+from hvkit.hypervisor.kvm.acts import snapshots
+from hvkit.hypervisor.kvm.acts.backups import abort as abort_backup
+from hvkit.hypervisor.kvm.acts.backups import back_up, drop_checkpoint, read_checkpoints
 from hvkit.hypervisor.kvm.part import KvmPart
 from hvkit.hypervisor.model import Backup, Disk, check_kind, check_patience
 from hvkit.hypervisor.reports import BackupProgress, Checkpoint, Snapshot

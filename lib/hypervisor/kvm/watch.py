@@ -25,12 +25,12 @@ import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import InstanceBusy, RuntimeStateError
-from hvkit.hypervisor.kvm.instances import Instances
-from hvkit.hypervisor.kvm.locks import instance_lock
-from hvkit.hypervisor.kvm.paths import InstancePaths, RunDirectory
-from hvkit.hypervisor.kvm.process import Process
-from hvkit.hypervisor.kvm.runtime import Runtime
-from hvkit.hypervisor.kvm.state import (
+from hvkit.hypervisor.kvm.host.instances import Instances
+from hvkit.hypervisor.kvm.host.locks import instance_lock
+from hvkit.hypervisor.kvm.host.paths import InstancePaths, RunDirectory
+from hvkit.hypervisor.kvm.host.process import Process
+from hvkit.hypervisor.kvm.host.runtime import Runtime
+from hvkit.hypervisor.kvm.host.state import (
     NOTHING_SAID,
     Answer,
     Holdings,

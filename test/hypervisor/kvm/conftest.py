@@ -15,12 +15,13 @@ import attrs
 import pytest
 
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities
-from hvkit.hypervisor.kvm.confinement import Confinement
-from hvkit.hypervisor.kvm.devices import TapFiles
-from hvkit.hypervisor.kvm.firmware import Firmware
-from hvkit.hypervisor.kvm.machine import FileSet, MachinePlan, MachineSockets, Placement
-from hvkit.hypervisor.kvm.parameters import (
+from hvkit.hypervisor.kvm.host.probe import probe_capabilities
+from hvkit.hypervisor.kvm.plan.capabilities import Accelerator, Capabilities
+from hvkit.hypervisor.kvm.plan.confinement import Confinement
+from hvkit.hypervisor.kvm.plan.devices import TapFiles
+from hvkit.hypervisor.kvm.plan.firmware import Firmware
+from hvkit.hypervisor.kvm.plan.machine import FileSet, MachinePlan, MachineSockets, Placement
+from hvkit.hypervisor.kvm.plan.parameters import (
     CDROM_DRIVERS,
     DISK_DRIVERS,
     DISPLAY_DRIVERS,
@@ -31,8 +32,7 @@ from hvkit.hypervisor.kvm.parameters import (
     TABLE,
     USB_DRIVERS,
 )
-from hvkit.hypervisor.kvm.planning import plan_machine
-from hvkit.hypervisor.kvm.probe import probe_capabilities
+from hvkit.hypervisor.kvm.plan.planning import plan_machine
 from hvkit.hypervisor.model import Disk, Instance, Nic
 from hvkit.testing.simulator import write_executable
 from hvkit.testing.toy_guest import write_disk

@@ -30,8 +30,9 @@ from hvkit.hypervisor import (
     StopCause,
 )
 from hvkit.hypervisor.base import OPTIONAL_METHODS
-from hvkit.hypervisor.kvm import KvmHypervisor, adopt
-from hvkit.hypervisor.kvm.process import ProcessIdentity, open_process, read_identity
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.acts import adopt
+from hvkit.hypervisor.kvm.host.process import ProcessIdentity, open_process, read_identity
 from hvkit.qmp import ConnectError, QmpConnection
 from hvkit.qmp.schema import Cont, Quit, Stop
 from hvkit.testing.conformance import call_optional_method
@@ -489,7 +490,8 @@ def test_interrupted_adoption_leaves_nothing_here(
 _DIES_OVER_IT: Final = """
 import os, signal, sys
 from hvkit.hypervisor.base import OPTIONAL_METHODS
-from hvkit.hypervisor.kvm import KvmHypervisor, adopt
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.acts import adopt
 adopt.write_runtime = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 kvm = KvmHypervisor(run_dir=sys.argv[1])
 kvm.adopt_instance(kvm.examine_instance(sys.argv[2]))

@@ -20,7 +20,7 @@ from faults import die_at
 
 from hvkit.hypervisor import Backup, BackupError, BackupProgress, Disk, Instance, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.runtime import read_runtime
+from hvkit.hypervisor.kvm.host.runtime import read_runtime
 from hvkit.qmp.schema import HumanMonitorCommand, QueryFdsets, QueryJobs, QueryNamedBlockNodes, Stop
 
 MakeInstance = Callable[..., Instance]

@@ -35,10 +35,11 @@ from hvkit.hypervisor import (
     ParameterError,
     RuntimeStateError,
 )
-from hvkit.hypervisor.kvm import KvmHypervisor, probe
-from hvkit.hypervisor.kvm.network import has_interface
-from hvkit.hypervisor.kvm.process import ProcessError
-from hvkit.hypervisor.kvm.runtime import Runtime, write_runtime
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.host import probe
+from hvkit.hypervisor.kvm.host.network import has_interface
+from hvkit.hypervisor.kvm.host.process import ProcessError
+from hvkit.hypervisor.kvm.host.runtime import Runtime, write_runtime
 from hvkit.qmp.program import find_program
 from hvkit.qmp.program_cache import ProgramCache
 
@@ -471,7 +472,7 @@ def test_state_that_cannot_be_written_stops_the_start(
             raise RuntimeStateError("web1", str(path), "cannot be written: No space left on device")
         write_runtime(path, runtime)
 
-    monkeypatch.setattr("hvkit.hypervisor.kvm.start.write_runtime", fail_in_the_end)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.acts.start.write_runtime", fail_in_the_end)
     with pytest.raises(InstanceStartError, match="No space left on device"):
         kvm.start_instance(make())
     assert_nothing_left(kvm)
@@ -510,8 +511,8 @@ def test_start_that_may_have_left_a_process_is_remembered(
         raise ProcessError("a program listens there that cannot be identified")
 
     with monkeypatch.context() as patch:
-        patch.setattr("hvkit.hypervisor.kvm.start.spawn", be_unsure)
-        patch.setattr("hvkit.hypervisor.kvm.start.find_listener", be_unsure)
+        patch.setattr("hvkit.hypervisor.kvm.acts.start.spawn", be_unsure)
+        patch.setattr("hvkit.hypervisor.kvm.acts.start.find_listener", be_unsure)
         with pytest.raises(InstanceStateError, match="may be there"):
             kvm.start_instance(make())
     assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
@@ -549,7 +550,7 @@ def test_crash_after_an_interrupted_stop_is_a_crash(
 
     kvm.start_instance(make())
     with monkeypatch.context() as patch:
-        patch.setattr("hvkit.hypervisor.kvm.stop._talk", interrupt)
+        patch.setattr("hvkit.hypervisor.kvm.host.stop._talk", interrupt)
         with pytest.raises(KeyboardInterrupt):
             kvm.stop_instance("web1", timeout=60)
     info = kvm.get_instance_info("web1")

@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.capabilities import Capabilities, KvmHost, choose_accelerator
-from hvkit.hypervisor.kvm.topology import Chipset
+from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, KvmHost, choose_accelerator
+from hvkit.hypervisor.kvm.plan.topology import Chipset
 
 REAL = KvmHost()
 EMULATED = KvmHost(is_emulated=True)

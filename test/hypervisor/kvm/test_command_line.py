@@ -20,11 +20,11 @@ from typing import Final
 import pytest
 from machine_features import BOARDS, FEATURES, VERSIONS, Feature, Planner, plan_feature
 
-from hvkit.hypervisor.kvm.capabilities import Capabilities, KvmHost
-from hvkit.hypervisor.kvm.command_line import build_argv
-from hvkit.hypervisor.kvm.devices import TapFiles
-from hvkit.hypervisor.kvm.machine import MachineSockets
-from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, KvmHost
+from hvkit.hypervisor.kvm.plan.command_line import build_argv
+from hvkit.hypervisor.kvm.plan.devices import TapFiles
+from hvkit.hypervisor.kvm.plan.machine import MachineSockets
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
 
 WRITTEN: Final = Path(__file__).parent / "data" / "command-lines"
 RECORDING: Final = os.environ.get("HVKIT_RECORD") == "1"

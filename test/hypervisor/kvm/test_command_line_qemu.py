@@ -25,17 +25,17 @@ import pytest
 from certificates import make_certificates
 from machine_features import BOARDS, FEATURES, VERSIONS, Feature, Planner, make_nic, place, plan_feature
 
-from hvkit.hypervisor.kvm.capabilities import Capabilities
-from hvkit.hypervisor.kvm.command_line import SHUTDOWN_TRACE, build_argv
-from hvkit.hypervisor.kvm.devices import DiskSettings, TapFiles, build_disk, build_nic
-from hvkit.hypervisor.kvm.disks import open_disk
-from hvkit.hypervisor.kvm.machine import MachinePlan, MachineSockets
-from hvkit.hypervisor.kvm.network import TapOptions, make_tap
-from hvkit.hypervisor.kvm.nics import tap_files
-from hvkit.hypervisor.kvm.parameters import HUGE_PAGES, TABLE
-from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
-from hvkit.hypervisor.kvm.topology import BusKind
-from hvkit.hypervisor.kvm.tpm import end_tpm, start_tpm
+from hvkit.hypervisor.kvm.host.disks import open_disk
+from hvkit.hypervisor.kvm.host.network import TapOptions, make_tap
+from hvkit.hypervisor.kvm.host.nics import tap_files
+from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host
+from hvkit.hypervisor.kvm.host.tpm import end_tpm, start_tpm
+from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
+from hvkit.hypervisor.kvm.plan.command_line import SHUTDOWN_TRACE, build_argv
+from hvkit.hypervisor.kvm.plan.devices import DiskSettings, TapFiles, build_disk, build_nic
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan, MachineSockets
+from hvkit.hypervisor.kvm.plan.parameters import HUGE_PAGES, TABLE
+from hvkit.hypervisor.kvm.plan.topology import BusKind
 from hvkit.hypervisor.model import Disk
 from hvkit.qmp import ConnectError, QmpConnection
 from hvkit.qmp.schema import BlockdevAdd, NetdevAdd, QomList, QueryName, QueryStatus, QueryUuid, Quit

@@ -18,14 +18,14 @@ import pytest
 
 from hvkit.hypervisor import Disk, Instance, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.accounts import choose_account, find_account, kvm_groups
-from hvkit.hypervisor.kvm.capabilities import Capabilities
-from hvkit.hypervisor.kvm.command_line import build_argv
-from hvkit.hypervisor.kvm.confinement import Account, Confinement, parse_account_pool, plan_confinement
-from hvkit.hypervisor.kvm.devices import disk_id
-from hvkit.hypervisor.kvm.machine import FileSet
-from hvkit.hypervisor.kvm.parameters import TABLE
-from hvkit.hypervisor.kvm.process import open_process, read_identity
+from hvkit.hypervisor.kvm.host.process import open_process, read_identity
+from hvkit.hypervisor.kvm.plan.accounts import choose_account, find_account, kvm_groups
+from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
+from hvkit.hypervisor.kvm.plan.command_line import build_argv
+from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement, parse_account_pool, plan_confinement
+from hvkit.hypervisor.kvm.plan.devices import disk_id
+from hvkit.hypervisor.kvm.plan.machine import FileSet
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.qmp.descriptors import fdset
 from hvkit.qmp.jobs import run_job
 from hvkit.qmp.schema import BlockdevAdd, BlockdevBackup, BlockdevDel, BlockdevOptionsFile

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.devices import DiskSettings, TapFiles, build_disk, build_nic, disk_id, nic_id
-from hvkit.hypervisor.kvm.topology import Address, BusKind
+from hvkit.hypervisor.kvm.plan.devices import DiskSettings, TapFiles, build_disk, build_nic, disk_id, nic_id
+from hvkit.hypervisor.kvm.plan.topology import Address, BusKind
 from hvkit.hypervisor.model import Disk, Nic
 from hvkit.qmp.converter import unstructure
 from hvkit.qmp.schema import BlockdevAdd, DeviceAdd, NetdevAdd

@@ -27,7 +27,7 @@ from hvkit.hypervisor import (
     MigrationStatus,
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.devices import disk_id
+from hvkit.hypervisor.kvm.plan.devices import disk_id
 from hvkit.qmp.schema import HumanMonitorCommand
 from hvkit.testing.toy_guest import write_disk
 

@@ -11,8 +11,9 @@ import pytest
 
 from hvkit.hypervisor import Instance, InstanceStartError, InstanceState, StopCause
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm import KvmHypervisor, start
-from hvkit.hypervisor.kvm.paths import RunDirectory
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.acts import start
+from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import QueryName
 

@@ -15,7 +15,7 @@ import pytest
 
 from hvkit.hypervisor import InstanceStartError, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.firmware import find_firmware
+from hvkit.hypervisor.kvm.plan.firmware import find_firmware
 from hvkit.hypervisor.model import Instance
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import QomGet, QomList, QueryBlock, QueryIothreads, QueryTpm
@@ -167,7 +167,7 @@ def test_tpm_of_a_machine_that_did_not_come_up_is_ended(
 def test_machine_that_cannot_have_a_tpm_says_why(
     keeping: KvmHypervisor, make_toy: MakeInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hvkit.hypervisor.kvm.tpm._PROGRAM", "no-such-swtpm")
+    monkeypatch.setattr("hvkit.hypervisor.kvm.host.tpm._PROGRAM", "no-such-swtpm")
     with pytest.raises(InstanceStartError, match="no-such-swtpm is not installed"):
         keeping.start_instance(make_toy(parameters={"tpm": True}))
     assert keeping.list_instances() == []

@@ -16,10 +16,10 @@ from growing import agree, move, remembered
 
 from hvkit.hypervisor import HotplugCause, HotplugError, Instance, InstanceStateError, MigrationRefused, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.memory_plugging import read_memory_mib
-from hvkit.hypervisor.kvm.plugged import MEMORY_DEVICE_ID
-from hvkit.hypervisor.kvm.process import ProcessError
-from hvkit.hypervisor.kvm.runtime import Pending
+from hvkit.hypervisor.kvm.acts.memory_plugging import read_memory_mib
+from hvkit.hypervisor.kvm.host.process import ProcessError
+from hvkit.hypervisor.kvm.host.runtime import Pending
+from hvkit.hypervisor.kvm.plan.plugged import MEMORY_DEVICE_ID
 from hvkit.qmp import CommandError, ConnectionLost, QmpConnection
 from hvkit.qmp.base import Command
 from hvkit.qmp.schema import DeviceAdd, DeviceDel, DeviceDeletedEvent, QomList, QueryCpusFast
@@ -90,7 +90,7 @@ def test_processor_that_could_not_be_bound_is_bound_by_the_next_change(
     some = min(os.sched_getaffinity(0))
     kvm.start_instance(make_toy(parameters={**GROWING, "cpu_mask": f"all:{some}:all:all"}))
     with monkeypatch.context() as patch:
-        patch.setattr("hvkit.hypervisor.kvm.processor_plugging.bind_processors", refuse)
+        patch.setattr("hvkit.hypervisor.kvm.acts.processor_plugging.bind_processors", refuse)
         with pytest.raises(HotplugError, match="it has come, and is not bound as cpu_mask says"):
             kvm.set_instance_vcpus("web1", 2)
     assert kvm.get_instance_info("web1").vcpus == 2

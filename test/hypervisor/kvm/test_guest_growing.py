@@ -17,7 +17,7 @@ from guest.console import GuestConsole
 from guest.fixtures import TinyGuest
 from hvkit.hypervisor import HotplugCause, HotplugError, Instance, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.runtime import Pending
+from hvkit.hypervisor.kvm.host.runtime import Pending
 
 pytestmark = pytest.mark.qemu
 

@@ -28,9 +28,9 @@ from hvkit.hypervisor import (
     ParameterError,
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.network import has_interface
-from hvkit.hypervisor.kvm.nics import plan_interface
-from hvkit.hypervisor.kvm.runtime import Pending, read_runtime
+from hvkit.hypervisor.kvm.host.network import has_interface
+from hvkit.hypervisor.kvm.host.nics import plan_interface
+from hvkit.hypervisor.kvm.host.runtime import Pending, read_runtime
 from hvkit.hypervisor.model import DeviceAction, DeviceKind, HotplugDevice
 from hvkit.qmp import ConnectionLost, QmpConnection
 from hvkit.qmp.base import Command

@@ -36,10 +36,10 @@ from hvkit.hypervisor import (
     ParameterError,
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.locks import is_locked
-from hvkit.hypervisor.kvm.network import has_interface
-from hvkit.hypervisor.kvm.paths import RunDirectory
-from hvkit.hypervisor.kvm.probe import read_kvm_host
+from hvkit.hypervisor.kvm.host.locks import is_locked
+from hvkit.hypervisor.kvm.host.network import has_interface
+from hvkit.hypervisor.kvm.host.paths import RunDirectory
+from hvkit.hypervisor.kvm.host.probe import read_kvm_host
 from hvkit.qmp import QmpConnection, Subscription
 from hvkit.qmp.schema import (
     QueryCpusFast,
@@ -263,7 +263,7 @@ def test_reboot_that_is_cut_short_leaves_the_guests_reboots_as_they_were(
 
     kvm.start_instance(make_toy(parameters={"reboot_behavior": "exit"}))
     with monkeypatch.context() as patch:
-        patch.setattr("hvkit.hypervisor.kvm.reboot.SystemReset", interrupt)
+        patch.setattr("hvkit.hypervisor.kvm.acts.reboot.SystemReset", interrupt)
         with pytest.raises(KeyboardInterrupt):
             kvm.reboot_instance("web1")
     with kvm.monitor("web1") as monitor, monitor.subscribe(ShutdownEvent) as events:
@@ -583,7 +583,7 @@ def test_instance_that_somebody_works_on_is_busy(kvm: KvmHypervisor, make_toy: M
 DIE: Final = """
 import os, signal
 from hvkit.hypervisor import Disk, Instance, get_hypervisor
-from hvkit.hypervisor.kvm import start
+from hvkit.hypervisor.kvm.acts import start
 write, count = start.write_runtime, 0
 def write_and_die(path, runtime):
     global count

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from hvkit.hypervisor.errors import InstanceBusy, RuntimeStateError
-from hvkit.hypervisor.kvm.locks import instance_lock, is_locked
+from hvkit.hypervisor.kvm.host.locks import instance_lock, is_locked
 
 HOLD = """
 import sys
 from pathlib import Path
-from hvkit.hypervisor.kvm.locks import instance_lock
+from hvkit.hypervisor.kvm.host.locks import instance_lock
 with instance_lock("web1", Path(sys.argv[1]), timeout_s=5):
     print("held", flush=True)
     sys.stdin.read()
@@ -142,7 +142,7 @@ def test_lock_is_given_up_by_its_holder_also_for_who_has_the_file_from_him(lock_
 FORK = """
 import os, sys
 from pathlib import Path
-from hvkit.hypervisor.kvm.locks import instance_lock, is_locked
+from hvkit.hypervisor.kvm.host.locks import instance_lock, is_locked
 lock_file = Path(sys.argv[1])
 with instance_lock("web1", lock_file, timeout_s=5):
     child = os.fork()
@@ -188,7 +188,7 @@ def test_lock_file_that_was_removed_by_its_holder_excludes_all_the_same(lock_fil
 
     program = f"""
 from pathlib import Path
-from hvkit.hypervisor.kvm.locks import instance_lock
+from hvkit.hypervisor.kvm.host.locks import instance_lock
 path = Path({str(lock_file)!r})
 for _ in range(50):
     with instance_lock("web1", path, timeout_s=30):

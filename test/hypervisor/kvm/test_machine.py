@@ -13,8 +13,8 @@ import pytest
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.capabilities import Accelerator, Capabilities
-from hvkit.hypervisor.kvm.machine import MachinePlan, MachineSockets
+from hvkit.hypervisor.kvm.plan.capabilities import Accelerator, Capabilities
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan, MachineSockets
 from hvkit.hypervisor.model import Disk, Nic
 
 Planner = Callable[..., MachinePlan]
@@ -38,7 +38,7 @@ def test_planning_touches_nothing(module: str) -> None:
         elif isinstance(node, ast.ImportFrom):
             imported.add(str(node.module))
     touching = {"socket", "asyncio", "threading", "subprocess", "time", "os", "pathlib", "tempfile"}
-    assert not imported & (touching | {"hvkit.hypervisor.kvm.probe", "hvkit.hypervisor.kvm.process"})
+    assert not imported & (touching | {"hvkit.hypervisor.kvm.host.probe", "hvkit.hypervisor.kvm.host.process"})
 
 
 def test_the_same_instance_gives_the_same_machine(plan: Planner) -> None:

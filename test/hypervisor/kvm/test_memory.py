@@ -11,8 +11,8 @@ import pytest
 from hvkit.hypervisor import Instance
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.memory import Memory, backend_ids, plan_memory, plan_reserve
-from hvkit.hypervisor.kvm.parameters import TABLE, parse_host_nodes
+from hvkit.hypervisor.kvm.plan.memory import Memory, backend_ids, plan_memory, plan_reserve
+from hvkit.hypervisor.kvm.plan.parameters import TABLE, parse_host_nodes
 from hvkit.qmp.schema import QueryHotpluggableCpus, QueryMemdev
 
 MakeInstance = Callable[..., Instance]

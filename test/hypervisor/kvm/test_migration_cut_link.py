@@ -117,7 +117,7 @@ def test_copy_of_a_disk_over_a_cut_link_is_ended(
 
 
 def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hvkit.hypervisor.kvm.migration_follow.ANSWER_S", 5.0)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.acts.migration_follow.ANSWER_S", 5.0)
     sent = 0
     curve = Curve()
 

@@ -24,8 +24,8 @@ from hvkit.hypervisor import Disk, Instance, InstanceNotFound, InstanceState, Mi
 from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.process import open_process, read_identity
-from hvkit.hypervisor.kvm.runtime import to_plain
+from hvkit.hypervisor.kvm.host.process import open_process, read_identity
+from hvkit.hypervisor.kvm.host.runtime import to_plain
 from hvkit.hypervisor.reports import MigrationInfo
 from hvkit.qmp import QmpError
 from hvkit.qmp.schema import MigrateContinue, MigrateSetParameters, QueryStatus
@@ -129,7 +129,7 @@ def make_move(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], Move]]:
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
-    monkeypatch.setattr("hvkit.hypervisor.kvm.migration_target.SETTLE_S", 1.0)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.acts.migration_target.SETTLE_S", 1.0)
 
     def make(phase: str) -> Move:
         """Start an instance that can be held in a phase: it never arrives by itself, or waits before the switch."""
@@ -245,7 +245,7 @@ import json, os, signal, sys
 from pathlib import Path
 from hvkit.hypervisor import Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.runtime import from_plain
+from hvkit.hypervisor.kvm.host.runtime import from_plain
 from hvkit.qmp import QmpConnection
 
 told = json.loads(sys.argv[1])

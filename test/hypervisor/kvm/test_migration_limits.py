@@ -21,8 +21,8 @@ from hvkit.hypervisor import Backup, BackupProgress, Disk, Instance, InstanceSta
 from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.migration_source import KEEPS_TRACK_OF_TCG
-from hvkit.hypervisor.kvm.probe import probe_capabilities
+from hvkit.hypervisor.kvm.acts.migration_source import KEEPS_TRACK_OF_TCG
+from hvkit.hypervisor.kvm.host.probe import probe_capabilities
 from hvkit.hypervisor.reports import MigrationInfo
 from hvkit.qmp.schema import (
     Cont,

@@ -21,8 +21,8 @@ from hvkit.hypervisor import Disk, Instance, InstanceInfo, InstanceNotFound, Ins
 from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample, Step
 from hvkit.hypervisor.errors import MigrationError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.instances import LOOK_S
-from hvkit.hypervisor.kvm.process import open_process, read_identity
+from hvkit.hypervisor.kvm.host.instances import LOOK_S
+from hvkit.hypervisor.kvm.host.process import open_process, read_identity
 from hvkit.hypervisor.model import MigrationState
 from hvkit.hypervisor.reports import MigrationInfo, MigrationStatus
 from hvkit.qmp.schema import MigrateContinue, MigrateSetCapabilities, MigrationCapabilityStatus

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.migration import with_port
-from hvkit.hypervisor.kvm.parameters import TABLE
+from hvkit.hypervisor.kvm.acts.migration import with_port
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.model import Instance, InstanceState, MigrationState
 from hvkit.qmp.schema import QueryStatus
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from hvkit.hypervisor.kvm.network import (
+from hvkit.hypervisor.kvm.host.network import (
     MAX_NAME,
     NetworkError,
     TapOptions,

@@ -18,10 +18,10 @@ from faults import die_at
 
 from hvkit.hypervisor import Instance, InstanceStartError, InstanceState, Nic, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.network import NetworkError, TapOptions, has_interface, run_tool
-from hvkit.hypervisor.kvm.nics import plan_interface, plan_tap_options
-from hvkit.hypervisor.kvm.parameters import TABLE
-from hvkit.hypervisor.kvm.process import open_process, read_identity
+from hvkit.hypervisor.kvm.host.network import NetworkError, TapOptions, has_interface, run_tool
+from hvkit.hypervisor.kvm.host.nics import plan_interface, plan_tap_options
+from hvkit.hypervisor.kvm.host.process import open_process, read_identity
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.qmp.schema import SystemPowerdown
 
 MakeInstance = Callable[..., Instance]
@@ -245,7 +245,7 @@ def test_script_may_leave_somebody_running(background: Path) -> None:
 def test_script_that_does_not_end_is_ended_with_all_that_it_started(
     background: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hvkit.hypervisor.kvm.network._TOOL_S", 0.5)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.host.network._TOOL_S", 0.5)
     with pytest.raises(NetworkError, match=r"/bin/sh did not end within 0\.5 s"):
         run_tool("lo", ["/bin/sh", "-c", f"sleep 1000 & echo $! >{background}; wait"])
     identity = read_identity(int(background.read_text()))

@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.parameters import TABLE, parse_cpu_mask, parse_extra
+from hvkit.hypervisor.kvm.plan.parameters import TABLE, parse_cpu_mask, parse_extra
 from tools.docs.parameters import PAGE, render
 
 #: The names of all parameters of Ganeti's KVM hypervisor, by theme. An adapter hands them on as they are.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hvkit.hypervisor.errors import ParameterError, RuntimeStateError
-from hvkit.hypervisor.kvm.paths import MAX_SOCKET_PATH, RunDirectory
+from hvkit.hypervisor.kvm.host.paths import MAX_SOCKET_PATH, RunDirectory
 
 
 def mode_of(path: Path) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from hvkit.hypervisor import ParameterError
-from hvkit.hypervisor.kvm.plugged import (
+from hvkit.hypervisor.kvm.plan.plugged import (
     DIMM_SLOTS,
     Dimm,
     Processor,

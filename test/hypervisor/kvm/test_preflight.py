@@ -14,10 +14,10 @@ import pytest
 
 from hvkit.hypervisor import Disk, Instance, MigrationInfo, MigrationObstacle, MigrationRefused, Nic, ObstacleKind
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.machine import MachinePlan
-from hvkit.hypervisor.kvm.parameters import NIC_TYPES
-from hvkit.hypervisor.kvm.preflight import MachineDescription, compare_plan
-from hvkit.hypervisor.kvm.topology import Topology
+from hvkit.hypervisor.kvm.acts.preflight import MachineDescription, compare_plan
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan
+from hvkit.hypervisor.kvm.plan.parameters import NIC_TYPES
+from hvkit.hypervisor.kvm.plan.topology import Topology
 
 MakeInstance = Callable[..., Instance]
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from hvkit.hypervisor.errors import InstanceStartError
-from hvkit.hypervisor.kvm import probe
-from hvkit.hypervisor.kvm.capabilities import Capabilities, KvmHost
-from hvkit.hypervisor.kvm.probe import probe_capabilities, read_kvm_host
+from hvkit.hypervisor.kvm.host import probe
+from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host
+from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, KvmHost
 
 #: A program that answers like QEMU, notes that it was run, and then does what its last line says.
 ANSWERING = """

@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from hvkit.hypervisor.kvm.process import (
+from hvkit.hypervisor.kvm.host.process import (
     ProcessError,
     ProcessIdentity,
     children,

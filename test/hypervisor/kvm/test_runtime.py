@@ -15,9 +15,9 @@ import attrs
 import pytest
 
 from hvkit.hypervisor.errors import RuntimeStateError
-from hvkit.hypervisor.kvm.process import ProcessIdentity
-from hvkit.hypervisor.kvm.runtime import DeviceRecord, Phase, Runtime, RuntimeCache, read_runtime, write_runtime
-from hvkit.hypervisor.kvm.topology import Address, BusKind, Chipset, Topology
+from hvkit.hypervisor.kvm.host.process import ProcessIdentity
+from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Phase, Runtime, RuntimeCache, read_runtime, write_runtime
+from hvkit.hypervisor.kvm.plan.topology import Address, BusKind, Chipset, Topology
 from hvkit.hypervisor.model import Disk, Instance, Nic
 
 DISK = Disk(path="/srv/web1.qcow2", format="qcow2")

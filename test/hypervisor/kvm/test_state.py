@@ -12,9 +12,9 @@ import pytest
 
 from hvkit.hypervisor import Instance, InstanceInfo, InstanceState
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.paths import InstancePaths
-from hvkit.hypervisor.kvm.runtime import Runtime
-from hvkit.hypervisor.kvm.state import STATES, look
+from hvkit.hypervisor.kvm.host.paths import InstancePaths
+from hvkit.hypervisor.kvm.host.runtime import Runtime
+from hvkit.hypervisor.kvm.host.state import STATES, look
 from hvkit.qmp.schema import RunState
 
 
@@ -63,7 +63,7 @@ def test_sight_of_an_end_is_not_believed_when_the_instance_was_changed_meanwhile
             other.start_instance(instance)
         return info
 
-    monkeypatch.setattr("hvkit.hypervisor.kvm.instances.look", look_late)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.host.instances.look", look_late)
     looker = KvmHypervisor(run_dir=kvm.run_dir)
     info = looker.get_instance_info("web1")
     assert looks[0].state is InstanceState.SHUTDOWN

@@ -16,7 +16,7 @@ import pytest
 from guest.console import GuestConsole
 from hvkit.hypervisor import Disk, Instance, InstanceInfo, InstanceState, StopCause
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.log import KEPT_BYTES, MAX_BYTES, LastWords, cut_log, parse_last_words
+from hvkit.hypervisor.kvm.host.log import KEPT_BYTES, MAX_BYTES, LastWords, cut_log, parse_last_words
 from hvkit.qmp.schema import Quit, SystemPowerdown
 from hvkit.testing.toy_guest import GREETING, Farewell, write_disk
 

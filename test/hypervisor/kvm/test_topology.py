@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.topology import MAX_PORTS, Address, BusKind, Chipset, FixedSlot, Topology
+from hvkit.hypervisor.kvm.plan.topology import MAX_PORTS, Address, BusKind, Chipset, FixedSlot, Topology
 
 TOPOLOGIES = st.builds(
     Topology,

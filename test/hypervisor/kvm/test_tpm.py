@@ -11,8 +11,8 @@ from typing import Final
 
 import pytest
 
-from hvkit.hypervisor.kvm.confinement import Account
-from hvkit.hypervisor.kvm.tpm import TpmError, end_tpm, start_tpm
+from hvkit.hypervisor.kvm.host.tpm import TpmError, end_tpm, start_tpm
+from hvkit.hypervisor.kvm.plan.confinement import Account
 
 needs_swtpm: Final = pytest.mark.skipif(shutil.which("swtpm") is None, reason="swtpm is not installed")
 #: The command that has swtpm begin to work, with no flags. Source: swtpm_ioctls(3), CMD_INIT.
@@ -89,7 +89,7 @@ def test_without_swtpm_the_error_names_it(state_dir: Path, tmp_path: Path, monke
 
 
 def test_state_that_cannot_be_kept_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hvkit.hypervisor.kvm.tpm.find_swtpm", lambda: "/bin/true")
+    monkeypatch.setattr("hvkit.hypervisor.kvm.host.tpm.find_swtpm", lambda: "/bin/true")
     (tmp_path / "file").touch()
     with pytest.raises(TpmError, match="Not a directory"):
         start_tpm(tmp_path / "file" / "state", tmp_path / "log")

@@ -11,8 +11,8 @@ import pytest
 
 from hvkit.hypervisor import Disk, Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.runtime import read_runtime
-from hvkit.hypervisor.kvm.unplug import await_release, is_plugged_in
+from hvkit.hypervisor.kvm.host.runtime import read_runtime
+from hvkit.hypervisor.kvm.host.unplug import await_release, is_plugged_in
 from hvkit.qmp.schema import BlockdevDel, Cont, DeviceDel, Stop
 
 

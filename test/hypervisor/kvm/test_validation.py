@@ -10,9 +10,9 @@ import attrs
 import pytest
 
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.capabilities import Capabilities
-from hvkit.hypervisor.kvm.parameters import TABLE
-from hvkit.hypervisor.kvm.validation import check_program
+from hvkit.hypervisor.kvm.acts.validation import check_program
+from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
 
 Recorded = Callable[[str], Capabilities]
 

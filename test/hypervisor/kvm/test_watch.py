@@ -19,9 +19,9 @@ import pytest
 
 from hvkit.hypervisor import Instance, InstanceInfo, InstanceState, InstanceWatch
 from hvkit.hypervisor.kvm import KvmHypervisor, watch
-from hvkit.hypervisor.kvm.locks import is_locked
-from hvkit.hypervisor.kvm.paths import RunDirectory
-from hvkit.hypervisor.kvm.state import Suspect, ask_in_passing
+from hvkit.hypervisor.kvm.host.locks import is_locked
+from hvkit.hypervisor.kvm.host.paths import RunDirectory
+from hvkit.hypervisor.kvm.host.state import Suspect, ask_in_passing
 from hvkit.qmp import EventTimeout, QmpConnection
 from hvkit.qmp.fleet import Fleet
 from hvkit.qmp.schema import Balloon, Cont, ShutdownEvent, Stop, SystemPowerdown
@@ -67,13 +67,13 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, list[str]]]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give those who answer all the time that a busy machine may need."""
-    monkeypatch.setattr("hvkit.hypervisor.kvm.instances.LOOK_S", 60.0)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.host.instances.LOOK_S", 60.0)
 
 
 @pytest.fixture
 def less_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give those who answer more time than usual, where those who do not are waited for."""
-    monkeypatch.setattr("hvkit.hypervisor.kvm.instances.LOOK_S", 5.0)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.host.instances.LOOK_S", 5.0)
 
 
 def wait_until(claim: Callable[[], bool]) -> None:
@@ -234,9 +234,9 @@ def test_an_answer_that_was_late_is_not_taken_for_none(
     balloon(kvm, 48)
     wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
     with kvm.watching() as opened:
-        monkeypatch.setattr("hvkit.hypervisor.kvm.instances.LOOK_S", 1.0)
+        monkeypatch.setattr("hvkit.hypervisor.kvm.host.instances.LOOK_S", 1.0)
         opened.look()
-        monkeypatch.setattr("hvkit.hypervisor.kvm.instances.LOOK_S", 60.0)
+        monkeypatch.setattr("hvkit.hypervisor.kvm.host.instances.LOOK_S", 60.0)
         for _ in range(3):
             assert [info.memory_mib for info in opened.look()] == [48]
 
@@ -364,7 +364,8 @@ def test_a_watch_that_dies_with_its_process_leaves_nothing_in_the_way(
 WATCH_AND_FORK = """
 import os, signal, sys
 from hvkit.hypervisor import get_hypervisor
-from hvkit.hypervisor.kvm import state, watch
+from hvkit.hypervisor.kvm import watch
+from hvkit.hypervisor.kvm.host import state
 asked = []
 original = state.ask_in_passing
 def note(suspects, timeout_s):

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""CD and floppy drives: devices of the machine whose medium comes and goes."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
+from hvkit.hypervisor.kvm.plan.parameters import CDROM_DRIVERS, EMPTY, cdrom_type, is_url, plan_boot_index
+from hvkit.hypervisor.kvm.plan.topology import Address, BusKind, Chipset, FixedSlot, Topology
+from hvkit.qmp.schema import (
+    BlockdevOptions,
+    BlockdevOptionsCurlHttp,
+    BlockdevOptionsCurlHttps,
+    BlockdevOptionsFile,
+    BlockdevOptionsRaw,
+    DeviceAdd,
+)
+
+FLOPPY_ID: Final = "floppy1"
+#: The image of which drive each parameter has, in the order of the drives.
+IMAGE_PARAMETERS: Final[dict[str, str]] = {
+    "cdrom_image_path": "cdrom1",
+    "cdrom2_image_path": "cdrom2",
+    "floppy_image_path": FLOPPY_ID,
+}
+
+_BUSES: Final = {"paravirtual": BusKind.PCI, "ide": BusKind.IDE, "scsi-cd": BusKind.SCSI}
+_SLOTS: Final = {"cdrom1": FixedSlot.CDROM1, "cdrom2": FixedSlot.CDROM2}
+_FLOPPY_CONTROLLER_ID: Final = "fdc"
+#: A drive for 1.44 MB.
+_FLOPPY_TYPE: Final = "144"
+
+
+@attrs.frozen(kw_only=True)
+class Drive:
+    """A drive of a machine.
+
+    Attributes:
+        id: of the drive.
+        address: where it sits; None for a floppy drive.
+        nodes: block nodes of the medium, each before the one that stands on it; none for an empty drive.
+        devices: the drive, after the controller that it brings along.
+        floppy_boot_index: its turn when the firmware looks for something to boot, which its controller has to know;
+            None where the drive knows itself, or is not booted from.
+    """
+
+    id: str
+    address: Address | None
+    nodes: tuple[BlockdevOptions, ...]
+    devices: tuple[DeviceAdd, ...]
+    floppy_boot_index: int | None = None
+
+
+def needs_scsi(parameters: Mapping[str, Any]) -> bool:
+    """Return whether CD drives need a SCSI controller."""
+    return bool(parameters["cdrom_image_path"]) and cdrom_type(parameters) == "scsi-cd"
+
+
+def plan_drives(
+    parameters: Mapping[str, Any],
+    capabilities: Capabilities,
+    topology: Topology,
+    filenames: Mapping[str, str],
+) -> tuple[Drive, ...]:
+    """Plan the CD and floppy drives.
+
+    Args:
+        parameters: of the instance, filled and checked.
+        capabilities: of the program.
+        topology: of the machine.
+        filenames: by which name QEMU opens an image, for drives whose image it cannot open by its own.
+
+    Raises:
+        ParameterError: the program lacks a device, or there is no place for a drive.
+    """
+    drives = []
+    places = plan_drive_places(parameters, topology)
+    for parameter, drive_id in IMAGE_PARAMETERS.items():
+        image = parameters[parameter]
+        if not image:
+            continue
+        nodes = () if image == EMPTY else medium_nodes(drive_id, image, filename=filenames.get(drive_id))
+        if drive_id == FLOPPY_ID:
+            drives.append(_floppy(topology, nodes, boot_index=plan_boot_index("floppy", parameters)))
+            continue
+        properties: dict[str, Any] = {"drive": nodes[-1].node_name} if nodes else {}
+        boot_index = None if drives else plan_boot_index("cdrom", parameters)
+        if boot_index is not None:
+            properties["bootindex"] = boot_index
+        kind = cdrom_type(parameters)
+        capabilities.check_device(CDROM_DRIVERS[kind], "cdrom_disk_type", kind)
+        address = places[drive_id]
+        device = DeviceAdd(
+            driver=CDROM_DRIVERS[kind],
+            id=drive_id,
+            bus=address.bus,
+            properties={**address.properties, **properties},
+        )
+        drives.append(Drive(id=drive_id, address=address, nodes=nodes, devices=(device,)))
+    return tuple(drives)
+
+
+def plan_drive_places(parameters: Mapping[str, Any], topology: Topology) -> dict[str, Address]:
+    """Return where the CD drives of an instance sit, by their ids. A floppy drive takes no place.
+
+    Those that share buses with disks are at the far end of these: disks come and go at the near one.
+
+    Args:
+        parameters: of the instance, filled and checked.
+        topology: of the machine.
+
+    Raises:
+        ParameterError: there is no place for one.
+    """
+    ids = [drive_id for parameter, drive_id in IMAGE_PARAMETERS.items() if drive_id in _SLOTS and parameters[parameter]]
+    kind = cdrom_type(parameters)
+    if kind == "paravirtual":
+        return {drive_id: topology.fixed(_SLOTS[drive_id]) for drive_id in ids}
+    places = list(topology.places(_BUSES[kind]))
+    if len(ids) > len(places):
+        raise ParameterError("cdrom_disk_type", kind, f"no place for a drive on the {_BUSES[kind].name} buses")
+    return dict(zip(ids, reversed(places), strict=False))
+
+
+def _floppy(topology: Topology, nodes: tuple[BlockdevOptions, ...], *, boot_index: int | None) -> Drive:
+    # Left to itself, an empty drive would be of another kind than one with a medium of the common size.
+    own: dict[str, Any] = {"drive": nodes[-1].node_name} if nodes else {"drive-type": _FLOPPY_TYPE}
+    drive = DeviceAdd(driver="floppy", id=FLOPPY_ID, properties=own)
+    devices = [drive]
+    if topology.chipset is Chipset.Q35:  # the other board has a controller
+        devices = [
+            DeviceAdd(driver="isa-fdc", id=_FLOPPY_CONTROLLER_ID),
+            drive.evolve(bus=f"{_FLOPPY_CONTROLLER_ID}.0"),
+        ]
+    return Drive(id=FLOPPY_ID, address=None, nodes=nodes, devices=tuple(devices), floppy_boot_index=boot_index)
+
+
+def medium_nodes(
+    drive_id: str, image: str, *, filename: str | None = None, number: int = 0
+) -> tuple[BlockdevOptions, ...]:
+    """Describe a medium that is not written to.
+
+    Args:
+        drive_id: of the drive that it is for.
+        image: absolute path, or URL of http or https.
+        filename: by which name QEMU opens it; None for its path.
+        number: tells it from other media for that drive.
+    """
+    protocol = f"{drive_id}-file{number or ''}"
+    common: dict[str, Any] = {"node_name": protocol, "read_only": True}
+    node: BlockdevOptions
+    if not is_url(image):
+        node = BlockdevOptionsFile(driver="file", filename=filename or image, **common)
+    elif image.startswith("https:"):
+        node = BlockdevOptionsCurlHttps(url=image, **common)
+    else:
+        node = BlockdevOptionsCurlHttp(driver="http", url=image, **common)
+    return node, BlockdevOptionsRaw(node_name=f"{drive_id}-medium{number or ''}", file=protocol, read_only=True)
