@@ -219,8 +219,11 @@ def test_a_peer_that_reads_whole_lines_is_understood() -> None:
     thread.join()
 
 
-def test_a_socket_that_is_connected_already_will_do() -> None:
+@pytest.mark.parametrize("is_descriptor", [False, True])
+def test_a_socket_that_is_connected_already_will_do(is_descriptor: bool) -> None:
     ours, theirs = socket.socketpair()
+    if is_descriptor:
+        ours = socket.socket(fileno=ours.detach())
     with QmpStub(theirs, [(None, {"return": STATUS})]):
         connection = QmpConnection.from_socket(ours)
         connection.connect()

@@ -481,8 +481,9 @@ def test_state_that_cannot_be_written_stops_the_start(
 @pytest.mark.parametrize(
     ("function", "call"),
     [
-        *(("start.write_runtime", call) for call in (1, 2, 3)),
-        *((function, 1) for function in ("process.read_boot_id", "start.spawn", "start._launch", "start._let_run")),
+        *(("acts.start.write_runtime", call) for call in (1, 2, 3)),
+        ("host.process.read_boot_id", 1),
+        *((f"acts.start.{function}", 1) for function in ("spawn", "_launch", "_let_run")),
     ],
 )
 def test_start_that_is_interrupted_leaves_nothing(

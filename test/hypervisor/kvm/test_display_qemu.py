@@ -43,6 +43,14 @@ def _vnc(hypervisor: KvmHypervisor) -> tuple[str, int]:
     return _place(server)
 
 
+def _visible(kvm: KvmHypervisor, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return all that others can see of an instance: its command line and environment, its files, what was logged."""
+    pid = kvm.get_instance_info("web1").pid
+    seen = [Path(f"/proc/{pid}/cmdline").read_text(), Path(f"/proc/{pid}/environ").read_text()]
+    seen += [path.read_text(errors="replace") for path in kvm.run_dir.rglob("*") if path.is_file()]
+    return [*seen, caplog.text]
+
+
 @pytest.fixture
 def password_file(tmp_path: Path) -> Path:
     file = tmp_path / "password"
@@ -80,12 +88,8 @@ def test_password_of_vnc_is_nowhere_to_be_seen(
     parameters = {"vnc_bind_address": "127.0.0.1", "vnc_password_file": str(password_file), **walls}
     kvm.start_instance(make_toy(parameters=parameters), start_paused=True)
     assert _ways_in(_vnc(kvm)[1]) == {PASSWORD}
-    process_id = int(next(kvm.run_dir.glob("instances/web1/runtime.json")).read_text().split('"pid":')[1].split(",")[0])
-    seen = [Path(f"/proc/{process_id}/cmdline").read_text(), Path(f"/proc/{process_id}/environ").read_text()]
-    seen += [path.read_text(errors="replace") for path in kvm.run_dir.rglob("*") if path.is_file()]
-    seen += [caplog.text]
     assert "set_password" in caplog.text
-    assert not [text for text in seen if SECRET in text]
+    assert not [text for text in _visible(kvm, caplog) if SECRET in text]
 
 
 @pytest.mark.qemu
@@ -121,7 +125,10 @@ def test_empty_password_is_refused_and_nothing_is_left(
 
 
 @pytest.mark.qemu
-def test_spice_asks_for_its_password(kvm: KvmHypervisor, make_toy: MakeInstance, password_file: Path) -> None:
+def test_spice_asks_for_its_password_which_is_nowhere_to_be_seen(
+    kvm: KvmHypervisor, make_toy: MakeInstance, password_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     parameters = {"spice_bind": "127.0.0.1", "spice_port": port, "spice_password_file": str(password_file)}
@@ -136,6 +143,8 @@ def test_spice_asks_for_its_password(kvm: KvmHypervisor, make_toy: MakeInstance,
         names = {each.name for each in monitor.execute(QomList(path="/machine/peripheral"))}
     assert (spice.host, spice.port, spice.auth) == ("127.0.0.1", port, "spice")
     assert "vdagent-port" in names
+    assert "set_password" in caplog.text
+    assert not [text for text in _visible(kvm, caplog) if SECRET in text]
 
 
 def test_port_of_spice_has_to_be_given(kvm: KvmHypervisor) -> None:

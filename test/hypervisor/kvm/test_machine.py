@@ -30,7 +30,7 @@ def nics(count: int) -> tuple[Nic, ...]:
 
 @pytest.mark.parametrize("module", ["capabilities", "parameters", "topology", "devices", "machine", "command_line"])
 def test_planning_touches_nothing(module: str) -> None:
-    source = inspect.getsource(importlib.import_module(f"hvkit.hypervisor.kvm.{module}"))
+    source = inspect.getsource(importlib.import_module(f"hvkit.hypervisor.kvm.plan.{module}"))
     imported = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
