@@ -21,7 +21,17 @@ from faults import die_at
 from hvkit.hypervisor import Backup, BackupError, BackupProgress, Disk, Instance, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.runtime import read_runtime
-from hvkit.qmp.schema import HumanMonitorCommand, QueryFdsets, QueryJobs, QueryNamedBlockNodes, Stop
+from hvkit.qmp.schema import (
+    BlockdevDel,
+    DeviceDel,
+    DeviceDeletedEvent,
+    HumanMonitorCommand,
+    QomList,
+    QueryFdsets,
+    QueryJobs,
+    QueryNamedBlockNodes,
+    Stop,
+)
 
 MakeInstance = Callable[..., Instance]
 
@@ -330,6 +340,26 @@ def test_what_a_backup_left_goes_when_its_machine_has_gone(lab: Lab, then: str) 
     else:
         lab.kvm.start_instance(lab.instance)
     assert list(lab.directory.iterdir()) == []
+
+
+@pytest.mark.qemu
+def test_disk_that_somebody_took_away_is_said_to_be_so(
+    kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
+) -> None:
+    toy = make_toy(parameters={"disk_type": "scsi-hd", "scsi_controller_type": "virtio-scsi-pci"})
+    kvm.start_instance(toy, start_paused=True)
+    (disk,) = toy.disks
+    with kvm.monitor("web1") as monitor:
+        (device,) = (each.name for each in monitor.execute(QomList(path="/machine/peripheral")) if "disk" in each.name)
+        with monitor.subscribe(DeviceDeletedEvent) as events:
+            monitor.execute(DeviceDel(id=device))
+            events.wait_for(lambda event: event.device == device, timeout=30)
+        for node in monitor.execute(QueryNamedBlockNodes(flat=True)):
+            monitor.execute(BlockdevDel(node_name=str(node.node_name)))
+    with pytest.raises(BackupError, match=r"has no block node .* somebody took it away"):
+        kvm.backup_disks("web1", Backup(files={disk.uuid: str(tmp_path / "backup")}))
+    assert not (tmp_path / "backup").exists()
+    assert kvm.get_instance_info("web1").state is InstanceState.PAUSED
 
 
 @pytest.mark.qemu

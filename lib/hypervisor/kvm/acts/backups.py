@@ -22,7 +22,7 @@ from hvkit.hypervisor.errors import BackupError, InstanceStateError
 from hvkit.hypervisor.kvm.host.freezing import frozen
 from hvkit.hypervisor.kvm.host.instances import Instances
 from hvkit.hypervisor.kvm.host.jobs import end_jobs, find_jobs
-from hvkit.hypervisor.kvm.host.nodes import read_nodes, take_back_files
+from hvkit.hypervisor.kvm.host.nodes import NodeMissing, read_nodes, take_back_files
 from hvkit.hypervisor.kvm.host.paths import InstancePaths, remove_partial_files
 from hvkit.hypervisor.kvm.host.runtime import BackupRecord, DeviceRecord, Runtime, write_runtime
 from hvkit.hypervisor.kvm.host.state import find_process
@@ -398,7 +398,7 @@ def _remove_checkpoint(monitor: QmpConnection, nodes: Sequence[str], checkpoint:
 def _explaining(paths: InstancePaths) -> Iterator[None]:
     try:
         yield
-    except (QmpError, InstanceStateError, OSError) as error:
+    except (QmpError, InstanceStateError, NodeMissing, OSError) as error:
         raise BackupError(paths.name, str(error)) from error
 
 

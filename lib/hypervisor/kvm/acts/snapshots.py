@@ -22,7 +22,7 @@ from hvkit.hypervisor.kvm.acts.migration import reset_capabilities
 from hvkit.hypervisor.kvm.host.freezing import frozen
 from hvkit.hypervisor.kvm.host.instances import Instances
 from hvkit.hypervisor.kvm.host.jobs import end_jobs
-from hvkit.hypervisor.kvm.host.nodes import read_nodes
+from hvkit.hypervisor.kvm.host.nodes import NodeMissing, read_nodes
 from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime, write_runtime
 from hvkit.hypervisor.model import Disk
@@ -382,7 +382,7 @@ def _working(instances: Instances, paths: InstancePaths) -> Iterator[tuple[Runti
 def _explaining(paths: InstancePaths) -> Iterator[None]:
     try:
         yield
-    except (QmpError, InstanceStateError, OSError) as error:
+    except (QmpError, InstanceStateError, NodeMissing, OSError) as error:
         raise SnapshotError(paths.name, str(error)) from error
 
 

@@ -6,19 +6,42 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 
+from hvkit.errors import HypervisorError
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.descriptors import fdset
 from hvkit.qmp.schema import BlockDeviceInfo, QueryFdsets, QueryNamedBlockNodes, RemoveFd
 
 
-def read_nodes(monitor: QmpConnection) -> dict[str, BlockDeviceInfo]:
-    """Return the block nodes of a machine, by their names. What a node's image stands on is not said of it.
+class NodeMissing(HypervisorError):
+    """Raised when a machine has no block node of a name: somebody with a monitor took it away.
+
+    Attributes:
+        node: its name.
+    """
+
+    def __init__(self, node: str) -> None:
+        super().__init__(node)
+        self.node = node
+
+    def __str__(self) -> str:
+        return f"the machine has no block node {self.node} any more: somebody took it away"
+
+
+class Nodes(dict[str, BlockDeviceInfo]):
+    """The block nodes of a machine, by their names. To look for one that is not there raises `NodeMissing`."""
+
+    def __missing__(self, name: str) -> BlockDeviceInfo:
+        raise NodeMissing(name)
+
+
+def read_nodes(monitor: QmpConnection) -> Nodes:
+    """Return the block nodes of a machine. What a node's image stands on is not said of it.
 
     Raises:
         QmpError: QEMU does not answer.
     """
     nodes = monitor.execute(QueryNamedBlockNodes(flat=True))
-    return {node.node_name: node for node in nodes if node.node_name is not None}
+    return Nodes((node.node_name, node) for node in nodes if node.node_name is not None)
 
 
 @contextlib.contextmanager
