@@ -13,6 +13,7 @@ from hvkit.qmp.schema import (
     ChardevInfo,
     DeviceAdd,
     DeviceDel,
+    FdsetInfo,
     IOThreadInfo,
     NetdevAdd,
     NetdevDel,
@@ -32,6 +33,7 @@ from hvkit.qmp.schema import (
     QomListTypes,
     QueryBlock,
     QueryChardev,
+    QueryFdsets,
     QueryIothreads,
     QueryNamedBlockNodes,
     QueryPci,
@@ -81,6 +83,11 @@ def _query_block(machine: Machine, _: QueryBlock) -> list[BlockInfo]:
 @commands.runs(QueryNamedBlockNodes)
 def _query_named_block_nodes(machine: Machine, _: QueryNamedBlockNodes) -> list[Any]:
     return describe_nodes(machine.graph)
+
+
+@commands.runs(QueryFdsets)
+def _query_fdsets(machine: Machine, _: QueryFdsets) -> list[FdsetInfo]:
+    return []  # nobody can lend it a file: it does not know add-fd
 
 
 @commands.runs(BlockdevAdd)

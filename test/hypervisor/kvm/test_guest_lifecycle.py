@@ -62,11 +62,11 @@ def boot(kvm: KvmHypervisor, instance: Instance) -> GuestConsole:
 
 
 def files_of_instances(run_dir: Path) -> list[Path]:
-    """What is in the run directory, less what is known of QEMU programs and the lock of all."""
+    """What is in the run directory, less what is known of QEMU programs and the locks of all."""
     return [
         path
         for path in run_dir.rglob("*")
-        if not path.is_dir() and path.parent.name != "cache" and path.name != ".reserving"
+        if not path.is_dir() and path.parent.name != "cache" and path.name not in (".reserving", ".watching")
     ]
 
 

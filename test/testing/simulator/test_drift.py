@@ -159,7 +159,13 @@ def test_questions(qemu_binary: str, tmp_path: Path) -> None:
     names = (
         *("query-status", "query-name", "query-uuid", "query-version", "query-kvm", "query-target", "query-commands"),
         *("query-machines", "query-current-machine", "query-cpu-definitions", "query-cpus-fast", "query-block"),
-        *("query-hotpluggable-cpus", "query-memory-size-summary", "query-balloon", "query-named-block-nodes"),
+        *(
+            "query-hotpluggable-cpus",
+            "query-memory-size-summary",
+            "query-balloon",
+            "query-named-block-nodes",
+            "query-fdsets",
+        ),
         *("query-pci", "query-chardev", "query-iothreads", "query-migrate", "query-jobs"),
     )
     steps = [NEGOTIATE, *map(Step, names), Step("qom-list", {"path": "/machine/peripheral"})]
