@@ -67,7 +67,8 @@ class _ByHand:
             argv = build_argv(
                 self._preparation.plan(Ends(sockets=sockets, confinement=self._preparation.confine(None, None)))
             )
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=descriptors)
+            # It tells on stderr why it ends, as hvkit has every QEMU do.
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=descriptors)
         with process, socket.socket(socket.AF_UNIX) as monitor:
             monitor.connect(str(self._control))
             with monitor.makefile("rwb") as stream:
