@@ -216,13 +216,14 @@ def test_who_sent_an_event_or_was_lost_is_told_once(tmp_path: Path) -> None:
 
 def test_a_machine_is_lost_also_where_somebody_else_has_its_socket(tmp_path: Path) -> None:
     with (
-        QmpStub(tmp_path / "a", [(None, [STATUS, CLOSE])]),
+        QmpStub(tmp_path / "a", [(None, STATUS)]) as machine,
         QmpStub(tmp_path / "b", [(None, STATUS)]),
         contextlib.ExitStack() as stack,
         Fleet({name: tmp_path / name for name in "ab"}) as fleet,
     ):
         assert all(outcome.error is None for outcome in fleet.execute(QueryStatus()).values())
         stack.enter_context(socket_as_of_a_child(tmp_path / "a"))
+        machine.stop()
         while "a" not in fleet.take_stirred():
             assert select.select([fleet], [], [], 30)[0]
             fleet.receive()
