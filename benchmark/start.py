@@ -25,8 +25,8 @@ from benchmark.harness import OURS, Effort, Figure, Spread, Timed, seconds_by_ro
 from benchmark.servers import Servers
 from hvkit.hypervisor import Disk, Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.acts.start import prepare
-from hvkit.hypervisor.kvm.host.ends import Ends
+from hvkit.hypervisor.kvm.host.resources import Ends
+from hvkit.hypervisor.kvm.lifecycle.start import prepare
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
 from hvkit.hypervisor.kvm.plan.machine import MachineSockets
 

@@ -17,7 +17,10 @@ import pytest
 
 from leftovers import interfaces, interfaces_left, processes_of, sockets_below
 
-pytest_plugins = ["guest.fixtures"]
+pytest_plugins = ["guest.fixtures", "instance_fixtures"]
+
+# Assertions of the conformance suite show the values that they compare.
+pytest.register_assert_rewrite("hvkit.testing.conformance")
 
 INSTALL_COMMAND: Final = "apt-get install --no-install-recommends qemu-system-x86 qemu-utils"
 

@@ -40,8 +40,7 @@ from hvkit.hypervisor.model import (
     Nic,
     StopCause,
 )
-from hvkit.hypervisor.plugins import get_hypervisor, get_hypervisor_class, hypervisor_names
-from hvkit.hypervisor.reports import (
+from hvkit.hypervisor.model.reports import (
     AncillaryFiles,
     BackupProgress,
     Checkpoint,
@@ -59,6 +58,7 @@ from hvkit.hypervisor.reports import (
     NodeInfo,
     Snapshot,
 )
+from hvkit.hypervisor.plugins import get_hypervisor, get_hypervisor_class, hypervisor_names
 from hvkit.hypervisor.watch import InstanceWatch
 
 __all__ = [

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from hvkit.hypervisor.model import Capability
+from hvkit.hypervisor.model.reports import ForeignInstance
 from hvkit.hypervisor.optional import OptionalMethods
-from hvkit.hypervisor.reports import ForeignInstance
 
 
 class AdoptionMethods(OptionalMethods):

@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.adoption import AdoptionMethods
-from hvkit.hypervisor.captures import CaptureMethods
+from hvkit.hypervisor.capture import CaptureMethods
+from hvkit.hypervisor.devices import HardwareMethods
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.hardware import HardwareMethods
+from hvkit.hypervisor.migration import MoveMethods
 from hvkit.hypervisor.model import Capability, Instance, check_kind, is_absolute_path
-from hvkit.hypervisor.moves import MoveMethods
+from hvkit.hypervisor.model.reports import AncillaryFiles, Console, InstanceInfo, NodeInfo
 from hvkit.hypervisor.parameters import ParameterTable
-from hvkit.hypervisor.reports import AncillaryFiles, Console, InstanceInfo, NodeInfo
 from hvkit.hypervisor.storage import StorageMethods
 from hvkit.hypervisor.watch import InstanceWatch
 

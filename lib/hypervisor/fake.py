@@ -36,9 +36,9 @@ from hvkit.hypervisor.model import (
     check_seconds,
     check_timeout,
 )
+from hvkit.hypervisor.model.reports import Console, InstanceInfo, NodeInfo
 from hvkit.hypervisor.node import find_obstacle, read_node_info
 from hvkit.hypervisor.parameters import Check, Parameter, ParameterTable, one_of
-from hvkit.hypervisor.reports import Console, InstanceInfo, NodeInfo
 
 #: Of what is remembered. A file of another version is not understood.
 _VERSION: Final = 1

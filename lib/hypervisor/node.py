@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from hvkit.errors import HypervisorError
-from hvkit.hypervisor.reports import NodeInfo
+from hvkit.hypervisor.model.reports import NodeInfo
 
 _KIB_PER_MIB = 1024
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from uuid import UUID
 
 from hvkit.hypervisor.model import Backup, Capability, Disk
+from hvkit.hypervisor.model.reports import BackupProgress, Checkpoint, Snapshot
 from hvkit.hypervisor.optional import OptionalMethods
-from hvkit.hypervisor.reports import BackupProgress, Checkpoint, Snapshot
 
 
 class StorageMethods(OptionalMethods):

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.model import check_timeout
-from hvkit.hypervisor.reports import InstanceChange, InstanceInfo
+from hvkit.hypervisor.model.reports import InstanceChange, InstanceInfo
 
 #: Seconds between two looks of one who waits, where nothing tells earlier that there is something to see.
 INTERVAL_S: Final = 1.0

@@ -10,28 +10,28 @@ from typing import ClassVar, Final
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ParameterError
-from hvkit.hypervisor.kvm.acts.display_console import find_display
-from hvkit.hypervisor.kvm.acts.reboot import reset_instance
-from hvkit.hypervisor.kvm.acts.start import bring_up, prepare
-from hvkit.hypervisor.kvm.acts.validation import check_program
-from hvkit.hypervisor.kvm.adoption import KvmAdoption
-from hvkit.hypervisor.kvm.captures import KvmCaptures
-from hvkit.hypervisor.kvm.hardware import KvmHardware
-from hvkit.hypervisor.kvm.host.console import describe_console
-from hvkit.hypervisor.kvm.host.instances import Instances
-from hvkit.hypervisor.kvm.host.monitors import open_monitor
+from hvkit.hypervisor.kvm.adoption.verbs import KvmAdoption
+from hvkit.hypervisor.kvm.capture.verbs import KvmCaptures
+from hvkit.hypervisor.kvm.devices.verbs import KvmHardware
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities
-from hvkit.hypervisor.kvm.host.state import find_process
-from hvkit.hypervisor.kvm.host.stop import stop_process, stop_remembered
-from hvkit.hypervisor.kvm.moves import KvmMoves
+from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.instance.state import find_process
+from hvkit.hypervisor.kvm.instance.stop import stop_process, stop_remembered
+from hvkit.hypervisor.kvm.instance.watch import KvmWatch
+from hvkit.hypervisor.kvm.lifecycle.console import describe_console
+from hvkit.hypervisor.kvm.lifecycle.display_console import find_display
+from hvkit.hypervisor.kvm.lifecycle.reboot import reset_instance
+from hvkit.hypervisor.kvm.lifecycle.start import bring_up, prepare
+from hvkit.hypervisor.kvm.lifecycle.validation import check_program
+from hvkit.hypervisor.kvm.migration.verbs import KvmMoves
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
-from hvkit.hypervisor.kvm.storage import KvmStorage
-from hvkit.hypervisor.kvm.watch import KvmWatch
+from hvkit.hypervisor.kvm.qemu.monitors import open_monitor
+from hvkit.hypervisor.kvm.storage.verbs import KvmStorage
 from hvkit.hypervisor.model import Capability, Instance, check_kind, check_timeout
+from hvkit.hypervisor.model.reports import Console, InstanceInfo, NodeInfo
 from hvkit.hypervisor.node import read_node_info
-from hvkit.hypervisor.reports import Console, InstanceInfo, NodeInfo
 from hvkit.hypervisor.watch import InstanceWatch
 from hvkit.qmp import QmpConnection
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """How people look at a machine, listen to it and type on it from elsewhere: VNC, SPICE, USB and sound.
 
-Passwords are no part of a plan: `hvkit.hypervisor.kvm.host.passwords` gives them to a machine that runs. Until then
+Passwords are no part of a plan: `hvkit.hypervisor.kvm.qemu.passwords` gives them to a machine that runs. Until then
 nobody gets in.
 """
 

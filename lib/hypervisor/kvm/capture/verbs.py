@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The part of the KVM hypervisor that takes pictures and dumps of running instances."""
+
+import math
+import os
+from collections.abc import Callable
+
+from hvkit.hypervisor.capture import CaptureMethods
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.capture.dump import dump_memory, read_formats
+from hvkit.hypervisor.kvm.capture.screenshot import take_screenshot
+from hvkit.hypervisor.kvm.subject import KvmPart
+from hvkit.hypervisor.model import check_kind, check_patience, is_absolute_path
+from hvkit.hypervisor.model.reports import DumpProgress
+
+
+class KvmCaptures(KvmPart, CaptureMethods):
+    """Takes pictures and dumps of running instances."""
+
+    def get_instance_screenshot(self, name: str) -> bytes:
+        """Return what is on the screen, as `BaseHypervisor.get_instance_screenshot` says: that of the first adapter."""
+        return take_screenshot(self._instances, self._instances.known(name))
+
+    def get_dump_formats(self, name: str) -> tuple[str, ...]:
+        """Return the formats of dumps, as `BaseHypervisor.get_dump_formats` says: those that QEMU writes in one go."""
+        return read_formats(self._instances, self._instances.known(name))
+
+    def dump_instance_memory(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        *,
+        dump_format: str | None = None,
+        report: Callable[[DumpProgress], None] | None = None,
+        timeout: float = math.inf,
+    ) -> None:
+        """Dump the memory of an instance, as `BaseHypervisor.dump_instance_memory` says, into a file that is ours.
+
+        QEMU writes it to us, so that it may be confined. A process that is killed over it leaves a file behind whose
+        name ends with ``.partial``, and nothing else.
+        """
+        check_kind(path, str, os.PathLike)
+        if not is_absolute_path(os.fspath(path)):
+            raise ParameterError("path", os.fspath(path), f"expected an absolute path, got {os.fspath(path)!r}")
+        paths = self._instances.known(name)
+        timeout_s = check_patience(timeout)
+        dump_memory(
+            self._instances, paths, os.fspath(path), dump_format=dump_format, report=report, timeout_s=timeout_s
+        )

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Changing the devices, vCPUs and memory of running instances."""

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Tell a guest that a disk of it has grown."""
+
+from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.kvm.devices.session import find_disk
+from hvkit.hypervisor.kvm.host.paths import InstancePaths
+from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.qemu.block_nodes import read_nodes
+from hvkit.hypervisor.model import Disk
+from hvkit.qmp.schema import BlockResize
+
+
+def resize(instances: Instances, paths: InstancePaths, disk: Disk, new_size_bytes: int) -> None:
+    """Let a disk of a running machine grow, as `BaseHypervisor.resize_disk` says.
+
+    An image is made larger by that; a block device has to have the size already.
+
+    Raises:
+        ParameterError: the instance has no such disk, or the disk is larger than that.
+        InstanceStateError: it is neither RUNNING nor PAUSED.
+        QmpError: QEMU refuses, or does not answer.
+    """
+    with instances.locked(paths):
+        instances.need_alive(paths, "its disks cannot be resized")
+        node_name = find_disk(instances.recall(paths), disk).backends[-1]
+        with instances.connected(paths) as monitor:
+            nodes = read_nodes(monitor)
+            if node_name not in nodes:
+                raise ParameterError("Disk.uuid", str(disk.uuid), f"somebody took that disk from {paths.name}")
+            size = nodes[node_name].image.virtual_size
+            if new_size_bytes < size:
+                problem = f"the disk has {size} bytes, and only grows"
+                raise ParameterError("new_size_bytes", new_size_bytes, problem)
+            monitor.execute(BlockResize(node_name=node_name, size=new_size_bytes))

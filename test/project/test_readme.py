@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""README's example, run; and what it says of names and commands, held against the code."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from hvkit.cli.commands import hvkit as command
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.qemu
+def test_the_example_runs(qemu_binary: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    image = tmp_path / "web1.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "16M"], check=True)
+    # Of the example only the places and the patience are changed; its disk is blank, and no guest obeys the button.
+    for there, here in [
+        ("/run/mycloud/kvm", str(tmp_path / "run")),
+        ("/srv/web1.qcow2", str(image)),
+        ("timeout=60", "timeout=1"),
+        ('"machine_version": "q35"', f'"machine_version": "q35", "kvm_path": "{qemu_binary}"'),
+    ]:
+        assert there in example
+        example = example.replace(there, here)
+    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - it is ours
+    assert re.fullmatch(r"\[\d+, \d+\]\n", capsys.readouterr().out)
+    assert not list((tmp_path / "run" / "instances").iterdir())
+
+
+def test_the_commands_are_those_there_are() -> None:
+    (listed,) = re.findall(r"^\| `hvkit` command \| (.*) \|$", README, re.M)
+    assert isinstance(command, click.Group)
+    assert set(re.findall(r"`(\w+)`", listed)) == set(command.commands)
+
+
+def test_every_figure_is_a_number() -> None:
+    (table,) = re.findall(r"^## Figures$.*?^\|[-| ]+\|$\n(.*?)^$", README, re.M | re.S)
+    cells = [cell.strip() for row in table.splitlines() for cell in row.strip("|").split("|")[1:]]
+    assert cells
+    assert [cell for cell in cells if not re.match(r"[<>~]? ?\d+([.,]\d+)*\b", cell)] == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = {"": setup["options"]["install_requires"], **setup["options.extras_require"]}
+    required = {
+        (re.split(r"[ <>=~!;\[]", line, maxsplit=1)[0], extra)
+        for extra, lines in extras.items()
+        for line in lines.split("\n")
+        if line and not line.startswith("hvkit[")
+    }
+    (table,) = re.findall(r"^\| package \| extra \| why \|\n\|[-|]+\|\n(.*?)^$", README, re.M | re.S)
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+    assert all(why for _names, _extra, why in rows)
+    assert {(name, extra.strip("`")) for names, extra, _why in rows for name in names.split(", ")} == required
+
+
+def test_every_link_leads_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []

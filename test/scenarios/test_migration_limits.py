@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a migration is asked to use and to keep to, as QEMU counts it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+from uuid import uuid4
+
+import attrs
+import pytest
+
+from curves import Curve
+from guest.console import GuestConsole
+from hvkit.hypervisor import Backup, BackupProgress, Disk, Instance, InstanceState, MigrationState
+from hvkit.hypervisor.convergence import ConvergencePolicy
+from hvkit.hypervisor.errors import MigrationError
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.host.probe import probe_capabilities
+from hvkit.hypervisor.kvm.migration.source import KEEPS_TRACK_OF_TCG
+from hvkit.hypervisor.model.reports import MigrationInfo
+from hvkit.qmp.schema import (
+    Cont,
+    MigrateSetCapabilities,
+    MigrationCapabilityStatus,
+    Pmemsave,
+    QueryMigrate,
+    QueryMigrateCapabilities,
+    Stop,
+)
+from hvkit.qmp.schema import MigrationInfo as Progress
+from hvkit.testing.toy_guest import GREETING, write_disk
+
+MakeInstance = Callable[..., Instance]
+
+pytestmark = pytest.mark.qemu
+
+MIB = 1 << 20
+
+
+@attrs.frozen
+class Journey:
+    """An instance on its way from one hypervisor to another."""
+
+    source: KvmHypervisor
+    destination: KvmHypervisor
+    instance: Instance
+    info: MigrationInfo
+
+    def progress(self) -> Progress:
+        with self.source.monitor("web1") as monitor:
+            return monitor.execute(QueryMigrate())
+
+    def wait_for(self, claim: Callable[[Progress], bool]) -> Progress:
+        deadline_s = time.monotonic() + 60
+        while not claim(progress := self.progress()):
+            assert time.monotonic() < deadline_s, progress
+            time.sleep(0.05)
+        return progress
+
+    def call_back(self) -> None:
+        self.source.abort_migration("web1")
+        self.source.finalize_migration_source("web1", success=False, live=True)
+        self.destination.finalize_migration_destination(self.instance, self.info, success=False)
+        assert self.source.get_instance_info("web1").state is InstanceState.RUNNING
+
+    def arrive(self) -> None:
+        self.destination.finalize_migration_destination(self.instance, self.info, success=True)
+        self.source.finalize_migration_source("web1", success=True, live=True)
+        assert self.destination.get_instance_info("web1").state is InstanceState.RUNNING
+
+
+def switched_on(hypervisor: KvmHypervisor) -> set[str]:
+    with hypervisor.monitor("web1") as monitor:
+        return {each.capability for each in monitor.execute(QueryMigrateCapabilities()) if each.state}
+
+
+@pytest.fixture
+def qemu_img(unavailable: Callable[[str], NoReturn]) -> str:
+    return shutil.which("qemu-img") or unavailable("qemu-img is not installed")
+
+
+@pytest.fixture
+def begin(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterator[Callable[..., Journey]]:
+    """Send an instance away; a restless one writes to its memory faster than a narrow link takes it."""
+    destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
+
+    def begin(*, is_restless: bool = False, live: bool = True, is_kept_still: bool = False, **more: object) -> Journey:
+        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", is_restless=is_restless)))
+        toy = make_toy(disks=(disk,), parameters=more)
+        kvm.start_instance(toy, start_paused=True)
+        console = kvm.get_instance_console("web1").path
+        assert console is not None
+        with GuestConsole(console) as guest:
+            with kvm.monitor("web1") as monitor:
+                monitor.execute(Cont())
+            guest.wait_for(GREETING, 60)
+        info = kvm.migration_info("web1")
+        target = str(tmp_path / "migration.sock")
+        destination.accept_instance(toy, info, target)
+        if is_kept_still:
+            with destination.monitor("web1") as monitor:
+                monitor.execute(Stop())
+        kvm.migrate_instance("web1", target, live=live)
+        return Journey(kvm, destination, toy, info)
+
+    yield begin
+    for name in destination.list_instances():
+        destination.stop_instance(name, force=True)
+        destination.cleanup_instance(name)
+
+
+def test_memory_is_sent_over_several_connections(begin: Callable[..., Journey]) -> None:
+    journey = begin(migration_bandwidth=0, migration_caps="multifd")
+    assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
+    ram = journey.progress().ram
+    assert ram is not None
+    assert ram.multifd_bytes > 0
+    journey.arrive()
+
+
+@pytest.fixture
+def writes_are_noticed(qemu_binary: str) -> None:
+    """Leave out, loudly, what a QEMU cannot do that misses what a guest writes under TCG."""
+    if probe_capabilities(qemu_binary).version < KEEPS_TRACK_OF_TCG:
+        pytest.skip("this QEMU misses what a guest writes under TCG, so that every migration converges")
+
+
+@pytest.mark.usefixtures("writes_are_noticed")
+def test_guest_that_writes_too_fast_is_slowed_down(begin: Callable[..., Journey]) -> None:
+    journey = begin(is_restless=True, migration_bandwidth=1, migration_downtime=1, migration_caps="auto-converge")
+    journey.wait_for(lambda progress: bool(progress.cpu_throttle_percentage))
+    journey.call_back()
+
+
+@pytest.mark.usefixtures("writes_are_noticed")
+def test_bandwidth_is_not_exceeded(begin: Callable[..., Journey]) -> None:
+    journey = begin(is_restless=True, migration_bandwidth=2, migration_downtime=1)
+    curve = Curve()
+
+    def has_gone_on(progress: Progress) -> bool:
+        curve.note(journey.source.get_migration_status("web1"))
+        return progress.ram is not None and progress.ram.transferred > 6 * MIB
+
+    progress = journey.wait_for(has_gone_on)
+    curve.record("restless")
+    assert progress.ram is not None
+    assert progress.total_time is not None
+    # QEMU counts by tenths of a second, and goes beyond it in each.
+    assert progress.ram.transferred <= 2 * (2 * MIB * progress.total_time / 1000)
+    journey.call_back()
+
+
+@pytest.mark.usefixtures("writes_are_noticed")
+def test_guest_stands_still_no_longer_than_it_may(begin: Callable[..., Journey]) -> None:
+    journey = begin(is_restless=True, migration_bandwidth=2, migration_downtime=1)
+    progress = journey.wait_for(lambda progress: progress.ram is not None and progress.ram.dirty_sync_count > 5)
+    assert progress.status == "active"
+    # More than it may: so it goes on, until it may stand still for longer.
+    assert progress.expected_downtime is not None
+    assert progress.expected_downtime > 1
+    status = journey.source.follow_migration("web1", ConvergencePolicy(patience_s=0.1, max_downtime_ms=60_000))
+    assert status.status is MigrationState.COMPLETED
+    assert status.downtime_ms is not None
+    journey.arrive()
+
+
+#: The memory that a restless guest writes to.
+WRITTEN = range(0x10000, 0x90000, 0x1000)
+
+
+def differing_pages(journey: Journey, directory: Path) -> int:
+    """Count the pages that both ends, which stand still, do not have in common."""
+    found = []
+    for number, hypervisor in enumerate((journey.source, journey.destination)):
+        file = directory / f"memory-{number}"
+        with hypervisor.monitor("web1") as monitor:
+            monitor.execute(Pmemsave(val=WRITTEN.start, size=WRITTEN.stop - WRITTEN.start, filename=str(file)))
+        found.append(file.read_bytes())
+    one, other = found
+    assert any(one)
+    return sum(one[at : at + WRITTEN.step] != other[at : at + WRITTEN.step] for at in range(0, len(one), WRITTEN.step))
+
+
+@pytest.mark.parametrize("caps", ["", "multifd", "xbzrle"])
+@pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
+def test_memory_arrives_as_it_left(
+    begin: Callable[..., Journey], tmp_path: Path, caplog: pytest.LogCaptureFixture, live: bool, caps: str
+) -> None:
+    journey = begin(
+        is_restless=True,
+        live=live,
+        is_kept_still=True,
+        migration_bandwidth=0,
+        migration_downtime=2000,
+        migration_caps=caps,
+    )
+    assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
+    assert journey.destination.get_instance_info("web1").state is InstanceState.PAUSED
+    if "may lose what its guest writes" in caplog.text:  # and so it is
+        assert live
+    else:
+        assert differing_pages(journey, tmp_path) == 0
+
+
+def test_nobody_is_warned_of_a_guest_that_stands_still(
+    begin: Callable[..., Journey], caplog: pytest.LogCaptureFixture, qemu_binary: str
+) -> None:
+    journey = begin(migration_bandwidth=0)
+    assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
+    is_lost = probe_capabilities(qemu_binary).version < KEEPS_TRACK_OF_TCG
+    assert ("may lose what its guest writes" in caplog.text) is is_lost
+    journey.arrive()
+
+
+@pytest.mark.parametrize("caps", ["multifd", "postcopy-ram:xbzrle"])
+def test_nothing_is_left_switched_on(begin: Callable[..., Journey], caps: str) -> None:
+    journey = begin(migration_bandwidth=0, migration_caps=caps)
+    assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
+    assert switched_on(journey.source) >= {*caps.split(":")}
+    journey.arrive()
+    assert switched_on(journey.destination) == set()
+
+
+def test_snapshot_after_a_migration_that_failed_does_not_kill_the_guest(
+    kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, qemu_img: str
+) -> None:
+    raw, disk = write_disk(tmp_path / "raw.img"), tmp_path / "disk.qcow2"
+    subprocess.run([qemu_img, "convert", "-f", "raw", "-O", "qcow2", raw, disk], check=True)
+    disks = (Disk(path=str(disk), format="qcow2"),)
+    kvm.start_instance(make_toy(disks=disks, parameters={"migration_caps": "multifd"}))
+    kvm.migrate_instance("web1", str(tmp_path / "nobody.sock"))
+    assert kvm.follow_migration("web1").status is MigrationState.FAILED
+    kvm.finalize_migration_source("web1", success=False, live=True)
+    assert switched_on(kvm) == set()
+    with kvm.monitor("web1") as monitor:  # as somebody leaves it who dies in time
+        multifd = MigrationCapabilityStatus(capability="multifd", state=True)
+        monitor.execute(MigrateSetCapabilities(capabilities=[multifd]))
+    kvm.save_snapshot("web1", "one", timeout=60)
+    kvm.load_snapshot("web1", "one", timeout=60)
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
+
+
+def test_instance_that_is_being_backed_up_stays(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
+    toy = make_toy()
+    kvm.start_instance(toy)
+    refusals = []
+
+    def send(_: BackupProgress) -> None:
+        with pytest.raises(MigrationError, match="its disks are being backed up") as caught:
+            kvm.migrate_instance("web1", str(tmp_path / "nobody.sock"))
+        refusals.append(caught.value)
+
+    kvm.backup_disks("web1", Backup(files={toy.disks[0].uuid: str(tmp_path / "backup")}), report=send, timeout=60)
+    assert refusals
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
+
+
+def test_machine_with_another_root_directory_is_sent_over_no_path(
+    kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, unavailable: Callable[[str], NoReturn]
+) -> None:
+    if os.geteuid() != 0:
+        unavailable("only root can give QEMU another root directory")
+    toy = make_toy(parameters={"security_model": "pool", "security_pool": "60000-60001", "use_chroot": True})
+    kvm.start_instance(toy)
+    other = KvmHypervisor(run_dir=tmp_path / "other")
+    path = str(tmp_path / "migration.sock")
+    with pytest.raises(MigrationError, match=r"another root directory \(use_chroot\), and does not reach the socket"):
+        other.accept_instance(toy, kvm.migration_info("web1"), path)
+    with pytest.raises(MigrationError, match="use host:port, or a socket that is connected"):
+        kvm.migrate_instance("web1", path)
+    assert other.list_instances() == []
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What instances move over: encrypted links, between ends that know each other, and sockets that somebody connected."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import attrs
+import pytest
+
+from certificates import make_certificates
+from hvkit.hypervisor import Instance, InstanceState, MigrationState, MigrationStatus, ParameterError
+from hvkit.hypervisor.errors import MigrationError
+from hvkit.hypervisor.kvm import KvmHypervisor
+
+MakeInstance = Callable[..., Instance]
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[KvmHypervisor]:
+    hypervisor = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
+    yield hypervisor
+    for name in hypervisor.list_instances():
+        hypervisor.stop_instance(name, force=True)
+        hypervisor.cleanup_instance(name)
+
+
+def free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def wait_until_over(source: KvmHypervisor) -> MigrationStatus:
+    deadline_s = time.monotonic() + 30
+    while not (status := source.get_migration_status("web1")).status.is_over:
+        assert time.monotonic() < deadline_s, status
+        time.sleep(0.02)
+    return status
+
+
+def move(
+    source: KvmHypervisor, destination: KvmHypervisor, there: Instance, to: str | int, at: str | int
+) -> MigrationStatus:
+    """Move an instance, and finalize both halves with how that went.
+
+    Args:
+        source: where it is.
+        destination: where it is to go.
+        there: what the destination is given.
+        to: the address that it is sent to.
+        at: the address on which it is waited for.
+    """
+    info = source.migration_info("web1")
+    destination.accept_instance(there, info, at)
+    source.migrate_instance("web1", to)
+    status = wait_until_over(source)
+    success = status.status is MigrationState.COMPLETED
+    destination.finalize_migration_destination(there, info, success)
+    source.finalize_migration_source("web1", success, live=True)
+    stayed, left = (source, destination) if not success else (destination, source)
+    assert stayed.get_instance_info("web1").state is InstanceState.RUNNING
+    assert left.list_instances() == []
+    return status
+
+
+# ---- certificates and keys
+
+
+@pytest.fixture
+def openssl(unavailable: Callable[[str], NoReturn]) -> str:
+    return shutil.which("openssl") or unavailable("there is no openssl to make certificates with")
+
+
+def make_key(directory: Path) -> Path:
+    directory.mkdir()
+    (directory / "keys.psk").write_text(f"qemu:{secrets.token_hex(16)}\n")
+    return directory
+
+
+def tls(kind: str, directory: Path, hostname: str = "") -> dict[str, object]:
+    return {"migration_tls": kind, "migration_tls_dir": str(directory), "migration_tls_hostname": hostname}
+
+
+def with_parameters(instance: Instance, parameters: dict[str, object]) -> Instance:
+    return attrs.evolve(instance, parameters={**instance.parameters, **parameters})
+
+
+@pytest.fixture
+def toy(make_toy: MakeInstance) -> Instance:
+    return make_toy(parameters={"migration_bandwidth": 0})
+
+
+@pytest.mark.qemu
+def test_instance_moves_between_ends_that_have_certificates(
+    kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path, openssl: str
+) -> None:
+    certificates = make_certificates(tmp_path / "certificates", openssl)
+    toy = with_parameters(toy, tls("x509", certificates))
+    kvm.start_instance(toy)
+    address = free_address()
+    assert move(kvm, other, toy, address, address).status is MigrationState.COMPLETED
+    # The way back goes over a unix socket, whose path is the name of nobody, and with new certificates.
+    shutil.rmtree(certificates)
+    make_certificates(certificates, openssl)
+    path = str(tmp_path / "link.sock")
+    status = move(other, kvm, toy, path, path)
+    assert status.status is MigrationState.FAILED
+    assert "hostname" in status.reason.lower()
+
+
+@pytest.mark.qemu
+def test_name_in_the_certificate_may_be_another_than_the_address(
+    kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path, openssl: str
+) -> None:
+    toy = with_parameters(toy, tls("x509", make_certificates(tmp_path / "certificates", openssl), "localhost"))
+    kvm.start_instance(toy)
+    path = str(tmp_path / "link.sock")
+    assert move(kvm, other, toy, path, path).status is MigrationState.COMPLETED
+
+
+@pytest.mark.qemu
+def test_certificate_of_another_authority_is_refused(
+    kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path, openssl: str
+) -> None:
+    kvm.start_instance(with_parameters(toy, tls("x509", make_certificates(tmp_path / "ours", openssl))))
+    there = with_parameters(toy, tls("x509", make_certificates(tmp_path / "theirs", openssl)))
+    address = free_address()
+    assert move(kvm, other, there, address, address).status is MigrationState.FAILED
+
+
+@pytest.mark.qemu
+def test_key_that_both_have_is_enough_and_another_one_is_refused(
+    kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path
+) -> None:
+    toy = with_parameters(toy, tls("psk", make_key(tmp_path / "key")))
+    kvm.start_instance(toy)
+    address = free_address()
+    stranger = with_parameters(toy, tls("psk", make_key(tmp_path / "other key")))
+    assert move(kvm, other, stranger, address, address).status is MigrationState.FAILED
+    address = free_address()
+    assert move(kvm, other, toy, address, address).status is MigrationState.COMPLETED
+
+
+@pytest.mark.qemu
+def test_credentials_that_are_not_there_leave_the_instance_as_it_was(
+    kvm: KvmHypervisor, toy: Instance, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    kvm.start_instance(with_parameters(toy, tls("x509", tmp_path / "empty")))
+    with pytest.raises(MigrationError, match=r"ca-cert\.pem"):
+        kvm.migrate_instance("web1", free_address())
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        ({"migration_tls": "x509"}, "migration_tls_dir: migration_tls x509 needs it"),
+        ({"migration_tls_dir": "/tmp"}, "there is no migration_tls that it belongs to"),
+        ({"migration_tls_hostname": "node2"}, "there is no migration_tls that it belongs to"),
+        ({"migration_tls": "anon"}, "expected one of 'x509', 'psk'"),
+    ],
+)
+def test_parameters_have_to_go_together(kvm: KvmHypervisor, parameters: dict[str, object], problem: str) -> None:
+    with pytest.raises(ParameterError, match=problem):
+        kvm.check_parameter_syntax(parameters)
+
+
+# ---- sockets that somebody else connected
+
+
+@pytest.mark.qemu
+def test_instance_moves_over_a_socket_that_it_is_given(kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance) -> None:
+    kvm.start_instance(toy)
+    one, two = socket.socketpair()
+    with one, two:
+        assert move(kvm, other, toy, one.fileno(), two.fileno()).status is MigrationState.COMPLETED
+        # They stay the caller's.
+        assert {os.fstat(each.fileno()).st_nlink for each in (one, two)} == {1}
+
+
+@pytest.mark.qemu
+def test_what_is_no_socket_is_refused(kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path) -> None:
+    kvm.start_instance(toy)
+    with (tmp_path / "file").open("wb") as file:
+        for descriptor in (file.fileno(), -1, 1 << 40):
+            with pytest.raises(MigrationError, match="socket to migrate over"):
+                kvm.migrate_instance("web1", descriptor)
+            with pytest.raises(MigrationError, match="socket to migrate over"):
+                other.accept_instance(toy, kvm.migration_info("web1"), descriptor)
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
+    assert other.list_instances() == []

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where a migration goes to, and how, where the parameters have a say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.migration.common import with_port
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
+from hvkit.hypervisor.model import Instance, InstanceState, MigrationState
+from hvkit.qmp.schema import QueryStatus
+
+
+@pytest.mark.parametrize(
+    ("target", "completed"),
+    [
+        ("192.0.2.1", "192.0.2.1:8102"),
+        ("node2.example", "node2.example:8102"),
+        ("2001:db8::1", "[2001:db8::1]:8102"),
+        ("[2001:db8::1]", "[2001:db8::1]:8102"),
+        ("192.0.2.1:7000", "192.0.2.1:7000"),
+        ("[2001:db8::1]:7000", "[2001:db8::1]:7000"),
+        ("/run/link.sock", "/run/link.sock"),
+        ("", ""),
+        (5, 5),
+    ],
+)
+def test_address_alone_gets_the_port_of_the_parameter(target: str | int, completed: str | int) -> None:
+    assert with_port(target, TABLE.fill({})) == completed
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[KvmHypervisor]:
+    hypervisor = KvmHypervisor(run_dir=tmp_path / "other")
+    yield hypervisor
+    for name in hypervisor.list_instances():
+        hypervisor.stop_instance(name, force=True)
+        hypervisor.cleanup_instance(name)
+
+
+@pytest.mark.qemu
+def test_parameter_can_keep_every_move_from_being_live(
+    kvm: KvmHypervisor, other: KvmHypervisor, make_toy: Callable[..., Instance], tmp_path: Path
+) -> None:
+    # So slow that it is seen on its way.
+    toy = make_toy(parameters={"migration_mode": "non-live", "migration_bandwidth": 1})
+    kvm.start_instance(toy)
+    info = kvm.migration_info("web1")
+    path = str(tmp_path / "link.sock")
+    other.accept_instance(toy, info, path)
+    kvm.migrate_instance("web1", path, live=True)
+    with kvm.monitor("web1") as monitor:
+        assert not monitor.execute(QueryStatus()).running
+    assert kvm.follow_migration("web1").status is MigrationState.COMPLETED
+    other.finalize_migration_destination(toy, info, success=True)
+    kvm.finalize_migration_source("web1", success=True, live=True)
+    assert other.get_instance_info("web1").state is InstanceState.RUNNING

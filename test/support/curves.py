@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Curves of real migrations: what policies are tried on, and how they are written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from hvkit.hypervisor import MigrationStatus
+from hvkit.hypervisor.convergence import Sample
+
+_FILE: Final = Path(__file__).parent / "data" / "curves.json"
+_RECORDING: Final = os.environ.get("HVKIT_RECORD") == "1"
+
+
+class Curve:
+    """What a migration is seen to have done, from now on."""
+
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+        self._samples: list[tuple[float, int, int | None]] = []
+
+    def note(self, status: MigrationStatus) -> None:
+        """Note down what is said of it at this moment."""
+        at_s = round(time.monotonic() - self._began_s, 3)
+        self._samples.append((at_s, status.transferred_bytes or 0, status.remaining_bytes))
+
+    def record(self, name: str) -> None:
+        """Write the curve down under a name, where the environment has HVKIT_RECORD=1."""
+        if _RECORDING:
+            curves = json.loads(_FILE.read_text()) if _FILE.exists() else {}
+            curves[name] = self._samples
+            lines = [f' "{each}": {json.dumps(curves[each])}' for each in sorted(curves)]
+            _FILE.parent.mkdir(exist_ok=True)
+            _FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def read_curve(name: str) -> list[Sample]:
+    """Return a curve that was written down."""
+    return [
+        Sample(at_s=at_s, transferred_bytes=sent, remaining_bytes=left)
+        for at_s, sent, left in json.loads(_FILE.read_text())[name]
+    ]

@@ -1,0 +1,462 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A watch that keeps its connections: as true as a listing, through all that happens to instances."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvkit.hypervisor import Instance, InstanceInfo, InstanceState, InstanceWatch
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.host.locks import is_locked
+from hvkit.hypervisor.kvm.host.paths import RunDirectory
+from hvkit.hypervisor.kvm.instance import watch
+from hvkit.hypervisor.kvm.instance.state import Suspect, ask_in_passing
+from hvkit.qmp import EventTimeout, QmpConnection
+from hvkit.qmp.fleet import Fleet
+from hvkit.qmp.schema import Balloon, Cont, ShutdownEvent, Stop, SystemPowerdown
+
+MakeInstance = Callable[..., Instance]
+MIB = 1 << 20
+
+
+@pytest.fixture
+def simulated(make_simulated: Callable[..., MakeInstance]) -> MakeInstance:
+    return make_simulated()
+
+
+@pytest.fixture
+def in_passing(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Who was asked in passing, look by look."""
+    asked: list[set[str]] = []
+
+    def note(suspects: Mapping[str, Suspect], timeout_s: float) -> Any:
+        if suspects:
+            asked.append(set(suspects))
+        return ask_in_passing(suspects, timeout_s)
+
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.watch.ask_in_passing", note)
+    return asked
+
+
+@pytest.fixture
+def questions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, list[str]]]:
+    """What was asked over lookouts, round by round: wire names by instance."""
+    rounds: list[dict[str, list[str]]] = []
+
+    class NotingFleet(Fleet):
+        def execute_several(self, commands: Mapping[str, Any], **options: Any) -> Any:
+            if commands:
+                rounds.append({name: [each.wire_name for each in several] for name, several in commands.items()})
+            return super().execute_several(commands, **options)
+
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.watch.Fleet", NotingFleet)
+    return rounds
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give those who answer all the time that a busy machine may need."""
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.LOOK_S", 60.0)
+
+
+@pytest.fixture
+def less_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give those who answer more time than usual, where those who do not are waited for."""
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.LOOK_S", 5.0)
+
+
+def wait_until(claim: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not claim():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+
+
+def sockets(kvm: KvmHypervisor, name: str = "web1") -> Any:
+    return RunDirectory(kvm.run_dir).instance(name)
+
+
+def agreed(kvm: KvmHypervisor, opened: InstanceWatch) -> dict[str, InstanceInfo]:
+    """Return what a watch and a listing both see, which is the same."""
+    infos = opened.look()
+    assert infos == kvm.get_all_instances_info()
+    return {info.name: info for info in infos}
+
+
+def pid_of(kvm: KvmHypervisor, name: str = "web1") -> int:
+    pid = kvm.get_instance_info(name).pid
+    assert pid is not None
+    return pid
+
+
+def power_off(kvm: KvmHypervisor, name: str) -> None:
+    """Have a guest shut down by itself, as far as anybody can see."""
+    with kvm.monitor(name) as monitor, monitor.subscribe(ShutdownEvent) as events:
+        while True:
+            monitor.execute(SystemPowerdown())
+            with contextlib.suppress(EventTimeout):
+                events.get(timeout=0.5)
+                return
+
+
+def live(kvm: KvmHypervisor, make: MakeInstance) -> None:
+    """Lead instances through their lives, and compare after every step."""
+    with kvm.watching() as opened:
+        assert agreed(kvm, opened) == {}
+        for name in ("web1", "web2"):
+            kvm.start_instance(make(name))
+        kvm.start_instance(make("web3"), start_paused=True)
+        assert [info.state for info in agreed(kvm, opened).values()] == [
+            *[InstanceState.RUNNING] * 2,
+            InstanceState.PAUSED,
+        ]
+        for command, state in ((Stop(), InstanceState.PAUSED), (Cont(), InstanceState.RUNNING)):
+            with kvm.monitor("web1") as monitor:
+                monitor.execute(command)
+            assert agreed(kvm, opened)["web1"].state is state
+        pid = pid_of(kvm, "web2")
+        os.kill(pid, signal.SIGSTOP)
+        for _ in range(2):
+            assert agreed(kvm, opened)["web2"].reason == "its process was stopped by a signal"
+        os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: opened.look() == kvm.get_all_instances_info())
+        assert agreed(kvm, opened)["web2"].state is InstanceState.RUNNING
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: agreed(kvm, opened)["web2"].state is InstanceState.CRASHED)
+        kvm.start_instance(make("web2"))
+        assert agreed(kvm, opened)["web2"].state is InstanceState.RUNNING
+        power_off(kvm, "web1")
+        wait_until(lambda: agreed(kvm, opened)["web1"].state is InstanceState.SHUTDOWN)
+        kvm.stop_instance("web3", force=True)
+        assert agreed(kvm, opened)["web3"].state is InstanceState.SHUTDOWN
+        kvm.cleanup_instance("web3")
+        kvm.start_instance(make("web4"))
+        assert list(agreed(kvm, opened)) == ["web1", "web2", "web4"]
+
+
+@pytest.mark.qemu
+@pytest.mark.usefixtures("less_patient")
+def test_a_watch_sees_what_a_listing_sees_of_real_machines(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    live(kvm, make_toy)
+
+
+@pytest.mark.usefixtures("less_patient")
+def test_a_watch_sees_what_a_listing_sees_of_simulated_machines(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
+    live(kvm, simulated)
+
+
+def test_damage_to_what_is_remembered_is_seen(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
+    for name in ("web1", "web2"):
+        kvm.start_instance(simulated(name))
+    with kvm.watching() as opened:
+        agreed(kvm, opened)
+        file = sockets(kvm).runtime_file
+        kept = file.read_bytes()
+        file.write_text("{")
+        assert agreed(kvm, opened)["web1"].state is InstanceState.UNRESPONSIVE
+        file.write_bytes(kept)
+        assert agreed(kvm, opened)["web1"].state is InstanceState.RUNNING
+
+
+@pytest.mark.usefixtures("patient")
+def test_no_new_connections_are_made_and_nobody_is_kept_out(
+    kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
+) -> None:
+    kvm.start_instance(simulated())
+    with kvm.watching() as opened:
+        opened.look()
+        with QmpConnection(sockets(kvm).control_socket), QmpConnection(sockets(kvm).watch_socket):
+            assert [info.state for info in opened.look()] == [InstanceState.RUNNING]
+    assert in_passing == []
+
+
+# ---- what the balloon left
+
+
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Believe at once that no event is held back."""
+    monkeypatch.setattr(watch, "_HELD_BACK_S", 0.0)
+
+
+def balloon(kvm: KvmHypervisor, memory_mib: int) -> None:
+    with kvm.monitor("web1") as monitor:
+        monitor.execute(Balloon(value=memory_mib * MIB))
+
+
+@pytest.mark.usefixtures("trusting")
+def test_what_the_balloon_left_is_asked_again_when_the_machine_says_something(
+    kvm: KvmHypervisor, simulated: MakeInstance, questions: list[dict[str, list[str]]]
+) -> None:
+    kvm.start_instance(simulated(memory_mib=64))
+    with kvm.watching() as opened:
+        for _ in range(3):
+            assert [info.memory_mib for info in opened.look()] == [64]
+        assert questions[-2:] == [{"web1": ["query-status"]}] * 2
+        balloon(kvm, 48)
+        wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
+        assert agreed(kvm, opened)["web1"].memory_mib == 48
+
+
+@pytest.mark.usefixtures("trusting")
+def test_what_is_never_told_is_asked_from_time_to_time(
+    kvm: KvmHypervisor,
+    make_simulated: Callable[..., MakeInstance],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kvm.start_instance(make_simulated(drop_events=["BALLOON_CHANGE"])(memory_mib=64))
+    with kvm.watching() as opened:
+        opened.look()
+        balloon(kvm, 48)
+        wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
+        assert [info.memory_mib for info in opened.look()] == [64]
+        monkeypatch.setattr(watch, "_TRUSTED_S", 0.0)
+        assert agreed(kvm, opened)["web1"].memory_mib == 48
+
+
+@pytest.mark.usefixtures("trusting")
+def test_an_answer_that_was_late_is_not_taken_for_none(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_TRUSTED_S", 3600.0)
+    kvm.start_instance(make_simulated(slow_commands={"query-balloon": 1.5})(memory_mib=64))
+    balloon(kvm, 48)
+    wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
+    with kvm.watching() as opened:
+        monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.LOOK_S", 1.0)
+        opened.look()
+        monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.LOOK_S", 60.0)
+        for _ in range(3):
+            assert [info.memory_mib for info in opened.look()] == [48]
+
+
+def test_an_event_that_may_be_held_back_is_not_relied_on(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
+) -> None:
+    kvm.start_instance(make_simulated(drop_events=["BALLOON_CHANGE"])(memory_mib=64))
+    with kvm.watching() as opened:
+        opened.look()
+        balloon(kvm, 48)
+        wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
+        assert agreed(kvm, opened)["web1"].memory_mib == 48
+
+
+# ---- those who do not answer
+
+
+@pytest.mark.usefixtures("less_patient")
+def test_a_stopped_process_is_waited_for_once(
+    kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]], questions: list[dict[str, list[str]]]
+) -> None:
+    for name in ("web1", "web2"):
+        kvm.start_instance(simulated(name))
+    os.kill(pid_of(kvm), signal.SIGSTOP)
+    with kvm.watching() as opened:
+        for _ in range(3):
+            assert [info.state for info in opened.look()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
+        assert in_passing == [{"web1"}]
+        assert [set(each) for each in questions[-2:]] == [{"web2"}] * 2
+
+
+@pytest.mark.usefixtures("less_patient")
+def test_a_machine_that_hangs_is_sent_no_second_question(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], questions: list[dict[str, list[str]]]
+) -> None:
+    kvm.start_instance(make_simulated(hang_on="query-balloon")("web1"))
+    kvm.start_instance(make_simulated()("web2"))
+    with kvm.watching() as opened:
+        opened.look()
+        for _ in range(2):
+            assert [info.state for info in opened.look()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
+        assert agreed(kvm, opened)["web1"].reason == "its process is there, and no monitor answers"
+    assert [set(each) for each in questions] == [{"web1", "web2"}, *[{"web2"}] * 3]
+
+
+def test_a_machine_that_is_slow_and_was_silent_once_is_not_called_silent_for_ever(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
+) -> None:
+    kvm.start_instance(make_simulated(latency_s=0.3)())
+    pid = pid_of(kvm)
+    with kvm.watching() as opened:
+        os.kill(pid, signal.SIGSTOP)
+        assert [info.state for info in opened.look()] == [InstanceState.UNRESPONSIVE]
+        os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: [info.state for info in opened.look()] == [InstanceState.RUNNING])
+
+
+@pytest.mark.usefixtures("less_patient")
+def test_a_lookout_that_somebody_else_has_is_done_without(
+    kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
+) -> None:
+    for name in ("web1", "web2"):
+        kvm.start_instance(simulated(name))
+    with socket.socket(socket.AF_UNIX) as stranger, kvm.watching() as opened:
+        stranger.connect(str(sockets(kvm).lookout_socket))
+        stranger.recv(4096)
+        assert [info.state for info in agreed(kvm, opened).values()] == [InstanceState.RUNNING] * 2
+        assert in_passing == [{"web1"}]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_machine_without_a_lookout_is_asked_in_passing(
+    kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
+) -> None:
+    for name in ("web1", "web2"):
+        kvm.start_instance(simulated(name))
+    sockets(kvm).lookout_socket.unlink()
+    with kvm.watching() as opened:
+        for _ in range(2):
+            assert [info.state for info in agreed(kvm, opened).values()] == [InstanceState.RUNNING] * 2
+    assert in_passing == [{"web1"}] * 2
+
+
+# ---- more than one watch
+
+
+def test_a_second_watch_is_as_true_and_takes_over(
+    kvm: KvmHypervisor, simulated: MakeInstance, questions: list[dict[str, list[str]]]
+) -> None:
+    kvm.start_instance(simulated())
+    with kvm.watching() as second:
+        with kvm.watching() as first:
+            first.look()
+            questions.clear()
+            agreed(kvm, second)
+            assert questions == []
+        agreed(kvm, second)
+        assert len(questions) == 1
+    assert not is_locked("the watch", RunDirectory(kvm.run_dir).watching_lock_file)
+
+
+WATCH_AND_DIE = """
+import os, signal
+from hvkit.hypervisor import get_hypervisor
+watch = get_hypervisor("kvm", run_dir={run_dir!r}).watching()
+print([info.state.value for info in watch.look()], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_watch_that_dies_with_its_process_leaves_nothing_in_the_way(
+    kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
+) -> None:
+    kvm.start_instance(simulated())
+    program = WATCH_AND_DIE.format(run_dir=str(kvm.run_dir))
+    ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "['running']\n")
+    with kvm.watching() as opened:
+        agreed(kvm, opened)
+        assert in_passing == []
+
+
+WATCH_AND_FORK = """
+import os, signal, sys
+from hvkit.hypervisor import get_hypervisor
+from hvkit.hypervisor.kvm import watch
+from hvkit.hypervisor.kvm.host import state
+asked = []
+original = state.ask_in_passing
+def note(suspects, timeout_s):
+    asked.extend(suspects)
+    return original(suspects, timeout_s)
+state.ask_in_passing = watch.ask_in_passing = note
+reader, writer = os.pipe()
+with get_hypervisor("kvm", run_dir={run_dir!r}).watching() as opened:
+    (info,) = opened.look()
+    child = os.fork()
+    if child:
+        os.read(reader, 1)
+        opened.look()
+        print(asked, flush=True)
+        os.kill(info.pid, signal.SIGKILL)
+        while opened.look()[0].state.value == "running":
+            pass
+        print([change.after.state.value for change in opened.wait(timeout=0.1)], flush=True)
+    else:
+        print([info.state.value for info in opened.look()], asked, flush=True)
+        {act}
+        os.write(writer, b"!")
+        signal.pause()
+os.kill(child, signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("act", ["pass", "opened.close()"])
+def test_a_watch_of_a_process_that_forks_stays_its_own(kvm: KvmHypervisor, simulated: MakeInstance, act: str) -> None:
+    kvm.start_instance(simulated())
+    program = WATCH_AND_FORK.format(run_dir=str(kvm.run_dir), act=act)
+    ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "['running'] ['web1']\n[]\n[]\n")
+
+
+# ---- waiting
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody look by himself for as long as a test lasts."""
+    monkeypatch.setattr("hvkit.hypervisor.watch.INTERVAL_S", 3600.0)
+
+
+def pause(kvm: KvmHypervisor) -> None:
+    with kvm.monitor("web1") as monitor:
+        monitor.execute(Stop())
+
+
+def kill(kvm: KvmHypervisor) -> None:
+    os.kill(pid_of(kvm), signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize(
+    ("act", "state"), [(pause, InstanceState.PAUSED), (kill, InstanceState.CRASHED)], ids=["paused", "killed"]
+)
+def test_a_wait_is_ended_by_what_happens(
+    kvm: KvmHypervisor, simulated: MakeInstance, act: Callable[[KvmHypervisor], None], state: InstanceState
+) -> None:
+    kvm.start_instance(simulated())
+    with kvm.watching() as opened:
+        opened.look()
+        actor = threading.Timer(0.3, act, [kvm])
+        actor.start()
+        (change,) = opened.wait()
+        actor.join()
+        assert change.before is not None
+        assert change.after is not None
+        assert (change.before.state, change.after.state) == (InstanceState.RUNNING, state)
+        assert opened.wait(timeout=0) == []
+
+
+def test_instances_that_come_are_waited_for(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
+    with kvm.watching() as opened:
+        assert opened.wait(timeout=0.05) == []
+        starter = threading.Timer(0.2, kvm.start_instance, [simulated()])
+        starter.start()
+        states: list[InstanceState | None] = []
+        while InstanceState.RUNNING not in states:
+            for change in opened.wait(timeout=60):
+                assert change.name == "web1"
+                states.append(None if change.after is None else change.after.state)
+        starter.join()
+
+
+def test_nothing_is_left_open(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
+    kvm.start_instance(simulated())
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with kvm.watching() as opened:
+        opened.look()
+        assert len(list(Path("/proc/self/fd").iterdir())) > before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
