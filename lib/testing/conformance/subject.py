@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The plugin under test, and the fixtures of the conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import attrs
+import pytest
+
+from hvkit.hypervisor import BaseHypervisor, Capability, Instance
+
+
+@attrs.frozen(kw_only=True)
+class Subject:
+    """The plugin under test.
+
+    Attributes:
+        open: Returns a new hypervisor object. All objects share one run_dir, which is empty or missing at first.
+        make_instance: Returns a small, startable instance with the given name and members.
+        make_broken: Returns an instance with valid parameters that cannot start, such as one with a missing disk.
+    """
+
+    open: Callable[[], BaseHypervisor]
+    make_instance: Callable[..., Instance]
+    make_broken: Callable[[str], Instance]
+
+
+class ConformanceFixtures:
+    """The fixtures that all conformance tests use."""
+
+    @pytest.fixture
+    def subject(self) -> Subject:
+        """The plugin under test. Every plugin overrides this fixture."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def hypervisor(self, subject: Subject) -> Iterator[BaseHypervisor]:
+        """The hypervisor under test. Its instances are stopped and cleaned up after the test."""
+        hypervisor = subject.open()
+        yield hypervisor
+        for name in hypervisor.list_instances():
+            hypervisor.stop_instance(name, force=True)
+            hypervisor.cleanup_instance(name)
+        assert hypervisor.list_instances() == []
+
+    @pytest.fixture
+    def running(self, subject: Subject, hypervisor: BaseHypervisor) -> Instance:
+        """A running instance."""
+        instance = subject.make_instance("conform")
+        hypervisor.start_instance(instance)
+        return instance
+
+    @pytest.fixture
+    def stopped(self, hypervisor: BaseHypervisor, running: Instance) -> Instance:
+        """An instance that was started, then stopped by force."""
+        hypervisor.stop_instance(running.name, force=True)
+        return running
+
+
+def skip_without(hypervisor: BaseHypervisor, capability: Capability) -> None:
+    """Skip the test if the hypervisor does not declare the capability."""
+    if not hypervisor.has(capability):
+        pytest.skip(f"{hypervisor.name} does not declare {capability.value}")
