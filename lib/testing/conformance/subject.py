@@ -16,9 +16,9 @@ class Subject:
     """The plugin under test.
 
     Attributes:
-        open: Returns a new hypervisor object. All objects share one run_dir, which is empty or missing at first.
-        make_instance: Returns a small, startable instance with the given name and members.
-        make_broken: Returns an instance with valid parameters that cannot start, such as one with a missing disk.
+        open: returns a new hypervisor object. All objects share one run_dir, which is empty or missing at first.
+        make_instance: returns a small, startable instance with the given name and members.
+        make_broken: returns an instance with valid parameters that cannot start, such as one with a missing disk.
     """
 
     open: Callable[[], BaseHypervisor]
