@@ -55,6 +55,7 @@ from hvkit.hypervisor.model.reports import (
     InstanceInfo,
     MigrationInfo,
     MigrationStatus,
+    NodeCheck,
     NodeInfo,
     Snapshot,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "MigrationState",
     "MigrationStatus",
     "Nic",
+    "NodeCheck",
     "NodeInfo",
     "NotSupported",
     "ObstacleKind",

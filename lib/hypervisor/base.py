@@ -34,7 +34,7 @@ from hvkit.hypervisor.devices import HardwareMethods
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.migration import MoveMethods
 from hvkit.hypervisor.model import Capability, Instance, check_kind, is_absolute_path
-from hvkit.hypervisor.model.reports import AncillaryFiles, Console, InstanceInfo, NodeInfo
+from hvkit.hypervisor.model.reports import AncillaryFiles, Console, InstanceInfo, NodeCheck, NodeInfo
 from hvkit.hypervisor.parameters import ParameterTable
 from hvkit.hypervisor.storage import StorageMethods
 from hvkit.hypervisor.watch import InstanceWatch
@@ -266,6 +266,20 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, HardwareMethods, MoveMetho
     @abc.abstractmethod
     def verify(self) -> list[str]:
         """Return what keeps this hypervisor from working on this node, a sentence each. Changes nothing."""
+
+    @classmethod
+    def get_node_checks(cls, **options: Any) -> list[NodeCheck]:
+        """Check the software and devices of this node that instances need. Changes nothing.
+
+        Needs no `run_dir`. `verify` checks one hypervisor object and its run_dir.
+
+        Args:
+            options: the constructor options that the checks depend on; others are ignored.
+
+        Returns:
+            The results, in a fixed order. Empty for a hypervisor without requirements.
+        """
+        return []
 
     def get_ancillary_files(self) -> AncillaryFiles:
         """Return the files that all nodes of a cluster must have in common for this hypervisor."""
