@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What tests of machines that grow have in common."""
+"""Helpers for tests of vCPU and memory hotplug."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def remembered(hypervisor: KvmHypervisor, name: str = "web1") -> Runtime:
 
 
 def agree(hypervisor: KvmHypervisor) -> tuple[int, int]:
-    """Hold what is remembered and told of an instance against what QEMU has; return its processors and memory."""
+    """Check that the state file and the reported state agree with QEMU. Return the vCPUs and the memory in MiB."""
     runtime = remembered(hypervisor)
     with hypervisor.monitor("web1") as monitor:
         places = ProcessorPlaces.from_answer(monitor.execute(QueryHotpluggableCpus()))
