@@ -156,9 +156,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if qemu:
         terminalreporter.write_line(f"QEMU: {qemu}")
     else:
-        terminalreporter.write_line(
-            f"QEMU: NONE, tests on QEMU were skipped: {missing_qemu_reason()}", yellow=True
-        )
+        terminalreporter.write_line(f"QEMU: NONE, tests on QEMU were skipped: {missing_qemu_reason()}", yellow=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
