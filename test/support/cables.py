@@ -30,17 +30,17 @@ class Cable:
     namespace: str
     interface: str
 
-    def swallow(self) -> None:
+    def drop_packets(self) -> None:
         """Drop packets to the far end without an error, as behind a failed switch."""
         self._ip("neighbor", "replace", FAR, "lladdr", UNUSED_MAC, "dev", self.interface, "nud", "permanent")
 
-    def pull_out(self) -> None:
+    def set_down(self) -> None:
         self._ip("link", "set", self.interface, "down")
 
-    def plug_in(self) -> None:
+    def set_up(self) -> None:
         self._ip("link", "set", self.interface, "up")
 
-    def there(self, act: Callable[[], None]) -> None:
+    def run_inside(self, act: Callable[[], None]) -> None:
         """Run a function in the namespace, in a separate thread. Processes that it starts stay there."""
         failures: list[BaseException] = []
 
@@ -68,7 +68,7 @@ class Cable:
         self._ip("netns", "add", self.namespace)
         self._ip("link", "add", self.interface, "type", "veth", "peer", "name", far, "netns", self.namespace)
         self._ip("address", "add", f"{NEAR}/30", "dev", self.interface)
-        self.plug_in()
+        self.set_up()
         self._ip("-n", self.namespace, "address", "add", f"{FAR}/30", "dev", far)
         self._ip("-n", self.namespace, "link", "set", far, "up")
 

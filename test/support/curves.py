@@ -23,7 +23,7 @@ class Curve:
         self._began_s = time.monotonic()
         self._samples: list[tuple[float, int, int | None]] = []
 
-    def note(self, status: MigrationStatus) -> None:
+    def add_sample(self, status: MigrationStatus) -> None:
         """Add a sample of the migration's status."""
         at_s = round(time.monotonic() - self._began_s, 3)
         self._samples.append((at_s, status.transferred_bytes or 0, status.remaining_bytes))

@@ -83,7 +83,7 @@ def _run_and_crash(number: int, act: Callable[[], object]) -> NoReturn:
         os._exit(1)
 
 
-def die_at(number: int, act: Callable[[], object]) -> bool:
+def crash_at(number: int, act: Callable[[], object]) -> bool:
     """Run an operation in a child process that crashes before the given step. Return False if there are fewer steps.
 
     A step is a QMP command, or a call that renames or removes a file.

@@ -43,7 +43,7 @@ def paused_machine(binary: str, path: Path) -> Iterator[Machine]:
 
 
 @contextlib.contextmanager
-def calling(binary: str, path: Path) -> Iterator[None]:
+def reconnecting_monitor(binary: str, path: Path) -> Iterator[None]:
     """Start QEMU with a monitor that connects to a path and reconnects after one second; kill it after the block."""
     output = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
     version = re.search(r"version (\d+)\.(\d+)", output)

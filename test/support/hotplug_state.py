@@ -12,15 +12,15 @@ from hvkit.hypervisor.model import MigrationState
 from hvkit.qmp.schema import QueryCpusFast, QueryHotpluggableCpus, QueryMemdev, QueryMemoryDevices
 
 
-def remembered(hypervisor: KvmHypervisor, name: str = "web1") -> Runtime:
+def read_state(hypervisor: KvmHypervisor, name: str = "web1") -> Runtime:
     runtime = read_runtime(hypervisor.run_dir / "instances" / name / "runtime.json", name)
     assert runtime is not None
     return runtime
 
 
-def agree(hypervisor: KvmHypervisor) -> tuple[int, int]:
+def assert_agreement(hypervisor: KvmHypervisor) -> tuple[int, int]:
     """Check that the state file and the reported state agree with QEMU. Return the vCPUs and the memory in MiB."""
-    runtime = remembered(hypervisor)
+    runtime = read_state(hypervisor)
     with hypervisor.monitor("web1") as monitor:
         places = ProcessorPlaces.from_answer(monitor.execute(QueryHotpluggableCpus()))
         processors = len(monitor.execute(QueryCpusFast()))
@@ -40,7 +40,7 @@ def agree(hypervisor: KvmHypervisor) -> tuple[int, int]:
     return processors, memory_mib
 
 
-def move(source: KvmHypervisor, destination: KvmHypervisor, instance: Instance, target: str) -> None:
+def migrate(source: KvmHypervisor, destination: KvmHypervisor, instance: Instance, target: str) -> None:
     info = source.migration_info("web1")
     destination.accept_instance(instance, info, target)
     source.migrate_instance("web1", target)
