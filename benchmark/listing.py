@@ -58,14 +58,14 @@ def listing(servers: Servers, contestants: Sequence[Contestant], effort: Effort,
         for name in names:
             parameters = {"kvm_path": qemu, "kvm_flag": "disabled", "serial_console": False}
             hypervisor.start_instance(Instance(name=name, memory_mib=16, parameters=parameters), start_paused=True)
-        paths = [RunDirectory(directory).instance(name).watch_socket for name in names]
+        paths = [RunDirectory(directory).instance(name).shared_socket for name in names]
 
         def check(infos: Sequence[InstanceInfo]) -> None:
             states = [info.state for info in infos]
             if states != [InstanceState.PAUSED] * count:
                 raise SystemExit(f"a listing of {count} paused machines says {states}")
 
-        with hypervisor.watching() as watch:
+        with hypervisor.watch() as watch:
             check(watch.look())
             watch.wait(timeout=_SETTLED_S)
             turns = {

@@ -175,7 +175,7 @@ def _plain_info(info: InstanceInfo) -> dict[str, Any]:
 @_pass_settings
 def watch(settings: Settings, as_json: bool) -> None:
     """Print what changes with instances as it happens, a line each, until Ctrl-C. Begins with all that are there."""
-    with settings.open().watching() as watching:
+    with settings.open().watch() as watching:
         while True:
             for change in watching.wait():
                 click.echo(_json_line(change) if as_json else describe_change(change))
@@ -248,7 +248,7 @@ def dump(settings: Settings, name: str, file: Path, dump_format: str | None, tim
 @_pass_settings
 def examine(settings: Settings, monitor: Path, as_json: bool) -> None:
     """Show what the machine is that somebody else started, and whose MONITOR listens at that path."""
-    foreign = settings.open().examine_instance(monitor.absolute())
+    foreign = settings.open().inspect_monitor(monitor.absolute())
     plain = attrs.asdict(foreign) | {"uuid": None if foreign.uuid is None else str(foreign.uuid)}
     click.echo(to_json(plain) if as_json else to_outline(plain))
 
@@ -257,16 +257,16 @@ def examine(settings: Settings, monitor: Path, as_json: bool) -> None:
 @click.argument("monitor", type=click.Path(path_type=Path))
 @click.option("--pid", type=int, required=True, help="Its process, as shown by examine.")
 @click.option("--name", help="What it is to be called. By default what the machine is called.")
-@click.option("--watch-monitor", type=click.Path(path_type=Path), metavar="PATH", help="A second monitor that it has.")
+@click.option("--shared-monitor", type=click.Path(path_type=Path), metavar="PATH", help="A second monitor that it has.")
 @_pass_settings
-def adopt(settings: Settings, monitor: Path, pid: int, name: str | None, watch_monitor: Path | None) -> None:
+def adopt(settings: Settings, monitor: Path, pid: int, name: str | None, shared_monitor: Path | None) -> None:
     """Take over a machine that somebody else started, and whose MONITOR listens at that path. Look at it first."""
     hypervisor = settings.open()
-    foreign = hypervisor.examine_instance(monitor.absolute())
+    foreign = hypervisor.inspect_monitor(monitor.absolute())
     if foreign.pid != pid:
         raise HypervisorError(f"{monitor}: process {foreign.pid} listens there, and not {pid}")
-    second = None if watch_monitor is None else watch_monitor.absolute()
-    _say_state(hypervisor.get_instance_info(hypervisor.adopt_instance(foreign, name=name, watch_monitor=second)))
+    second = None if shared_monitor is None else shared_monitor.absolute()
+    _say_state(hypervisor.get_instance_info(hypervisor.adopt_instance(foreign, name=name, shared_monitor=second)))
 
 
 @hvkit.command()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 
 from hvkit.hypervisor.model import Capability
-from hvkit.hypervisor.model.reports import ForeignInstance
+from hvkit.hypervisor.model.reports import ExternalInstance
 from hvkit.hypervisor.optional import OptionalMethods
 
 
 class AdoptionMethods(OptionalMethods):
     """The part of `BaseHypervisor` that is about machines of somebody else."""
 
-    def examine_instance(self, monitor: str | os.PathLike[str]) -> ForeignInstance:
+    def inspect_monitor(self, monitor: str | os.PathLike[str]) -> ExternalInstance:
         """Return what a machine is that somebody else started, as far as it tells. Changes nothing.
 
         Args:
@@ -33,10 +33,10 @@ class AdoptionMethods(OptionalMethods):
 
     def adopt_instance(
         self,
-        foreign: ForeignInstance,
+        foreign: ExternalInstance,
         *,
         name: str | None = None,
-        watch_monitor: str | os.PathLike[str] | None = None,
+        shared_monitor: str | os.PathLike[str] | None = None,
     ) -> str:
         """Take over a machine that somebody else started, and that was looked at before. Its guest notices nothing.
 
@@ -48,9 +48,9 @@ class AdoptionMethods(OptionalMethods):
         more than it tells is refused with `InstanceStateError`: HOTPLUG, RESIZE_DISK, MIGRATION, SNAPSHOT, BACKUP.
 
         Args:
-            foreign: what `examine_instance` said of it.
+            foreign: what `inspect_monitor` said of it.
             name: what it is to be called here; None for the name that the machine has.
-            watch_monitor: the absolute path of a second monitor that it has; None where it has one only, which then
+            shared_monitor: the absolute path of a second monitor that it has; None where it has one only, which then
                 serves whoever comes first.
 
         Returns:

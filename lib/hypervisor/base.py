@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.adoption import AdoptionMethods
 from hvkit.hypervisor.capture import CaptureMethods
-from hvkit.hypervisor.devices import HardwareMethods
+from hvkit.hypervisor.devices import DeviceMethods
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.migration import MoveMethods
+from hvkit.hypervisor.migration import MigrationMethods
 from hvkit.hypervisor.model import Capability, Instance, check_kind, is_absolute_path
 from hvkit.hypervisor.model.reports import AncillaryFiles, Console, InstanceInfo, NodeInfo
 from hvkit.hypervisor.parameters import ParameterTable
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 #: The methods that a capability stands for. A plugin has them if and only if it declares it.
 OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType(
     {
-        Capability.ADOPT: ("examine_instance", "adopt_instance"),
+        Capability.ADOPT: ("inspect_monitor", "adopt_instance"),
         Capability.BACKUP: ("backup_disks", "abort_backup", "get_checkpoints", "drop_checkpoint"),
         Capability.BALLOON: ("balloon_instance_memory",),
         Capability.CONSOLE: ("get_instance_console",),
@@ -89,7 +89,7 @@ OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType
 )
 
 
-class BaseHypervisor(AdoptionMethods, CaptureMethods, HardwareMethods, MoveMethods, StorageMethods, abc.ABC):
+class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMethods, StorageMethods, abc.ABC):
     """Runs instances on this node.
 
     A plugin is a subclass that an entry point of the group ``hvkit.hypervisors`` names.
@@ -250,7 +250,7 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, HardwareMethods, MoveMetho
         as UNRESPONSIVE or CRASHED, with the reason. One that goes while we look is left out.
         """
 
-    def watching(self) -> InstanceWatch:
+    def watch(self) -> InstanceWatch:
         """Return what looks at all instances again and again; it is to be closed, or used in a ``with`` block.
 
         A look is as true as `get_all_instances_info`, and costs less where the hypervisor can do better than to begin

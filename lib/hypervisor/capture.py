@@ -46,7 +46,7 @@ class CaptureMethods(OptionalMethods):
         path: str | os.PathLike[str],
         *,
         dump_format: str | None = None,
-        report: Callable[[DumpProgress], None] | None = None,
+        on_progress: Callable[[DumpProgress], None] | None = None,
         timeout: float = math.inf,
     ) -> None:
         """Write the memory and the registers of an instance to a file, for a debugger. It stands still meanwhile.
@@ -60,7 +60,7 @@ class CaptureMethods(OptionalMethods):
             name: of the instance.
             path: of the file; nothing may have that path.
             dump_format: one of `get_dump_formats`; None for the usual one.
-            report: is told several times a second how far it is.
+            on_progress: is told several times a second how far it is.
             timeout: seconds for all of it.
 
         Raises:

@@ -10,7 +10,7 @@ from hvkit.hypervisor.model import Capability, DeviceAction, DeviceKind, Disk, D
 from hvkit.hypervisor.optional import OptionalMethods
 
 
-class HardwareMethods(OptionalMethods):
+class DeviceMethods(OptionalMethods):
     """The part of `BaseHypervisor` that is about the hardware of instances."""
 
     # ---- processors and memory

@@ -133,9 +133,9 @@ class HotplugCause(enum.Enum):
     Attributes:
         UNFIT: nothing was asked of the machine, for this instance is not one on which that can be done: it has no such
             device, has it already, or has no room.
-        REFUSED: the hypervisor or the node said no. Asking again helps once the reason is gone.
+        REFUSED: the hypervisor or the node said no. StatusSource again helps once the reason is gone.
         GUEST_REFUSED: the guest said no.
-        GUEST_SILENT: the guest did not do it in time, and may do it later. Asking again may help.
+        GUEST_SILENT: the guest did not do it in time, and may do it later. StatusSource again may help.
         UNKNOWN: the machine does not answer; whether it was done is settled when it is next plugged on.
     """
 

@@ -15,7 +15,7 @@ from hvkit.hypervisor.model.reports import DiskCopy, MigrationInfo, MigrationSta
 from hvkit.hypervisor.optional import OptionalMethods
 
 
-class MoveMethods(OptionalMethods):
+class MigrationMethods(OptionalMethods):
     """The part of `BaseHypervisor` that is about moves to another node."""
 
     def migration_info(self, name: str) -> MigrationInfo:

@@ -87,7 +87,7 @@ class StorageMethods(OptionalMethods):
         name: str,
         disks: Collection[UUID],
         *,
-        report: Callable[[BackupProgress], None] | None = None,
+        on_progress: Callable[[BackupProgress], None] | None = None,
         timeout: float = math.inf,
     ) -> tuple[Disk, ...]:
         """Write the contents of disks' topmost files into those below, which they write to from then on.
@@ -98,7 +98,7 @@ class StorageMethods(OptionalMethods):
         Args:
             name: of the instance.
             disks: their uuids.
-            report: is told how far it is, disk by disk.
+            on_progress: is told how far it is, disk by disk.
             timeout: seconds for each disk.
 
         Returns:
@@ -117,7 +117,7 @@ class StorageMethods(OptionalMethods):
         name: str,
         backup: Backup,
         *,
-        report: Callable[[BackupProgress], None] | None = None,
+        on_progress: Callable[[BackupProgress], None] | None = None,
         timeout: float = math.inf,
     ) -> None:
         """Back up disks of a running instance, all of them as they are at one moment, and wait for that.
@@ -129,7 +129,7 @@ class StorageMethods(OptionalMethods):
         Args:
             name: of the instance.
             backup: what is backed up, and where to.
-            report: is told several times a second how far it is.
+            on_progress: is told several times a second how far it is.
             timeout: seconds for all of it.
 
         Raises:

@@ -36,7 +36,7 @@ from hvkit.hypervisor import (
     DiskCopies,
     DiskLimits,
     DiskRate,
-    ForeignInstance,
+    ExternalInstance,
     Instance,
     InstanceBusy,
     InstanceNotFound,
@@ -53,7 +53,7 @@ BAD_NAMES: Final = ("", ".", "..", "../x", "a/b", "/etc/passwd", "-rf", "a..b", 
 
 _DISK: Final = Disk(path="/nonexistent")
 _INSTANCE: Final = Instance(name="conform", memory_mib=16)
-_FOREIGN: Final = ForeignInstance(
+_FOREIGN: Final = ExternalInstance(
     monitor="/nonexistent/monitor",
     name="conform",
     uuid=None,
@@ -96,7 +96,7 @@ _OPTIONAL: Final[Mapping[str, _Call]] = {
     "hot_add_device": lambda hypervisor, name: hypervisor.hot_add_device(name, _DISK),
     "hot_del_device": lambda hypervisor, name: hypervisor.hot_del_device(name, _DISK),
     "hot_mod_device": lambda hypervisor, name: hypervisor.hot_mod_device(name, _DISK),
-    "examine_instance": lambda hypervisor, _name: hypervisor.examine_instance("/nonexistent/monitor"),
+    "inspect_monitor": lambda hypervisor, _name: hypervisor.inspect_monitor("/nonexistent/monitor"),
     "adopt_instance": lambda hypervisor, name: hypervisor.adopt_instance(_FOREIGN, name=name),
     "get_instance_screenshot": lambda hypervisor, name: hypervisor.get_instance_screenshot(name),
     "get_dump_formats": lambda hypervisor, name: hypervisor.get_dump_formats(name),
@@ -149,7 +149,7 @@ _OPTIONAL_BY_NAME: Final = tuple(
     not in (
         "accept_instance",
         "adopt_instance",
-        "examine_instance",
+        "inspect_monitor",
         "finalize_migration_destination",
         "finalize_migration_source",
         "find_migration_obstacles",
@@ -401,7 +401,7 @@ class HypervisorConformance:
         assert hypervisor.list_instances() == []
 
     def test_watch_sees_what_a_listing_sees(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
-        with hypervisor.watching() as watch:
+        with hypervisor.watch() as watch:
             assert watch.look() == []
             hypervisor.start_instance(subject.make_instance("conform-b"))
             hypervisor.start_instance(subject.make_instance("conform-a"), start_paused=True)
@@ -420,7 +420,7 @@ class HypervisorConformance:
     def test_watch_tells_what_changed_and_is_right_beside_another(
         self, subject: Subject, hypervisor: BaseHypervisor, running: Instance
     ) -> None:
-        with hypervisor.watching() as watch, subject.open().watching() as other:
+        with hypervisor.watch() as watch, subject.open().watch() as other:
             before = watch.look()
             assert watch.wait(timeout=0) == []
             hypervisor.stop_instance(running.name, force=True)

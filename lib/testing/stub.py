@@ -100,7 +100,7 @@ SILENCE: Final[Reply] = ()
 
 
 class _ConnectionOver(Exception):
-    """Ends the service of one client: the script, the client itself or `QmpStub.stop` closed the connection."""
+    """End the service of one client: the script, the client itself or `QmpStub.stop` closed the connection."""
 
 
 class QmpStub:

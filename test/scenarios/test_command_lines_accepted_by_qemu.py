@@ -164,8 +164,8 @@ def _open(feature: Feature, directory: Path, stack: ExitStack, unmaking: ExitSta
     opened = _Open(
         MachineSockets(
             control=listener.fileno(),
+            shared=f"{directory}/shared",
             watch=f"{directory}/watch",
-            lookout=f"{directory}/lookout",
             serial=f"{directory}/serial",
             serial_log=f"{directory}/serial.log",
             agent=f"{directory}/agent",

@@ -18,7 +18,7 @@ from guest.console import GuestConsole
 from guest.fixtures import MakeDiskImage, TinyGuest
 from hvkit.hypervisor import Disk, DiskLimits, DiskRate, HotplugCause, HotplugError, Instance, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.runtime import read_runtime
+from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.hypervisor.kvm.plan.devices import disk_id
 from hvkit.qmp import ConnectionLost, QmpConnection
 from hvkit.qmp.schema import BlockDeviceInfo, BlockSetIoThrottle, QueryBlock, QueryBlockstats, QueryStatus

@@ -15,7 +15,7 @@ import pytest
 
 from hvkit.hypervisor import InstanceStartError, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.plan.firmware import find_firmware
+from hvkit.hypervisor.kvm.host.firmware import find_firmware
 from hvkit.hypervisor.model import Instance
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import QomGet, QomList, QueryBlock, QueryIothreads, QueryTpm

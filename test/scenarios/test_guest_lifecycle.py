@@ -143,7 +143,7 @@ def test_guest_gives_memory_to_the_balloon_and_gets_it_back(running: Running) ->
         assert [info.memory_mib for info in watch.look()] == [memory_mib]
 
     before_kib = total_kib()
-    with running.kvm.watching() as watch:
+    with running.kvm.watch() as watch:
         watch.look()
         watch.wait(timeout=RELIES_ON_EVENTS_AFTER_S)
         balloon(MEMORY_MIB - 96)

@@ -30,7 +30,8 @@ from hvkit.hypervisor import (
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.network import has_interface
 from hvkit.hypervisor.kvm.host.nics import plan_interface
-from hvkit.hypervisor.kvm.host.runtime import Pending, read_runtime
+from hvkit.hypervisor.kvm.host.runtime import Pending
+from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.hypervisor.model import DeviceAction, DeviceKind, HotplugDevice
 from hvkit.qmp import ConnectionLost, QmpConnection
 from hvkit.qmp.base import Command
@@ -320,7 +321,7 @@ def test_disk_that_is_backed_up_stays_until_that_is_over(
 
     with pytest.raises(BackupError, match="somebody else ended it"):
         kvm.backup_disks(
-            "web1", Backup(files={disk.uuid: str(tmp_path / "backup.qcow2")}, bytes_per_s=1 << 16), report=take_out
+            "web1", Backup(files={disk.uuid: str(tmp_path / "backup.qcow2")}, bytes_per_s=1 << 16), on_progress=take_out
         )
     assert len(agree(kvm)) == 2
     kvm.hot_del_device("web1", disk)

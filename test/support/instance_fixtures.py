@@ -131,8 +131,8 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
     default_nic = Nic(mac="52:54:00:00:00:01", mode="user", uuid=NIC_UUID)
     default_sockets = MachineSockets(
         control="/run/web1.c",
+        shared="/run/web1.m",
         watch="/run/web1.w",
-        lookout="/run/web1.l",
         serial="/run/web1.s",
         agent="/run/web1.a",
         pid_file="/run/web1.pid",

@@ -11,8 +11,8 @@ from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ParameterError
 from hvkit.hypervisor.kvm.adoption.verbs import KvmAdoption
-from hvkit.hypervisor.kvm.capture.verbs import KvmCaptures
-from hvkit.hypervisor.kvm.devices.verbs import KvmHardware
+from hvkit.hypervisor.kvm.capture.verbs import KvmCapture
+from hvkit.hypervisor.kvm.devices.verbs import KvmDevices
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities
 from hvkit.hypervisor.kvm.instance.instances import Instances
@@ -24,7 +24,7 @@ from hvkit.hypervisor.kvm.lifecycle.display_console import find_display
 from hvkit.hypervisor.kvm.lifecycle.reboot import reset_instance
 from hvkit.hypervisor.kvm.lifecycle.start import bring_up, prepare
 from hvkit.hypervisor.kvm.lifecycle.validation import check_program
-from hvkit.hypervisor.kvm.migration.verbs import KvmMoves
+from hvkit.hypervisor.kvm.migration.verbs import KvmMigration
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.monitors import open_monitor
@@ -39,7 +39,7 @@ from hvkit.qmp import QmpConnection
 _GUEST_S: Final = 60.0
 
 
-class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervisor):
+class KvmHypervisor(KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorage, BaseHypervisor):
     """Runs instances as QEMU processes on this node, with KVM where that works.
 
     What belongs to an instance is in `run_dir`, as `hvkit.hypervisor.kvm.host.paths` says. An instance whose guest
@@ -106,16 +106,16 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
             ParameterError: another instance here, which is not over, has the same uuid.
         """
         check_kind(instance, Instance)
-        paths = self._instances.directory.instance(instance.name)
+        handle = self._instances.handle(instance.name)
         instance = self._with_program(instance)
-        preparation = prepare(instance, cache_dir=self._instances.cache_dir())
-        self._instances.refuse_trespass(instance)
+        preparation = prepare(instance, cache_dir=self._instances.find_cache_dir())
+        self._instances.check_no_internal_paths(instance)
         self._instances.directory.make()
-        with self._instances.locked(paths):
-            self._instances.refuse_twin(instance)
-            self._instances.end_what_is_over(paths, "cannot be started")
+        with handle.locked():
+            self._instances.check_uuid_unique(instance)
+            handle.reap_stopped("cannot be started")
             reserved = self._instances.reserving(instance, preparation.parameters)
-            bring_up(preparation, paths, reserved, start_paused=start_paused)
+            bring_up(preparation, handle, reserved, start_paused=start_paused)
 
     def stop_instance(
         self, name: str, *, force: bool = False, timeout: float | None = None, retry: bool = False
@@ -131,10 +131,11 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
             InstanceStateError: not even SIGKILL ends its process.
         """
         timeout = check_timeout(timeout)
-        paths = self._instances.known(name)
+        handle = self._instances.require(name)
+        paths = handle.paths
         guest_timeout_s = 0.0 if force else _GUEST_S if timeout is None else timeout
-        with self._instances.locked(paths):
-            runtime = self._instances.read_if_sound(paths)
+        with handle.locked():
+            runtime = handle.load_if_sound()
             process = find_process(runtime, paths)
             if process is None:
                 return
@@ -150,17 +151,17 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
 
         What the guest did not write to its disks is lost. The process, its monitors and taps stay.
         """
-        reset_instance(self._instances, self._instances.known(name))
+        reset_instance(self._instances.require(name))
 
     def cleanup_instance(self, name: str) -> None:
         """Forget an instance that is over, as `BaseHypervisor.cleanup_instance` says."""
-        paths = self._instances.directory.instance(name)
+        handle = self._instances.handle(name)
         self._instances.directory.check()  # what may not be looked at is not there either, for lexists
         if not os.path.lexists(self.run_dir):
             return
         self._instances.directory.make()
-        with self._instances.locked(paths):
-            self._instances.end_what_is_over(paths, "cannot be cleaned up")
+        with handle.locked():
+            handle.reap_stopped("cannot be cleaned up")
 
     def purge_instance(self, name: str) -> None:
         """Forget an instance for good, as `BaseHypervisor.purge_instance` says."""
@@ -179,7 +180,7 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
 
     def get_instance_info(self, name: str) -> InstanceInfo:
         """Return what an instance is doing, as `BaseHypervisor.get_instance_info` says; takes no lock."""
-        return self._instances.look(self._instances.known(name))
+        return self._instances.require(name).query()
 
     def get_all_instances_info(self) -> list[InstanceInfo]:
         """Return what every instance is doing, as `BaseHypervisor.get_all_instances_info` says.
@@ -187,9 +188,9 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
         All are asked before any is waited for; those that do not answer are waited for together, two seconds at most.
         Of the instances nothing is changed; logs of QEMUs that have grown too long are cut.
         """
-        return self._instances.look_at_all()
+        return self._instances.query_all()
 
-    def watching(self) -> InstanceWatch:
+    def watch(self) -> InstanceWatch:
         """Return what looks at all instances again and again, as `BaseHypervisor.watching` says.
 
         It keeps a connection to each instance, on a monitor that nobody else uses. Only one watch at a time has these,
@@ -215,7 +216,7 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
             problems += [f"{stray}: no instance can have that name" for stray in self._instances.directory.strays()]
             for name in self._instances.directory.names():
                 with _noting(problems):
-                    self._instances.recall(self._instances.directory.instance(name))
+                    self._instances.handle(name).load()
         return problems
 
     # ---- parameters
@@ -234,9 +235,9 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
 
     def get_instance_console(self, name: str) -> Console:
         """Return how to reach an instance's serial console, or else its VNC or SPICE. Changes nothing."""
-        paths = self._instances.known(name)
-        runtime = self._instances.recall(paths)
-        return describe_console(runtime, paths) if runtime.has_serial else find_display(self._instances, paths)
+        handle = self._instances.require(name)
+        runtime = handle.load()
+        return describe_console(runtime, handle.paths) if runtime.has_serial else find_display(handle)
 
     @contextlib.contextmanager
     def monitor(self, name: str) -> Iterator[QmpConnection]:
@@ -245,19 +246,17 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
         Nobody else gets this monitor meanwhile; the hypervisor itself goes on with the watchers' monitor, which an
         adopted instance may not have.
         """
-        paths = self._instances.known(name)
-        runtime = self._instances.recall(paths)
-        process = find_process(runtime, paths)
+        handle = self._instances.require(name)
+        runtime = handle.load()
+        process = find_process(runtime, handle.paths)
         if process is None:
-            raise InstanceStateError(
-                name, self._instances.look(paths).state.value, "it has no process, and so no monitor"
-            )
-        with process, contextlib.closing(open_monitor(paths.control_socket, process)) as connection:
+            raise InstanceStateError(name, handle.query().state.value, "it has no process, and so no monitor")
+        with process, contextlib.closing(open_monitor(handle.paths.control_socket, process)) as connection:
             yield connection
 
     def _probe(self, binary: str) -> Capabilities:
         """Return what a QEMU program can do, without keeping it for others: they would find something changed."""
-        return probe_capabilities(binary, cache_dir=self._instances.cache_dir(), keeps=False)
+        return probe_capabilities(binary, cache_dir=self._instances.find_cache_dir(), keeps=False)
 
 
 @contextlib.contextmanager

@@ -225,7 +225,7 @@ class DiskCopy:
 
 
 @attrs.frozen(kw_only=True)
-class ForeignBlockNode:
+class ExternalBlockNode:
     """A block node of a machine that somebody else started.
 
     Attributes:
@@ -242,7 +242,7 @@ class ForeignBlockNode:
 
 
 @attrs.frozen(kw_only=True)
-class ForeignDevice:
+class ExternalDevice:
     """A device that somebody gave to a machine.
 
     Attributes:
@@ -255,7 +255,7 @@ class ForeignDevice:
 
 
 @attrs.frozen(kw_only=True)
-class ForeignNic:
+class ExternalNic:
     """A network card of a machine that somebody else started.
 
     Attributes:
@@ -270,7 +270,7 @@ class ForeignNic:
 
 
 @attrs.frozen(kw_only=True)
-class ForeignInstance:
+class ExternalInstance:
     """What a machine is that somebody else started, as it told at the moment it was asked.
 
     Attributes:
@@ -312,9 +312,9 @@ class ForeignInstance:
     vcpus: int
     status: str
     is_running: bool
-    block_nodes: tuple[ForeignBlockNode, ...] = ()
-    devices: tuple[ForeignDevice, ...] = ()
-    nics: tuple[ForeignNic, ...] = ()
+    block_nodes: tuple[ExternalBlockNode, ...] = ()
+    devices: tuple[ExternalDevice, ...] = ()
+    nics: tuple[ExternalNic, ...] = ()
     serial_console: str = ""
 
 

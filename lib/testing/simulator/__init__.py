@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hvkit.testing.simulator.knobs import Knobs
+from hvkit.testing.simulator.knobs import Behavior
 
-__all__ = ["Knobs", "write_executable"]
+__all__ = ["Behavior", "write_executable"]
 
 #: The shell finds Python: a shebang line ends after 127 bytes, and a path with a blank ends it earlier.
 _SCRIPT = """\
@@ -43,11 +43,11 @@ def write_executable(directory: Path, *, name: str = "qemu-system-x86_64", **kno
     Args:
         directory: where to put it; it must exist.
         name: what to call it.
-        knobs: members of `Knobs` that are not as they are by default.
+        knobs: members of `Behavior` that are not as they are by default.
     """
     executable = directory / name
     knobs_file = directory / f"{name}.knobs.json"
-    Knobs(**knobs).save(knobs_file)
+    Behavior(**knobs).save(knobs_file)
     script = _SCRIPT.format(
         python=shlex.quote(sys.executable), path=[entry for entry in sys.path if entry], knobs=str(knobs_file.resolve())
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hvkit.testing.simulator import host
-from hvkit.testing.simulator.knobs import Knobs
+from hvkit.testing.simulator.knobs import Behavior
 from hvkit.testing.simulator.machine import Machine
 from hvkit.testing.simulator.options import OptionError, Options, parse_options
 from hvkit.testing.simulator.server import Port, Server
@@ -20,10 +20,10 @@ def main(argv: Sequence[str], *, knobs: str = "") -> int:
 
     Args:
         argv: a command line of QEMU's, the program's name first.
-        knobs: a file that `Knobs.save` wrote; empty for none.
+        knobs: a file that `Behavior.save` wrote; empty for none.
     """
     program = Path(argv[0]).name
-    settings = Knobs.load(Path(knobs)) if knobs else Knobs()
+    settings = Behavior.load(Path(knobs)) if knobs else Behavior()
     try:
         options = parse_options(argv[1:])
         if options.is_version_asked:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str], *, knobs: str = "") -> int:
         return 1
 
 
-def _run(options: Options, knobs: Knobs, program: str) -> int:
+def _run(options: Options, knobs: Behavior, program: str) -> int:
     time.sleep(knobs.start_delay_s)
     if knobs.start_failure:
         raise OptionError(knobs.start_failure)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import attrs
 
 from hvkit.qmp.schema import BlockdevCacheInfo, BlockDeviceInfo, BlockdevOptions, BlockSetIoThrottle, ImageInfo
-from hvkit.testing.simulator.refusal import Refusal
+from hvkit.testing.simulator.refusal import QmpRefusal
 
 #: Drivers that open a file of the host by its name.
 _FILE_DRIVERS = frozenset({"file", "host_device", "host_cdrom"})
@@ -89,10 +89,10 @@ class BlockGraph:
         """Add a node.
 
         Raises:
-            Refusal: its name is taken, its file cannot be opened or is not of its format.
+            QmpRefusal: its name is taken, its file cannot be opened or is not of its format.
         """
         if options.node_name is None:
-            raise Refusal("'node-name' must be specified for the root node")
+            raise QmpRefusal("'node-name' must be specified for the root node")
         return self._add(options, is_unnamed=False)
 
     def _add(self, options: BlockdevOptions, *, is_unnamed: bool) -> Node:
@@ -100,11 +100,11 @@ class BlockGraph:
         if name is None:
             name = self._make_name()  # begins with a character that nobody else's name may begin with
         elif not name[:1].isalpha():
-            raise Refusal(f"Invalid node-name: '{name}'")
+            raise QmpRefusal(f"Invalid node-name: '{name}'")
         elif len(name) > _NAME_LENGTH:
-            raise Refusal("Node name too long")
+            raise QmpRefusal("Node name too long")
         if name in self._nodes:
-            raise Refusal(f"Duplicate nodes with node-name='{name}'")
+            raise QmpRefusal(f"Duplicate nodes with node-name='{name}'")
         is_read_only = bool(options.read_only)
         child, image = None, None
         if options.driver in _FILE_DRIVERS:
@@ -140,25 +140,25 @@ class BlockGraph:
         """Return the node of a name.
 
         Raises:
-            Refusal: there is none.
+            QmpRefusal: there is none.
         """
         if name not in self._nodes:
-            raise Refusal(f"Cannot find device='{name}' nor node-name='{name}'")
+            raise QmpRefusal(f"Cannot find device='{name}' nor node-name='{name}'")
         return self._nodes[name]
 
     def remove(self, name: str) -> None:
         """Remove a node and what was described inside it.
 
         Raises:
-            Refusal: there is none, or something uses it.
+            QmpRefusal: there is none, or something uses it.
         """
         if name not in self._nodes:
-            raise Refusal(f"Failed to find node with node-name='{name}'")
+            raise QmpRefusal(f"Failed to find node with node-name='{name}'")
         node = self._nodes[name]
         if node.device:
-            raise Refusal(f"Node {name} is in use")
+            raise QmpRefusal(f"Node {name} is in use")
         if any(other.child is node for other in self):
-            raise Refusal(f"Block device {name} is in use")
+            raise QmpRefusal(f"Block device {name} is in use")
         while True:
             del self._nodes[node.name]
             if node.image is not None:
@@ -171,13 +171,13 @@ class BlockGraph:
         """Give a node to a device, and lock the file below it.
 
         Raises:
-            Refusal: there is no such node, or somebody has it already.
+            QmpRefusal: there is no such node, or somebody has it already.
         """
         node = self._nodes.get(name)
         if node is None:
-            raise Refusal(f"Property 'virtio-blk-device.drive' can't find value '{name}'")
+            raise QmpRefusal(f"Property 'virtio-blk-device.drive' can't find value '{name}'")
         if node.device:
-            raise Refusal(
+            raise QmpRefusal(
                 f"Permission conflict on node '{name}': permissions 'write' are both required by block device "
                 f"'{node.device}' and unshared by block device '{device}'."
             )
@@ -204,25 +204,25 @@ class BlockGraph:
         """Limit what a device does with the node that it has.
 
         Raises:
-            Refusal: no device of that id has one, or these are no limits.
+            QmpRefusal: no device of that id has one, or these are no limits.
         """
         node = self.used_by(limits.id or "")
         if node is None:
-            raise Refusal(f"Device '{limits.id}' not found", "DeviceNotFound")
+            raise QmpRefusal(f"Device '{limits.id}' not found", "DeviceNotFound")
         if (limits.bps and (limits.bps_rd or limits.bps_wr)) or (limits.iops and (limits.iops_rd or limits.iops_wr)):
-            raise Refusal("bps/iops/max total values and read/write values cannot be used at the same time")
+            raise QmpRefusal("bps/iops/max total values and read/write values cannot be used at the same time")
         node.limits = limits
 
     def resize(self, name: str, size: int) -> None:
         """Let a node show another size; the host's file stays as it is.
 
         Raises:
-            Refusal: there is no such node, or the size is none.
+            QmpRefusal: there is no such node, or the size is none.
         """
         if name not in self._nodes:
-            raise Refusal(f"Cannot find device='' nor node-name='{name}'")
+            raise QmpRefusal(f"Cannot find device='' nor node-name='{name}'")
         if size < 0:
-            raise Refusal("Parameter 'size' expects a >0 size")
+            raise QmpRefusal("Parameter 'size' expects a >0 size")
         self._nodes[name].size = size
 
 
@@ -233,7 +233,7 @@ def _size_on(child: Node, options: BlockdevOptions) -> int:
         return child.size if size is None else size
     size = child.image.qcow2_size if child.image is not None else None
     if size is None:
-        raise Refusal("Image is not in qcow2 format")
+        raise QmpRefusal("Image is not in qcow2 format")
     return size
 
 

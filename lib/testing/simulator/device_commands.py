@@ -43,7 +43,7 @@ from hvkit.testing.simulator.devices import DEVICE_NAMES
 from hvkit.testing.simulator.dispatch import Dispatcher
 from hvkit.testing.simulator.machine import Machine
 from hvkit.testing.simulator.machine_commands import CPU_MODELS
-from hvkit.testing.simulator.refusal import Refusal
+from hvkit.testing.simulator.refusal import QmpRefusal
 
 #: What qom-list-types knows: types by what they implement.
 _TYPES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -225,7 +225,7 @@ def _qom_list(machine: Machine, command: QomList) -> list[ObjectPropertyInfo]:
     elif command.path == "/objects":
         children = machine.objects
     else:
-        raise Refusal(f"Device '{command.path}' not found", "DeviceNotFound")
+        raise QmpRefusal(f"Device '{command.path}' not found", "DeviceNotFound")
     listed = [ObjectPropertyInfo(name=name, type=f"child<{kind}>") for name, kind in children.items()]
     return [ObjectPropertyInfo(name="type", type="string"), *listed]
 
@@ -233,7 +233,7 @@ def _qom_list(machine: Machine, command: QomList) -> list[ObjectPropertyInfo]:
 @commands.runs(QomGet)
 def _qom_get(machine: Machine, command: QomGet) -> Any:
     if command.path != "/machine":
-        raise Refusal(f"Device '{command.path}' not found", "DeviceNotFound")
+        raise QmpRefusal(f"Device '{command.path}' not found", "DeviceNotFound")
     if command.property != "type":
-        raise Refusal(f"Property '{machine.type.name}-machine.{command.property}' not found")
+        raise QmpRefusal(f"Property '{machine.type.name}-machine.{command.property}' not found")
     return f"{machine.type.name}-machine"

@@ -9,7 +9,7 @@ import attrs
 from hvkit.qmp.base import Event
 from hvkit.qmp.schema import DeviceAdd, DeviceDeletedEvent
 from hvkit.testing.simulator.blocks import BlockGraph
-from hvkit.testing.simulator.refusal import Refusal
+from hvkit.testing.simulator.refusal import QmpRefusal
 
 #: Device models by the kind of bus they sit on; "" for none.
 _MODELS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -140,26 +140,26 @@ class DeviceTree:
         """Return a device.
 
         Raises:
-            Refusal: there is none of that id.
+            QmpRefusal: there is none of that id.
         """
         for device in self._devices:
             if device.id == device_id and device_id:
                 return device
-        raise Refusal(f"Device '{device_id}' not found", "DeviceNotFound")
+        raise QmpRefusal(f"Device '{device_id}' not found", "DeviceNotFound")
 
     def add(self, wanted: DeviceAdd, *, is_hotplug: bool) -> Device:
         """Add a device.
 
         Raises:
-            Refusal: there is no such model, bus, place or backend, or it is taken.
+            QmpRefusal: there is no such model, bus, place or backend, or it is taken.
         """
         kind = _BUS_KINDS.get(wanted.driver)
         if kind is None:
-            raise Refusal(f"'{wanted.driver}' is not a valid device model name")
+            raise QmpRefusal(f"'{wanted.driver}' is not a valid device model name")
         device_id = wanted.id or ""
         bus = self._find_bus(kind, wanted.bus, wanted.driver, is_hotplug=is_hotplug) if kind else None
         if device_id and any(device.id == device_id for device in self._devices):
-            raise Refusal(f"Duplicate device ID '{device_id}'")
+            raise QmpRefusal(f"Duplicate device ID '{device_id}'")
         anonymous = f"peripheral-anon/device[{len(self._devices)}]"
         path = f"/machine/{f'peripheral/{device_id}' if device_id else anonymous}"
         place = self._find_place(bus, wanted) if bus is not None else None
@@ -188,12 +188,14 @@ class DeviceTree:
         if name is None and kind == "IDE":
             candidates = [bus for bus in candidates if not bus.places]
         if not candidates:
-            raise Refusal(f"No '{kind}' bus found for device '{driver}'" if name is None else f"Bus '{name}' not found")
+            raise QmpRefusal(
+                f"No '{kind}' bus found for device '{driver}'" if name is None else f"Bus '{name}' not found"
+            )
         bus = candidates[0]
         if bus.kind != kind:
-            raise Refusal(f"Device '{driver}' can't go on {bus.kind} bus")
+            raise QmpRefusal(f"Device '{driver}' can't go on {bus.kind} bus")
         if is_hotplug and not bus.is_hotpluggable:
-            raise Refusal(f"Bus '{bus.name}' does not support hotplugging")
+            raise QmpRefusal(f"Bus '{bus.name}' does not support hotplugging")
         return bus
 
     def _find_place(self, bus: Bus, wanted: DeviceAdd) -> Any:
@@ -207,15 +209,15 @@ class DeviceTree:
         else:
             place = len(bus.places)
         if place in bus.places:
-            raise Refusal(f"place {place} of bus '{bus.name}' is in use by {bus.places[place]}")
+            raise QmpRefusal(f"place {place} of bus '{bus.name}' is in use by {bus.places[place]}")
         return place
 
     def _check_netdev(self, driver: str, netdev: str) -> None:
         model = driver.replace("-pci", "-device") if driver.startswith("virtio-") else driver
         if netdev not in self.netdevs:
-            raise Refusal(f"Property '{model}.netdev' can't find value '{netdev}'")
+            raise QmpRefusal(f"Property '{model}.netdev' can't find value '{netdev}'")
         if any(device.netdev == netdev for device in self._devices):
-            raise Refusal(f"Property '{model}.netdev' can't take value '{netdev}', it's in use")
+            raise QmpRefusal(f"Property '{model}.netdev' can't take value '{netdev}', it's in use")
 
     def remove(self, device: Device) -> list[Event]:
         """Take a device out, and return what is reported."""
@@ -234,20 +236,20 @@ class DeviceTree:
         """Add a network backend.
 
         Raises:
-            Refusal: its id is taken.
+            QmpRefusal: its id is taken.
         """
         if netdev_id in self.netdevs:
-            raise Refusal(f"Duplicate ID '{netdev_id}'")
+            raise QmpRefusal(f"Duplicate ID '{netdev_id}'")
         self.netdevs[netdev_id] = kind
 
     def remove_netdev(self, netdev_id: str) -> None:
         """Remove a network backend; a NIC that uses it stays without.
 
         Raises:
-            Refusal: there is none.
+            QmpRefusal: there is none.
         """
         if netdev_id not in self.netdevs:
-            raise Refusal(f"Device '{netdev_id}' not found", "DeviceNotFound")
+            raise QmpRefusal(f"Device '{netdev_id}' not found", "DeviceNotFound")
         del self.netdevs[netdev_id]
         for device in self._devices:
             if device.netdev == netdev_id:
@@ -271,20 +273,20 @@ def _find_slot(bus: Bus, driver: str, address: Any) -> tuple[int, int]:
         slots = range(1) if bus.has_one_slot else range(_SLOTS)
         free = [(slot, 0) for slot in slots if (slot, 0) not in bus.places]
         if not free:
-            raise Refusal(f"PCI: no slot/function available for {driver}, all in use or reserved")
+            raise QmpRefusal(f"PCI: no slot/function available for {driver}, all in use or reserved")
         return free[0]
     slot_text, _, function_text = str(address).partition(".")
     try:
         place = (int(slot_text, 0), int(function_text or "0", 0))
     except ValueError:
-        raise Refusal(f"Property '{driver}.addr' doesn't take value '{address}'") from None
+        raise QmpRefusal(f"Property '{driver}.addr' doesn't take value '{address}'") from None
     if bus.has_one_slot and place[0]:
         # QEMU 7.2 lets it pass, and no guest ever sees the device; later ones refuse.
-        raise Refusal(
+        raise QmpRefusal(
             f"PCI: slot {place[0]} is not valid for {driver}, parent device only allows plugging into slot 0."
         )
     if place in bus.places:
-        raise Refusal(
+        raise QmpRefusal(
             f"PCI: slot {place[0]} function {place[1]} not available for {driver}, in use by {bus.places[place]}"
         )
     return place

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from hvkit.qmp.base import Command
 from hvkit.qmp.converter import unstructure
 from hvkit.testing.simulator.machine import Machine
-from hvkit.testing.simulator.refusal import Refusal, check_arguments
+from hvkit.testing.simulator.refusal import QmpRefusal, check_arguments
 
 C = TypeVar("C", bound=Command[Any])
 R = TypeVar("R")
@@ -45,10 +45,10 @@ class Dispatcher:
         """Run a command, and return its reply as plain data.
 
         Raises:
-            Refusal: there is no such command, its arguments are wrong, or it cannot be done.
+            QmpRefusal: there is no such command, its arguments are wrong, or it cannot be done.
         """
         if name not in self._handlers:
-            raise Refusal(f"The command {name} has not been found", "CommandNotFound")
+            raise QmpRefusal(f"The command {name} has not been found", "CommandNotFound")
         command, handler = self._handlers[name]
         reply = handler(machine, check_arguments(arguments, command))
         return {} if reply is None else unstructure(reply)

@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from hvkit.testing.simulator.refusal import Refusal
+from hvkit.testing.simulator.refusal import QmpRefusal
 
 _QCOW2_MAGIC: Final = b"QFI\xfb"
 
@@ -35,13 +35,13 @@ class Image:
         """Keep other simulated machines from writing.
 
         Raises:
-            Refusal: one does.
+            QmpRefusal: one does.
         """
         try:
             fcntl.flock(self.fd, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             kind = "shared " * is_shared + '"write"'
-            raise Refusal(f"Failed to get {kind} lock\nIs another process using the image [{self.path}]?") from None
+            raise QmpRefusal(f"Failed to get {kind} lock\nIs another process using the image [{self.path}]?") from None
 
     def unlock(self) -> None:
         """Let others write."""
@@ -56,12 +56,12 @@ def open_image(path: str, *, is_read_only: bool) -> Image:
     """Open an image.
 
     Raises:
-        Refusal: it is not there, or may not be opened.
+        QmpRefusal: it is not there, or may not be opened.
     """
     try:
         fd = os.open(path, (os.O_RDONLY if is_read_only else os.O_RDWR) | os.O_CLOEXEC)
     except OSError as error:
-        raise Refusal(f"Could not open '{path}': {error.strerror}") from None
+        raise QmpRefusal(f"Could not open '{path}': {error.strerror}") from None
     header = os.pread(fd, 32, 0)
     is_qcow2 = header.startswith(_QCOW2_MAGIC)
     return Image(

@@ -17,7 +17,7 @@ def _to_version(numbers: Iterable[int]) -> tuple[int, int, int]:
 
 
 @attrs.frozen(kw_only=True)
-class Knobs:
+class Behavior:
     """How a simulated QEMU and its guest behave, where that is not how healthy ones do.
 
     Attributes:

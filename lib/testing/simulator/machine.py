@@ -30,9 +30,9 @@ from hvkit.qmp.schema import (
 )
 from hvkit.testing.simulator.blocks import BlockGraph, Image
 from hvkit.testing.simulator.devices import Device, DeviceTree
-from hvkit.testing.simulator.knobs import Knobs
+from hvkit.testing.simulator.knobs import Behavior
 from hvkit.testing.simulator.options import Described, OptionError, Options
-from hvkit.testing.simulator.refusal import Refusal, check_arguments, convert_strings
+from hvkit.testing.simulator.refusal import QmpRefusal, check_arguments, convert_strings
 
 _BALLOON_PERIOD_S = 0.1
 #: How long after the reply to system_reset the machine is seen to have been reset.
@@ -87,7 +87,7 @@ class Machine:
     """
 
     def __init__(
-        self, options: Options, knobs: Knobs, host: Host, *, thread_ids: Sequence[int] = (), now: float = 0.0
+        self, options: Options, knobs: Behavior, host: Host, *, thread_ids: Sequence[int] = (), now: float = 0.0
     ) -> None:
         """Make the machine that a command line describes.
 
@@ -150,7 +150,7 @@ class Machine:
         try:
             data = described.data if described.is_json else convert_strings(described.data, kind)
             add(check_arguments(data, kind))
-        except Refusal as refusal:
+        except QmpRefusal as refusal:
             raise OptionError(f"{described.option}: {refusal.description}") from None
 
     # ---- time
@@ -201,10 +201,10 @@ class Machine:
         """Run, or go on.
 
         Raises:
-            Refusal: the guest has shut down.
+            QmpRefusal: the guest has shut down.
         """
         if self.status == "shutdown":
-            raise Refusal("Resetting the Virtual Machine is required")
+            raise QmpRefusal("Resetting the Virtual Machine is required")
         if self.status == "running":
             return
         self.status = "running"
@@ -290,20 +290,20 @@ class Machine:
         """Refuse, where there is no balloon.
 
         Raises:
-            Refusal: there is none.
+            QmpRefusal: there is none.
         """
         if not any(device.driver == "virtio-balloon-pci" for device in self.devices):
-            raise Refusal("No balloon device has been activated", "DeviceNotActive")
+            raise QmpRefusal("No balloon device has been activated", "DeviceNotActive")
 
     def set_balloon(self, target_bytes: int) -> None:
         """Ask the guest to make do with so much memory, or to take so much.
 
         Raises:
-            Refusal: there is no balloon, or that is no size.
+            QmpRefusal: there is no balloon, or that is no size.
         """
         self.check_balloon()
         if target_bytes <= 0:
-            raise Refusal("Parameter 'target' expects a size")
+            raise QmpRefusal("Parameter 'target' expects a size")
         self._balloon_target = min(target_bytes, self.options.memory_bytes)
         if self._guest_is_up and not self._is_ballooning:
             self._is_ballooning = True
@@ -327,44 +327,44 @@ class Machine:
         """Add an object that is no device.
 
         Raises:
-            Refusal: its id is taken.
+            QmpRefusal: its id is taken.
         """
         if object_id in self.objects:
-            raise Refusal(f"attempt to add duplicate property '{object_id}' to object (type 'container')")
+            raise QmpRefusal(f"attempt to add duplicate property '{object_id}' to object (type 'container')")
         self.objects[object_id] = kind
 
     def remove_object(self, object_id: str) -> None:
         """Remove an object that is no device.
 
         Raises:
-            Refusal: there is none.
+            QmpRefusal: there is none.
         """
         if object_id not in self.objects:
-            raise Refusal(f"object '{object_id}' not found")
+            raise QmpRefusal(f"object '{object_id}' not found")
         del self.objects[object_id]
 
     def add_netdev(self, netdev: Netdev) -> None:
         """Add a network backend.
 
         Raises:
-            Refusal: its id is taken, or the tap it was promised was not inherited.
+            QmpRefusal: its id is taken, or the tap it was promised was not inherited.
         """
         if isinstance(netdev, NetdevTapOptions) and netdev.fd is not None:
             if not netdev.fd.isdigit():
-                raise Refusal(f"File descriptor named '{netdev.fd}' has not been found")
+                raise QmpRefusal(f"File descriptor named '{netdev.fd}' has not been found")
             if not self._host.has_fd(int(netdev.fd)):
-                raise Refusal(f"{netdev.id}: Can't use file descriptor {netdev.fd}: Bad file descriptor")
+                raise QmpRefusal(f"{netdev.id}: Can't use file descriptor {netdev.fd}: Bad file descriptor")
         self.devices.add_netdev(netdev.id, netdev.type)
 
     def unplug(self, device_id: str) -> None:
         """Ask a device to go. The guest lets it when it has booted and runs; the request is lost on one that boots.
 
         Raises:
-            Refusal: there is no such device.
+            QmpRefusal: there is no such device.
         """
         device = self.devices.find(device_id)
         if device.bus is not None and not device.bus.is_hotpluggable:
-            raise Refusal(f"Bus '{device.bus.name}' does not support hotplugging")
+            raise QmpRefusal(f"Bus '{device.bus.name}' does not support hotplugging")
         if not device.needs_guest_to_leave:
             self._events.extend(self.devices.remove(device))
             return

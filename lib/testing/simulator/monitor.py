@@ -8,8 +8,8 @@ from typing import Any, Final
 from hvkit.qmp.base import Event
 from hvkit.qmp.converter import unstructure
 from hvkit.testing.framing import Garbage, RequestReader, encode
-from hvkit.testing.simulator.knobs import Knobs
-from hvkit.testing.simulator.refusal import Refusal
+from hvkit.testing.simulator.knobs import Behavior
+from hvkit.testing.simulator.refusal import QmpRefusal
 
 _MEMBERS: Final = frozenset({"execute", "exec-oob", "arguments", "id"})
 
@@ -38,13 +38,13 @@ class Session:
         output: bytes that the client has to be sent; whoever sends them takes them out.
     """
 
-    def __init__(self, knobs: Knobs, execute: Callable[[str, Any], Any]) -> None:
+    def __init__(self, knobs: Behavior, execute: Callable[[str, Any], Any]) -> None:
         """Greet a client.
 
         Args:
             knobs: how the monitor behaves.
-            execute: runs a command by name, with plain arguments, and returns its plain reply or raises Refusal. Events
-                on the way have to be passed to `report` before it returns.
+            execute: runs a command by name, with plain arguments, and returns its plain reply or raises QmpRefusal.
+                Events on the way have to be passed to `report` before it returns.
         """
         self.output = bytearray()
         self._knobs = knobs
@@ -67,7 +67,7 @@ class Session:
     def answer(self, request: dict[str, Any] | Garbage) -> Outcome:
         """Run a request and put its reply into `output`."""
         if isinstance(request, Garbage):
-            self.output += encode(_error(Refusal(_why_garbage(request))))
+            self.output += encode(_error(QmpRefusal(_why_garbage(request))))
             return Outcome.GOES_ON
         name = request.get("execute", request.get("exec-oob"))
         if self._knobs.crash_on and name == self._knobs.crash_on:
@@ -77,7 +77,7 @@ class Session:
         reply: Mapping[str, Any]
         try:
             reply = {"return": self._run(request)}
-        except Refusal as refusal:
+        except QmpRefusal as refusal:
             reply = _error(refusal)
         if "id" in request:
             reply = {**reply, "id": request["id"]}
@@ -91,22 +91,22 @@ class Session:
     def _run(self, request: dict[str, Any]) -> Any:
         for member in request:
             if member not in _MEMBERS:
-                raise Refusal(f"QMP input member '{member}' is unexpected")
+                raise QmpRefusal(f"QMP input member '{member}' is unexpected")
         name = request.get("execute", request.get("exec-oob"))
         if name is None:
-            raise Refusal("QMP input lacks member 'execute'")
+            raise QmpRefusal("QMP input lacks member 'execute'")
         if not isinstance(name, str):
-            raise Refusal("QMP input member 'execute' must be a string")
+            raise QmpRefusal("QMP input member 'execute' must be a string")
         arguments = request.get("arguments", {})
         if not isinstance(arguments, dict):
-            raise Refusal("QMP input member 'arguments' must be an object")
+            raise QmpRefusal("QMP input member 'arguments' must be an object")
         if name == "qmp_capabilities":
             if self._is_negotiated:
-                raise Refusal("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
+                raise QmpRefusal("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
             self._is_negotiated = True
             return {}
         if not self._is_negotiated:
-            raise Refusal("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound")
+            raise QmpRefusal("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound")
         return self._execute(name, arguments)
 
 
@@ -115,5 +115,5 @@ def _why_garbage(garbage: Garbage) -> str:
     return "QMP input must be a JSON object" if is_json else f"JSON parse error, invalid keyword '{garbage.text}'"
 
 
-def _error(refusal: Refusal) -> dict[str, Any]:
+def _error(refusal: QmpRefusal) -> dict[str, Any]:
     return {"error": {"class": refusal.error_class, "desc": refusal.description}}

@@ -15,7 +15,7 @@ _QAPI_NAMES: Final = {"str": "string", "int": "integer", "bool": "boolean"}
 _SWITCHES: Final = {"on": True, "yes": True, "off": False, "no": False}
 
 
-class Refusal(Exception):
+class QmpRefusal(Exception):
     """Raised when a command is answered with an error."""
 
     def __init__(self, description: str, error_class: str = "GenericError") -> None:
@@ -28,16 +28,16 @@ def check_arguments(data: Any, kind: type[T]) -> T:
     """Turn plain data into a value of the schema, as strictly as QEMU.
 
     Raises:
-        Refusal: in QEMU's words, for a parameter that is missing, unexpected, or not of its type.
+        QmpRefusal: in QEMU's words, for a parameter that is missing, unexpected, or not of its type.
     """
     try:
         value = structure(data, kind)
     except DataError as error:
         if error.problem == "member is missing":
-            raise Refusal(f"Parameter '{error.path}' is missing") from None
+            raise QmpRefusal(f"Parameter '{error.path}' is missing") from None
         expected = error.problem.removeprefix("expected ").partition(",")[0]
         name = _QAPI_NAMES.get(expected, expected)
-        raise Refusal(f"Invalid parameter type for '{error.path}', expected: {name}") from None
+        raise QmpRefusal(f"Invalid parameter type for '{error.path}', expected: {name}") from None
     _check_known(
         getattr(value, value.whole_argument) if isinstance(value, Command) and value.whole_argument else value, ""
     )
@@ -58,10 +58,10 @@ def _check_known(value: Any, path: str) -> None:
         kind = member.type
         literals = [each for each in (kind, *get_args(kind)) if get_origin(each) is Literal]
         if literals and isinstance(item, str) and item not in get_args(literals[0]):
-            raise Refusal(f"Parameter '{path}{member.wire_name}' does not accept value '{item}'")
+            raise QmpRefusal(f"Parameter '{path}{member.wire_name}' does not accept value '{item}'")
         _check_known(item, f"{path}{member.wire_name}.")
     for name in value.unknown:
-        raise Refusal(f"Parameter '{path}{name}' is unexpected")
+        raise QmpRefusal(f"Parameter '{path}{name}' is unexpected")
 
 
 def convert_strings(data: Mapping[str, Any], kind: type[Struct]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from hvkit.testing.simulator.commands import commands
-from hvkit.testing.simulator.knobs import Knobs
+from hvkit.testing.simulator.knobs import Behavior
 from hvkit.testing.simulator.machine import Machine
 from hvkit.testing.simulator.monitor import Outcome, Session, encode_event
 from hvkit.testing.simulator.options import Chardev, OptionError
@@ -117,7 +117,7 @@ class Port:
 class Server:
     """Runs a machine until it ends."""
 
-    def __init__(self, machine: Machine, knobs: Knobs, ports: list[Port], program: str) -> None:
+    def __init__(self, machine: Machine, knobs: Behavior, ports: list[Port], program: str) -> None:
         self._machine = machine
         self._knobs = knobs
         self._ports = ports

@@ -20,7 +20,7 @@ def fake(tmp_path: Path) -> FakeHypervisor:
 
 
 def test_what_a_look_returned_is_no_change_any_more(fake: FakeHypervisor) -> None:
-    with fake.watching() as watch:
+    with fake.watch() as watch:
         assert watch.wait(timeout=0) == []
         fake.start_instance(Instance(name="web1", memory_mib=16))
         assert watch.look() == fake.get_all_instances_info()
@@ -38,7 +38,7 @@ def test_what_a_look_returned_is_no_change_any_more(fake: FakeHypervisor) -> Non
 def test_the_first_wait_tells_of_all_and_then_of_those_that_come_and_go(fake: FakeHypervisor) -> None:
     for name in ("web2", "web1"):
         fake.start_instance(Instance(name=name, memory_mib=16))
-    watch = fake.watching()
+    watch = fake.watch()
     assert [(change.name, change.before) for change in watch.wait()] == [("web1", None), ("web2", None)]
     fake.stop_instance("web1")
     fake.cleanup_instance("web1")
@@ -49,7 +49,7 @@ def test_the_first_wait_tells_of_all_and_then_of_those_that_come_and_go(fake: Fa
 
 
 def test_a_wait_ends_with_what_happens_meanwhile(fake: FakeHypervisor) -> None:
-    with fake.watching() as watch:
+    with fake.watch() as watch:
         starter = threading.Timer(0.2, fake.start_instance, [Instance(name="web1", memory_mib=16)])
         starter.start()
         assert [change.name for change in watch.wait(timeout=60)] == ["web1"]
@@ -58,12 +58,12 @@ def test_a_wait_ends_with_what_happens_meanwhile(fake: FakeHypervisor) -> None:
 
 @pytest.mark.parametrize("timeout", [-1, float("inf"), "5", True])
 def test_nobody_waits_for_a_time_that_there_is_not(fake: FakeHypervisor, timeout: Any) -> None:
-    with fake.watching() as watch, pytest.raises(ParameterError):
+    with fake.watch() as watch, pytest.raises(ParameterError):
         watch.wait(timeout=timeout)
 
 
 def test_a_look_that_fails_is_told_and_the_next_one_is_right(fake: FakeHypervisor) -> None:
-    with fake.watching() as watch:
+    with fake.watch() as watch:
         fake.run_dir.write_text("not a directory")
         with pytest.raises((ParameterError, RuntimeStateError)):
             watch.look()
@@ -72,7 +72,7 @@ def test_a_look_that_fails_is_told_and_the_next_one_is_right(fake: FakeHyperviso
 
 
 def test_a_closed_watch_is_the_callers_fault(fake: FakeHypervisor) -> None:
-    watch = fake.watching()
+    watch = fake.watch()
     watch.close()
     watch.close()
     for act in (watch.look, watch.wait):

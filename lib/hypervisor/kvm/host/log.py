@@ -73,7 +73,7 @@ def parse_last_words(text: str) -> LastWords:
     return LastWords(cause, complaint)
 
 
-def cut_log(log_file: Path) -> bool:
+def trim_log(log_file: Path) -> bool:
     """Cut a log that has grown too long down to its end, and tell whether that was done.
 
     QEMU, which has the file open for appending, goes on behind it. What it writes at that very moment may be lost. A

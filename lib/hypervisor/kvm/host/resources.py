@@ -12,6 +12,7 @@ import attrs
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.host.disks import open_disk, open_file
+from hvkit.hypervisor.kvm.host.firmware import make_variables
 from hvkit.hypervisor.kvm.host.nics import open_nic, plan_tap_options, take_down_nic, tap_files
 from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.process import listen
@@ -19,7 +20,7 @@ from hvkit.hypervisor.kvm.host.tpm import end_tpm, start_tpm
 from hvkit.hypervisor.kvm.plan.confinement import Confinement
 from hvkit.hypervisor.kvm.plan.devices import TapFiles, disk_id
 from hvkit.hypervisor.kvm.plan.drives import IMAGE_PARAMETERS
-from hvkit.hypervisor.kvm.plan.firmware import Firmware, make_variables
+from hvkit.hypervisor.kvm.plan.firmware import Firmware
 from hvkit.hypervisor.kvm.plan.machine import VARIABLES, FileSet, MachineSockets
 from hvkit.hypervisor.kvm.plan.parameters import is_file
 from hvkit.hypervisor.model import Instance
@@ -30,7 +31,7 @@ _VSOCK_DEVICE: Final = "/dev/vhost-vsock"
 
 
 @attrs.frozen(kw_only=True)
-class Ends:
+class HostResources:
     """What joins a machine to its node, all of it open.
 
     Attributes:
@@ -50,12 +51,12 @@ class Ends:
     descriptors: Sequence[int] = ()
 
 
-def imagine_ends(instance: Instance, confinement: Confinement) -> Ends:
+def imagine_ends(instance: Instance, confinement: Confinement) -> HostResources:
     """Return what stands for the ends that will be made, in a plan that nobody starts."""
     imagined = TapFiles(queues=(str(_NO_FD),))
-    return Ends(
+    return HostResources(
         sockets=MachineSockets(
-            control=_NO_FD, watch=_NO_FD, lookout=_NO_FD, serial=_NO_FD, agent=_NO_FD, tpm=_NO_FD, vsock=_NO_FD
+            control=_NO_FD, shared=_NO_FD, watch=_NO_FD, serial=_NO_FD, agent=_NO_FD, tpm=_NO_FD, vsock=_NO_FD
         ),
         taps={nic.uuid: imagined for nic in instance.nics if nic.has_tap},
         files={VARIABLES: ""},
@@ -63,7 +64,7 @@ def imagine_ends(instance: Instance, confinement: Confinement) -> Ends:
     )
 
 
-def make_ends(
+def allocate(
     instance: Instance,
     parameters: Mapping[str, Any],
     confinement: Confinement,
@@ -72,7 +73,7 @@ def make_ends(
     firmware: Firmware | None,
     inherited: ExitStack,
     unmaking: ExitStack,
-) -> Ends:
+) -> HostResources:
     """Make what joins an instance's machine to its node.
 
     Args:
@@ -93,7 +94,7 @@ def make_ends(
     if confinement.root_dir:
         paths.make_root_dir()
     sockets = _make_sockets(parameters, confinement, paths, inherited, unmaking)
-    listeners = (sockets.control, sockets.watch, sockets.lookout, sockets.serial, sockets.agent)
+    listeners = (sockets.control, sockets.shared, sockets.watch, sockets.serial, sockets.agent)
     descriptors = [each for each in (*listeners, sockets.tpm, sockets.vsock) if isinstance(each, int)]
     taps = {}
     options, script = plan_tap_options(parameters), parameters["network_script"]
@@ -126,7 +127,7 @@ def make_ends(
     for each in (*disk_files.values(), *files.values()):
         if isinstance(each, FileSet):
             descriptors += each.descriptors
-    return Ends(
+    return HostResources(
         sockets=sockets,
         taps=taps,
         disk_files=disk_files,
@@ -159,8 +160,8 @@ def _make_sockets(
 
     return MachineSockets(
         control=make(paths.control_socket),
+        shared=make(paths.shared_socket),
         watch=make(paths.watch_socket),
-        lookout=make(paths.lookout_socket),
         serial=make(paths.serial_socket) if parameters["serial_console"] else None,
         agent=make(paths.agent_socket) if parameters["use_guest_agent"] else None,
         tpm=make_tpm() if parameters["tpm"] else None,

@@ -16,9 +16,9 @@ import attrs
 
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, RuntimeStateError
 from hvkit.hypervisor.kvm.host.disks import read_block_devices
+from hvkit.hypervisor.kvm.host.firmware import choose_firmware
 from hvkit.hypervisor.kvm.host.network import NetworkError
 from hvkit.hypervisor.kvm.host.nics import plan_interface
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.host.process import (
     Process,
@@ -29,14 +29,15 @@ from hvkit.hypervisor.kvm.host.process import (
     read_log_tail,
     spawn,
 )
-from hvkit.hypervisor.kvm.host.resources import Ends, imagine_ends, make_ends
-from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, DimmRecord, Phase, ProcessorRecord, Runtime, write_runtime
+from hvkit.hypervisor.kvm.host.resources import HostResources, allocate, imagine_ends
+from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, DimmRecord, Phase, ProcessorRecord, Runtime
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.plan.accounts import kvm_groups
 from hvkit.hypervisor.kvm.plan.capabilities import Accelerator, Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
 from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement, plan_confinement
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_limits
-from hvkit.hypervisor.kvm.plan.firmware import Firmware, choose_firmware
+from hvkit.hypervisor.kvm.plan.firmware import Firmware
 from hvkit.hypervisor.kvm.plan.machine import MachinePlan, Placement
 from hvkit.hypervisor.kvm.plan.machine_devices import SERIAL_ID
 from hvkit.hypervisor.kvm.plan.parameters import TABLE, resolve_places
@@ -89,35 +90,35 @@ class Preparation:
     incoming_socket: str = ""
     copies_target: str = ""
 
-    def plan(self, ends: Ends) -> MachinePlan:
+    def plan(self, resources: HostResources) -> MachinePlan:
         """Plan the machine, as `plan_machine` does. It can be planned with any ends if it can with some."""
         return plan_machine(
             self.instance,
             self.parameters,
             self.capabilities,
             self.accelerator,
-            ends.sockets,
-            ends.taps,
+            resources.sockets,
+            resources.taps,
             block_devices=self.block_devices,
-            disk_files=ends.disk_files,
+            disk_files=resources.disk_files,
             firmware=self.firmware,
-            files=ends.files,
-            confinement=ends.confinement,
+            files=resources.files,
+            confinement=resources.confinement,
             placement=self.placement,
         )
 
-    def confine(self, account: Account | None, paths: InstancePaths | None) -> Confinement:
-        """Plan what QEMU is confined to, as `plan_confinement` does; without `paths` for a look only."""
+    def confine(self, account: Account | None, handle: InstanceHandle | None) -> Confinement:
+        """Plan what QEMU is confined to, as `plan_confinement` does; without `handle` for a look only."""
         has_kvm = self.accelerator.name == "kvm"
         return plan_confinement(
             self.parameters,
             self.capabilities,
             account=account,
-            root_dir="" if paths is None else str(paths.root_dir),
+            root_dir="" if handle is None else str(handle.paths.root_dir),
             can_open_devices=not has_kvm or account is None or kvm_groups(account) is not None,
         )
 
-    def imagine_ends(self) -> Ends:
+    def imagine_ends(self) -> HostResources:
         """Return what stands for the ends that will be made, in a plan that nobody starts."""
         return imagine_ends(self.instance, self.confine(None, None))
 
@@ -154,7 +155,7 @@ def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
 
 def bring_up(
     preparation: Preparation,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     reserved: AbstractContextManager[Account | None],
     *,
     start_paused: bool,
@@ -167,7 +168,7 @@ def bring_up(
 
     Args:
         preparation: of the instance.
-        paths: its files.
+        handle: its files.
         reserved: gives the account that QEMU runs as; that, and the uuid, are nobody else's until they are remembered.
         start_paused: leave its processors standing still.
         await_guest: for a machine whose guest comes from another node, has it wait for that; it runs when it came.
@@ -179,16 +180,16 @@ def bring_up(
     launch = None
     with ExitStack() as unmaking:
         try:
-            unmaking.callback(paths.remove)
-            paths.make()
-            launch = _launch(preparation, paths, reserved, unmaking)
-            _let_run(launch, paths, start_paused=start_paused, await_guest=await_guest)
+            unmaking.callback(handle.paths.remove)
+            handle.paths.make()
+            launch = _launch(preparation, handle, reserved, unmaking)
+            _let_run(launch, handle, start_paused=start_paused, await_guest=await_guest)
             unmaking.pop_all()
         except BaseException as error:
             process = launch.process if launch is not None else None
-            failure = _explain(error, process, preparation, paths)
+            failure = _explain(error, process, preparation, handle)
             try:
-                _end_started(process, paths)
+                _end_started(process, handle)
             except BaseException:
                 unmaking.pop_all()  # what it uses is left to whoever finds it
                 raise
@@ -212,7 +213,7 @@ class _Launch:
 
 def _launch(
     preparation: Preparation,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     reserved: AbstractContextManager[Account | None],
     unmaking: ExitStack,
 ) -> _Launch:
@@ -221,25 +222,25 @@ def _launch(
     What has to be undone once QEMU has ended is put on `unmaking`.
     """
     with reserved as account:
-        confinement = preparation.confine(account, paths)
+        confinement = preparation.confine(account, handle)
         runtime = _describe(preparation, confinement)
-        write_runtime(paths.runtime_file, runtime)
+        handle.persist(runtime)
     with ExitStack() as inherited:
-        ends = make_ends(
+        resources = allocate(
             preparation.instance,
             preparation.parameters,
             confinement,
-            paths,
+            handle.paths,
             firmware=preparation.firmware,
             inherited=inherited,
             unmaking=unmaking,
         )
-        plan = preparation.plan(ends)
+        plan = preparation.plan(resources)
         is_ours = account is None or confinement.drops_account_itself
         process = spawn(
             build_argv(plan),
-            log_file=paths.log_file,
-            pass_fds=ends.descriptors,
+            log_file=handle.paths.log_file,
+            pass_fds=resources.descriptors,
             account=None if is_ours else account,
             groups=(account and kvm_groups(account)) or (),
         )
@@ -297,16 +298,16 @@ def _id(device: DeviceAdd) -> str:
 
 def _let_run(
     launch: _Launch,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     *,
     start_paused: bool,
     await_guest: Callable[[QmpConnection], None] | None,
 ) -> None:
     """Check the machine that came up, configure it and let it run, each noted down before it is done."""
     runtime = attrs.evolve(launch.runtime, process=launch.process.identity)
-    write_runtime(paths.runtime_file, runtime)
+    handle.persist(runtime)
     with ExitStack() as stack:
-        monitor = QmpConnection(paths.control_socket)
+        monitor = QmpConnection(handle.paths.control_socket)
         stack.callback(monitor.close)
         gib = launch.plan.memory_mib / 1024 if launch.plan.memory.is_taken else 0
         monitor.connect(timeout=_GREETING_S + gib * _TAKING_S_PER_GIB)
@@ -315,11 +316,11 @@ def _let_run(
         bind_threads(monitor, launch.process, launch.plan)
         _limit_disks(monitor, runtime.instance, launch.parameters)
         if await_guest is not None:
-            write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.INCOMING))
+            handle.persist(attrs.evolve(runtime, phase=Phase.INCOMING))
             await_guest(monitor)
             return
         # From here on the guest may have run: whoever finds this must not take it for a start that can be undone.
-        write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.RUNNING))
+        handle.persist(attrs.evolve(runtime, phase=Phase.RUNNING))
         if not start_paused:
             monitor.execute(Cont())
 
@@ -344,7 +345,7 @@ def _limit_disks(monitor: QmpConnection, instance: Instance, parameters: Mapping
 
 
 def _explain(
-    error: BaseException, process: Process | None, preparation: Preparation, paths: InstancePaths
+    error: BaseException, process: Process | None, preparation: Preparation, handle: InstanceHandle
 ) -> InstanceStartError | None:
     """Say what kept an instance from coming up; None where the error says that itself."""
     if not isinstance(error, (ProcessError, NetworkError, QmpError, RuntimeStateError, _Mistaken)):
@@ -353,30 +354,30 @@ def _explain(
     # A monitor that goes away is how a QEMU that gives up is noticed; why is in its log.
     if process is not None and process.wait(_END_S if isinstance(error, (ConnectError, ConnectionLost)) else 0):
         reason = describe_exit(process.identity)
-    return InstanceStartError(preparation.instance.name, reason, read_log_tail(paths.log_file))
+    return InstanceStartError(preparation.instance.name, reason, read_log_tail(handle.paths.log_file))
 
 
-def _end_started(process: Process | None, paths: InstancePaths) -> None:
+def _end_started(process: Process | None, handle: InstanceHandle) -> None:
     """End what was started.
 
     Args:
         process: the QEMU; None where none was started, or nobody knows: who was interrupted may have started it.
-        paths: the instance's files.
+        handle: the instance's files.
 
     Raises:
         InstanceStateError: it cannot be found or ended.
     """
     try:
-        process = process or _find_started(paths)
+        process = process or _find_started(handle)
         if process is not None:
             with process:
                 if not process.end(_UNDO_SIGNALS):
                     raise ProcessError(f"process {process.identity.pid} cannot be ended: the kernel holds it")
     except ProcessError as error:
         problem = f"it did not come up, and what was started may be there: {error}"
-        raise InstanceStateError(paths.name, InstanceState.UNRESPONSIVE.value, problem) from error
+        raise InstanceStateError(handle.name, InstanceState.UNRESPONSIVE.value, problem) from error
 
 
-def _find_started(paths: InstancePaths) -> Process | None:
-    identity = find_listener(paths.control_socket, paths.pid_file)
+def _find_started(handle: InstanceHandle) -> Process | None:
+    identity = find_listener(handle.paths.control_socket, handle.paths.pid_file)
     return None if identity is None else open_process(identity)

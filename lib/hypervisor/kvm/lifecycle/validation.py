@@ -8,10 +8,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from hvkit.hypervisor.kvm.host.firmware import choose_firmware
 from hvkit.hypervisor.kvm.host.probe import read_kvm_host
 from hvkit.hypervisor.kvm.lifecycle.start import Preparation
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, choose_accelerator
-from hvkit.hypervisor.kvm.plan.firmware import choose_firmware
 from hvkit.hypervisor.kvm.plan.parameters import (
     DISK_DRIVERS,
     HUGE_PAGES,

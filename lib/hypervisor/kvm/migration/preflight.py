@@ -23,11 +23,12 @@ from hvkit.hypervisor.errors import (
     ParameterError,
 )
 from hvkit.hypervisor.kvm.host.disks import read_block_devices
+from hvkit.hypervisor.kvm.host.firmware import choose_firmware
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host, read_processor_flags
-from hvkit.hypervisor.kvm.host.runtime import Runtime, from_plain, to_plain
+from hvkit.hypervisor.kvm.host.runtime import Runtime
+from hvkit.hypervisor.kvm.host.state_file import from_plain, to_plain
 from hvkit.hypervisor.kvm.lifecycle.start import Preparation
 from hvkit.hypervisor.kvm.plan.capabilities import choose_accelerator
-from hvkit.hypervisor.kvm.plan.firmware import choose_firmware
 from hvkit.hypervisor.kvm.plan.machine import MachinePlan, Placement
 from hvkit.hypervisor.kvm.plan.memory import backend_ids
 from hvkit.hypervisor.kvm.plan.parameters import TABLE, plan_boot_index, resolve_places

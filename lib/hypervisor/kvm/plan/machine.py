@@ -32,8 +32,8 @@ from hvkit.qmp.schema import (
 )
 
 CONTROL_MONITOR_ID: Final = "control"
+SHARED_MONITOR_ID: Final = "shared"
 WATCH_MONITOR_ID: Final = "watch"
-LOOKOUT_MONITOR_ID: Final = "lookout"
 
 #: Stands for the variables of its firmware among a machine's files.
 VARIABLES: Final = "variables"
@@ -48,8 +48,8 @@ class MachineSockets:
 
     Attributes:
         control: the monitor of the hypervisor.
-        watch: the monitor of whoever looks in passing.
-        lookout: the monitor that a watch keeps for itself.
+        shared: the shared monitor, for queries and short operations.
+        watch: the watch monitor, to which one watch keeps a connection.
         serial: the serial console; None for an instance without one.
         serial_log: file that the console's output is appended to; empty for none.
         agent: the guest agent's port; None for an instance without one.
@@ -59,8 +59,8 @@ class MachineSockets:
     """
 
     control: Listener
+    shared: Listener
     watch: Listener
-    lookout: Listener
     serial: Listener | None = None
     serial_log: str = ""
     agent: Listener | None = None

@@ -23,7 +23,7 @@ from hvkit.hypervisor.kvm.plan.drives import needs_scsi, plan_drives
 from hvkit.hypervisor.kvm.plan.firmware import Firmware, plan_flash
 from hvkit.hypervisor.kvm.plan.machine import (
     CONTROL_MONITOR_ID,
-    LOOKOUT_MONITOR_ID,
+    SHARED_MONITOR_ID,
     VARIABLES,
     WATCH_MONITOR_ID,
     FileSet,
@@ -137,8 +137,8 @@ def plan_machine(
         topology=topology,
         monitors=(
             _plan_monitor(CONTROL_MONITOR_ID, sockets.control, capabilities),
+            _plan_monitor(SHARED_MONITOR_ID, sockets.shared, capabilities),
             _plan_monitor(WATCH_MONITOR_ID, sockets.watch, capabilities),
-            _plan_monitor(LOOKOUT_MONITOR_ID, sockets.lookout, capabilities),
         ),
         chardevs=chardevs,
         firmware=None if firmware is None else plan_flash(firmware, filenames[VARIABLES]),

@@ -18,14 +18,14 @@ from hvkit.qmp.schema import (
     ShutdownEvent,
     StopEvent,
 )
-from hvkit.testing.simulator import Knobs
+from hvkit.testing.simulator import Behavior
 from hvkit.testing.simulator.commands import commands
 from hvkit.testing.simulator.machine import Machine
 from hvkit.testing.simulator.options import OptionError, parse_options
-from hvkit.testing.simulator.refusal import Refusal
+from hvkit.testing.simulator.refusal import QmpRefusal
 
 MIB = 1 << 20
-KNOBS = Knobs(guest_boot_delay_s=1, guest_shutdown_delay_s=1, guest_unplug_delay_s=1)
+KNOBS = Behavior(guest_boot_delay_s=1, guest_shutdown_delay_s=1, guest_unplug_delay_s=1)
 
 
 @attrs.define
@@ -57,7 +57,7 @@ class FakeHost:
 
     def open_image(self, path: str, *, is_read_only: bool) -> MemoryImage:
         if path not in self.images:
-            raise Refusal(f"Could not open '{path}': No such file or directory")
+            raise QmpRefusal(f"Could not open '{path}': No such file or directory")
         return self.images[path]
 
     def has_fd(self, fd: int) -> bool:
@@ -67,7 +67,7 @@ class FakeHost:
 class Bench:
     """A machine, and what a test does to it."""
 
-    def __init__(self, *arguments: str, knobs: Knobs = KNOBS, machine: str = "q35") -> None:
+    def __init__(self, *arguments: str, knobs: Behavior = KNOBS, machine: str = "q35") -> None:
         self.host = FakeHost()
         options = parse_options(["-S", "-M", machine, "-m", "256", "-smp", "2", *arguments])
         self.machine = Machine(options, knobs, self.host, thread_ids=[11, 12])
@@ -77,7 +77,7 @@ class Bench:
         return commands.execute(self.machine, name, {key.replace("_", "-"): item for key, item in arguments.items()})
 
     def refusal(self, name: str, **arguments: Any) -> str:
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(QmpRefusal) as caught:
             self.ask(name, **arguments)
         return caught.value.description
 
@@ -238,7 +238,7 @@ def test_more_than_all_memory_is_all_memory() -> None:
 def test_no_balloon_no_ballooning() -> None:
     bench = Bench()
     for name, arguments in (("query-balloon", {}), ("balloon", {"value": MIB})):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(QmpRefusal) as caught:
             bench.ask(name, **arguments)
         assert caught.value.error_class == "DeviceNotActive"
 
@@ -446,7 +446,7 @@ def test_processors_are_threads_that_exist() -> None:
 
 def test_commands_it_does_not_have_are_refused() -> None:
     bench = Bench()
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(QmpRefusal) as caught:
         bench.ask("migrate")
     assert caught.value.error_class == "CommandNotFound"
     assert {"query-status", "quit", "qmp_capabilities"} <= {each["name"] for each in bench.ask("query-commands")}

@@ -30,7 +30,7 @@ from hvkit.qmp.schema import (
     StopEvent,
     SystemPowerdown,
 )
-from hvkit.testing.simulator import Knobs, write_executable
+from hvkit.testing.simulator import Behavior, write_executable
 
 START_TIMEOUT_S = 20
 
@@ -380,9 +380,9 @@ def test_it_can_be_slow_to_start(tmp_path: Path) -> None:
 def test_knobs_are_read_whenever_it_starts(tmp_path: Path) -> None:
     executable = write_executable(tmp_path)
     knobs_file = tmp_path / "qemu-system-x86_64.knobs.json"
-    Knobs(start_failure="now").save(knobs_file)
+    Behavior(start_failure="now").save(knobs_file)
     assert "now" in complaint(executable)
-    assert Knobs.load(knobs_file) == Knobs(start_failure="now")
+    assert Behavior.load(knobs_file) == Behavior(start_failure="now")
 
 
 def test_knobs_that_do_not_exist_are_the_tests_fault(tmp_path: Path) -> None:
@@ -391,7 +391,7 @@ def test_knobs_that_do_not_exist_are_the_tests_fault(tmp_path: Path) -> None:
     file = tmp_path / "knobs.json"
     file.write_text('{"guest_is_nice": true}')
     with pytest.raises(ProgrammerError, match="guest_is_nice"):
-        Knobs.load(file)
+        Behavior.load(file)
 
 
 def test_it_needs_nothing_of_the_environment(tmp_path: Path) -> None:

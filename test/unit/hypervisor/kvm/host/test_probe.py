@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Asking programs what they can do: real ones, and ones that are no QEMU at all."""
+"""StatusSource programs what they can do: real ones, and ones that are no QEMU at all."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def test_each_device_stands_after_those_it_needs(plan: Planner) -> None:
 
 
 def test_a_console_takes_a_parameter_and_a_place(plan: Planner) -> None:
-    without_place = MachineSockets(control="/c", watch="/w", lookout="/l")
+    without_place = MachineSockets(control="/c", shared="/m", watch="/w")
     assert plan(sockets=without_place).chardevs == ()
     assert plan(parameters={"serial_console": False}).chardevs == ()
     assert [chardev.listener for chardev in plan().chardevs] == ["/run/web1.s"]
