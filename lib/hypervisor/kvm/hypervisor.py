@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
-from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ParameterError
+from hvkit.hypervisor.errors import InstanceStateError, ParameterError, ProgramError
 from hvkit.hypervisor.kvm.adoption.verbs import KvmAdoption
 from hvkit.hypervisor.kvm.capture.verbs import KvmCapture
 from hvkit.hypervisor.kvm.devices.verbs import KvmDevices
@@ -203,7 +203,7 @@ class KvmHypervisor(KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorag
         """Return what this node has. Changes nothing."""
         try:
             version = self._probe(self._kvm_path).version
-        except InstanceStartError:
+        except ProgramError:
             version = None
         return read_node_info(hypervisor_version=version)
 
@@ -227,7 +227,7 @@ class KvmHypervisor(KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorag
         binary = filled["kvm_path"]
         try:
             capabilities = self._probe(binary)
-        except InstanceStartError as error:
+        except ProgramError as error:
             raise ParameterError("kvm_path", binary, str(error)) from error
         check_program(filled, capabilities)
 

@@ -194,8 +194,8 @@ def test_stop_waits_as_long_as_it_is_told(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("show", "web2"), "web2: no such instance here"),
-        (("stop", "web2"), "web2: no such instance here"),
+        (("show", "web2"), "web2: no such instance on this node"),
+        (("stop", "web2"), "web2: no such instance on this node"),
         (("show", "../x"), "Instance.name: not a name for an instance: '../x'"),
         (("qmp", "web1", "query-status"), "hypervisor 'fake' does not support monitor"),
         (("start", "/nonexistent/web1.toml"), "/nonexistent/web1.toml: No such file or directory"),

@@ -13,17 +13,18 @@ from hvkit.hypervisor import errors
 ALL = [
     (errors.PluginError("xen", "not known"), "hypervisor 'xen': not known"),
     (errors.ParameterError("acpi", 1, "expected true or false", ["a", "b"]), "acpi: expected true or false; did you "),
-    (errors.InstanceNotFound("web1"), "web1: no such instance here"),
+    (errors.InstanceNotFound("web1"), "web1: no such instance on this node"),
     (errors.InstanceStateError("web1", "running", "cannot be started"), "web1: cannot be started (it is running)"),
-    (errors.InstanceBusy("web1", 12), "web1: busy: process 12 is working on it"),
-    (errors.InstanceBusy("web1"), "web1: busy: somebody else is working on it"),
+    (errors.InstanceBusy("web1", 12), "web1: locked by process 12"),
+    (errors.InstanceBusy("web1"), "web1: locked by another operation"),
     (errors.InstanceStartError("web1", "exited with 1", "a\nb"), "web1: did not start: exited with 1: a | b"),
-    (errors.InstanceStartError("", "/bin/true is not QEMU"), "/bin/true is not QEMU"),
+    (errors.InstanceError("web1", "no"), "web1: no"),
+    (errors.ProgramError("/bin/true", "/bin/true is not QEMU", "a\nb"), "/bin/true is not QEMU: a | b"),
     (errors.HotplugError("web1", "disk-1", "slot taken"), "web1: device disk-1: slot taken"),
     (errors.BackupError("web1", "the disk is full"), "web1: backup: the disk is full"),
     (errors.SnapshotError("web1", "no room"), "web1: snapshot: no room"),
     (errors.AdoptionError("/run/qmp", "it has ended"), "/run/qmp: cannot be adopted: it has ended"),
-    (errors.CaptureError("web1", "it has no screen"), "web1: it has no screen"),
+    (errors.CaptureError("web1", "it has no screen"), "web1: capture: it has no screen"),
     (errors.MigrationError("web1", "refused"), "web1: migration: refused"),
     (
         errors.MigrationRefused(

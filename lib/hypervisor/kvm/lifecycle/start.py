@@ -14,7 +14,7 @@ from uuid import UUID
 
 import attrs
 
-from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, RuntimeStateError
+from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ProgramError, RuntimeStateError
 from hvkit.hypervisor.kvm.host.disks import read_block_devices
 from hvkit.hypervisor.kvm.host.firmware import choose_firmware
 from hvkit.hypervisor.kvm.host.network import NetworkError
@@ -138,7 +138,7 @@ def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
     block_devices = read_block_devices(instance.disks)
     try:
         capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
-    except InstanceStartError as error:
+    except ProgramError as error:
         raise InstanceStartError(instance.name, error.reason, error.log) from error
     preparation = Preparation(
         instance=instance,

@@ -15,12 +15,12 @@ from uuid import UUID
 import attrs
 
 from hvkit.hypervisor.errors import (
-    InstanceStartError,
     MigrationError,
     MigrationObstacle,
     MigrationRefused,
     ObstacleKind,
     ParameterError,
+    ProgramError,
 )
 from hvkit.hypervisor.kvm.host.disks import read_block_devices
 from hvkit.hypervisor.kvm.host.firmware import choose_firmware
@@ -242,7 +242,7 @@ def examine(
         obstacles += compare_plan(sent, plan, node_flags=frozenset(_node_flags(sent.accelerator, sent.cpu_model)))
     except ParameterError as error:
         obstacles.append(MigrationObstacle(_KINDS.get(error.name, ObstacleKind.PARAMETER), str(error)))
-    except InstanceStartError as error:
+    except ProgramError as error:
         obstacles.append(MigrationObstacle(ObstacleKind.VERSION, str(error)))
     return preparation, tuple(obstacles)
 

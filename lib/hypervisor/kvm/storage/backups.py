@@ -23,7 +23,7 @@ from hvkit.hypervisor.kvm.host.paths import remove_partial_files
 from hvkit.hypervisor.kvm.host.runtime import BackupRecord, DeviceRecord, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.instance.state import find_process
-from hvkit.hypervisor.kvm.qemu.block_nodes import NodeMissing, read_nodes, take_back_files
+from hvkit.hypervisor.kvm.qemu.block_nodes import BlockNodeNotFound, read_nodes, take_back_files
 from hvkit.hypervisor.kvm.qemu.freezing import frozen
 from hvkit.hypervisor.kvm.qemu.jobs import end_jobs, find_jobs
 from hvkit.hypervisor.model import Backup
@@ -399,7 +399,7 @@ def _remove_checkpoint(monitor: QmpConnection, nodes: Sequence[str], checkpoint:
 def _translate_errors(handle: InstanceHandle) -> Iterator[None]:
     try:
         yield
-    except (QmpError, InstanceStateError, NodeMissing, OSError) as error:
+    except (QmpError, InstanceStateError, BlockNodeNotFound, OSError) as error:
         raise BackupError(handle.name, str(error)) from error
 
 

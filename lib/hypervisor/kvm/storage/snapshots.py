@@ -21,7 +21,7 @@ from hvkit.hypervisor.errors import InstanceStateError, SnapshotError
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.migration.common import reset_capabilities
-from hvkit.hypervisor.kvm.qemu.block_nodes import NodeMissing, read_nodes
+from hvkit.hypervisor.kvm.qemu.block_nodes import BlockNodeNotFound, read_nodes
 from hvkit.hypervisor.kvm.qemu.freezing import frozen
 from hvkit.hypervisor.kvm.qemu.jobs import end_jobs
 from hvkit.hypervisor.model import Disk
@@ -378,7 +378,7 @@ def _working(handle: InstanceHandle) -> Iterator[tuple[Runtime, QmpConnection]]:
 def _translate_errors(handle: InstanceHandle) -> Iterator[None]:
     try:
         yield
-    except (QmpError, InstanceStateError, NodeMissing, OSError) as error:
+    except (QmpError, InstanceStateError, BlockNodeNotFound, OSError) as error:
         raise SnapshotError(handle.name, str(error)) from error
 
 

@@ -94,7 +94,7 @@ def test_other_process_is_named(lock_file: Path) -> None:
         with pytest.raises(InstanceBusy) as caught, instance_lock("web1", lock_file, timeout_s=0.1):
             pass
     assert caught.value.holder == holder.pid
-    assert f"process {holder.pid} is working on it" in str(caught.value)
+    assert f"locked by process {holder.pid}" in str(caught.value)
 
 
 def test_looking_keeps_nobody_from_the_lock(lock_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
