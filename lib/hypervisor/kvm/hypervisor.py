@@ -29,7 +29,7 @@ from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.monitors import open_monitor
 from hvkit.hypervisor.kvm.storage.verbs import KvmStorage
-from hvkit.hypervisor.model import Capability, Instance, check_kind, check_timeout
+from hvkit.hypervisor.model import Instance, check_kind, check_timeout
 from hvkit.hypervisor.model.reports import Console, InstanceInfo, NodeInfo
 from hvkit.hypervisor.node import read_node_info
 from hvkit.hypervisor.watch import InstanceWatch
@@ -48,25 +48,6 @@ class KvmHypervisor(KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorag
     """
 
     PARAMETERS: ClassVar = TABLE
-    CAPABILITIES: ClassVar = frozenset(
-        {
-            Capability.ADOPT,
-            Capability.BACKUP,
-            Capability.BALLOON,
-            Capability.CONSOLE,
-            Capability.DUMP,
-            Capability.HOTPLUG,
-            Capability.LIMIT_DISK,
-            Capability.MEDIA,
-            Capability.MEMORY,
-            Capability.MIGRATION,
-            Capability.MONITOR,
-            Capability.RESIZE_DISK,
-            Capability.SCREENSHOT,
-            Capability.SNAPSHOT,
-            Capability.VCPUS,
-        }
-    )
 
     def __init__(
         self,
@@ -130,10 +111,10 @@ class KvmHypervisor(KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorag
         Raises:
             InstanceStateError: not even SIGKILL ends its process.
         """
-        timeout = check_timeout(timeout)
+        timeout_s = check_timeout(timeout, default_s=_GUEST_S)
         handle = self._instances.require(name)
         paths = handle.paths
-        guest_timeout_s = 0.0 if force else _GUEST_S if timeout is None else timeout
+        guest_timeout_s = 0.0 if force else timeout_s
         with handle.locked():
             runtime = handle.load_if_sound()
             process = find_process(runtime, paths)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import pytest
@@ -24,7 +24,6 @@ from hvkit.cli import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, EXIT_WORL
 from hvkit.cli.commands import describe_console
 from hvkit.cli.settings import Settings, default_run_dir
 from hvkit.hypervisor import (
-    Capability,
     Console,
     ConsoleKind,
     Instance,
@@ -196,7 +195,7 @@ def test_stop_waits_as_long_as_it_is_told(
     [
         (("show", "web2"), "web2: no such instance on this node"),
         (("stop", "web2"), "web2: no such instance on this node"),
-        (("show", "../x"), "Instance.name: not a name for an instance: '../x'"),
+        (("show", "../x"), "Instance.name: not a valid name for an instance: '../x'"),
         (("qmp", "web1", "query-status"), "hypervisor 'fake' does not support monitor"),
         (("start", "/nonexistent/web1.toml"), "/nonexistent/web1.toml: No such file or directory"),
         (("parameters", "kwm"), "hypervisor 'kwm': not known, did you mean kvm?"),
@@ -397,8 +396,6 @@ def play_monitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pl
     stubs: list[QmpStub] = []
 
     class Monitored(FakeHypervisor):
-        CAPABILITIES: ClassVar = FakeHypervisor.CAPABILITIES | {Capability.MONITOR}
-
         @contextmanager
         def monitor(self, name: str) -> Iterator[QmpConnection]:
             with QmpConnection(tmp_path / "monitor") as connection:

@@ -105,7 +105,7 @@ def test_run_dir_that_cannot_be_is_a_finding(tmp_path: Path, hypervisor: str, wa
 
 def test_run_dir_that_this_user_may_not_look_at(tmp_path: Path, as_nobody: None) -> None:
     finding = doctor.examine_run_dir(Settings(hypervisor="fake", run_dir=tmp_path / "a" / "b"))
-    assert (finding.verdict, finding.text) == ("bad", f"{tmp_path}/a/b cannot be looked at: Permission denied")
+    assert (finding.verdict, finding.text) == ("bad", f"{tmp_path}/a/b cannot be accessed: Permission denied")
 
 
 def test_unknown_hypervisor_is_a_finding(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ class KvmAdoption(KvmSubject, AdoptionMethods):
 
     def adopt_instance(
         self,
-        foreign: ExternalInstance,
+        external: ExternalInstance,
         *,
         name: str | None = None,
         shared_monitor: str | os.PathLike[str] | None = None,
@@ -32,9 +32,9 @@ class KvmAdoption(KvmSubject, AdoptionMethods):
         has one here. When it ends by itself, it is CRASHED without a cause. Its first reboot by
         us has it reset by every later one, whatever it was told to do about them.
         """
-        check_kind(foreign, ExternalInstance)
+        check_kind(external, ExternalInstance)
         second = "" if shared_monitor is None else _path_of("shared_monitor", shared_monitor)
-        return adopt(self._instances, foreign, name, second)
+        return adopt(self._instances, external, name, second)
 
 
 def _path_of(what: str, path: str | os.PathLike[str]) -> str:

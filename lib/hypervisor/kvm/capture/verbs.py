@@ -10,7 +10,7 @@ from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.capture.dump import dump_memory, read_formats
 from hvkit.hypervisor.kvm.capture.screenshot import take_screenshot
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import check_kind, check_patience, is_absolute_path
+from hvkit.hypervisor.model import check_kind, check_timeout, is_absolute_path
 from hvkit.hypervisor.model.reports import DumpProgress
 
 
@@ -32,7 +32,7 @@ class KvmCapture(KvmSubject, CaptureMethods):
         *,
         dump_format: str | None = None,
         on_progress: Callable[[DumpProgress], None] | None = None,
-        timeout: float = math.inf,
+        timeout: float | None = None,
     ) -> None:
         """Dump the memory of an instance, as `BaseHypervisor.dump_instance_memory` says, into a file that is ours.
 
@@ -43,5 +43,5 @@ class KvmCapture(KvmSubject, CaptureMethods):
         if not is_absolute_path(os.fspath(path)):
             raise ParameterError("path", os.fspath(path), f"expected an absolute path, got {os.fspath(path)!r}")
         handle = self._instances.require(name)
-        timeout_s = check_patience(timeout)
+        timeout_s = check_timeout(timeout, default_s=math.inf)
         dump_memory(handle, os.fspath(path), dump_format=dump_format, on_progress=on_progress, timeout_s=timeout_s)

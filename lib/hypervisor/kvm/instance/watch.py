@@ -71,7 +71,7 @@ class KvmWatch(InstanceWatch):
         super().__init__(self._query_all)
         self._instances = instances
         self._pool: _MonitorPool | None = None
-        self._rested_at_s = 0.0
+        self._waited_at_s = 0.0
 
     def _query_all(self) -> list[InstanceInfo]:
         if self._pool is not None and not self._pool.is_owned:
@@ -80,14 +80,14 @@ class KvmWatch(InstanceWatch):
             self._pool = _acquire_pool(self._instances.directory)
         return self._instances.query_all(self._pool)
 
-    def _rest(self, timeout_s: float) -> None:
+    def _wait_for_event(self, timeout_s: float) -> None:
         if self._pool is None:  # there is nothing that would tell
-            super()._rest(timeout_s)
+            super()._wait_for_event(timeout_s)
             return
-        pause_s = min(timeout_s, max(self._rested_at_s + _PAUSE_S - time.monotonic(), 0.0))
+        pause_s = min(timeout_s, max(self._waited_at_s + _PAUSE_S - time.monotonic(), 0.0))
         time.sleep(pause_s)
         self._pool.wait(timeout_s - pause_s)
-        self._rested_at_s = time.monotonic()
+        self._waited_at_s = time.monotonic()
 
     def close(self) -> None:
         """Let go of the lookouts; another watch may have them. Closing again does nothing."""
