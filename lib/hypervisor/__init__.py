@@ -57,6 +57,7 @@ from hvkit.hypervisor.model.reports import (
     InstanceInfo,
     MigrationInfo,
     MigrationStatus,
+    NodeCheck,
     NodeInfo,
     Snapshot,
 )
@@ -108,6 +109,7 @@ __all__ = [
     "MigrationState",
     "MigrationStatus",
     "Nic",
+    "NodeCheck",
     "NodeInfo",
     "NotSupported",
     "ObstacleKind",

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hvkit.hypervisor.adoption import AdoptionMethods
 from hvkit.hypervisor.capture import CaptureMethods
@@ -33,7 +33,7 @@ from hvkit.hypervisor.devices import DeviceMethods
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.migration import MigrationMethods
 from hvkit.hypervisor.model import Capability, Instance, check_kind, is_absolute_path
-from hvkit.hypervisor.model.reports import AncillaryFiles, Console, InstanceInfo, NodeInfo
+from hvkit.hypervisor.model.reports import AncillaryFiles, Console, InstanceInfo, NodeCheck, NodeInfo
 from hvkit.hypervisor.optional import optional, optional_methods
 from hvkit.hypervisor.parameters import ParameterTable
 from hvkit.hypervisor.storage import StorageMethods
@@ -201,6 +201,20 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
     def verify(self) -> list[str]:
         """Return what prevents the hypervisor from working on this node, one sentence each. Changes nothing."""
 
+    @classmethod
+    def get_node_checks(cls, **options: Any) -> list[NodeCheck]:
+        """Check the software and devices of this node that instances need. Changes nothing.
+
+        Needs no `run_dir`. `verify` checks one hypervisor object and its run_dir.
+
+        Args:
+            options: the constructor options that the checks depend on; others are ignored.
+
+        Returns:
+            The results, in a fixed order. Empty for a hypervisor without requirements.
+        """
+        return []
+
     def get_ancillary_files(self) -> AncillaryFiles:
         """Return the files that all nodes of a cluster must have in common for this hypervisor."""
         return AncillaryFiles()
@@ -275,6 +289,7 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
         Raises:
             NotSupported: the hypervisor does not have RESTORE.
             InstanceNotFound: there is no such instance.
+            InstanceBusy: another operation holds its lock.
             HypervisorError: something could not be recreated.
         """
         raise NotImplementedError

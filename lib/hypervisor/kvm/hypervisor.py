@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
@@ -13,6 +13,7 @@ from hvkit.hypervisor.errors import InstanceStateError, ParameterError, ProgramE
 from hvkit.hypervisor.kvm.adoption.verbs import KvmAdoption
 from hvkit.hypervisor.kvm.capture.verbs import KvmCapture
 from hvkit.hypervisor.kvm.devices.verbs import KvmDevices
+from hvkit.hypervisor.kvm.host.node_checks import probe_kvm, probe_qemu, probe_qemu_img, probe_tap
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities
 from hvkit.hypervisor.kvm.instance.instances import Instances
@@ -30,7 +31,7 @@ from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.monitors import open_monitor
 from hvkit.hypervisor.kvm.storage.verbs import KvmStorage
 from hvkit.hypervisor.model import Instance, check_kind, check_timeout
-from hvkit.hypervisor.model.reports import Console, InstanceInfo, NodeInfo
+from hvkit.hypervisor.model.reports import Console, InstanceInfo, NodeCheck, NodeInfo
 from hvkit.hypervisor.node import read_node_info
 from hvkit.hypervisor.watch import InstanceWatch
 from hvkit.qmp import QmpConnection
@@ -187,6 +188,21 @@ class KvmHypervisor(KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorag
         except ProgramError:
             version = None
         return read_node_info(hypervisor_version=version)
+
+    @classmethod
+    def get_node_checks(cls, *, kvm_path: str | None = None, **options: Any) -> list[NodeCheck]:
+        """Check QEMU, qemu-img, KVM and tap devices.
+
+        Args:
+            kvm_path: the QEMU program; None for the default of the parameter kvm_path.
+            options: ignored.
+        """
+        return [
+            probe_qemu(str(TABLE["kvm_path"].default) if kvm_path is None else kvm_path),
+            probe_qemu_img(),
+            probe_kvm(),
+            probe_tap(),
+        ]
 
     def verify(self) -> list[str]:
         """Return what keeps this hypervisor from working on this node, a sentence each. Changes nothing."""

@@ -7,7 +7,7 @@ Everything here is frozen, compared by value, and does not touch the node.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import attrs
@@ -82,6 +82,23 @@ class NodeInfo:
     cpu_sockets: int
     numa_nodes: int
     hypervisor_version: tuple[int, ...] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class NodeCheck:
+    """The result of one check of the node.
+
+    Attributes:
+        subject: the component that was checked.
+        verdict: ``ok``; ``note`` for a limitation; ``bad`` if instances cannot run.
+        text: the result.
+        remedy: what to do about it; empty for nothing.
+    """
+
+    subject: str
+    verdict: Literal["ok", "note", "bad"]
+    text: str
+    remedy: str = ""
 
 
 @attrs.frozen(kw_only=True)

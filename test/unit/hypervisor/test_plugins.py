@@ -126,8 +126,11 @@ def test_two_plugins_of_one_name_are_both_named(install_plugin: InstallPlugin) -
 
 
 def test_capabilities_are_computed_from_overridden_methods() -> None:
-    plugin = type("Plugin", (FakeHypervisor,), {"monitor": lambda self, name: None})
-    assert FakeHypervisor.CAPABILITIES | {Capability.MONITOR} == plugin.CAPABILITIES
+    class Monitored(FakeHypervisor):
+        def monitor(self, name: str) -> Any:
+            return name
+
+    assert FakeHypervisor.CAPABILITIES | {Capability.MONITOR} == Monitored.CAPABILITIES
 
 
 def test_capability_without_one_of_its_methods_is_rejected() -> None:
