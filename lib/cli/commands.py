@@ -290,7 +290,7 @@ def parameters(hypervisor: str, as_json: bool) -> None:
         return
     for each in table:
         click.echo(f"{each.name} = {to_json(each.default)}")
-        checks = [check.wanted for check in (each.syntax, each.node) if check]
+        checks = [check.condition for check in (each.syntax, each.node) if check]
         doc = f"{each.doc} Expected: {'; '.join(checks)}." if checks else each.doc
         click.echo(click.wrap_text(doc, width=100, initial_indent="    ", subsequent_indent="    "))
 
