@@ -15,10 +15,12 @@ from uuid import UUID
 import attrs
 
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ProgramError, RuntimeStateError
+from hvkit.hypervisor.kvm.host.accounts import kvm_groups
 from hvkit.hypervisor.kvm.host.disks import read_block_devices
 from hvkit.hypervisor.kvm.host.firmware import choose_firmware
 from hvkit.hypervisor.kvm.host.network import NetworkError
 from hvkit.hypervisor.kvm.host.nics import plan_interface
+from hvkit.hypervisor.kvm.host.node_checks import NODE_TABLE, resolve_interfaces
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.host.process import (
     Process,
@@ -32,7 +34,6 @@ from hvkit.hypervisor.kvm.host.process import (
 from hvkit.hypervisor.kvm.host.resources import HostResources, allocate, imagine_ends
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, DimmRecord, Phase, ProcessorRecord, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
-from hvkit.hypervisor.kvm.plan.accounts import kvm_groups
 from hvkit.hypervisor.kvm.plan.capabilities import Accelerator, Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
 from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement, plan_confinement
@@ -40,7 +41,6 @@ from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_limits
 from hvkit.hypervisor.kvm.plan.firmware import Firmware
 from hvkit.hypervisor.kvm.plan.machine import MachinePlan, Placement
 from hvkit.hypervisor.kvm.plan.machine_devices import SERIAL_ID
-from hvkit.hypervisor.kvm.plan.parameters import TABLE, resolve_places
 from hvkit.hypervisor.kvm.plan.planning import plan_machine
 from hvkit.hypervisor.kvm.qemu.passwords import give_passwords
 from hvkit.hypervisor.kvm.qemu.pinning import bind_threads
@@ -134,7 +134,7 @@ def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
         ParameterError: a parameter or a disk cannot be used, or they do not go together.
         InstanceStartError: the program is not QEMU, or too old.
     """
-    parameters = resolve_places(TABLE.validate(instance.parameters))
+    parameters = resolve_interfaces(NODE_TABLE.validate(instance.parameters))
     block_devices = read_block_devices(instance.disks)
     try:
         capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)

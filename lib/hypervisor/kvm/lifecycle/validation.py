@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hvkit.hypervisor.kvm.host.firmware import choose_firmware
+from hvkit.hypervisor.kvm.host.node_checks import resolve_interfaces
 from hvkit.hypervisor.kvm.host.probe import read_kvm_host
 from hvkit.hypervisor.kvm.lifecycle.start import Preparation
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, choose_accelerator
@@ -17,7 +18,6 @@ from hvkit.hypervisor.kvm.plan.parameters import (
     HUGE_PAGES,
     NIC_DRIVERS,
     parse_cpu_mask,
-    resolve_places,
 )
 from hvkit.hypervisor.model import Instance
 
@@ -45,7 +45,7 @@ def check_program(parameters: Mapping[str, Any], capabilities: Capabilities) -> 
             vcpus=1 if parameters["vcpus_max"] else min(_count_processors(parameters), machine.cpu_max),
             parameters=parameters,
         ),
-        parameters=resolve_places(parameters),
+        parameters=resolve_interfaces(parameters),
         capabilities=capabilities,
         accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
         block_devices=frozenset(),

@@ -24,6 +24,7 @@ from hvkit.hypervisor.errors import (
 )
 from hvkit.hypervisor.kvm.host.disks import read_block_devices
 from hvkit.hypervisor.kvm.host.firmware import choose_firmware
+from hvkit.hypervisor.kvm.host.node_checks import NODE_TABLE, resolve_interfaces
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host, read_processor_flags
 from hvkit.hypervisor.kvm.host.runtime import Runtime
 from hvkit.hypervisor.kvm.host.state_file import from_plain, to_plain
@@ -31,7 +32,7 @@ from hvkit.hypervisor.kvm.lifecycle.start import Preparation
 from hvkit.hypervisor.kvm.plan.capabilities import choose_accelerator
 from hvkit.hypervisor.kvm.plan.machine import MachinePlan, Placement
 from hvkit.hypervisor.kvm.plan.memory import backend_ids
-from hvkit.hypervisor.kvm.plan.parameters import TABLE, plan_boot_index, resolve_places
+from hvkit.hypervisor.kvm.plan.parameters import TABLE, plan_boot_index
 from hvkit.hypervisor.kvm.plan.plugged import DEVICES_PATH, Dimm, Processor, ProcessorPlaces, read_dimms
 from hvkit.hypervisor.kvm.plan.topology import Address, Topology
 from hvkit.hypervisor.model import Instance
@@ -226,7 +227,7 @@ def examine(
             obstacles.append(MigrationObstacle(ObstacleKind.DISK, str(error)))
     preparation = None
     try:
-        parameters = resolve_places(TABLE.validate(instance.parameters))
+        parameters = resolve_interfaces(NODE_TABLE.validate(instance.parameters))
         capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
         preparation = Preparation(
             instance=instance,

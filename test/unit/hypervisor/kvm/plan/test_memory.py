@@ -118,14 +118,6 @@ def test_host_nodes_that_are_none_are_refused(text: str) -> None:
         TABLE.check_syntax({"numa_host_nodes": text})
 
 
-@pytest.mark.parametrize(("name", "value"), [("numa_host_nodes", "999"), ("mem_path", "/no/such/mount")])
-def test_what_this_node_does_not_have_is_found_here_only(name: str, value: str) -> None:
-    TABLE.check_syntax({name: value})
-    with pytest.raises(ParameterError, match="this node") as caught:
-        TABLE.validate({"kvm_path": "/bin/sh", name: value})
-    assert caught.value.name == name
-
-
 @pytest.mark.qemu
 def test_real_machine_has_its_memory_where_it_was_planned(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     parameters = {"numa_nodes": 2, "numa_host_nodes": "0", "mem_prealloc": True, "sandbox": "enabled"}
