@@ -22,8 +22,9 @@ from hvkit.hypervisor.kvm.instance.stop import stop_process, stop_remembered
 from hvkit.hypervisor.kvm.instance.watch import KvmWatch
 from hvkit.hypervisor.kvm.lifecycle.console import describe_console
 from hvkit.hypervisor.kvm.lifecycle.display_console import find_display
+from hvkit.hypervisor.kvm.lifecycle.preparation import prepare
 from hvkit.hypervisor.kvm.lifecycle.reboot import reset_instance
-from hvkit.hypervisor.kvm.lifecycle.start import bring_up, prepare
+from hvkit.hypervisor.kvm.lifecycle.start import bring_up
 from hvkit.hypervisor.kvm.lifecycle.validation import check_program
 from hvkit.hypervisor.kvm.migration.verbs import KvmMigration
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities

@@ -14,8 +14,8 @@ from hvkit.hypervisor import ParameterError
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
 from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement, parse_account_pool, plan_confinement
-from hvkit.hypervisor.kvm.plan.machine import FileSet
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
+from hvkit.hypervisor.kvm.plan.resources import FileSet
 
 DISK_UUID = UUID("d15c0000-0000-4000-8000-000000000001")
 SOMEBODY = Account(uid=60001, gid=60001)

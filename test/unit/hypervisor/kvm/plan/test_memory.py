@@ -30,7 +30,7 @@ def test_memory_that_nothing_is_asked_of_is_qemus_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "kind", "is_taken"),
+    ("parameters", "kind", "prealloc"),
     [
         ({"mem_path": "/mnt/huge"}, "memory-backend-file", True),
         ({"hugepages": "2M"}, "memory-backend-memfd", True),
@@ -39,10 +39,11 @@ def test_memory_that_nothing_is_asked_of_is_qemus_own() -> None:
         ({"numa_nodes": 1}, "memory-backend-ram", False),
     ],
 )
-def test_what_holds_it(parameters: dict[str, Any], kind: str, is_taken: bool) -> None:
+def test_what_holds_it(parameters: dict[str, Any], kind: str, prealloc: bool) -> None:
     memory = plan(**parameters)
     (backend,) = memory.backends
-    assert (backend.qom_type, backend.prealloc or False, memory.is_taken) == (kind, is_taken, is_taken)  # type: ignore[attr-defined]
+    holds = (backend.qom_type, backend.prealloc or False)  # type: ignore[attr-defined]
+    assert (*holds, memory.is_preallocated) == (kind, prealloc, prealloc)
 
 
 @pytest.mark.parametrize(
