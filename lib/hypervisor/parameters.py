@@ -164,6 +164,20 @@ class ParameterTable(Mapping[str, Parameter]):
     def __len__(self) -> int:
         return len(self._parameters)
 
+    def with_node_checks(self, checks: Mapping[str, Check]) -> ParameterTable:
+        """Return a copy of this table whose parameters have node checks.
+
+        Args:
+            checks: the node check of each parameter that gets one, by name.
+
+        Raises:
+            ProgrammerError: the table has no parameter of such a name.
+        """
+        if unknown := sorted(checks.keys() - self._parameters.keys()):
+            raise ProgrammerError(f"node checks of unknown parameters: {', '.join(unknown)}")
+        parameters = (attrs.evolve(each, node=checks.get(each.name, each.node)) for each in self.values())
+        return ParameterTable(parameters, self._rules, self._advisors)
+
     def fill(self, given: Mapping[str, object]) -> dict[str, Any]:
         """Return all parameters, typed: the given ones and the defaults of the rest.
 

@@ -14,6 +14,7 @@ from hvkit.hypervisor.kvm.adoption.verbs import KvmAdoption
 from hvkit.hypervisor.kvm.capture.verbs import KvmCapture
 from hvkit.hypervisor.kvm.devices.verbs import KvmDevices
 from hvkit.hypervisor.kvm.host.node_checks import probe_kvm, probe_qemu, probe_qemu_img, probe_tap
+from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities
 from hvkit.hypervisor.kvm.instance.instances import Instances
@@ -22,12 +23,12 @@ from hvkit.hypervisor.kvm.instance.stop import stop_process, stop_remembered
 from hvkit.hypervisor.kvm.instance.watch import KvmWatch
 from hvkit.hypervisor.kvm.lifecycle.console import describe_console
 from hvkit.hypervisor.kvm.lifecycle.display_console import find_display
+from hvkit.hypervisor.kvm.lifecycle.preparation import prepare
 from hvkit.hypervisor.kvm.lifecycle.reboot import reset_instance
-from hvkit.hypervisor.kvm.lifecycle.start import bring_up, prepare
+from hvkit.hypervisor.kvm.lifecycle.start import bring_up
 from hvkit.hypervisor.kvm.lifecycle.validation import check_program
 from hvkit.hypervisor.kvm.migration.verbs import KvmMigration
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
-from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.monitors import open_monitor
 from hvkit.hypervisor.kvm.storage.verbs import KvmStorage
 from hvkit.hypervisor.model import Instance, check_kind, check_timeout
@@ -48,7 +49,7 @@ class KvmHypervisor(KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorag
     `start_instance` ends it.
     """
 
-    PARAMETERS: ClassVar = TABLE
+    PARAMETERS: ClassVar = NODE_TABLE
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class KvmHypervisor(KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorag
         self._instances = Instances(
             RunDirectory(self.run_dir, None if state_dir is None else Path(state_dir)), lock_timeout_s
         )
-        self._kvm_path = str(TABLE["kvm_path"].default) if kvm_path is None else kvm_path
+        self._kvm_path = str(NODE_TABLE["kvm_path"].default) if kvm_path is None else kvm_path
 
     # ---- the life of an instance
 
@@ -198,7 +199,7 @@ class KvmHypervisor(KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorag
             options: ignored.
         """
         return [
-            probe_qemu(str(TABLE["kvm_path"].default) if kvm_path is None else kvm_path),
+            probe_qemu(str(NODE_TABLE["kvm_path"].default) if kvm_path is None else kvm_path),
             probe_qemu_img(),
             probe_kvm(),
             probe_tap(),
@@ -220,7 +221,7 @@ class KvmHypervisor(KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorag
 
     def validate_parameters(self, parameters: Mapping[str, object]) -> None:
         """Check parameters on this node, also against what the QEMU program they name can do. Changes nothing."""
-        filled = TABLE.validate({"kvm_path": self._kvm_path, **parameters})
+        filled = NODE_TABLE.validate({"kvm_path": self._kvm_path, **parameters})
         binary = filled["kvm_path"]
         try:
             capabilities = self._probe(binary)

@@ -24,7 +24,11 @@ MemAvailable:    8192000 kB
 Active(anon):     150880 kB
 HugePages_Total:       4
 Hugepagesize:       2048 kB
-"""Resources of the node, from samples of /proc and /sys and from this node."""Lay out what is read, as the kernel would."""
+"""
+
+
+def make_root(root: Path, *, meminfo: str = MEMINFO, packages: tuple[str, ...] = ("0", "0", "1", "1")) -> Path:
+    """Lay out what is read, as the kernel would."""
     (root / "proc").mkdir()
     (root / "proc/meminfo").write_text(meminfo)
     cpus = root / "sys/devices/system/cpu"
@@ -92,7 +96,7 @@ def test_read_numa_nodes_returns_numbers(tmp_path: Path) -> None:
 
 
 def test_read_node_info_names_missing_amount(tmp_path: Path) -> None:
-    with pytest.raises(HypervisorError, match="meminfo has no line .MemAvailable."):
+    with pytest.raises(HypervisorError, match="meminfo has no line 'MemAvailable'"):
         read_node_info(root=make_root(tmp_path, meminfo="MemTotal: 1 kB\n"))
 
 

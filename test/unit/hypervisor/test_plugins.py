@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Hypervisors are found by name; a plugin that is broken says how."""
+"""Plugins by name, and errors of broken plugins; computed capabilities."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ from hvkit.hypervisor.fake import FakeHypervisor
 
 class Hypervisor(FakeHypervisor):
     name = "other"
-"""Plugins by name, and errors of broken plugins; computed capabilities."""Lay a distribution with one plugin on the path."""
+"""
+
+
+@pytest.fixture
+def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstallPlugin:
+    """Lay a distribution with one plugin on the path."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def install(name: str, module: str, source: str) -> None:

@@ -14,7 +14,8 @@ from uuid import UUID
 import attrs
 
 from hvkit.hypervisor.errors import AdoptionError
-from hvkit.hypervisor.kvm.host.process import ProcessError, ProcessIdentity, holds_listener, read_identity
+from hvkit.hypervisor.kvm.host.listeners import holds_listener
+from hvkit.hypervisor.kvm.host.process import ProcessError, ProcessIdentity, read_identity
 from hvkit.hypervisor.model.reports import ExternalBlockNode, ExternalDevice, ExternalInstance, ExternalNic
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.schema import (
