@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Run instances on this node, through a hypervisor that is chosen by its name."""
+"""Pluggable hypervisors: get one by name, run instances on this node with it."""
 
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import (
@@ -9,6 +9,7 @@ from hvkit.hypervisor.errors import (
     HotplugCause,
     HotplugError,
     InstanceBusy,
+    InstanceError,
     InstanceNotFound,
     InstanceStartError,
     InstanceStateError,
@@ -19,6 +20,7 @@ from hvkit.hypervisor.errors import (
     ObstacleKind,
     ParameterError,
     PluginError,
+    ProgramError,
     RuntimeStateError,
     SnapshotError,
 )
@@ -47,10 +49,10 @@ from hvkit.hypervisor.model.reports import (
     Console,
     DiskCopy,
     DumpProgress,
-    ForeignBlockNode,
-    ForeignDevice,
-    ForeignInstance,
-    ForeignNic,
+    ExternalBlockNode,
+    ExternalDevice,
+    ExternalInstance,
+    ExternalNic,
     InstanceChange,
     InstanceInfo,
     MigrationInfo,
@@ -82,16 +84,17 @@ __all__ = [
     "DiskLimits",
     "DiskRate",
     "DumpProgress",
-    "ForeignBlockNode",
-    "ForeignDevice",
-    "ForeignInstance",
-    "ForeignNic",
+    "ExternalBlockNode",
+    "ExternalDevice",
+    "ExternalInstance",
+    "ExternalNic",
     "HotplugCause",
     "HotplugDevice",
     "HotplugError",
     "Instance",
     "InstanceBusy",
     "InstanceChange",
+    "InstanceError",
     "InstanceInfo",
     "InstanceNotFound",
     "InstanceStartError",
@@ -112,6 +115,7 @@ __all__ = [
     "ObstacleKind",
     "ParameterError",
     "PluginError",
+    "ProgramError",
     "RuntimeStateError",
     "Snapshot",
     "SnapshotError",

@@ -37,6 +37,7 @@ NAMES_FIXTURES: Final = {
     "captures": "hypervisor_names",
     "confinement": "hypervisor_names",
     "hotplug": "hypervisor_names",
+    "lifecycle": "hypervisor_names",
     "listing": "hypervisor_names",
     "media": "hypervisor_names",
     "migration": "hypervisor_names",

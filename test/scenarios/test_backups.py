@@ -20,7 +20,7 @@ import pytest
 from faults import crash_at
 from hvkit.hypervisor import Backup, BackupError, BackupProgress, Disk, Instance, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.runtime import read_runtime
+from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.qmp.schema import (
     BlockdevDel,
     DeviceDel,
@@ -122,7 +122,7 @@ def test_whole_and_what_changed_since_are_the_disk(lab: Lab) -> None:
     lab.kvm.backup_disks(
         "web1",
         Backup(files={FIRST: lab.image("mon-1"), SECOND: lab.image("mon-2")}, checkpoint="monday"),
-        report=seen.append,
+        on_progress=seen.append,
         timeout=60,
     )
     assert seen[-1].done_bytes == seen[-1].total_bytes > 0
@@ -228,7 +228,7 @@ def test_interrupted_one_leaves_nothing(lab: Lab) -> None:
         lab.write(SECOND, offset, 6)
     with pytest.raises(Enough):
         lab.kvm.backup_disks(
-            "web1", Backup(files={SECOND: lab.image("1")}, checkpoint="base", bytes_per_s=SLOW), report=stop
+            "web1", Backup(files={SECOND: lab.image("1")}, checkpoint="base", bytes_per_s=SLOW), on_progress=stop
         )
     assert lab.leftovers() == NOTHING
     assert lab.kvm.get_checkpoints("web1") == ()
@@ -245,7 +245,7 @@ def test_one_whose_machine_dies_leaves_no_file(lab: Lab) -> None:
     for offset in range(0, SIZE, 65536):
         lab.write(SECOND, offset, 6)
     with pytest.raises(BackupError) as caught:
-        lab.kvm.backup_disks("web1", Backup(files={SECOND: lab.image("1")}, bytes_per_s=SLOW), report=kill)
+        lab.kvm.backup_disks("web1", Backup(files={SECOND: lab.image("1")}, bytes_per_s=SLOW), on_progress=kill)
     assert caught.value.instance == "web1"
     assert list(lab.directory.iterdir()) == []
 
@@ -257,7 +257,7 @@ from hvkit.hypervisor import Backup
 from hvkit.hypervisor.kvm import KvmHypervisor
 kvm = KvmHypervisor(run_dir=sys.argv[1])
 backup = Backup(files={UUID(sys.argv[2]): sys.argv[3]}, checkpoint="base", bytes_per_s=1 << 20)
-kvm.backup_disks("web1", backup, report=lambda progress: print("going", flush=True))
+kvm.backup_disks("web1", backup, on_progress=lambda progress: print("going", flush=True))
 """
 
 

@@ -39,7 +39,8 @@ from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host import probe
 from hvkit.hypervisor.kvm.host.network import has_interface
 from hvkit.hypervisor.kvm.host.process import ProcessError
-from hvkit.hypervisor.kvm.host.runtime import Runtime, write_runtime
+from hvkit.hypervisor.kvm.host.runtime import Runtime
+from hvkit.hypervisor.kvm.host.state_file import write_runtime
 from hvkit.qmp.program import find_program
 from hvkit.qmp.program_cache import ProgramCache
 
@@ -175,9 +176,9 @@ def test_what_a_stranger_says_of_a_program_is_not_believed(
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "-x"])
 def test_name_that_leads_elsewhere(kvm: KvmHypervisor, make: MakeInstance, name: str) -> None:
-    with pytest.raises(ParameterError, match="not a name for an instance"):
+    with pytest.raises(ParameterError, match="not a valid name for an instance"):
         make(name)
-    with pytest.raises(ParameterError, match="not a name for an instance"):
+    with pytest.raises(ParameterError, match="not a valid name for an instance"):
         kvm.cleanup_instance(name)
 
 
@@ -472,7 +473,7 @@ def test_state_that_cannot_be_written_stops_the_start(
             raise RuntimeStateError("web1", str(path), "cannot be written: No space left on device")
         write_runtime(path, runtime)
 
-    monkeypatch.setattr("hvkit.hypervisor.kvm.lifecycle.start.write_runtime", fail_in_the_end)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.handle.write_runtime", fail_in_the_end)
     with pytest.raises(InstanceStartError, match="No space left on device"):
         kvm.start_instance(make())
     assert_nothing_left(kvm)
@@ -481,9 +482,9 @@ def test_state_that_cannot_be_written_stops_the_start(
 @pytest.mark.parametrize(
     ("function", "call"),
     [
-        *(("acts.start.write_runtime", call) for call in (1, 2, 3)),
+        *(("instance.handle.write_runtime", call) for call in (1, 2, 3)),
         ("host.process.read_boot_id", 1),
-        *((f"acts.start.{function}", 1) for function in ("spawn", "_launch", "_let_run")),
+        *((f"lifecycle.start.{function}", 1) for function in ("spawn", "_launch", "_let_run")),
     ],
 )
 def test_start_that_is_interrupted_leaves_nothing(

@@ -36,7 +36,7 @@ from hvkit.hypervisor import (
     ParameterError,
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.locks import is_locked
+from hvkit.hypervisor.kvm.host.locks import is_lock_held
 from hvkit.hypervisor.kvm.host.network import has_interface
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.host.probe import read_kvm_host
@@ -363,7 +363,7 @@ def test_nic_that_knows_no_virtio_header_has_a_tap_all_the_same(
 
 def test_agent_has_a_socket_if_it_is_used(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters={"use_guest_agent": True, "serial_console": False}), start_paused=True)
-    assert sorted(path.suffix for path in (kvm.run_dir / "sockets").iterdir()) == [".a", ".c", ".l", ".w"]
+    assert sorted(path.suffix for path in (kvm.run_dir / "sockets").iterdir()) == [".a", ".c", ".m", ".w"]
 
 
 @pytest.mark.parametrize(("mask", "bound"), [("0", ["0", "0"]), ("0:all", ["0", "all"]), ("all:0", ["all", "0"])])
@@ -570,7 +570,7 @@ def test_instance_that_somebody_works_on_is_busy(kvm: KvmHypervisor, make_toy: M
     stopper = threading.Thread(target=lambda: kvm.stop_instance("web1", timeout=2))
     stopper.start()
     lock_file = kvm.run_dir / "locks" / "web1"
-    wait_until(lambda: is_locked("web1", lock_file))
+    wait_until(lambda: is_lock_held("web1", lock_file))
     impatient = KvmHypervisor(run_dir=kvm.run_dir, lock_timeout_s=0.1)
     with pytest.raises(InstanceBusy) as caught:
         impatient.stop_instance("web1", force=True)
@@ -696,7 +696,7 @@ def test_monitor_of_an_instance_is_closed_after_use(kvm: KvmHypervisor, make_toy
 def test_listing_asks_the_other_monitor_where_one_is_taken(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     for name in ("web1", "web2"):
         kvm.start_instance(make_toy(name))
-    with QmpConnection(RunDirectory(kvm.run_dir).instance("web1").watch_socket):
+    with QmpConnection(RunDirectory(kvm.run_dir).instance("web1").shared_socket):
         infos = kvm.get_all_instances_info()
     assert [(info.name, info.state, info.memory_mib) for info in infos] == [
         ("web1", InstanceState.RUNNING, 32),

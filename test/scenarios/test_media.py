@@ -25,7 +25,7 @@ from hvkit.hypervisor import (
     ParameterError,
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.runtime import read_runtime
+from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.qmp import CommandError, ConnectionLost, QmpConnection
 from hvkit.qmp.schema import (
     BlockdevCloseTray,

@@ -22,7 +22,7 @@ from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample, St
 from hvkit.hypervisor.errors import MigrationError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.process import open_process, read_identity
-from hvkit.hypervisor.kvm.instance.instances import LOOK_S
+from hvkit.hypervisor.kvm.instance.handle import QUERY_S
 from hvkit.hypervisor.model import MigrationState
 from hvkit.hypervisor.model.reports import MigrationInfo, MigrationStatus
 from hvkit.qmp.schema import MigrateContinue, MigrateSetCapabilities, MigrationCapabilityStatus
@@ -32,7 +32,7 @@ MakeInstance = Callable[..., Instance]
 pytestmark = pytest.mark.qemu
 
 #: Seconds for which a QEMU is silent: more than a mere look would wait.
-SILENT_S = LOOK_S + 1
+SILENT_S = QUERY_S + 1
 
 
 @pytest.fixture

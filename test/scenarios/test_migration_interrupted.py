@@ -25,7 +25,7 @@ from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.process import open_process, read_identity
-from hvkit.hypervisor.kvm.host.runtime import to_plain
+from hvkit.hypervisor.kvm.host.state_file import to_plain
 from hvkit.hypervisor.model.reports import MigrationInfo
 from hvkit.qmp import QmpError
 from hvkit.qmp.schema import MigrateContinue, MigrateSetParameters, QueryStatus

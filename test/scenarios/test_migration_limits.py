@@ -258,7 +258,7 @@ def test_instance_that_is_being_backed_up_stays(kvm: KvmHypervisor, make_toy: Ma
             kvm.migrate_instance("web1", str(tmp_path / "nobody.sock"))
         refusals.append(caught.value)
 
-    kvm.backup_disks("web1", Backup(files={toy.disks[0].uuid: str(tmp_path / "backup")}), report=send, timeout=60)
+    kvm.backup_disks("web1", Backup(files={toy.disks[0].uuid: str(tmp_path / "backup")}), on_progress=send, timeout=60)
     assert refusals
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 

@@ -17,7 +17,7 @@ from guest.console import GuestConsole
 from guest.fixtures import TinyGuest
 from hvkit.hypervisor import Disk, Instance, InstanceState, RuntimeStateError, StopCause
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.runtime import VERSION
+from hvkit.hypervisor.kvm.host.state_file import VERSION
 from hvkit.qmp.schema import BlockIoErrorEvent, Cont, QueryBlock, Stop, StopEvent
 from hvkit.testing.toy_guest import write_disk
 

@@ -221,7 +221,7 @@ def test_dump_tells_how_far_it_is(kvm: KvmHypervisor, toy: Instance, directory: 
         reports.append(progress)
         states.append(state_of(kvm))
 
-    kvm.dump_instance_memory("web1", directory / "dump", report=report)
+    kvm.dump_instance_memory("web1", directory / "dump", on_progress=report)
     assert states[0] is InstanceState.PAUSED
     assert [each.done_bytes for each in reports] == sorted(each.done_bytes for each in reports)
     assert reports[-1].done_bytes == reports[-1].total_bytes >= toy.memory_mib << 20
@@ -292,7 +292,7 @@ def test_guest_goes_on_after_an_interruption(kvm: KvmHypervisor, toy: Instance, 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        kvm.dump_instance_memory("web1", directory / "dump", report=interrupt)
+        kvm.dump_instance_memory("web1", directory / "dump", on_progress=interrupt)
     assert state_of(kvm) is InstanceState.RUNNING
     assert not any(directory.iterdir())
 
@@ -305,7 +305,7 @@ kvm = KvmHypervisor(run_dir={run_dir!r})
 def report(progress):
     assert kvm.get_instance_info("web1").state is InstanceState.PAUSED
     os.kill(os.getpid(), signal.SIGKILL)
-kvm.dump_instance_memory("web1", {path!r}, report=report)
+kvm.dump_instance_memory("web1", {path!r}, on_progress=report)
 """
 
 
@@ -336,7 +336,7 @@ def test_there_is_one_dump_at_a_time(kvm: KvmHypervisor, toy: Instance, director
                 kvm.dump_instance_memory("web1", directory / "again")
             refused.append(caught.value.reason)
 
-    kvm.dump_instance_memory("web1", directory / "dump", report=dump_again)
+    kvm.dump_instance_memory("web1", directory / "dump", on_progress=dump_again)
     assert "There is a dump in process" in refused[0]
     assert [path.name for path in directory.iterdir()] == ["dump"]
 
@@ -344,7 +344,9 @@ def test_there_is_one_dump_at_a_time(kvm: KvmHypervisor, toy: Instance, director
 def test_machine_can_be_stopped_over_its_dump(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
     del toy
     with pytest.raises(CaptureError):
-        kvm.dump_instance_memory("web1", directory / "dump", report=lambda _: kvm.stop_instance("web1", force=True))
+        kvm.dump_instance_memory(
+            "web1", directory / "dump", on_progress=lambda _: kvm.stop_instance("web1", force=True)
+        )
     assert state_of(kvm) is InstanceState.SHUTDOWN
     assert not any(directory.iterdir())
 
@@ -354,6 +356,6 @@ def test_machine_that_is_killed_over_its_dump_leaves_no_file(
 ) -> None:
     del toy
     with pytest.raises(CaptureError):
-        kvm.dump_instance_memory("web1", directory / "dump", report=lambda _: os.kill(pid_of(kvm), signal.SIGKILL))
+        kvm.dump_instance_memory("web1", directory / "dump", on_progress=lambda _: os.kill(pid_of(kvm), signal.SIGKILL))
     assert state_of(kvm) is InstanceState.CRASHED
     assert not any(directory.iterdir())

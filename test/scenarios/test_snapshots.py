@@ -153,7 +153,7 @@ def test_overlays_are_merged_one_by_one(kvm: KvmHypervisor, instance: Instance, 
         kvm.add_overlays("web1", {FIRST: path})
         qemu_io(kvm, FIRST, f"write -P {number + 1} {number} 1")
     seen: list[BackupProgress] = []
-    disks = kvm.merge_overlays("web1", [FIRST], report=seen.append, timeout=60)
+    disks = kvm.merge_overlays("web1", [FIRST], on_progress=seen.append, timeout=60)
     assert seen
     assert disks[0].path == over[0]
     assert not Path(over[1]).exists()

@@ -16,7 +16,7 @@ import pytest
 from guest.console import GuestConsole
 from hvkit.hypervisor import Disk, Instance, InstanceInfo, InstanceState, StopCause
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.log import KEPT_BYTES, MAX_BYTES, LastWords, cut_log, parse_last_words
+from hvkit.hypervisor.kvm.host.log import KEPT_BYTES, MAX_BYTES, LastWords, parse_last_words, trim_log
 from hvkit.qmp.schema import Quit, SystemPowerdown
 from hvkit.testing.toy_guest import GREETING, PowerdownAction, write_disk
 
@@ -212,21 +212,21 @@ def test_long_log_is_cut_to_whole_lines_and_can_be_written_on(tmp_path: Path) ->
     with log.open("ab", buffering=0) as qemu:
         for number in range(MAX_BYTES // 16 + 1):
             qemu.write(b"%015d\n" % number)
-        assert cut_log(log)
+        assert trim_log(log)
         qemu.write(b"the end\n")
     first, *middle, last = log.read_text().splitlines()
     assert first.endswith(" bytes were cut here)")
     assert (int(middle[-1]), last) == (MAX_BYTES // 16, "the end")
     assert all(len(line) == 15 for line in middle)
     assert log.stat().st_size <= KEPT_BYTES + 100
-    assert not cut_log(log)
+    assert not trim_log(log)
 
 
 def test_log_that_is_missing_or_a_link_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "long").write_bytes(b"x" * (MAX_BYTES + 1))
     (tmp_path / "log").symlink_to("long")
-    assert not cut_log(tmp_path / "log")
-    assert not cut_log(tmp_path / "none")
+    assert not trim_log(tmp_path / "log")
+    assert not trim_log(tmp_path / "none")
     assert (tmp_path / "long").stat().st_size == MAX_BYTES + 1
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from hvkit.hypervisor import Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.devices.memory import read_memory_mib
-from hvkit.hypervisor.kvm.host.runtime import DimmRecord, ProcessorRecord, Runtime, read_runtime
+from hvkit.hypervisor.kvm.host.runtime import DimmRecord, ProcessorRecord, Runtime
+from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.hypervisor.kvm.plan.plugged import ProcessorPlaces, read_dimms
 from hvkit.hypervisor.model import MigrationState
 from hvkit.qmp.schema import QueryCpusFast, QueryHotpluggableCpus, QueryMemdev, QueryMemoryDevices

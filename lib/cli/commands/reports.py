@@ -50,7 +50,7 @@ def _plain_info(info: InstanceInfo) -> dict[str, Any]:
 @pass_settings
 def watch(settings: Settings, as_json: bool) -> None:
     """Print state changes of all instances until Ctrl-C. Starts with the current states."""
-    with settings.open().watching() as instance_watch:
+    with settings.open().watch() as instance_watch:
         while True:
             for change in instance_watch.wait():
                 click.echo(_json_line(change) if as_json else describe_change(change))

@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Final
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.base import BaseHypervisor
-from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ParameterError
+from hvkit.hypervisor.errors import InstanceStateError, ParameterError, ProgramError
 from hvkit.hypervisor.kvm.adoption.verbs import KvmAdoption
-from hvkit.hypervisor.kvm.capture.verbs import KvmCaptures
-from hvkit.hypervisor.kvm.devices.verbs import KvmHardware
+from hvkit.hypervisor.kvm.capture.verbs import KvmCapture
+from hvkit.hypervisor.kvm.devices.verbs import KvmDevices
 from hvkit.hypervisor.kvm.host.node_checks import probe_kvm, probe_qemu, probe_qemu_img, probe_tap
+from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities
 from hvkit.hypervisor.kvm.instance.instances import Instances
@@ -22,15 +23,15 @@ from hvkit.hypervisor.kvm.instance.stop import stop_process, stop_remembered
 from hvkit.hypervisor.kvm.instance.watch import KvmWatch
 from hvkit.hypervisor.kvm.lifecycle.console import describe_console
 from hvkit.hypervisor.kvm.lifecycle.display_console import find_display
+from hvkit.hypervisor.kvm.lifecycle.preparation import prepare
 from hvkit.hypervisor.kvm.lifecycle.reboot import reset_instance
-from hvkit.hypervisor.kvm.lifecycle.start import bring_up, prepare
+from hvkit.hypervisor.kvm.lifecycle.start import bring_up
 from hvkit.hypervisor.kvm.lifecycle.validation import check_program
-from hvkit.hypervisor.kvm.migration.verbs import KvmMoves
+from hvkit.hypervisor.kvm.migration.verbs import KvmMigration
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
-from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.monitors import open_monitor
 from hvkit.hypervisor.kvm.storage.verbs import KvmStorage
-from hvkit.hypervisor.model import Capability, Instance, check_kind, check_timeout
+from hvkit.hypervisor.model import Instance, check_kind, check_timeout
 from hvkit.hypervisor.model.reports import Console, InstanceInfo, NodeCheck, NodeInfo
 from hvkit.hypervisor.node import read_node_info
 from hvkit.hypervisor.watch import InstanceWatch
@@ -40,7 +41,7 @@ from hvkit.qmp import QmpConnection
 _GUEST_S: Final = 60.0
 
 
-class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage, BaseHypervisor):
+class KvmHypervisor(KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorage, BaseHypervisor):
     """Runs instances as QEMU processes on this node, with KVM where that works.
 
     What belongs to an instance is in `run_dir`, as `hvkit.hypervisor.kvm.host.paths` says. An instance whose guest
@@ -48,26 +49,7 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
     `start_instance` ends it.
     """
 
-    PARAMETERS: ClassVar = TABLE
-    CAPABILITIES: ClassVar = frozenset(
-        {
-            Capability.ADOPT,
-            Capability.BACKUP,
-            Capability.BALLOON,
-            Capability.CONSOLE,
-            Capability.DUMP,
-            Capability.HOTPLUG,
-            Capability.LIMIT_DISK,
-            Capability.MEDIA,
-            Capability.MEMORY,
-            Capability.MIGRATION,
-            Capability.MONITOR,
-            Capability.RESIZE_DISK,
-            Capability.SCREENSHOT,
-            Capability.SNAPSHOT,
-            Capability.VCPUS,
-        }
-    )
+    PARAMETERS: ClassVar = NODE_TABLE
 
     def __init__(
         self,
@@ -93,7 +75,7 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
         self._instances = Instances(
             RunDirectory(self.run_dir, None if state_dir is None else Path(state_dir)), lock_timeout_s
         )
-        self._kvm_path = str(TABLE["kvm_path"].default) if kvm_path is None else kvm_path
+        self._kvm_path = str(NODE_TABLE["kvm_path"].default) if kvm_path is None else kvm_path
 
     # ---- the life of an instance
 
@@ -107,16 +89,16 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
             ParameterError: another instance here, which is not over, has the same uuid.
         """
         check_kind(instance, Instance)
-        paths = self._instances.directory.instance(instance.name)
+        handle = self._instances.handle(instance.name)
         instance = self._with_program(instance)
-        preparation = prepare(instance, cache_dir=self._instances.cache_dir())
-        self._instances.refuse_trespass(instance)
+        preparation = prepare(instance, cache_dir=self._instances.find_cache_dir())
+        self._instances.check_no_internal_paths(instance)
         self._instances.directory.make()
-        with self._instances.locked(paths):
-            self._instances.refuse_twin(instance)
-            self._instances.end_what_is_over(paths, "cannot be started")
+        with handle.locked():
+            self._instances.check_uuid_unique(instance)
+            handle.reap_stopped("cannot be started")
             reserved = self._instances.reserving(instance, preparation.parameters)
-            bring_up(preparation, paths, reserved, start_paused=start_paused)
+            bring_up(preparation, handle, reserved, start_paused=start_paused)
 
     def stop_instance(
         self, name: str, *, force: bool = False, timeout: float | None = None, retry: bool = False
@@ -131,11 +113,12 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
         Raises:
             InstanceStateError: not even SIGKILL ends its process.
         """
-        timeout = check_timeout(timeout)
-        paths = self._instances.known(name)
-        guest_timeout_s = 0.0 if force else _GUEST_S if timeout is None else timeout
-        with self._instances.locked(paths):
-            runtime = self._instances.read_if_sound(paths)
+        timeout_s = check_timeout(timeout, default_s=_GUEST_S)
+        handle = self._instances.require(name)
+        paths = handle.paths
+        guest_timeout_s = 0.0 if force else timeout_s
+        with handle.locked():
+            runtime = handle.load_if_sound()
             process = find_process(runtime, paths)
             if process is None:
                 return
@@ -151,17 +134,17 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
 
         What the guest did not write to its disks is lost. The process, its monitors and taps stay.
         """
-        reset_instance(self._instances, self._instances.known(name))
+        reset_instance(self._instances.require(name))
 
     def cleanup_instance(self, name: str) -> None:
         """Forget an instance that is over, as `BaseHypervisor.cleanup_instance` says."""
-        paths = self._instances.directory.instance(name)
+        handle = self._instances.handle(name)
         self._instances.directory.check()  # what may not be looked at is not there either, for lexists
         if not os.path.lexists(self.run_dir):
             return
         self._instances.directory.make()
-        with self._instances.locked(paths):
-            self._instances.end_what_is_over(paths, "cannot be cleaned up")
+        with handle.locked():
+            handle.reap_stopped("cannot be cleaned up")
 
     def purge_instance(self, name: str) -> None:
         """Forget an instance for good, as `BaseHypervisor.purge_instance` says."""
@@ -180,7 +163,7 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
 
     def get_instance_info(self, name: str) -> InstanceInfo:
         """Return what an instance is doing, as `BaseHypervisor.get_instance_info` says; takes no lock."""
-        return self._instances.look(self._instances.known(name))
+        return self._instances.require(name).query()
 
     def get_all_instances_info(self) -> list[InstanceInfo]:
         """Return what every instance is doing, as `BaseHypervisor.get_all_instances_info` says.
@@ -188,9 +171,9 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
         All are asked before any is waited for; those that do not answer are waited for together, two seconds at most.
         Of the instances nothing is changed; logs of QEMUs that have grown too long are cut.
         """
-        return self._instances.look_at_all()
+        return self._instances.query_all()
 
-    def watching(self) -> InstanceWatch:
+    def watch(self) -> InstanceWatch:
         """Return what looks at all instances again and again, as `BaseHypervisor.watching` says.
 
         It keeps a connection to each instance, on a monitor that nobody else uses. Only one watch at a time has these,
@@ -203,7 +186,7 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
         """Return what this node has. Changes nothing."""
         try:
             version = self._probe(self._kvm_path).version
-        except InstanceStartError:
+        except ProgramError:
             version = None
         return read_node_info(hypervisor_version=version)
 
@@ -216,7 +199,7 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
             options: ignored.
         """
         return [
-            probe_qemu(str(TABLE["kvm_path"].default) if kvm_path is None else kvm_path),
+            probe_qemu(str(NODE_TABLE["kvm_path"].default) if kvm_path is None else kvm_path),
             probe_qemu_img(),
             probe_kvm(),
             probe_tap(),
@@ -231,18 +214,18 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
             problems += [f"{stray}: no instance can have that name" for stray in self._instances.directory.strays()]
             for name in self._instances.directory.names():
                 with _noting(problems):
-                    self._instances.recall(self._instances.directory.instance(name))
+                    self._instances.handle(name).load()
         return problems
 
     # ---- parameters
 
     def validate_parameters(self, parameters: Mapping[str, object]) -> None:
         """Check parameters on this node, also against what the QEMU program they name can do. Changes nothing."""
-        filled = TABLE.validate({"kvm_path": self._kvm_path, **parameters})
+        filled = NODE_TABLE.validate({"kvm_path": self._kvm_path, **parameters})
         binary = filled["kvm_path"]
         try:
             capabilities = self._probe(binary)
-        except InstanceStartError as error:
+        except ProgramError as error:
             raise ParameterError("kvm_path", binary, str(error)) from error
         check_program(filled, capabilities)
 
@@ -250,9 +233,9 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
 
     def get_instance_console(self, name: str) -> Console:
         """Return how to reach an instance's serial console, or else its VNC or SPICE. Changes nothing."""
-        paths = self._instances.known(name)
-        runtime = self._instances.recall(paths)
-        return describe_console(runtime, paths) if runtime.has_serial else find_display(self._instances, paths)
+        handle = self._instances.require(name)
+        runtime = handle.load()
+        return describe_console(runtime, handle.paths) if runtime.has_serial else find_display(handle)
 
     @contextlib.contextmanager
     def monitor(self, name: str) -> Iterator[QmpConnection]:
@@ -261,19 +244,17 @@ class KvmHypervisor(KvmAdoption, KvmCaptures, KvmHardware, KvmMoves, KvmStorage,
         Nobody else gets this monitor meanwhile; the hypervisor itself goes on with the watchers' monitor, which an
         adopted instance may not have.
         """
-        paths = self._instances.known(name)
-        runtime = self._instances.recall(paths)
-        process = find_process(runtime, paths)
+        handle = self._instances.require(name)
+        runtime = handle.load()
+        process = find_process(runtime, handle.paths)
         if process is None:
-            raise InstanceStateError(
-                name, self._instances.look(paths).state.value, "it has no process, and so no monitor"
-            )
-        with process, contextlib.closing(open_monitor(paths.control_socket, process)) as connection:
+            raise InstanceStateError(name, handle.query().state.value, "it has no process, and so no monitor")
+        with process, contextlib.closing(open_monitor(handle.paths.control_socket, process)) as connection:
             yield connection
 
     def _probe(self, binary: str) -> Capabilities:
         """Return what a QEMU program can do, without keeping it for others: they would find something changed."""
-        return probe_capabilities(binary, cache_dir=self._instances.cache_dir(), keeps=False)
+        return probe_capabilities(binary, cache_dir=self._instances.find_cache_dir(), keeps=False)
 
 
 @contextlib.contextmanager

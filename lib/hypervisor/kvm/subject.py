@@ -7,7 +7,7 @@ from hvkit.hypervisor.kvm.instance.instances import Instances
 from hvkit.hypervisor.model import Instance
 
 
-class KvmPart:
+class KvmSubject:
     """A part of the KVM hypervisor.
 
     Attributes:

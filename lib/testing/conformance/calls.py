@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from hvkit.errors import ProgrammerError
 from hvkit.hypervisor import (
     Backup,
     BaseHypervisor,
@@ -16,18 +18,27 @@ from hvkit.hypervisor import (
     DiskCopies,
     DiskLimits,
     DiskRate,
-    ForeignInstance,
+    ExternalInstance,
     Instance,
     MediaDrive,
     MigrationInfo,
+    ParameterError,
 )
 from hvkit.hypervisor.base import OPTIONAL_METHODS
 
 BAD_NAMES: Final = ("", ".", "..", "../x", "a/b", "/etc/passwd", "-rf", "a..b", "a b", "a\nb", "a\0b", "ü", "x" * 255)
 
+#: Invalid timeouts, and the error that each raises.
+BAD_TIMEOUTS: Final = (
+    (-1, ParameterError),
+    (math.nan, ParameterError),
+    ("5", ProgrammerError),
+    (True, ProgrammerError),
+)
+
 DISK: Final = Disk(path="/nonexistent")
 _INSTANCE: Final = Instance(name="conform", memory_mib=16)
-_EXTERNAL: Final = ForeignInstance(
+_EXTERNAL: Final = ExternalInstance(
     monitor="/nonexistent/monitor",
     name="conform",
     uuid=None,
@@ -70,7 +81,7 @@ OPTIONAL: Final[Mapping[str, Call]] = {
     "hot_add_device": lambda hypervisor, name: hypervisor.hot_add_device(name, DISK),
     "hot_del_device": lambda hypervisor, name: hypervisor.hot_del_device(name, DISK),
     "hot_mod_device": lambda hypervisor, name: hypervisor.hot_mod_device(name, DISK),
-    "examine_instance": lambda hypervisor, _name: hypervisor.examine_instance("/nonexistent/monitor"),
+    "inspect_monitor": lambda hypervisor, _name: hypervisor.inspect_monitor("/nonexistent/monitor"),
     "adopt_instance": lambda hypervisor, name: hypervisor.adopt_instance(_EXTERNAL, name=name),
     "get_instance_screenshot": lambda hypervisor, name: hypervisor.get_instance_screenshot(name),
     "get_dump_formats": lambda hypervisor, name: hypervisor.get_dump_formats(name),
@@ -121,13 +132,41 @@ OPTIONAL_BY_NAME: Final = tuple(
     not in (
         "accept_instance",
         "adopt_instance",
-        "examine_instance",
+        "inspect_monitor",
         "finalize_migration_destination",
         "finalize_migration_source",
         "find_migration_obstacles",
         "powercycle_node",
     )
 )
+
+#: Optional methods that only query: they do not hold the lock of the instance.
+_QUERIES: Final = frozenset(
+    {
+        "follow_migration",
+        "get_checkpoints",
+        "get_disk_copies",
+        "get_dump_formats",
+        "get_instance_console",
+        "get_instance_screenshot",
+        "get_migration_status",
+        "get_snapshots",
+        "migration_info",
+        "monitor",
+        "verify_hotplug_support",
+        "verify_instance",
+    }
+)
+
+#: Optional methods that raise `InstanceBusy` while another operation holds the lock of the instance.
+OPTIONAL_LOCKED: Final = tuple(method for method in OPTIONAL_BY_NAME if method not in _QUERIES)
+
+#: Optional methods that are allowed on a stopped instance. All others raise `InstanceStateError`.
+_ALLOWED_WHEN_STOPPED: Final = frozenset(
+    {"abort_backup", "get_instance_console", "restore_instance", "verify_instance"}
+)
+
+OPTIONAL_NOT_WHEN_STOPPED: Final = tuple(method for method in OPTIONAL_BY_NAME if method not in _ALLOWED_WHEN_STOPPED)
 
 
 def call_optional_method(hypervisor: BaseHypervisor, method: str, name: str) -> object:

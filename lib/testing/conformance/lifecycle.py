@@ -20,7 +20,8 @@ from hvkit.hypervisor import (
     InstanceStateError,
     ParameterError,
 )
-from hvkit.testing.conformance.subject import ConformanceFixtures, Subject
+from hvkit.testing.conformance.calls import BAD_TIMEOUTS, BY_NAME
+from hvkit.testing.conformance.subject import ConformanceFixtures, Subject, hold_lock
 
 
 class LifecycleTests(ConformanceFixtures):
@@ -120,9 +121,11 @@ class LifecycleTests(ConformanceFixtures):
         hypervisor.stop_instance(running.name, timeout=0.5, retry=True)
         assert hypervisor.get_instance_info(running.name).state.is_over
 
-    @pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "5", True])
-    def test_stop_rejects_invalid_timeout(self, hypervisor: BaseHypervisor, running: Instance, timeout: Any) -> None:
-        with pytest.raises(ParameterError):
+    @pytest.mark.parametrize(("timeout", "error"), BAD_TIMEOUTS)
+    def test_stop_rejects_invalid_timeout(
+        self, hypervisor: BaseHypervisor, running: Instance, timeout: Any, error: type[Exception]
+    ) -> None:
+        with pytest.raises(error):
             hypervisor.stop_instance(running.name, timeout=timeout)
         assert hypervisor.get_instance_info(running.name).state is InstanceState.RUNNING
 
@@ -160,6 +163,22 @@ class LifecycleTests(ConformanceFixtures):
         with pytest.raises(InstanceStateError):
             hypervisor.cleanup_instance(running.name)
         assert hypervisor.get_instance_info(running.name).state is InstanceState.RUNNING
+
+    @pytest.mark.parametrize("method", ["stop_instance", "reboot_instance"])
+    def test_method_on_locked_instance_raises_busy(
+        self, subject: Subject, hypervisor: BaseHypervisor, running: Instance, method: str
+    ) -> None:
+        with hold_lock(subject, running.name) as waiting_briefly, pytest.raises(InstanceBusy) as caught:
+            BY_NAME[method](waiting_briefly, running.name)
+        assert caught.value.instance == running.name
+        assert hypervisor.get_instance_info(running.name).state is InstanceState.RUNNING
+
+    def test_cleanup_of_locked_instance_raises_busy(
+        self, subject: Subject, hypervisor: BaseHypervisor, stopped: Instance
+    ) -> None:
+        with hold_lock(subject, stopped.name) as waiting_briefly, pytest.raises(InstanceBusy):
+            waiting_briefly.cleanup_instance(stopped.name)
+        assert hypervisor.list_instances() == [stopped.name]
 
     def test_cleanup_twice_succeeds(self, hypervisor: BaseHypervisor, stopped: Instance) -> None:
         hypervisor.cleanup_instance(stopped.name)

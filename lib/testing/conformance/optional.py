@@ -15,14 +15,23 @@ from hvkit.hypervisor import (
     DiskLimits,
     DiskRate,
     Instance,
+    InstanceBusy,
     InstanceNotFound,
     InstanceState,
     InstanceStateError,
     NotSupported,
     ParameterError,
 )
-from hvkit.testing.conformance.calls import DISK, OPTIONAL, OPTIONAL_BY_NAME, capability_of
-from hvkit.testing.conformance.subject import ConformanceFixtures, skip_without
+from hvkit.testing.conformance.calls import (
+    BAD_TIMEOUTS,
+    DISK,
+    OPTIONAL,
+    OPTIONAL_BY_NAME,
+    OPTIONAL_LOCKED,
+    OPTIONAL_NOT_WHEN_STOPPED,
+    capability_of,
+)
+from hvkit.testing.conformance.subject import ConformanceFixtures, Subject, hold_lock, skip_without
 
 
 class OptionalMethodTests(ConformanceFixtures):
@@ -32,7 +41,7 @@ class OptionalMethodTests(ConformanceFixtures):
     def test_method_without_capability_raises_not_supported(self, hypervisor: BaseHypervisor, method: str) -> None:
         capability = capability_of(method)
         if hypervisor.has(capability):
-            pytest.skip(f"{hypervisor.name} declares {capability.value}")
+            pytest.skip(f"{hypervisor.name} has {capability.value}")
         with pytest.raises(NotSupported) as caught:
             OPTIONAL[method](hypervisor, "conform")
         assert (caught.value.hypervisor, caught.value.capability) == (hypervisor.name, capability.value)
@@ -46,6 +55,28 @@ class OptionalMethodTests(ConformanceFixtures):
             OPTIONAL[method](hypervisor, "unknown")
         with pytest.raises(ParameterError):
             OPTIONAL[method](hypervisor, "../x")
+
+    @pytest.mark.parametrize("method", OPTIONAL_NOT_WHEN_STOPPED)
+    def test_optional_method_on_stopped_instance_raises_state_error(
+        self, hypervisor: BaseHypervisor, stopped: Instance, method: str
+    ) -> None:
+        skip_without(hypervisor, capability_of(method))
+        before = hypervisor.get_instance_info(stopped.name)
+        with pytest.raises(InstanceStateError) as caught:
+            OPTIONAL[method](hypervisor, stopped.name)
+        assert (caught.value.instance, caught.value.state) == (stopped.name, before.state.value)
+        assert str(caught.value).count(stopped.name) == 1
+        assert hypervisor.get_instance_info(stopped.name) == before
+
+    @pytest.mark.parametrize("method", OPTIONAL_LOCKED)
+    def test_optional_method_on_locked_instance_raises_busy(
+        self, subject: Subject, hypervisor: BaseHypervisor, running: Instance, method: str
+    ) -> None:
+        skip_without(hypervisor, capability_of(method))
+        with hold_lock(subject, running.name) as waiting_briefly, pytest.raises(InstanceBusy) as caught:
+            OPTIONAL[method](waiting_briefly, running.name)
+        assert str(caught.value).count(running.name) == 1
+        assert hypervisor.get_instance_info(running.name).state is InstanceState.RUNNING
 
     def test_dump_is_complete_or_absent(self, hypervisor: BaseHypervisor, running: Instance, tmp_path: Path) -> None:
         skip_without(hypervisor, Capability.DUMP)
@@ -70,10 +101,12 @@ class OptionalMethodTests(ConformanceFixtures):
             assert running.memory_mib // 2 <= reached <= running.memory_mib
         assert hypervisor.get_instance_info(running.name).state is InstanceState.RUNNING
 
-    @pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "5", True, None])
-    def test_balloon_rejects_invalid_timeout(self, hypervisor: BaseHypervisor, running: Instance, timeout: Any) -> None:
+    @pytest.mark.parametrize(("timeout", "error"), BAD_TIMEOUTS)
+    def test_balloon_rejects_invalid_timeout(
+        self, hypervisor: BaseHypervisor, running: Instance, timeout: Any, error: type[Exception]
+    ) -> None:
         skip_without(hypervisor, Capability.BALLOON)
-        with pytest.raises(ParameterError):
+        with pytest.raises(error):
             hypervisor.balloon_instance_memory(running.name, running.memory_mib // 2, timeout=timeout)
         assert hypervisor.get_instance_info(running.name).memory_mib == running.memory_mib
 

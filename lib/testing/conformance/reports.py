@@ -46,32 +46,32 @@ class ReportTests(ConformanceFixtures):
         assert hypervisor.list_instances() == []
 
     def test_watch_agrees_with_listing(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
-        with hypervisor.watching() as watch:
-            assert watch.look() == []
+        with hypervisor.watch() as watch:
+            assert watch.query() == []
             hypervisor.start_instance(subject.make_instance("conform-b"))
             hypervisor.start_instance(subject.make_instance("conform-a"), start_paused=True)
-            assert [info.state for info in watch.look()] == [InstanceState.PAUSED, InstanceState.RUNNING]
-            assert watch.look() == hypervisor.get_all_instances_info()
+            assert [info.state for info in watch.query()] == [InstanceState.PAUSED, InstanceState.RUNNING]
+            assert watch.query() == hypervisor.get_all_instances_info()
             hypervisor.stop_instance("conform-b", force=True)
-            assert watch.look() == hypervisor.get_all_instances_info()
+            assert watch.query() == hypervisor.get_all_instances_info()
             hypervisor.start_instance(subject.make_instance("conform-b"))
-            assert watch.look() == hypervisor.get_all_instances_info()
+            assert watch.query() == hypervisor.get_all_instances_info()
             hypervisor.stop_instance("conform-a", force=True)
             hypervisor.cleanup_instance("conform-a")
-            assert watch.look() == hypervisor.get_all_instances_info()
+            assert watch.query() == hypervisor.get_all_instances_info()
         with pytest.raises(ProgrammerError):
-            watch.look()
+            watch.query()
 
     def test_watch_reports_change_beside_second_watch(
         self, subject: Subject, hypervisor: BaseHypervisor, running: Instance
     ) -> None:
-        with hypervisor.watching() as watch, subject.open().watching() as other:
-            before = watch.look()
+        with hypervisor.watch() as watch, subject.open().watch() as other:
+            before = watch.query()
             assert watch.wait(timeout=0) == []
             hypervisor.stop_instance(running.name, force=True)
             (change,) = watch.wait(timeout=60)
             assert [change.before] == before
-            assert [change.after] == other.look() == hypervisor.get_all_instances_info()
+            assert [change.after] == other.query() == hypervisor.get_all_instances_info()
 
     def test_node_info_has_memory_and_processors(self, hypervisor: BaseHypervisor) -> None:
         node = hypervisor.get_node_info()

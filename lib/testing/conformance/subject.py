@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import attrs
 import pytest
@@ -19,11 +20,15 @@ class Subject:
         open: returns a new hypervisor object. All objects share one run_dir, which is empty or missing at first.
         make_instance: returns a small, startable instance with the given name and members.
         make_broken: returns an instance with valid parameters that cannot start, such as one with a missing disk.
+        hold_lock: holds the lock of the named instance inside a ``with`` block, as another operation would, and gives a
+            hypervisor object that waits for the lock only briefly. None for a plugin that waits without a limit: the
+            tests of `InstanceBusy` are skipped.
     """
 
     open: Callable[[], BaseHypervisor]
     make_instance: Callable[..., Instance]
     make_broken: Callable[[str], Instance]
+    hold_lock: Callable[[str], AbstractContextManager[BaseHypervisor]] | None = None
 
 
 class ConformanceFixtures:
@@ -58,7 +63,14 @@ class ConformanceFixtures:
         return running
 
 
+def hold_lock(subject: Subject, name: str) -> AbstractContextManager[BaseHypervisor]:
+    """Hold the lock of an instance, as `Subject.hold_lock` does. Skip the test if the plugin has no such function."""
+    if subject.hold_lock is None:
+        pytest.skip("the plugin waits for locks without a limit")
+    return subject.hold_lock(name)
+
+
 def skip_without(hypervisor: BaseHypervisor, capability: Capability) -> None:
-    """Skip the test if the hypervisor does not declare the capability."""
+    """Skip the test if the hypervisor does not have the capability."""
     if not hypervisor.has(capability):
-        pytest.skip(f"{hypervisor.name} does not declare {capability.value}")
+        pytest.skip(f"{hypervisor.name} does not have {capability.value}")

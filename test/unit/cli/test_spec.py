@@ -101,8 +101,8 @@ DISK = '[[disk]]\npath = "a"\n'
         (SMALLEST + DISK + "[disk.limits]\ntotal_bytes = 0", "disk[0].limits.total_bytes.per_s", "expected a whole"),
         (SMALLEST + '[[nic]]\nmac = "no"', "nic[0].mac", "expected a unicast MAC address"),
         (SMALLEST + '[[nic]]\nmac = "52:54:00:12:34:56"\nmode = "user"\nlink = "br0"', "nic[0].link", "only a NIC of"),
-        ('[instance]\nname = "../x"\nmemory_mib = 1', "instance.name", "not a name for an instance: '../x'"),
-        ('[instance]\nname = "a"\nmemory_mib = "1"', "instance.memory_mib", "expected a whole number of MiB"),
+        ('[instance]\nname = "../x"\nmemory_mib = 1', "instance.name", "not a valid name for an instance: '../x'"),
+        ('[instance]\nname = "a"\nmemory_mib = "1"', "instance.memory_mib", "expected an integer number of MiB"),
         (SMALLEST + "parameters = 5", "instance.parameters", "no such key"),
     ],
 )

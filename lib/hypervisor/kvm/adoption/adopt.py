@@ -19,58 +19,58 @@ from hvkit.hypervisor.errors import (
 )
 from hvkit.hypervisor.kvm.adoption.inspect import read_facts
 from hvkit.hypervisor.kvm.host.locks import instance_lock
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.process import Process, ProcessIdentity, open_process, read_boot_id
-from hvkit.hypervisor.kvm.host.runtime import Adoption, Phase, Runtime, write_runtime
+from hvkit.hypervisor.kvm.host.runtime import Adoption, Phase, Runtime
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.instance.instances import Instances
 from hvkit.hypervisor.kvm.plan.confinement import Account
 from hvkit.hypervisor.kvm.plan.topology import Chipset, Topology
 from hvkit.hypervisor.kvm.qemu.monitors import open_monitor
 from hvkit.hypervisor.model import Instance, is_instance_name
-from hvkit.hypervisor.model.reports import ForeignInstance
+from hvkit.hypervisor.model.reports import ExternalInstance
 from hvkit.qmp import ConnectError
 
 #: Seconds that each monitor has to answer.
 _ANSWER_S: Final = 5.0
 
 
-def adopt(instances: Instances, foreign: ForeignInstance, name: str | None, watch_monitor: str) -> str:
+def adopt(instances: Instances, foreign: ExternalInstance, name: str | None, shared_monitor: str) -> str:
     """Take over a QEMU, as `BaseHypervisor.adopt_instance` says.
 
     Args:
         instances: those of this node.
         foreign: what it was when it was looked at.
         name: what it is to be called; None for its own name.
-        watch_monitor: its second monitor; empty for none.
+        shared_monitor: its second monitor; empty for none.
 
     Raises:
         ParameterError: no instance can have that name, or another one has its uuid.
         AdoptionError: it cannot be adopted.
     """
     name = _choose_name(foreign, name)
-    paths = instances.directory.instance(name)
+    handle = instances.handle(name)
     instances.directory.make()
-    with instances.locked(paths):
-        if os.path.lexists(paths.runtime_file):
+    with handle.locked():
+        if os.path.lexists(handle.paths.runtime_file):
             raise AdoptionError(foreign.monitor, f"an instance {name} is known here: stop it and clean it up first")
         # That is what is left of an adoption that somebody died over; or a QEMU of ours that is remembered no more.
-        instances.end_what_is_over(paths, "another machine cannot have its name")
+        handle.reap_stopped("another machine cannot have its name")
         process = _open(foreign)
         with process, instance_lock(name, instances.directory.reserving_lock_file, timeout_s=instances.lock_timeout_s):
             _refuse_ours(instances, foreign, process)
             instance = _describe_instance(foreign, name)
-            instances.refuse_twin(instance)
+            instances.check_uuid_unique(instance)
             try:
-                _link(paths, foreign, watch_monitor)
-                _make_sure(paths, foreign, process)
-                write_runtime(paths.runtime_file, _describe(foreign, instance, process, watch_monitor))
+                _link(handle, foreign, shared_monitor)
+                _make_sure(handle, foreign, process)
+                handle.persist(_describe(foreign, instance, process, shared_monitor))
             except BaseException:
-                paths.remove()
+                handle.paths.remove()
                 raise
     return name
 
 
-def _choose_name(foreign: ForeignInstance, name: str | None) -> str:
+def _choose_name(foreign: ExternalInstance, name: str | None) -> str:
     if name is not None:
         return name
     if not is_instance_name(foreign.name):
@@ -79,52 +79,52 @@ def _choose_name(foreign: ForeignInstance, name: str | None) -> str:
     return foreign.name
 
 
-def _open(foreign: ForeignInstance) -> Process:
+def _open(foreign: ExternalInstance) -> Process:
     process = open_process(ProcessIdentity(foreign.pid, foreign.start_ticks, read_boot_id()))
     if process is None:
         raise AdoptionError(foreign.monitor, f"process {foreign.pid} has ended")
     return process
 
 
-def _refuse_ours(instances: Instances, foreign: ForeignInstance, process: Process) -> None:
+def _refuse_ours(instances: Instances, foreign: ExternalInstance, process: Process) -> None:
     """Make sure that a QEMU is no instance here, under whatever name, nor about to be one."""
     if Path(os.path.realpath(foreign.monitor)).is_relative_to(os.path.realpath(instances.directory.path)):
         raise AdoptionError(foreign.monitor, "it was started here")
-    for name in instances.directory.names():
+    for handle in instances.handles():
         try:
-            runtime = instances.recall(instances.directory.instance(name))
+            runtime = handle.load()
         except (InstanceNotFound, RuntimeStateError):
             continue
         if runtime.process == process.identity:
-            raise AdoptionError(foreign.monitor, f"process {foreign.pid} is instance {name} already")
+            raise AdoptionError(foreign.monitor, f"process {foreign.pid} is instance {handle.name} already")
 
 
-def _link(paths: InstancePaths, foreign: ForeignInstance, watch_monitor: str) -> None:
+def _link(handle: InstanceHandle, foreign: ExternalInstance, shared_monitor: str) -> None:
     """Give the sockets of a QEMU their names in the run directory."""
-    paths.make()
+    handle.paths.make()
     links = {
-        paths.control_socket: foreign.monitor,
-        paths.watch_socket: watch_monitor or foreign.monitor,
-        paths.serial_socket: foreign.serial_console,
+        handle.paths.control_socket: foreign.monitor,
+        handle.paths.shared_socket: shared_monitor or foreign.monitor,
+        handle.paths.serial_socket: foreign.serial_console,
     }
     try:
         for link, target in links.items():
             if target:
                 link.symlink_to(target)
         # For whoever finds what is remembered damaged: its QEMU is known by that and by its monitor.
-        paths.pid_file.write_text(f"{foreign.pid}\n", encoding="ascii")
+        handle.paths.pid_file.write_text(f"{foreign.pid}\n", encoding="ascii")
     except OSError as error:
-        raise RuntimeStateError(paths.name, str(error.filename), f"cannot be made: {error.strerror}") from error
+        raise RuntimeStateError(handle.name, str(error.filename), f"cannot be made: {error.strerror}") from error
 
 
-def _make_sure(paths: InstancePaths, foreign: ForeignInstance, process: Process) -> None:
+def _make_sure(handle: InstanceHandle, foreign: ExternalInstance, process: Process) -> None:
     """Look at the machine once more, through each of its monitors under its new name.
 
     Raises:
         AdoptionError: it is not the one that was looked at, or one of them belongs to another one.
         ConnectError: one of them is not there, is taken, or does not answer.
     """
-    for link in dict.fromkeys((paths.control_socket, paths.watch_socket)):
+    for link in dict.fromkeys((handle.paths.control_socket, handle.paths.shared_socket)):
         monitor = os.readlink(link)
         try:
             connection = open_monitor(link, process, timeout_s=_ANSWER_S)
@@ -137,16 +137,16 @@ def _make_sure(paths: InstancePaths, foreign: ForeignInstance, process: Process)
             raise AdoptionError(monitor, f"it is another one than was looked at: {problem}")
 
 
-def _identity(foreign: ForeignInstance) -> tuple[object, ...]:
+def _identity(foreign: ExternalInstance) -> tuple[object, ...]:
     return foreign.pid, foreign.start_ticks, foreign.uuid, foreign.name, foreign.machine_type
 
 
-def _describe_instance(foreign: ForeignInstance, name: str) -> Instance:
+def _describe_instance(foreign: ExternalInstance, name: str) -> Instance:
     # A machine without a uuid gets one with us; it does not hear of it.
     return Instance(name=name, uuid=foreign.uuid or uuid4(), memory_mib=foreign.memory_mib, vcpus=foreign.vcpus)
 
 
-def _describe(foreign: ForeignInstance, instance: Instance, process: Process, watch_monitor: str) -> Runtime:
+def _describe(foreign: ExternalInstance, instance: Instance, process: Process, shared_monitor: str) -> Runtime:
     major, minor, micro = foreign.version
     return Runtime(
         instance=instance,
@@ -164,5 +164,5 @@ def _describe(foreign: ForeignInstance, instance: Instance, process: Process, wa
         # Its account is taken, whether or not it is ours to give.
         account=Account(uid=foreign.uid, gid=foreign.gid) if foreign.uid != os.geteuid() else None,
         has_pid_file=False,
-        adoption=Adoption(monitor=foreign.monitor, watch_monitor=watch_monitor),
+        adoption=Adoption(monitor=foreign.monitor, shared_monitor=shared_monitor),
     )

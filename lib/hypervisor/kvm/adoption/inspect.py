@@ -14,8 +14,9 @@ from uuid import UUID
 import attrs
 
 from hvkit.hypervisor.errors import AdoptionError
-from hvkit.hypervisor.kvm.host.process import ProcessError, ProcessIdentity, holds_listener, read_identity
-from hvkit.hypervisor.model.reports import ForeignBlockNode, ForeignDevice, ForeignInstance, ForeignNic
+from hvkit.hypervisor.kvm.host.listeners import holds_listener
+from hvkit.hypervisor.kvm.host.process import ProcessError, ProcessIdentity, read_identity
+from hvkit.hypervisor.model.reports import ExternalBlockNode, ExternalDevice, ExternalInstance, ExternalNic
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.schema import (
     ChardevInfo,
@@ -42,8 +43,8 @@ _MACHINE_SUFFIX: Final = "-machine"
 _SERIAL_PORT: Final = "isa-serial"
 
 
-def examine(monitor: str) -> ForeignInstance:
-    """Return what a machine is, as `BaseHypervisor.examine_instance` says.
+def examine(monitor: str) -> ExternalInstance:
+    """Return what a machine is, as `BaseHypervisor.inspect_monitor` says.
 
     Raises:
         AdoptionError: it is not a QEMU of its own that listens there, or that may not be looked at.
@@ -71,7 +72,7 @@ def find_owner(connection: QmpConnection, monitor: str) -> ProcessIdentity:
     return identity
 
 
-def read_facts(connection: QmpConnection, monitor: str) -> ForeignInstance:
+def read_facts(connection: QmpConnection, monitor: str) -> ExternalInstance:
     """Return what the machine at the other end of a connection is.
 
     Raises:
@@ -89,7 +90,7 @@ def read_facts(connection: QmpConnection, monitor: str) -> ForeignInstance:
     memory = connection.execute(QueryMemorySizeSummary())
     uuid = UUID(connection.execute(QueryUuid()).UUID)
     devices = list(_find_devices(connection))
-    return ForeignInstance(
+    return ExternalInstance(
         monitor=monitor,
         name=connection.execute(QueryName()).name or "",
         uuid=None if uuid == _NO_UUID else uuid,
@@ -107,18 +108,18 @@ def read_facts(connection: QmpConnection, monitor: str) -> ForeignInstance:
         status=status.status,
         is_running=status.running,
         block_nodes=tuple(
-            ForeignBlockNode(
+            ExternalBlockNode(
                 name=node.node_name or "", driver=node.drv, filename=node.image.filename, is_read_only=node.ro
             )
             for node in connection.execute(QueryNamedBlockNodes(flat=True))
         ),
         devices=tuple(
-            ForeignDevice(id=each.name if each.parent == _NAMED else "", driver=each.driver)
+            ExternalDevice(id=each.name if each.parent == _NAMED else "", driver=each.driver)
             for each in devices
             if each.parent != _OWN
         ),
         nics=tuple(
-            ForeignNic(
+            ExternalNic(
                 driver=each.driver,
                 mac=str(_get(connection, each.path, "mac")),
                 netdev=str(_get(connection, each.path, "netdev")),

@@ -7,24 +7,24 @@ from hvkit.hypervisor.adoption import AdoptionMethods
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.adoption.adopt import adopt
 from hvkit.hypervisor.kvm.adoption.inspect import examine
-from hvkit.hypervisor.kvm.subject import KvmPart
+from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import check_kind, is_absolute_path
-from hvkit.hypervisor.model.reports import ForeignInstance
+from hvkit.hypervisor.model.reports import ExternalInstance
 
 
-class KvmAdoption(KvmPart, AdoptionMethods):
+class KvmAdoption(KvmSubject, AdoptionMethods):
     """Takes over machines of somebody else."""
 
-    def examine_instance(self, monitor: str | os.PathLike[str]) -> ForeignInstance:
-        """Return what a QEMU is, as `BaseHypervisor.examine_instance` says, also one of ours."""
+    def inspect_monitor(self, monitor: str | os.PathLike[str]) -> ExternalInstance:
+        """Return what a QEMU is, as `BaseHypervisor.inspect_monitor` says, also one of ours."""
         return examine(_path_of("monitor", monitor))
 
     def adopt_instance(
         self,
-        foreign: ForeignInstance,
+        external: ExternalInstance,
         *,
         name: str | None = None,
-        watch_monitor: str | os.PathLike[str] | None = None,
+        shared_monitor: str | os.PathLike[str] | None = None,
     ) -> str:
         """Take over a QEMU, as `BaseHypervisor.adopt_instance` says.
 
@@ -32,9 +32,9 @@ class KvmAdoption(KvmPart, AdoptionMethods):
         has one here. When it ends by itself, it is CRASHED without a cause. Its first reboot by
         us has it reset by every later one, whatever it was told to do about them.
         """
-        check_kind(foreign, ForeignInstance)
-        second = "" if watch_monitor is None else _path_of("watch_monitor", watch_monitor)
-        return adopt(self._instances, foreign, name, second)
+        check_kind(external, ExternalInstance)
+        second = "" if shared_monitor is None else _path_of("shared_monitor", shared_monitor)
+        return adopt(self._instances, external, name, second)
 
 
 def _path_of(what: str, path: str | os.PathLike[str]) -> str:

@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, get_args
 
 from hvkit.hypervisor.errors import CaptureError, InstanceStateError, ParameterError
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.model.reports import DumpProgress
 from hvkit.qmp import EventTimeout, QmpConnection, QmpError, Subscription
 from hvkit.qmp.base import Event
@@ -49,23 +48,22 @@ _REPORT_AGAIN_S: Final = 0.2
 _END_S: Final = 10.0
 
 
-def read_formats(instances: Instances, paths: InstancePaths) -> tuple[DumpGuestMemoryFormat, ...]:
+def read_formats(handle: InstanceHandle) -> tuple[DumpGuestMemoryFormat, ...]:
     """Return the formats of dumps, as `BaseHypervisor.get_dump_formats` says.
 
     Raises:
         CaptureError: it has no process, or does not answer.
     """
-    with _explaining(paths), instances.connected(paths) as monitor:
+    with _translate_errors(handle), handle.connected() as monitor:
         return _ask_formats(monitor)
 
 
 def dump_memory(
-    instances: Instances,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     path: str,
     *,
     dump_format: str | None,
-    report: ReportProgress | None,
+    on_progress: ReportProgress | None,
     timeout_s: float,
 ) -> None:
     """Dump the memory of an instance, as `BaseHypervisor.dump_instance_memory` says.
@@ -77,24 +75,24 @@ def dump_memory(
         CaptureError: it failed, was not over in time, or there is another one.
     """
     deadline = Deadline(timeout_s)
-    with _explaining(paths, path), contextlib.ExitStack() as stack:
-        with instances.locked(paths):
-            monitor = stack.enter_context(instances.connected(paths))
+    with _translate_errors(handle, path), contextlib.ExitStack() as stack:
+        with handle.locked():
+            monitor = stack.enter_context(handle.connected())
             chosen = _choose_format(_ask_formats(monitor), dump_format)
             file = stack.enter_context(_whole_or_none(path))
             events = stack.enter_context(monitor.subscribe(DumpCompletedEvent, ResumeEvent))
             ran = monitor.execute(QueryStatus()).running
             pipe = stack.enter_context(open(_begin(monitor, chosen), "rb", buffering=0))
         try:
-            _copy(pipe.fileno(), file, monitor, report, deadline)
+            _copy(pipe.fileno(), file, monitor, on_progress, deadline)
         except BaseException as error:
             pipe.close()
             _let_go_on(events, error, ran=ran)
             raise
         problem = _await_end(events, ran=ran)
         if problem is not None:
-            raise CaptureError(paths.name, problem)
-        _tell(monitor, report)
+            raise CaptureError(handle.name, problem)
+        _tell(monitor, on_progress)
 
 
 def _ask_formats(monitor: QmpConnection) -> tuple[DumpGuestMemoryFormat, ...]:
@@ -150,7 +148,7 @@ def _begin(monitor: QmpConnection, dump_format: DumpGuestMemoryFormat) -> int:
     return reader
 
 
-def _copy(pipe: int, file: int, monitor: QmpConnection, report: ReportProgress | None, deadline: Deadline) -> None:
+def _copy(pipe: int, file: int, monitor: QmpConnection, on_progress: ReportProgress | None, deadline: Deadline) -> None:
     """Write what comes out of a pipe to a file until its end, and tell how far it is.
 
     Raises:
@@ -167,14 +165,14 @@ def _copy(pipe: int, file: int, monitor: QmpConnection, report: ReportProgress |
         if poll.poll(min(remaining_s, _REPORT_AGAIN_S) * 1000) and not os.splice(pipe, file, _PIPE_BYTES):
             return
         if next_report.remaining_s() <= 0:
-            _tell(monitor, report)
+            _tell(monitor, on_progress)
             next_report = Deadline(_REPORT_AGAIN_S)
 
 
-def _tell(monitor: QmpConnection, report: ReportProgress | None) -> None:
-    if report is not None:
+def _tell(monitor: QmpConnection, on_progress: ReportProgress | None) -> None:
+    if on_progress is not None:
         progress = monitor.execute(QueryDump())
-        report(DumpProgress(done_bytes=progress.completed, total_bytes=progress.total))
+        on_progress(DumpProgress(done_bytes=progress.completed, total_bytes=progress.total))
 
 
 def _await_end(events: _Events, *, ran: bool) -> str | None:
@@ -196,13 +194,13 @@ def _let_go_on(events: _Events, error: BaseException, *, ran: bool) -> None:
 
 
 @contextlib.contextmanager
-def _explaining(paths: InstancePaths, path: str = "") -> Iterator[None]:
+def _translate_errors(handle: InstanceHandle, path: str = "") -> Iterator[None]:
     """Say of an instance, and of the file that is to have its memory, what went wrong."""
     try:
         yield
     except (QmpError, InstanceStateError) as error:
-        raise CaptureError(paths.name, str(error)) from error
+        raise CaptureError(handle.name, str(error)) from error
     except OSError as error:
         # What the kernel says has a number, and mostly no file; what we say names what it is about.
         problem = f"{path}: {error.strerror}" if error.strerror else str(error)
-        raise CaptureError(paths.name, problem) from error
+        raise CaptureError(handle.name, problem) from error

@@ -5,8 +5,7 @@ import os
 from contextlib import ExitStack
 
 from hvkit.hypervisor.errors import CaptureError, InstanceStateError
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.qmp import CommandError, QmpConnection, QmpError
 from hvkit.qmp.descriptors import fdset
 from hvkit.qmp.schema import QomList, Screendump
@@ -16,7 +15,7 @@ _BACKENDS = "/backend"
 _CONSOLE = "console["
 
 
-def take_screenshot(instances: Instances, paths: InstancePaths) -> bytes:
+def take_screenshot(handle: InstanceHandle) -> bytes:
     """Return what is on the screen, as `BaseHypervisor.get_instance_screenshot` says.
 
     Raises:
@@ -28,14 +27,14 @@ def take_screenshot(instances: Instances, paths: InstancePaths) -> bytes:
             picture = stack.enter_context(open(os.memfd_create("screenshot", os.MFD_CLOEXEC), "rb"))
             # QEMU takes nothing but a descriptor that can only be written to.
             writer = stack.enter_context(open(f"/proc/self/fd/{picture.fileno()}", "wb"))
-            monitor = stack.enter_context(instances.connected(paths))
+            monitor = stack.enter_context(handle.connected())
             if not _has_screen(monitor):
-                raise CaptureError(paths.name, "it has no screen: its machine has no display adapter")
+                raise CaptureError(handle.name, "it has no screen: its machine has no display adapter")
             with fdset(monitor, writer.fileno()) as filename:
                 monitor.execute(Screendump(filename=filename, format="png"))
             return picture.read()
         except (QmpError, InstanceStateError, OSError) as error:
-            raise CaptureError(paths.name, str(error)) from error
+            raise CaptureError(handle.name, str(error)) from error
 
 
 def _has_screen(monitor: QmpConnection) -> bool:

@@ -9,21 +9,21 @@ from hvkit.hypervisor.capture import CaptureMethods
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.capture.dump import dump_memory, read_formats
 from hvkit.hypervisor.kvm.capture.screenshot import take_screenshot
-from hvkit.hypervisor.kvm.subject import KvmPart
-from hvkit.hypervisor.model import check_kind, check_patience, is_absolute_path
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.model import check_kind, check_timeout, is_absolute_path
 from hvkit.hypervisor.model.reports import DumpProgress
 
 
-class KvmCaptures(KvmPart, CaptureMethods):
+class KvmCapture(KvmSubject, CaptureMethods):
     """Takes pictures and dumps of running instances."""
 
     def get_instance_screenshot(self, name: str) -> bytes:
         """Return what is on the screen, as `BaseHypervisor.get_instance_screenshot` says: that of the first adapter."""
-        return take_screenshot(self._instances, self._instances.known(name))
+        return take_screenshot(self._instances.require(name))
 
     def get_dump_formats(self, name: str) -> tuple[str, ...]:
         """Return the formats of dumps, as `BaseHypervisor.get_dump_formats` says: those that QEMU writes in one go."""
-        return read_formats(self._instances, self._instances.known(name))
+        return read_formats(self._instances.require(name))
 
     def dump_instance_memory(
         self,
@@ -31,8 +31,8 @@ class KvmCaptures(KvmPart, CaptureMethods):
         path: str | os.PathLike[str],
         *,
         dump_format: str | None = None,
-        report: Callable[[DumpProgress], None] | None = None,
-        timeout: float = math.inf,
+        on_progress: Callable[[DumpProgress], None] | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Dump the memory of an instance, as `BaseHypervisor.dump_instance_memory` says, into a file that is ours.
 
@@ -42,8 +42,6 @@ class KvmCaptures(KvmPart, CaptureMethods):
         check_kind(path, str, os.PathLike)
         if not is_absolute_path(os.fspath(path)):
             raise ParameterError("path", os.fspath(path), f"expected an absolute path, got {os.fspath(path)!r}")
-        paths = self._instances.known(name)
-        timeout_s = check_patience(timeout)
-        dump_memory(
-            self._instances, paths, os.fspath(path), dump_format=dump_format, report=report, timeout_s=timeout_s
-        )
+        handle = self._instances.require(name)
+        timeout_s = check_timeout(timeout, default_s=math.inf)
+        dump_memory(handle, os.fspath(path), dump_format=dump_format, on_progress=on_progress, timeout_s=timeout_s)

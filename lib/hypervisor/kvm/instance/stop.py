@@ -13,7 +13,8 @@ from hvkit.hypervisor.kvm.host.log import read_last_words
 from hvkit.hypervisor.kvm.host.nics import take_down_nics, without_scripts
 from hvkit.hypervisor.kvm.host.paths import InstancePaths, remove_socket
 from hvkit.hypervisor.kvm.host.process import Process
-from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime, write_runtime
+from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
+from hvkit.hypervisor.kvm.host.state_file import write_runtime
 from hvkit.hypervisor.kvm.host.tpm import end_tpm
 from hvkit.hypervisor.kvm.qemu.monitors import connect_monitor
 from hvkit.hypervisor.model import InstanceState, StopCause
@@ -159,7 +160,7 @@ def _stands_still(process: Process, timeout_s: float) -> bool:
 
 
 def _talk(process: Process, paths: InstancePaths, deadline: Deadline, press: bool) -> Ending:
-    sockets = (paths.control_socket, paths.watch_socket)
+    sockets = (paths.control_socket, paths.shared_socket)
     monitor = connect_monitor(sockets, process, timeout_s=max(deadline.remaining_s(), _ANSWER_S))
     with contextlib.closing(monitor):
         if deadline.timeout_s > 0:

@@ -31,14 +31,14 @@ from hvkit.hypervisor.kvm.host.process import Process
 from hvkit.hypervisor.kvm.host.runtime import Runtime
 from hvkit.hypervisor.kvm.instance.instances import Instances
 from hvkit.hypervisor.kvm.instance.state import (
-    NOTHING_SAID,
+    UNKNOWN_RESOURCES,
     Answer,
-    Holdings,
-    Suspect,
-    ask_in_passing,
+    Candidate,
+    Resources,
     find_process,
-    questions,
-    understand,
+    parse_resources,
+    query_transiently,
+    resource_queries,
     value_of,
 )
 from hvkit.hypervisor.model.reports import InstanceInfo
@@ -68,39 +68,39 @@ class KvmWatch(InstanceWatch):
     """Looks at the instances of a run directory, as `InstanceWatch` says."""
 
     def __init__(self, instances: Instances) -> None:
-        super().__init__(self._look_at_all)
+        super().__init__(self._query_all)
         self._instances = instances
-        self._lookouts: _Lookouts | None = None
-        self._rested_at_s = 0.0
+        self._pool: _MonitorPool | None = None
+        self._waited_at_s = 0.0
 
-    def _look_at_all(self) -> list[InstanceInfo]:
-        if self._lookouts is not None and not self._lookouts.are_ours:
-            self._let_go()
-        if self._lookouts is None:
-            self._lookouts = _take_lookouts(self._instances.directory)
-        return self._instances.look_at_all(self._lookouts)
+    def _query_all(self) -> list[InstanceInfo]:
+        if self._pool is not None and not self._pool.is_owned:
+            self._release_pool()
+        if self._pool is None:
+            self._pool = _acquire_pool(self._instances.directory)
+        return self._instances.query_all(self._pool)
 
-    def _rest(self, timeout_s: float) -> None:
-        if self._lookouts is None:  # there is nothing that would tell
-            super()._rest(timeout_s)
+    def _wait_for_event(self, timeout_s: float) -> None:
+        if self._pool is None:  # there is nothing that would tell
+            super()._wait_for_event(timeout_s)
             return
-        pause_s = min(timeout_s, max(self._rested_at_s + _PAUSE_S - time.monotonic(), 0.0))
+        pause_s = min(timeout_s, max(self._waited_at_s + _PAUSE_S - time.monotonic(), 0.0))
         time.sleep(pause_s)
-        self._lookouts.wait(timeout_s - pause_s)
-        self._rested_at_s = time.monotonic()
+        self._pool.wait(timeout_s - pause_s)
+        self._waited_at_s = time.monotonic()
 
     def close(self) -> None:
         """Let go of the lookouts; another watch may have them. Closing again does nothing."""
         super().close()
-        self._let_go()
+        self._release_pool()
 
-    def _let_go(self) -> None:
-        if self._lookouts is not None:
-            self._lookouts.close()
-            self._lookouts = None
+    def _release_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
 
-def _take_lookouts(directory: RunDirectory) -> _Lookouts | None:
+def _acquire_pool(directory: RunDirectory) -> _MonitorPool | None:
     """Take the lookouts of a run directory; None where somebody has them, nothing ever ran, or it cannot be done."""
     directory.check()
     with ExitStack() as stack:
@@ -109,39 +109,39 @@ def _take_lookouts(directory: RunDirectory) -> _Lookouts | None:
             fleet = stack.enter_context(Fleet({}))
         except (InstanceBusy, RuntimeStateError, ConnectError):
             return None
-        return _Lookouts(fleet, stack.pop_all())
+        return _MonitorPool(fleet, stack.pop_all())
 
 
 @attrs.define
-class _Acquaintance:
-    """What is known of an instance from one look to the next.
+class _WatchedInstance:
+    """What is watched of an instance from one look to the next.
 
     Attributes:
         process: its QEMU.
         runtime: what was remembered of it at the last look; None before the first.
         has: what the machine had when last asked.
-        asked_at_s: when that was.
-        stirred_at_s: when it last said anything unasked, was lost, was changed by us, or became known.
-        is_mute: whether all its monitors were silent last time.
+        queried_at_s: when that was.
+        changed_at_s: when it last said anything unasked, was lost, was changed by us, or became watched.
+        is_silent: whether all its monitors were silent last time.
     """
 
     process: Process
     runtime: Runtime | None = None
-    has: Holdings = NOTHING_SAID
-    asked_at_s: float = 0.0
-    stirred_at_s: float = attrs.field(factory=time.monotonic)
-    is_mute: bool = False
+    resources: Resources = UNKNOWN_RESOURCES
+    queried_at_s: float = 0.0
+    changed_at_s: float = attrs.field(factory=time.monotonic)
+    is_silent: bool = False
 
-    def knows_holdings(self, now_s: float) -> bool:
+    def has_current_resources(self, now_s: float) -> bool:
         """Whether what its machine had is what it has."""
-        return self.asked_at_s > self.stirred_at_s + _HELD_BACK_S and now_s < self.asked_at_s + _TRUSTED_S
+        return self.queried_at_s > self.changed_at_s + _HELD_BACK_S and now_s < self.queried_at_s + _TRUSTED_S
 
-    def stir(self) -> None:
-        """Note that what is known may not be so any more."""
-        self.stirred_at_s = time.monotonic()
+    def mark_changed(self) -> None:
+        """Note that what is watched may not be so any more."""
+        self.changed_at_s = time.monotonic()
 
 
-class _Lookouts:
+class _MonitorPool:
     """The processes and the lookouts of all instances, held from one look to the next.
 
     Args:
@@ -153,105 +153,105 @@ class _Lookouts:
         self._fleet = fleet
         self._holding = holding
         self._owner = os.getpid()
-        self._known: dict[str, _Acquaintance] = {}
+        self._watched: dict[str, _WatchedInstance] = {}
 
     @property
-    def are_ours(self) -> bool:
+    def is_owned(self) -> bool:
         """Whether it was this process that took them, and not one that it was forked from."""
         return os.getpid() == self._owner
 
     def find_process(self, runtime: Runtime, paths: InstancePaths) -> Process | None:
         """Return an instance's process, the one that is held where it is still that."""
-        known = self._known.get(paths.name)
-        if known is not None:
-            if known.process.identity == runtime.process and not known.process.wait(0):
-                return known.process
-            self._forget(paths.name)
+        watched = self._watched.get(paths.name)
+        if watched is not None:
+            if watched.process.identity == runtime.process and not watched.process.wait(0):
+                return watched.process
+            self._drop(paths.name)
         process = find_process(runtime, paths)
         if process is not None:
-            self._known[paths.name] = _Acquaintance(process)
-            self._fleet.add(paths.name, paths.lookout_socket)
+            self._watched[paths.name] = _WatchedInstance(process)
+            self._fleet.add(paths.name, paths.watch_socket)
         return process
 
-    def ask(self, suspects: Mapping[str, Suspect], timeout_s: float) -> Mapping[str, Answer]:
-        """Ask instances what they are doing, as `ask_in_passing` does where a lookout does not answer."""
+    def query(self, candidates: Mapping[str, Candidate], timeout_s: float) -> Mapping[str, Answer]:
+        """Ask instances what they are doing, as `query_transiently` does where a lookout does not answer."""
         deadline = Deadline(timeout_s)
-        for name in self._known.keys() - suspects.keys():
-            self._forget(name)
-        for name, suspect in suspects.items():
-            known = self._known[name]
-            if known.runtime is not suspect.runtime:
-                known.runtime = suspect.runtime
-                known.stir()
+        for name in self._watched.keys() - candidates.keys():
+            self._drop(name)
+        for name, candidate in candidates.items():
+            watched = self._watched[name]
+            if watched.runtime is not candidate.runtime:
+                watched.runtime = candidate.runtime
+                watched.mark_changed()
         self._fleet.receive()
-        self._note_stirred()
-        owing = self._fleet.owing()  # who never answered the last question is not sent another one
-        mute = {name for name in owing if self._known[name].is_mute}
-        asked = self._known.keys() - {name for name in mute if _is_stopped(self._known[name].process)}
-        answers = self._ask_lookouts(asked - owing, deadline.timeout_s * _SHARE)
+        self._note_changed()
+        unanswered = self._fleet.owing()  # who never answered the last question is not sent another one
+        silent = {name for name in unanswered if self._watched[name].is_silent}
+        asked = self._watched.keys() - {name for name in silent if _is_stopped(self._watched[name].process)}
+        answers = self._ask_pool(asked - unanswered, deadline.timeout_s * _SHARE)
         left = asked - answers.keys()
-        for names, wait_s in ((left - mute, deadline.remaining_s()), (left & mute, _AGAIN_S)):
-            answers |= ask_in_passing({name: suspects[name] for name in names}, max(wait_s, _AGAIN_S))
+        for names, wait_s in ((left - silent, deadline.remaining_s()), (left & silent, _AGAIN_S)):
+            answers |= query_transiently({name: candidates[name] for name in names}, max(wait_s, _AGAIN_S))
         for name in asked:
-            self._known[name].is_mute = name not in answers
+            self._watched[name].is_silent = name not in answers
         return answers
 
-    def _ask_lookouts(self, names: Collection[str], timeout_s: float) -> dict[str, Answer]:
-        """Ask over the lookouts, each machine only what is not known."""
+    def _ask_pool(self, names: Collection[str], timeout_s: float) -> dict[str, Answer]:
+        """Ask over the lookouts, each machine only what is not watched."""
         deadline = Deadline(timeout_s)
         now_s = time.monotonic()
-        trusted = {name for name in names if self._known[name].knows_holdings(now_s)}
+        trusted = {name for name in names if self._watched[name].has_current_resources(now_s)}
         answers = self._ask_round(names, trusted, timeout_s)
-        # What was known may have changed in the very moment of asking for the rest.
-        again = self._note_stirred() & trusted & answers.keys()
+        # What was watched may have changed in the very moment of asking for the rest.
+        again = self._note_changed() & trusted & answers.keys()
         if again:
             answers |= self._ask_round(again, (), max(deadline.remaining_s(), _AGAIN_S))
         return answers
 
     def _ask_round(self, names: Collection[str], trusted: Collection[str], timeout_s: float) -> dict[str, Answer]:
         now_s = time.monotonic()
-        runtimes = {name: runtime for name in names if (runtime := self._known[name].runtime) is not None}
+        runtimes = {name: runtime for name in names if (runtime := self._watched[name].runtime) is not None}
         wanted = {
-            name: (_STATUS,) if name in trusted else (_STATUS, *questions(runtime))
+            name: (_STATUS,) if name in trusted else (_STATUS, *resource_queries(runtime))
             for name, runtime in runtimes.items()
         }
         answers = {}
         for name, (status, *rest) in self._fleet.execute_several(wanted, timeout=timeout_s).items():
-            known = self._known[name]
+            watched = self._watched[name]
             if status.error is not None:
-                known.stir()
+                watched.mark_changed()
                 continue
             if rest:
-                known.has = understand(runtimes[name], [value_of(each) for each in rest])
+                watched.resources = parse_resources(runtimes[name], [value_of(each) for each in rest])
                 # Not, if one of them only was late.
                 if all(each.error is None or isinstance(each.error, CommandError) for each in rest):
-                    known.asked_at_s = now_s
-            answers[name] = Answer(status.value.status, status.value.running, known.has)
+                    watched.queried_at_s = now_s
+            answers[name] = Answer(status.value.status, status.value.running, watched.resources)
         return answers
 
-    def _note_stirred(self) -> set[str]:
-        stirred = self._fleet.take_stirred()
-        for name in stirred:
-            self._known[name].stir()
-        return stirred
+    def _note_changed(self) -> set[str]:
+        changed = self._fleet.take_stirred()
+        for name in changed:
+            self._watched[name].mark_changed()
+        return changed
 
     def wait(self, timeout_s: float) -> None:
         """Wait until an instance said something or its process ended, at most for some seconds."""
         poller = select.poll()
         poller.register(self._fleet, select.POLLIN)
-        for known in self._known.values():
-            poller.register(known.process, select.POLLIN)
+        for watched in self._watched.values():
+            poller.register(watched.process, select.POLLIN)
         poller.poll(timeout_s * 1000)
 
-    def _forget(self, name: str) -> None:
+    def _drop(self, name: str) -> None:
         self._fleet.remove(name)
-        self._known.pop(name).process.close()
+        self._watched.pop(name).process.close()
 
     def close(self) -> None:
         """Close all connections, and let go of the processes. What is somebody else's stays that."""
-        for known in self._known.values():
-            known.process.close()
-        self._known.clear()
+        for watched in self._watched.values():
+            watched.process.close()
+        self._watched.clear()
         self._holding.close()
 
 

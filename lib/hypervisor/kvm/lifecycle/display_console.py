@@ -4,22 +4,21 @@
 import contextlib
 
 from hvkit.hypervisor.errors import InstanceStateError
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.model import ConsoleKind
 from hvkit.hypervisor.model.reports import Console
 from hvkit.qmp import CommandNotFound, QmpConnection, QmpError
 from hvkit.qmp.schema import QuerySpice, QueryVncServers
 
 
-def find_display(instances: Instances, paths: InstancePaths) -> Console:
+def find_display(handle: InstanceHandle) -> Console:
     """Return where VNC or SPICE of an instance listens, or a message where neither does, or it does not say."""
     try:
-        with instances.connected(paths) as monitor:
-            return _ask(monitor, paths.name)
+        with handle.connected() as monitor:
+            return _ask(monitor, handle.name)
     except (QmpError, InstanceStateError) as error:
         return Console(
-            instance=paths.name, kind=ConsoleKind.MESSAGE, message=f"where its display is, is not known: {error}"
+            instance=handle.name, kind=ConsoleKind.MESSAGE, message=f"where its display is, is not known: {error}"
         )
 
 

@@ -7,8 +7,7 @@ from typing import Final
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import InstanceStateError
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.model import InstanceState
 from hvkit.qmp import EventTimeout, Subscription
 from hvkit.qmp.deadlines import Deadline
@@ -20,51 +19,51 @@ _RESET_S: Final = 10.0
 _RESET_AGAIN_S: Final = 1.0
 
 
-def reset_instance(instances: Instances, paths: InstancePaths) -> None:
+def reset_instance(handle: InstanceHandle) -> None:
     """Reset an instance that is RUNNING, as its reset button would, unasked.
 
     Raises:
         InstanceNotFound, InstanceStateError, InstanceBusy, HypervisorError: as `BaseHypervisor.reboot_instance` says.
     """
-    with instances.locked(paths):
-        state = instances.look(paths, is_ours=True).state
+    with handle.locked():
+        state = handle.query(is_locked=True).state
         if state is not InstanceState.RUNNING:
-            raise InstanceStateError(paths.name, state.value, "cannot be reset")
+            raise InstanceStateError(handle.name, state.value, "cannot be reset")
         with (
-            _having_resets_reset(instances, paths),
-            instances.connected(paths) as monitor,
+            _having_resets_reset(handle),
+            handle.connected() as monitor,
             monitor.subscribe(ResetEvent) as events,
         ):
             monitor.execute(SystemReset())
             events.get(timeout=_RESET_S)
-            if _is_ended_by_reboots(instances, paths):
+            if _is_ended_by_reboots(handle):
                 _await_last_reset(events)
 
 
-def _is_ended_by_reboots(instances: Instances, paths: InstancePaths) -> bool:
-    return instances.recall(paths).instance.parameters.get("reboot_behavior") == "exit"
+def _is_ended_by_reboots(handle: InstanceHandle) -> bool:
+    return handle.load().instance.parameters.get("reboot_behavior") == "exit"
 
 
 @contextlib.contextmanager
-def _having_resets_reset(instances: Instances, paths: InstancePaths) -> Iterator[None]:
+def _having_resets_reset(handle: InstanceHandle) -> Iterator[None]:
     """Have our resets do what they say, also where a reboot by the guest ends the instance: they would as well."""
-    if instances.recall(paths).adoption is not None:
+    if handle.load().adoption is not None:
         # What it was told to do about reboots, nobody can ask.
-        instances.execute(paths, SetAction(reboot="reset"))
+        handle.execute(SetAction(reboot="reset"))
         yield
         return
-    if not _is_ended_by_reboots(instances, paths):
+    if not _is_ended_by_reboots(handle):
         yield
         return
     try:
-        instances.execute(paths, SetAction(reboot="reset"))
+        handle.execute(SetAction(reboot="reset"))
         yield
     except BaseException:
         # Over a connection of its own: whoever was interrupted has lost the other.
         with contextlib.suppress(HypervisorError):
-            instances.execute(paths, SetAction(reboot="shutdown"))
+            handle.execute(SetAction(reboot="shutdown"))
         raise
-    instances.execute(paths, SetAction(reboot="shutdown"))
+    handle.execute(SetAction(reboot="shutdown"))
 
 
 def _await_last_reset(events: Subscription[ResetEvent]) -> None:

@@ -12,7 +12,7 @@ from hvkit.qmp.descriptors import fdset
 from hvkit.qmp.schema import BlockDeviceInfo, QueryFdsets, QueryNamedBlockNodes, RemoveFd
 
 
-class NodeMissing(HypervisorError):
+class BlockNodeNotFound(HypervisorError):
     """Raised when a machine has no block node of a name: somebody with a monitor took it away.
 
     Attributes:
@@ -28,10 +28,10 @@ class NodeMissing(HypervisorError):
 
 
 class Nodes(dict[str, BlockDeviceInfo]):
-    """The block nodes of a machine, by their names. To look for one that is not there raises `NodeMissing`."""
+    """The block nodes of a machine, by their names. To look for one that is not there raises `BlockNodeNotFound`."""
 
     def __missing__(self, name: str) -> BlockDeviceInfo:
-        raise NodeMissing(name)
+        raise BlockNodeNotFound(name)
 
 
 def read_nodes(monitor: QmpConnection) -> Nodes:

@@ -3,9 +3,9 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.qmp.agent import AgentConnection
 
 #: Seconds that filesystems are frozen at most.
@@ -13,7 +13,7 @@ _FREEZE_S: Final = 20.0
 
 
 @contextlib.contextmanager
-def frozen(paths: InstancePaths, *, freezes: bool) -> Iterator[None]:
+def frozen(agent_socket: Path, *, freezes: bool) -> Iterator[None]:
     """Keep the guest's filesystems frozen, if that is wanted, while the block lasts.
 
     Raises:
@@ -22,5 +22,5 @@ def frozen(paths: InstancePaths, *, freezes: bool) -> Iterator[None]:
     if not freezes:
         yield
         return
-    with AgentConnection(paths.agent_socket) as agent, agent.frozen(limit_s=_FREEZE_S):
+    with AgentConnection(agent_socket) as agent, agent.frozen(limit_s=_FREEZE_S):
         yield

@@ -24,15 +24,15 @@ from hvkit.qmp.deadlines import Deadline
 _FIRST_WAIT_S: Final = 0.5
 
 
-def monitors_in_passing(runtime: Runtime, paths: InstancePaths) -> tuple[Path, Path]:
+def transient_monitors(runtime: Runtime, paths: InstancePaths) -> tuple[Path, Path]:
     """Return the monitors of an instance in the order in which somebody who comes by tries them.
 
     The control monitor is what `monitor` gives to callers, and what somebody has who stops the instance. Of one that is
     being sent away, whoever follows that has the other one.
     """
     if runtime.phase is Phase.OUTGOING:
-        return paths.control_socket, paths.watch_socket
-    return paths.watch_socket, paths.control_socket
+        return paths.control_socket, paths.shared_socket
+    return paths.shared_socket, paths.control_socket
 
 
 def connect_monitor(
@@ -80,12 +80,12 @@ def open_monitor(
     connection = QmpConnection(socket, out_of_band=out_of_band)
     connection.connect(timeout=timeout_s)
     listener = connection.peer_pid
-    if is_elsewhere(socket) and listener != process.identity.pid:
+    if is_external(socket) and listener != process.identity.pid:
         connection.close()
         raise ConnectError(str(socket), f"process {listener} listens there now, and not {process.identity.pid}")
     return connection
 
 
-def is_elsewhere(socket: Path) -> bool:
+def is_external(socket: Path) -> bool:
     """Tell whether a monitor is one that was not made by us, so that it may be anybody's."""
     return os.path.islink(socket)

@@ -14,7 +14,7 @@ from hvkit.hypervisor import Instance, InstanceInfo, InstanceState
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.runtime import Runtime
-from hvkit.hypervisor.kvm.instance.state import STATES, look
+from hvkit.hypervisor.kvm.instance.state import STATES, query_info
 from hvkit.qmp.schema import RunState
 
 
@@ -47,24 +47,24 @@ def test_instance_that_is_being_started_says_so(
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
-def test_sight_of_an_end_is_not_believed_when_the_instance_was_changed_meanwhile(
+def test_query_rereads_state_file_when_instance_appears_stopped(
     kvm: KvmHypervisor, make_simulated: Callable[..., Callable[..., Instance]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = make_simulated()()
     kvm.start_instance(instance)
     kvm.stop_instance("web1", force=True)
     other = KvmHypervisor(run_dir=kvm.run_dir)
-    looks = []
+    queries = []
 
-    def look_late(runtime: Runtime, paths: InstancePaths, **options: Any) -> InstanceInfo:
-        info = look(runtime, paths, **options)
-        looks.append(info)
-        if len(looks) == 1:  # the starter looks as well, and must not start again
+    def query_late(runtime: Runtime, paths: InstancePaths, **options: Any) -> InstanceInfo:
+        info = query_info(runtime, paths, **options)
+        queries.append(info)
+        if len(queries) == 1:  # the starter queries as well, and must not start again
             other.start_instance(instance)
         return info
 
-    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.look", look_late)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.handle.query_info", query_late)
     looker = KvmHypervisor(run_dir=kvm.run_dir)
     info = looker.get_instance_info("web1")
-    assert looks[0].state is InstanceState.SHUTDOWN
+    assert queries[0].state is InstanceState.SHUTDOWN
     assert info.state is InstanceState.RUNNING

@@ -16,7 +16,8 @@ import pytest
 
 from hvkit.hypervisor.errors import RuntimeStateError
 from hvkit.hypervisor.kvm.host.process import ProcessIdentity
-from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Phase, Runtime, RuntimeCache, read_runtime, write_runtime
+from hvkit.hypervisor.kvm.host.runtime import Adoption, DeviceRecord, Phase, Runtime
+from hvkit.hypervisor.kvm.host.state_file import RuntimeCache, read_runtime, write_runtime
 from hvkit.hypervisor.kvm.plan.topology import Address, BusKind, Chipset, Topology
 from hvkit.hypervisor.model import Disk, Instance, Nic
 
@@ -112,6 +113,14 @@ def test_file_of_version_1_is_read(path: Path) -> None:
     assert read_runtime(path, "web1") == runtime
 
 
+def test_read_version_2_renames_the_second_monitor_of_an_adopted_instance(path: Path, runtime: Runtime) -> None:
+    adopted = attrs.evolve(runtime, adoption=Adoption(monitor="/run/a", shared_monitor="/run/b"))
+    write_runtime(path, adopted)
+    text = path.read_text().replace('"version": 3', '"version": 2').replace("shared_monitor", "watch_monitor")
+    path.write_text(text)
+    assert read_runtime(path, "web1") == adopted
+
+
 def test_there_need_not_be_a_process(path: Path, runtime: Runtime) -> None:
     runtime = attrs.evolve(runtime, phase=Phase.STARTING, process=None)
     write_runtime(path, runtime)
@@ -197,7 +206,7 @@ def _set(value: Any, *steps: str | int) -> Callable[[dict[str, Any]], object]:
     ("change", "problem"),
     [
         (_remove("format"), "does not say what it is"),
-        (_set(3, "version"), "has version 3 and was written by a newer hvkit; this one reads up to 2"),
+        (_set(4, "version"), "has version 4 and was written by a newer hvkit; this one reads up to 3"),
         (_set(True, "version"), "is damaged: version: True"),
         (_remove("machine_type"), "is damaged: machine_type"),
         (_set("4711", "process", "pid"), "is damaged: process.pid: expected int, got str"),
@@ -205,8 +214,8 @@ def _set(value: Any, *steps: str | int) -> Callable[[dict[str, Any]], object]:
         (_set(7, "devices", 1, "ifname"), r"is damaged: devices\[1\].ifname: expected str, got int"),
         (_set("resting", "phase"), "is damaged: phase: 'resting' is not a valid Phase"),
         (_set("no uuid", "instance", "uuid"), "is damaged: instance.uuid: "),
-        (_set(0, "instance", "memory_mib"), "is damaged: instance: .*memory_mib: expected a whole number of MiB"),
-        (_set("../x", "instance", "name"), "is damaged: instance: .*not a name for an instance"),
+        (_set(0, "instance", "memory_mib"), "is damaged: instance: .*memory_mib: expected an integer number of MiB"),
+        (_set("../x", "instance", "name"), "is damaged: instance: .*not a valid name for an instance"),
         (_set([1], "instance", "parameters", "acpi"), "is damaged: instance.parameters"),
         (_set([7, "2"], "qemu_version"), r"is damaged: qemu_version"),
         (_set("pc", "topology"), "is damaged: topology: expected object, got str"),
