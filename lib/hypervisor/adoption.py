@@ -33,7 +33,7 @@ class AdoptionMethods(OptionalMethods):
 
     def adopt_instance(
         self,
-        foreign: ExternalInstance,
+        external: ExternalInstance,
         *,
         name: str | None = None,
         shared_monitor: str | os.PathLike[str] | None = None,
@@ -48,7 +48,7 @@ class AdoptionMethods(OptionalMethods):
         more than it tells is refused with `InstanceStateError`: HOTPLUG, RESIZE_DISK, MIGRATION, SNAPSHOT, BACKUP.
 
         Args:
-            foreign: what `inspect_monitor` said of it.
+            external: the result of `inspect_monitor`.
             name: what it is to be called here; None for the name that the machine has.
             shared_monitor: the absolute path of a second monitor that it has; None where it has one only, which then
                 serves whoever comes first.

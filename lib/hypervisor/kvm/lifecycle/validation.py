@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Check parameters on a node by planning a machine that has nothing else.
-
-What the QEMU program here cannot do shows where a machine is planned. So one is, and nobody starts it.
-"""
+"""Validation of parameters on a node, by planning a machine with them that is not started."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from hvkit.hypervisor.errors import ParameterError, ProgramError
 from hvkit.hypervisor.kvm.host.firmware import choose_firmware
 from hvkit.hypervisor.kvm.host.probe import read_kvm_host
 from hvkit.hypervisor.kvm.lifecycle.start import Preparation
@@ -16,10 +14,26 @@ from hvkit.hypervisor.kvm.plan.parameters import (
     DISK_DRIVERS,
     HUGE_PAGES,
     NIC_DRIVERS,
+    TABLE,
     parse_cpu_mask,
     resolve_places,
 )
+from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import Instance
+
+
+class ValidationVerbs(KvmSubject):
+    """Validates parameters."""
+
+    def validate_parameters(self, parameters: Mapping[str, object]) -> None:
+        """Check parameters on this node, and against the capabilities of the QEMU program that they name."""
+        filled = TABLE.validate({"kvm_path": self._kvm_path, **parameters})
+        binary = filled["kvm_path"]
+        try:
+            capabilities = self._probe(binary)
+        except ProgramError as error:
+            raise ParameterError("kvm_path", binary, str(error)) from error
+        check_program(filled, capabilities)
 
 
 def check_program(parameters: Mapping[str, Any], capabilities: Capabilities) -> None:
