@@ -27,14 +27,16 @@ class Check:
     """A condition on a parameter's value.
 
     Attributes:
-        wanted: what the value must be, to follow the word "expected".
-        accepts: whether a value, of the parameter's type, is that.
-        choices: all values there are, where they can be listed.
+        condition: the valid values, as a phrase that follows "expected" and is true on every node.
+        accepts: whether a value of the parameter's type meets the condition.
+        choices: all valid values, if they can be listed.
+        problem: the error message for a value that fails; empty: "expected" with the condition and the value.
     """
 
-    wanted: str
+    condition: str
     accepts: Callable[[Any], bool]
     choices: tuple[str, ...] = ()
+    problem: str = ""
 
 
 def one_of(*choices: str) -> Check:
@@ -118,7 +120,7 @@ class Parameter:
         if check is None or (value == "" and self.default == "") or check.accepts(value):
             return
         matches = difflib.get_close_matches(value, check.choices, n=2) if isinstance(value, str) else []
-        raise ParameterError(self.name, value, f"expected {check.wanted}, got {value!r}", matches)
+        raise ParameterError(self.name, value, check.problem or f"expected {check.condition}, got {value!r}", matches)
 
 
 #: Looks at all values together, typed and filled, and raises ParameterError where two of them do not go together.

@@ -343,7 +343,7 @@ def test_name_that_no_instance_can_have_is_replaced(kvm: KvmHypervisor, start_st
     foreign = kvm.inspect_monitor(stranger.monitor)
     with pytest.raises(ParameterError, match=r"the QEMU has name 'my vm', .*: pass another name"):
         kvm.adopt_instance(foreign)
-    with pytest.raises(ParameterError, match=r"not a name for an instance: '\.\./vm'"):
+    with pytest.raises(ParameterError, match=r"not a valid name for an instance: '\.\./vm'"):
         kvm.adopt_instance(foreign, name="../vm")
     assert kvm.adopt_instance(foreign, name="my-vm") == "my-vm"
     assert kvm.get_instance_info("my-vm").uuid == UUID_1
@@ -415,13 +415,13 @@ def test_watch_sees_adopted_machines_and_leaves_them_their_monitor(
     kvm.adopt_instance(kvm.inspect_monitor(stranger.monitor))
     with kvm.watch() as watch:
         for _ in range(2):
-            assert [info.state for info in watch.look()] == [InstanceState.RUNNING]
+            assert [info.state for info in watch.query()] == [InstanceState.RUNNING]
             kvm.reboot_instance("theirs")
         another = start_stranger(*NAMED, monitor=stranger.monitor)
-        assert [info.state for info in watch.look()] == [InstanceState.UNRESPONSIVE]
+        assert [info.state for info in watch.query()] == [InstanceState.UNRESPONSIVE]
         os.kill(stranger.pid, signal.SIGKILL)
         wait_until(lambda: not stranger.is_alive)
-        assert [info.state for info in watch.look()] == [InstanceState.CRASHED]
+        assert [info.state for info in watch.query()] == [InstanceState.CRASHED]
     assert another.is_alive
 
 

@@ -176,9 +176,9 @@ def test_what_a_stranger_says_of_a_program_is_not_believed(
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "-x"])
 def test_name_that_leads_elsewhere(kvm: KvmHypervisor, make: MakeInstance, name: str) -> None:
-    with pytest.raises(ParameterError, match="not a name for an instance"):
+    with pytest.raises(ParameterError, match="not a valid name for an instance"):
         make(name)
-    with pytest.raises(ParameterError, match="not a name for an instance"):
+    with pytest.raises(ParameterError, match="not a valid name for an instance"):
         kvm.cleanup_instance(name)
 
 

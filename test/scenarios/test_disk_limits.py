@@ -182,7 +182,7 @@ def test_disk_that_speaks_to_the_device_itself_cannot_be_limited(kvm: KvmHypervi
 def test_limits_that_qemu_refuses_leave_the_old_ones(
     kvm: KvmHypervisor, toy: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hvkit.hypervisor.model._MOST_ALLOWED", 10**17)
+    monkeypatch.setattr("hvkit.hypervisor.model.devices._MAX_RATE", 10**17)
     unspeakable = DiskLimits(write_bytes=DiskRate(10**16))
     with pytest.raises(HotplugError, match="must be within") as caught:
         kvm.limit_disk("web1", toy.disks[0], unspeakable)

@@ -235,7 +235,7 @@ def test_long_log_is_trimmed_by_watch_and_not_by_queries(kvm: KvmHypervisor, mak
     assert kvm.verify() == []
     assert log.stat().st_size == size_bytes
     with kvm.watch() as watch:
-        assert watch.look() == [info]
+        assert watch.query() == [info]
     assert log.stat().st_size < 2 * KEPT_BYTES
     kvm.stop_instance("web1", force=True)
     assert seen_by_another_process(kvm)[:2] == (InstanceState.SHUTDOWN, StopCause.REQUEST)

@@ -35,9 +35,9 @@ def render() -> str:
 def _row(parameter: Parameter) -> str:
     text = parameter.doc
     if parameter.syntax is not None:
-        text += f" Expected: {parameter.syntax.wanted}."
+        text += f" Expected: {parameter.syntax.condition}."
     if parameter.node is not None:
-        text += f" On the node: {parameter.node.wanted}."
+        text += f" On the node: {parameter.node.condition}."
     return f"| `{parameter.name}` | `{json.dumps(parameter.default)}` | {text.replace('|', chr(92) + '|')} |"
 
 

@@ -15,7 +15,6 @@ from hvkit.hypervisor.kvm.lifecycle import KvmLifecycle
 from hvkit.hypervisor.kvm.migration.verbs import KvmMigration
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.storage.verbs import KvmStorage
-from hvkit.hypervisor.model import Capability
 
 
 class KvmHypervisor(KvmLifecycle, KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorage, BaseHypervisor):
@@ -27,25 +26,6 @@ class KvmHypervisor(KvmLifecycle, KvmAdoption, KvmCapture, KvmDevices, KvmMigrat
     """
 
     PARAMETERS: ClassVar = TABLE
-    CAPABILITIES: ClassVar = frozenset(
-        {
-            Capability.ADOPT,
-            Capability.BACKUP,
-            Capability.BALLOON,
-            Capability.CONSOLE,
-            Capability.DUMP,
-            Capability.HOTPLUG,
-            Capability.LIMIT_DISK,
-            Capability.MEDIA,
-            Capability.MEMORY,
-            Capability.MIGRATION,
-            Capability.MONITOR,
-            Capability.RESIZE_DISK,
-            Capability.SCREENSHOT,
-            Capability.SNAPSHOT,
-            Capability.VCPUS,
-        }
-    )
 
     def __init__(
         self,

@@ -91,12 +91,12 @@ def test_numa_nodes_of_a_node(tmp_path: Path) -> None:
     (tmp_path / "sys/devices/system/node/online").write_text("0-1,4\n")
     assert read_numa_nodes(root=tmp_path) == {0, 1, 4}
     (tmp_path / "sys/devices/system/node/online").write_text("some\n")
-    with pytest.raises(HypervisorError, match="cannot read what this node has"):
+    with pytest.raises(HypervisorError, match="cannot read the resources of this node"):
         read_numa_nodes(root=tmp_path)
 
 
 def test_missing_amount_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HypervisorError, match="meminfo does not say 'MemAvailable'"):
+    with pytest.raises(HypervisorError, match="meminfo has no line .MemAvailable."):
         read_node_info(root=make_root(tmp_path, meminfo="MemTotal: 1 kB\n"))
 
 
@@ -120,5 +120,5 @@ def test_directory_that_is_there_or_can_be_made_has_no_obstacle(tmp_path: Path) 
 def test_obstacle_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
-    assert find_obstacle(tmp_path / "file" / "a") == f"{tmp_path}/file is no directory"
-    assert find_obstacle(tmp_path / "loop" / "a").startswith(f"{tmp_path}/loop/a cannot be looked at: ")
+    assert find_obstacle(tmp_path / "file" / "a") == f"{tmp_path}/file is not a directory"
+    assert find_obstacle(tmp_path / "loop" / "a").startswith(f"{tmp_path}/loop/a cannot be accessed: ")

@@ -175,3 +175,10 @@ def test_name_defined_twice_is_our_bug() -> None:
     parameter = Parameter(name="x", kind=int, default=1, doc="X.")
     with pytest.raises(ProgrammerError, match="x is defined twice"):
         ParameterTable((parameter, parameter))
+
+
+def test_failed_check_raises_problem_instead_of_condition() -> None:
+    check = Check("true only if swtpm is installed", lambda value: not value, problem="swtpm is not installed")
+    parameter = Parameter(name="tpm", kind=bool, default=False, doc="X.", node=check)
+    with pytest.raises(ParameterError, match=r"^tpm: swtpm is not installed$"):
+        parameter.check(parameter.node, True)

@@ -20,7 +20,7 @@ from typing import Final, get_args
 from hvkit.hypervisor.errors import CaptureError, ParameterError, translate_errors
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import check_kind, check_patience, is_absolute_path
+from hvkit.hypervisor.model import check_kind, check_timeout, is_absolute_path
 from hvkit.hypervisor.model.reports import DumpProgress
 from hvkit.qmp import EventTimeout, QmpConnection, QmpError, Subscription
 from hvkit.qmp.base import Event
@@ -69,7 +69,7 @@ class DumpVerbs(KvmSubject):
         *,
         dump_format: str | None = None,
         on_progress: ProgressCallback | None = None,
-        timeout: float = math.inf,
+        timeout: float | None = None,
     ) -> None:
         """Dump the memory of an instance to a file of the caller.
 
@@ -81,7 +81,7 @@ class DumpVerbs(KvmSubject):
         if not is_absolute_path(os.fspath(path)):
             raise ParameterError("path", os.fspath(path), f"expected an absolute path, got {os.fspath(path)!r}")
         handle = self._instances.require(name)
-        timeout_s = check_patience(timeout)
+        timeout_s = check_timeout(timeout, default_s=math.inf)
         with translate_errors(partial(CaptureError, name)):
             try:
                 _dump(handle, os.fspath(path), dump_format, on_progress, Deadline(timeout_s))

@@ -12,7 +12,7 @@ from typing import Final
 
 from hvkit.hypervisor.kvm.devices.memory import read_beyond_balloon, read_memory_mib
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
-from hvkit.hypervisor.model import check_whole
+from hvkit.hypervisor.model import check_integer
 from hvkit.qmp import EventTimeout
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import Balloon, BalloonChangeEvent, QueryBalloon
@@ -42,7 +42,7 @@ def balloon(handle: InstanceHandle, memory_mib: int, *, timeout_s: float) -> int
     parameters = runtime.instance.parameters
     can_grow = bool(parameters.get("memory_max_mib"))
     if not can_grow:
-        check_whole("memory_mib", memory_mib, 1, runtime.instance.memory_mib)
+        check_integer("memory_mib", memory_mib, 1, runtime.instance.memory_mib)
     beyond = 0
     with contextlib.ExitStack() as session:
         with handle.locked():
@@ -50,7 +50,7 @@ def balloon(handle: InstanceHandle, memory_mib: int, *, timeout_s: float) -> int
             monitor = session.enter_context(handle.connected())
             if can_grow:
                 beyond = read_beyond_balloon(monitor, parameters)
-                check_whole("memory_mib", memory_mib, beyond // _MIB + 1, read_memory_mib(monitor))
+                check_integer("memory_mib", memory_mib, beyond // _MIB + 1, read_memory_mib(monitor))
             target = memory_mib * _MIB - beyond
             changes = session.enter_context(monitor.subscribe(BalloonChangeEvent))
             monitor.execute(Balloon(value=target))

@@ -27,7 +27,7 @@ from hvkit.hypervisor.kvm.plan.plugged import (
     plan_dimms,
     read_dimms,
 )
-from hvkit.hypervisor.model import check_whole
+from hvkit.hypervisor.model import check_integer
 from hvkit.qmp import CommandError, EventTimeout, QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import (
@@ -66,7 +66,7 @@ def set_memory(handle: InstanceHandle, memory_mib: int, *, timeout_s: float) -> 
     with plugging(handle, "its memory cannot be changed", reconcile) as session:
         instance = session.runtime.instance
         parameters = TABLE.fill(instance.parameters)
-        check_whole(_NAME, memory_mib, instance.memory_mib, plan_memory_max(instance, parameters))
+        check_integer(_NAME, memory_mib, instance.memory_mib, plan_memory_max(instance, parameters))
         with session.translate_errors(_NAME):
             if not parameters["memory_max_mib"]:
                 return memory_mib

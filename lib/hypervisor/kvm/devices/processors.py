@@ -19,7 +19,7 @@ from hvkit.hypervisor.kvm.plan.parameters import TABLE, parse_cpu_mask
 from hvkit.hypervisor.kvm.plan.planning import plan_vcpus_max
 from hvkit.hypervisor.kvm.plan.plugged import Processor, ProcessorPlaces, plan_processors
 from hvkit.hypervisor.kvm.qemu.pinning import bind_processors
-from hvkit.hypervisor.model import check_whole
+from hvkit.hypervisor.model import check_integer
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import QueryHotpluggableCpus
@@ -49,7 +49,7 @@ def set_vcpus(handle: InstanceHandle, vcpus: int, *, timeout_s: float) -> int:
     with plugging(handle, "its processors cannot be changed", reconcile) as session:
         instance = session.runtime.instance
         most = plan_vcpus_max(instance, TABLE.fill(instance.parameters))
-        check_whole(_NAME, vcpus, instance.vcpus, most)
+        check_integer(_NAME, vcpus, instance.vcpus, most)
         with session.translate_errors(_NAME):
             places = _read_places(session.monitor)
             asked = [each.processor.device for each in session.runtime.processors if each.pending is Pending.REMOVE]

@@ -21,10 +21,9 @@ from hvkit.hypervisor.model import (
     HotplugDevice,
     MediaDrive,
     Nic,
+    check_integer,
     check_kind,
-    check_seconds,
     check_timeout,
-    check_whole,
 )
 
 #: The largest disk that QEMU can be told of.
@@ -47,11 +46,11 @@ class KvmDevices(KvmSubject, DeviceMethods):
             HotplugError: without KVM, too, where QEMU would not survive it: that a processor is taken out before
                 version 10, and that more of them come, over time, than there can be at once.
         """
-        timeout_s = check_timeout(timeout)
+        timeout_s = check_timeout(timeout, default_s=_UNPLUG_S)
         return set_vcpus(
             self._instances.require_managed(name),
             vcpus,
-            timeout_s=_UNPLUG_S if timeout_s is None else timeout_s,
+            timeout_s=timeout_s,
         )
 
     def set_instance_memory(self, name: str, memory_mib: int, *, timeout: float | None = None) -> int:
@@ -60,16 +59,16 @@ class KvmDevices(KvmSubject, DeviceMethods):
         It can have as much as the parameter `memory_max_mib` says, by the means that `memory_hotplug` says. A guest has
         30 seconds where the caller does not say.
         """
-        timeout_s = check_timeout(timeout)
+        timeout_s = check_timeout(timeout, default_s=_UNPLUG_S)
         return set_memory(
             self._instances.require_managed(name),
             memory_mib,
-            timeout_s=_UNPLUG_S if timeout_s is None else timeout_s,
+            timeout_s=timeout_s,
         )
 
-    def balloon_instance_memory(self, name: str, memory_mib: int, *, timeout: float = 0.0) -> int:
+    def balloon_instance_memory(self, name: str, memory_mib: int, *, timeout: float | None = None) -> int:
         """Set the memory a guest is to make do with, as `BaseHypervisor.balloon_instance_memory` says."""
-        timeout_s = check_seconds(timeout)
+        timeout_s = check_timeout(timeout, default_s=0.0)
         return balloon(self._instances.require(name), memory_mib, timeout_s=timeout_s)
 
     def verify_hotplug_support(self, name: str, action: DeviceAction, kind: DeviceKind) -> None:
@@ -122,7 +121,7 @@ class KvmDevices(KvmSubject, DeviceMethods):
             ParameterError: the instance has no such disk, or the disk is larger than that.
         """
         check_kind(disk, Disk)
-        check_whole("new_size_bytes", new_size_bytes, 1, _MOST_BYTES)
+        check_integer("new_size_bytes", new_size_bytes, 1, _MOST_BYTES)
         resize(self._instances.require_managed(name), disk, new_size_bytes)
 
     def limit_disk(self, name: str, disk: Disk, limits: DiskLimits | None) -> None:

@@ -66,7 +66,7 @@ class KvmWatch(InstanceWatch):
         super().__init__(self._query_all)
         self._instances = instances
         self._pool: _MonitorPool | None = None
-        self._rested_at_s = 0.0
+        self._waited_at_s = 0.0
         self._trimmed_at_s = -math.inf
 
     def _query_all(self) -> list[InstanceInfo]:
@@ -79,14 +79,14 @@ class KvmWatch(InstanceWatch):
             self._trimmed_at_s = time.monotonic()
         return self._instances.query_all(self._pool)
 
-    def _rest(self, timeout_s: float) -> None:
+    def _wait_for_event(self, timeout_s: float) -> None:
         if self._pool is None:  # no events without the watch monitors
-            super()._rest(timeout_s)
+            super()._wait_for_event(timeout_s)
             return
-        pause_s = min(timeout_s, max(self._rested_at_s + _MIN_INTERVAL_S - time.monotonic(), 0.0))
+        pause_s = min(timeout_s, max(self._waited_at_s + _MIN_INTERVAL_S - time.monotonic(), 0.0))
         time.sleep(pause_s)
         self._pool.wait(timeout_s - pause_s)
-        self._rested_at_s = time.monotonic()
+        self._waited_at_s = time.monotonic()
 
     def close(self) -> None:
         """Release the watch monitors, so that another watch can use them. A second call does nothing."""

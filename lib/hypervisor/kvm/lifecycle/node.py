@@ -3,11 +3,14 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import ProgramError
+from hvkit.hypervisor.kvm.host.node_checks import probe_kvm, probe_qemu, probe_qemu_img, probe_tap
+from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model.reports import NodeInfo
+from hvkit.hypervisor.model.reports import NodeCheck, NodeInfo
 from hvkit.hypervisor.node import read_node_info
 
 
@@ -20,6 +23,21 @@ class NodeVerbs(KvmSubject):
         except ProgramError:
             version = None
         return read_node_info(hypervisor_version=version)
+
+    @classmethod
+    def get_node_checks(cls, *, kvm_path: str | None = None, **options: Any) -> list[NodeCheck]:
+        """Check QEMU, qemu-img, KVM and tap devices.
+
+        Args:
+            kvm_path: the QEMU program; None for the default of the parameter kvm_path.
+            options: ignored.
+        """
+        return [
+            probe_qemu(str(TABLE["kvm_path"].default) if kvm_path is None else kvm_path),
+            probe_qemu_img(),
+            probe_kvm(),
+            probe_tap(),
+        ]
 
     def verify(self) -> list[str]:
         problems: list[str] = []

@@ -41,9 +41,10 @@ class StopVerbs(KvmSubject):
         Raises:
             InstanceStateError: the process survives SIGKILL.
         """
-        timeout = check_timeout(timeout)
+        guest_timeout_s = check_timeout(timeout, default_s=_GUEST_S)
         handle = self._instances.require(name)
-        guest_timeout_s = 0.0 if force else _GUEST_S if timeout is None else timeout
+        if force:
+            guest_timeout_s = 0.0
         with handle.locked():
             runtime = handle.load_if_sound()
             process = find_process(runtime, handle.paths)

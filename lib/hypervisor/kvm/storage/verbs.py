@@ -9,7 +9,7 @@ from hvkit.hypervisor.kvm.storage import snapshots
 from hvkit.hypervisor.kvm.storage.backups import abort as abort_backup
 from hvkit.hypervisor.kvm.storage.backups import back_up, drop_checkpoint, read_checkpoints
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import Backup, Disk, check_kind, check_patience
+from hvkit.hypervisor.model import Backup, Disk, check_kind, check_timeout
 from hvkit.hypervisor.model.reports import BackupProgress, Checkpoint, Snapshot
 from hvkit.hypervisor.storage import StorageMethods
 
@@ -19,17 +19,19 @@ class KvmStorage(KvmSubject, StorageMethods):
 
     # ---- snapshots
 
-    def save_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
+    def save_snapshot(self, name: str, tag: str, *, timeout: float | None = None) -> None:
         """Keep an instance as it is now, as `BaseHypervisor.save_snapshot` says. All its disks have to be qcow2."""
-        snapshots.save(self._instances.require_managed(name), tag, timeout_s=check_patience(timeout))
+        snapshots.save(self._instances.require_managed(name), tag, timeout_s=check_timeout(timeout, default_s=math.inf))
 
-    def load_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
+    def load_snapshot(self, name: str, tag: str, *, timeout: float | None = None) -> None:
         """Make an instance what it was, as `BaseHypervisor.load_snapshot` says."""
-        snapshots.load(self._instances.require_managed(name), tag, timeout_s=check_patience(timeout))
+        snapshots.load(self._instances.require_managed(name), tag, timeout_s=check_timeout(timeout, default_s=math.inf))
 
-    def delete_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
+    def delete_snapshot(self, name: str, tag: str, *, timeout: float | None = None) -> None:
         """Forget what an instance was, as `BaseHypervisor.delete_snapshot` says."""
-        snapshots.delete(self._instances.require_managed(name), tag, timeout_s=check_patience(timeout))
+        snapshots.delete(
+            self._instances.require_managed(name), tag, timeout_s=check_timeout(timeout, default_s=math.inf)
+        )
 
     def get_snapshots(self, name: str) -> tuple[Snapshot, ...]:
         """Return what an instance can be made again, as `BaseHypervisor.get_snapshots` says."""
@@ -45,11 +47,13 @@ class KvmStorage(KvmSubject, StorageMethods):
         disks: Collection[UUID],
         *,
         on_progress: Callable[[BackupProgress], None] | None = None,
-        timeout: float = math.inf,
+        timeout: float | None = None,
     ) -> tuple[Disk, ...]:
         """Merge disks' topmost files into those below, as `BaseHypervisor.merge_overlays` says."""
         handle = self._instances.require_managed(name)
-        return snapshots.merge_overlays(handle, disks, on_progress=on_progress, timeout_s=check_patience(timeout))
+        return snapshots.merge_overlays(
+            handle, disks, on_progress=on_progress, timeout_s=check_timeout(timeout, default_s=math.inf)
+        )
 
     # ---- backups
 
@@ -59,12 +63,15 @@ class KvmStorage(KvmSubject, StorageMethods):
         backup: Backup,
         *,
         on_progress: Callable[[BackupProgress], None] | None = None,
-        timeout: float = math.inf,
+        timeout: float | None = None,
     ) -> None:
         """Back up disks, as `BaseHypervisor.backup_disks` says, into files that QEMU is given open."""
         check_kind(backup, Backup)
         back_up(
-            self._instances.require_managed(name), backup, on_progress=on_progress, timeout_s=check_patience(timeout)
+            self._instances.require_managed(name),
+            backup,
+            on_progress=on_progress,
+            timeout_s=check_timeout(timeout, default_s=math.inf),
         )
 
     def abort_backup(self, name: str) -> None:

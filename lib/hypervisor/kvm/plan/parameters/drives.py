@@ -41,7 +41,7 @@ _CD: Final = Check(
     lambda value: value.isprintable() and (not is_file(value) or ABSOLUTE_PATH.accepts(value)),
 )
 _FLOPPY: Final = Check(f"an absolute path, or {EMPTY}", lambda value: value == EMPTY or ABSOLUTE_PATH.accepts(value))
-_FLOPPY_HERE: Final = Check(READABLE_FILE.wanted, lambda value: value == EMPTY or READABLE_FILE.accepts(value))
+_FLOPPY_HERE: Final = Check(READABLE_FILE.condition, lambda value: value == EMPTY or READABLE_FILE.accepts(value))
 _CD_HERE: Final = Check(
     "a URL, or a file of this node that can be read", lambda value: not is_file(value) or READABLE_FILE.accepts(value)
 )

@@ -111,7 +111,11 @@ PARAMETERS: Final = (
         kind=bool,
         default=False,
         doc="Whether it has a TPM 2.0, by swtpm. What that keeps outlives the instance.",
-        node=Check("false: swtpm is not installed", lambda value: not value or bool(shutil.which("swtpm"))),
+        node=Check(
+            "true only if swtpm is installed",
+            lambda value: not value or bool(shutil.which("swtpm")),
+            problem="swtpm is not installed",
+        ),
     ),
     Parameter(
         name="virtio_rng",
@@ -125,7 +129,11 @@ PARAMETERS: Final = (
         default=0,
         doc="Context id for sockets between guest and host: 3 or more, and no other guest's. 0: no vsock.",
         syntax=Check("0, or 3 to 4294967294", lambda value: value == 0 or 3 <= value <= 0xFFFFFFFE),
-        node=Check("0: there is no /dev/vhost-vsock", lambda value: not value or os.path.exists("/dev/vhost-vsock")),
+        node=Check(
+            "other than 0 only if /dev/vhost-vsock exists",
+            lambda value: not value or os.path.exists("/dev/vhost-vsock"),
+            problem="/dev/vhost-vsock does not exist; load the kernel module vhost_vsock",
+        ),
     ),
     Parameter(
         name="use_localtime",

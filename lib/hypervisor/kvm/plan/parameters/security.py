@@ -48,7 +48,11 @@ PARAMETERS: Final = (
         doc="Who QEMU runs as: whoever starts it (none), the user security_domain (user), or one of security_pool"
         " that no other instance has (pool).",
         syntax=one_of("none", "user", "pool"),
-        node=Check("none: only root can start QEMU as somebody else", _can_have_account),
+        node=Check(
+            "user or pool only if hvkit runs as root",
+            _can_have_account,
+            problem="only root can start QEMU as another user",
+        ),
     ),
     Parameter(
         name="security_domain",
@@ -71,7 +75,11 @@ PARAMETERS: Final = (
         kind=bool,
         default=False,
         doc="Whether QEMU's root directory is an empty one once its machine is made.",
-        node=Check("false: only root can change a root directory", lambda value: not value or can_change_account()),
+        node=Check(
+            "true only if hvkit runs as root",
+            lambda value: not value or can_change_account(),
+            problem="only root can change the root directory of QEMU",
+        ),
     ),
 )
 

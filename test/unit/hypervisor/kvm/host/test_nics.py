@@ -86,7 +86,7 @@ def test_queues_and_the_kernels_half_are_for_paravirtual_nics() -> None:
     ],
 )
 def test_member_that_means_nothing_in_a_mode_is_refused(members: dict[str, Any], field: str, modes: str) -> None:
-    with pytest.raises(ParameterError, match=f"only a NIC of mode {modes} has one") as caught:
+    with pytest.raises(ParameterError, match=f"only used with mode {modes}") as caught:
         Nic(mac=MAC, **members)
     assert caught.value.name == f"Nic.{field}"
 
