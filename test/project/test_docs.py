@@ -38,6 +38,7 @@ SURROUNDINGS: Final = {
     "captures": "hypervisor_names",
     "confinement": "hypervisor_names",
     "hotplug": "hypervisor_names",
+    "lifecycle": "hypervisor_names",
     "listing": "hypervisor_names",
     "media": "hypervisor_names",
     "migration": "hypervisor_names",

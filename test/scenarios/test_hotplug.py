@@ -29,9 +29,9 @@ from hvkit.hypervisor import (
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.network import has_interface
-from hvkit.hypervisor.kvm.host.nics import plan_interface
 from hvkit.hypervisor.kvm.host.runtime import Pending
 from hvkit.hypervisor.kvm.host.state_file import read_runtime
+from hvkit.hypervisor.kvm.plan.devices import tap_name
 from hvkit.hypervisor.model import DeviceAction, DeviceKind, HotplugDevice
 from hvkit.qmp import ConnectionLost, QmpConnection
 from hvkit.qmp.base import Command
@@ -166,10 +166,10 @@ def test_tap_comes_and_goes(kvm: KvmHypervisor, make_toy: MakeInstance, bridge: 
     kvm.start_instance(make_toy(parameters={"virtio_net_queues": queues}))
     nic = Nic(mac=MAC, link=bridge)
     kvm.hot_add_device("web1", nic)
-    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [plan_interface(nic)]
+    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [tap_name(nic)]
     assert len(agree(kvm)) == 2
     kvm.hot_del_device("web1", nic)
-    assert not has_interface(plan_interface(nic))
+    assert not has_interface(tap_name(nic))
     assert len(agree(kvm)) == 1
 
 
@@ -178,7 +178,7 @@ def test_nic_is_changed(kvm: KvmHypervisor, toy: Instance, bridge: str) -> None:
     kvm.hot_add_device("web1", nic)
     changed = Nic(mac=MAC, link=bridge, uuid=nic.uuid)
     kvm.hot_mod_device("web1", changed)
-    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [plan_interface(changed)]
+    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [tap_name(changed)]
     kvm.hot_mod_device("web1", changed)
     assert len(agree(kvm)) == 2
 
@@ -508,7 +508,7 @@ def test_process_that_dies_over_changing_a_nic_leaves_one_of_the_two(
         outcomes.add(nic)
         kvm.hot_mod_device("web1", old)
         assert len(agree(kvm)) == 2
-        assert not has_interface(plan_interface(new))
+        assert not has_interface(tap_name(new))
         if not is_dead:
             break
     assert number > 10

@@ -20,7 +20,7 @@ from hvkit.hypervisor.kvm.plan.capabilities import Accelerator, Capabilities
 from hvkit.hypervisor.kvm.plan.confinement import Confinement
 from hvkit.hypervisor.kvm.plan.devices import TapFiles
 from hvkit.hypervisor.kvm.plan.firmware import Firmware
-from hvkit.hypervisor.kvm.plan.machine import FileSet, MachinePlan, MachineSockets, Placement
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.parameters import (
     CDROM_DRIVERS,
     DISK_DRIVERS,
@@ -33,6 +33,8 @@ from hvkit.hypervisor.kvm.plan.parameters import (
     USB_DRIVERS,
 )
 from hvkit.hypervisor.kvm.plan.planning import plan_machine
+from hvkit.hypervisor.kvm.plan.request import MachineRequest, Placement
+from hvkit.hypervisor.kvm.plan.resources import FileSet, HostResources, MachineSockets
 from hvkit.hypervisor.model import Disk, Instance, Nic
 from hvkit.testing.simulator import write_executable
 from hvkit.testing.toy_guest import write_disk
@@ -157,20 +159,23 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
         placement: Placement | None = None,
     ) -> MachinePlan:
         instance = Instance(name="web1", uuid=INSTANCE_UUID, memory_mib=memory_mib, vcpus=vcpus, disks=disks, nics=nics)
-        return plan_machine(
-            instance,
-            TABLE.check_syntax(parameters or {}),
-            recorded(capabilities) if isinstance(capabilities, str) else capabilities,
-            accelerator or Accelerator(name="tcg", best_cpu="max", reason="a test wants it"),
-            sockets,
-            taps,
-            block_devices=block_devices,
-            disk_files=disk_files,
+        request = MachineRequest(
+            instance=instance,
+            parameters=TABLE.check_syntax(parameters or {}),
+            capabilities=recorded(capabilities) if isinstance(capabilities, str) else capabilities,
+            accelerator=accelerator or Accelerator(name="tcg", best_cpu="max", reason="required by the test"),
+            block_devices=frozenset(block_devices),
             firmware=firmware,
-            files=files or {},
-            confinement=confinement,
             placement=placement,
         )
+        resources = HostResources(
+            sockets=sockets,
+            taps=taps or {},
+            disk_files=disk_files or {},
+            files=files or {},
+            confinement=confinement or Confinement(),
+        )
+        return plan_machine(request, resources)
 
     return make
 

@@ -16,7 +16,9 @@ from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, KvmHost, choose
 from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement
 from hvkit.hypervisor.kvm.plan.devices import TapFiles
 from hvkit.hypervisor.kvm.plan.firmware import Firmware
-from hvkit.hypervisor.kvm.plan.machine import VARIABLES, FileSet, MachinePlan, MachineSockets, Placement
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan
+from hvkit.hypervisor.kvm.plan.request import Placement
+from hvkit.hypervisor.kvm.plan.resources import VARIABLES, FileSet, MachineSockets
 from hvkit.hypervisor.model import Disk, Nic
 
 BOARDS: Final = ("q35", "pc")

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE
 from hvkit.hypervisor.kvm.plan.parameters import THEMES
 from hvkit.hypervisor.parameters import Parameter
 
@@ -27,7 +28,7 @@ def render() -> str:
     for theme in THEMES:
         title = (theme.__doc__ or "").removeprefix("Parameters: ").rstrip(".")
         rows = [f"## {title[:1].upper()}{title[1:]}", "", "| name | default | what it is |", "|---|---|---|"]
-        rows += [_row(parameter) for parameter in theme.PARAMETERS]
+        rows += [_row(NODE_TABLE[parameter.name]) for parameter in theme.PARAMETERS]
         sections.append("\n".join(rows) + "\n")
     return "\n".join(sections)
 

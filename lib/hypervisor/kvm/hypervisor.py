@@ -9,11 +9,11 @@ from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.kvm.adoption import KvmAdoption
 from hvkit.hypervisor.kvm.capture import KvmCapture
 from hvkit.hypervisor.kvm.devices.verbs import KvmDevices
+from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.instance.instances import Instances
 from hvkit.hypervisor.kvm.lifecycle import KvmLifecycle
 from hvkit.hypervisor.kvm.migration.verbs import KvmMigration
-from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.storage.verbs import KvmStorage
 
 
@@ -25,7 +25,7 @@ class KvmHypervisor(KvmLifecycle, KvmAdoption, KvmCapture, KvmDevices, KvmMigrat
     `cleanup_instance` or `start_instance` ends it.
     """
 
-    PARAMETERS: ClassVar = TABLE
+    PARAMETERS: ClassVar = NODE_TABLE
 
     def __init__(
         self,
@@ -54,4 +54,4 @@ class KvmHypervisor(KvmLifecycle, KvmAdoption, KvmCapture, KvmDevices, KvmMigrat
         self._instances = Instances(
             RunDirectory(self.run_dir, None if state_dir is None else Path(state_dir)), lock_timeout_s
         )
-        self._kvm_path = str(TABLE["kvm_path"].default) if kvm_path is None else kvm_path
+        self._kvm_path = str(NODE_TABLE["kvm_path"].default) if kvm_path is None else kvm_path

@@ -14,7 +14,8 @@ from uuid import UUID
 import attrs
 
 from hvkit.hypervisor.errors import AdoptionError, ParameterError
-from hvkit.hypervisor.kvm.host.process import ProcessError, ProcessIdentity, holds_listener, read_identity
+from hvkit.hypervisor.kvm.host.listeners import holds_listener
+from hvkit.hypervisor.kvm.host.process import ProcessError, ProcessIdentity, read_identity
 from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import check_kind, is_absolute_path
 from hvkit.hypervisor.model.reports import ExternalBlockNode, ExternalDevice, ExternalInstance, ExternalNic

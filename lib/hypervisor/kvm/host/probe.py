@@ -163,7 +163,7 @@ def _question(binary: str, connection: QmpConnection, deadline: Deadline) -> Cap
     if numbers < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION[:2]))
         found = ".".join(map(str, numbers))
-        raise ProgramError(binary, f"{binary} is QEMU {found}, older than {oldest}, the oldest that is supported")
+        raise ProgramError(binary, f"{binary} is QEMU {found}; the oldest supported version is {oldest}")
     try:
         cpu_models = frozenset(model.name for model in ask(QueryCpuDefinitions()))
     except CommandError:  # not every architecture lists them

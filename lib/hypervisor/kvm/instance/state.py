@@ -27,6 +27,7 @@ from uuid import UUID
 import attrs
 
 from hvkit.errors import HypervisorError
+from hvkit.hypervisor.kvm.host.listeners import find_listener, is_listening
 from hvkit.hypervisor.kvm.host.locks import is_lock_held
 from hvkit.hypervisor.kvm.host.log import read_last_words
 from hvkit.hypervisor.kvm.host.paths import InstancePaths
@@ -35,8 +36,6 @@ from hvkit.hypervisor.kvm.host.process import (
     ProcessError,
     children,
     describe_exit,
-    find_listener,
-    is_listening,
     open_process,
     read_boot_id,
 )

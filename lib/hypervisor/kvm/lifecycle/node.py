@@ -8,7 +8,7 @@ from typing import Any
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import ProgramError
 from hvkit.hypervisor.kvm.host.node_checks import probe_kvm, probe_qemu, probe_qemu_img, probe_tap
-from hvkit.hypervisor.kvm.plan.parameters import TABLE
+from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE
 from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model.reports import NodeCheck, NodeInfo
 from hvkit.hypervisor.node import read_node_info
@@ -33,7 +33,7 @@ class NodeVerbs(KvmSubject):
             options: ignored.
         """
         return [
-            probe_qemu(str(TABLE["kvm_path"].default) if kvm_path is None else kvm_path),
+            probe_qemu(str(NODE_TABLE["kvm_path"].default) if kvm_path is None else kvm_path),
             probe_qemu_img(),
             probe_kvm(),
             probe_tap(),

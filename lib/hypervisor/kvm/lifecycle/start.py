@@ -1,53 +1,39 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Start an instance: completely, or not at all.
+"""Start of an instance: completely, or not at all.
 
-The preparation checks and plans, and changes nothing. `bring_up` then allocates one resource after the other, each with
-its undo step. Each step is persisted before it is taken, so the next operation finds and ends what a crash leaves.
+Each step registers how it is undone, and is persisted before it is taken. A crash at any point leaves a process that
+the next operation finds and ends.
 """
 
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 import attrs
 
-from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, ProgramError, RuntimeStateError
-from hvkit.hypervisor.kvm.host.disks import read_block_devices
-from hvkit.hypervisor.kvm.host.firmware import choose_firmware
+from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, RuntimeStateError
+from hvkit.hypervisor.kvm.host.accounts import kvm_groups
+from hvkit.hypervisor.kvm.host.listeners import find_listener
+from hvkit.hypervisor.kvm.host.log import read_log_tail
 from hvkit.hypervisor.kvm.host.network import NetworkError
-from hvkit.hypervisor.kvm.host.nics import plan_interface
-from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host
-from hvkit.hypervisor.kvm.host.process import (
-    Process,
-    ProcessError,
-    describe_exit,
-    find_listener,
-    open_process,
-    read_log_tail,
-    spawn,
-)
-from hvkit.hypervisor.kvm.host.resources import HostResources, allocate, imagine_ends
+from hvkit.hypervisor.kvm.host.process import Process, ProcessError, describe_exit, open_process
+from hvkit.hypervisor.kvm.host.resources import allocate
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, DimmRecord, Phase, ProcessorRecord, Runtime
+from hvkit.hypervisor.kvm.host.spawn import spawn
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
-from hvkit.hypervisor.kvm.plan.accounts import kvm_groups
-from hvkit.hypervisor.kvm.plan.capabilities import Accelerator, Capabilities, choose_accelerator
+from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation, prepare
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
-from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement, plan_confinement
+from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_limits
-from hvkit.hypervisor.kvm.plan.firmware import Firmware
-from hvkit.hypervisor.kvm.plan.machine import MachinePlan, Placement
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.machine_devices import SERIAL_ID
-from hvkit.hypervisor.kvm.plan.parameters import TABLE, resolve_places
-from hvkit.hypervisor.kvm.plan.planning import plan_machine
 from hvkit.hypervisor.kvm.qemu.passwords import give_passwords
 from hvkit.hypervisor.kvm.qemu.pinning import bind_threads
 from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import Instance, InstanceState, check_kind
 from hvkit.qmp import ConnectError, ConnectionLost, QmpConnection, QmpError
-from hvkit.qmp.schema import Cont, DeviceAdd, QueryName, QueryUuid
+from hvkit.qmp.schema import Cont, QueryName, QueryUuid
 
 #: Seconds from the start of the process to the greeting of its monitor.
 _GREETING_S: Final = 60.0
@@ -86,95 +72,6 @@ class StartVerbs(KvmSubject):
             handle.reap_stopped("cannot be started")
             reserved = self._instances.reserving(instance, preparation.parameters)
             bring_up(preparation, handle, reserved, start_paused=start_paused)
-
-
-@attrs.frozen(kw_only=True)
-class Preparation:
-    """What was found out about an instance that is to be started.
-
-    Attributes:
-        instance: the instance.
-        parameters: its parameters, filled and checked.
-        capabilities: of the QEMU program.
-        accelerator: what will run the guest's instructions.
-        block_devices: uuids of the disks that are block devices.
-        firmware: the UEFI firmware that was found for it; None for QEMU's own BIOS.
-        placement: where its devices have to sit, if it comes from another node; None for a new machine.
-        incoming_socket: the unix socket on which it will wait for its guest; empty for none.
-        copies_target: the address at which its disks will be written to meanwhile; empty for none.
-    """
-
-    instance: Instance
-    parameters: Mapping[str, Any]
-    capabilities: Capabilities
-    accelerator: Accelerator
-    block_devices: frozenset[UUID]
-    firmware: Firmware | None = None
-    placement: Placement | None = None
-    incoming_socket: str = ""
-    copies_target: str = ""
-
-    def plan(self, resources: HostResources) -> MachinePlan:
-        """Plan the machine, as `plan_machine` does. It can be planned with any ends if it can with some."""
-        return plan_machine(
-            self.instance,
-            self.parameters,
-            self.capabilities,
-            self.accelerator,
-            resources.sockets,
-            resources.taps,
-            block_devices=self.block_devices,
-            disk_files=resources.disk_files,
-            firmware=self.firmware,
-            files=resources.files,
-            confinement=resources.confinement,
-            placement=self.placement,
-        )
-
-    def confine(self, account: Account | None, handle: InstanceHandle | None) -> Confinement:
-        """Plan what QEMU is confined to, as `plan_confinement` does; without `handle` for a look only."""
-        has_kvm = self.accelerator.name == "kvm"
-        return plan_confinement(
-            self.parameters,
-            self.capabilities,
-            account=account,
-            root_dir="" if handle is None else str(handle.paths.root_dir),
-            can_open_devices=not has_kvm or account is None or kvm_groups(account) is not None,
-        )
-
-    def imagine_ends(self) -> HostResources:
-        """Return what stands for the ends that will be made, in a plan that nobody starts."""
-        return imagine_ends(self.instance, self.confine(None, None))
-
-
-def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
-    """Look at everything that an instance needs on this node, and find out whether it can be planned. Makes nothing.
-
-    Args:
-        instance: what is to be started.
-        cache_dir: where to keep what a QEMU program can do; None: nowhere.
-
-    Raises:
-        ParameterError: a parameter or a disk cannot be used, or they do not go together.
-        InstanceStartError: the program is not QEMU, or too old.
-    """
-    parameters = resolve_places(TABLE.validate(instance.parameters))
-    block_devices = read_block_devices(instance.disks)
-    try:
-        capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
-    except ProgramError as error:
-        raise InstanceStartError(instance.name, error.reason, error.log) from error
-    preparation = Preparation(
-        instance=instance,
-        parameters=parameters,
-        capabilities=capabilities,
-        accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
-        block_devices=block_devices,
-        firmware=choose_firmware(parameters, capabilities),
-    )
-    # What cannot be planned is found out here, while an earlier life of the instance can still be left as it is.
-    preparation.plan(preparation.imagine_ends())
-    return preparation
 
 
 def bring_up(
@@ -251,19 +148,11 @@ def _launch(
         undo: receives what has to be undone after QEMU has ended.
     """
     with reserved as account:
-        confinement = preparation.confine(account, handle)
+        confinement = preparation.confine(account, root_dir=str(handle.paths.root_dir))
         runtime = _build_runtime(preparation, confinement)
         handle.persist(runtime)
     with ExitStack() as inherited:
-        resources = allocate(
-            preparation.instance,
-            preparation.parameters,
-            confinement,
-            handle.paths,
-            firmware=preparation.firmware,
-            inherited=inherited,
-            unmaking=undo,
-        )
+        resources = allocate(preparation.request, confinement, handle.paths, inherited=inherited, cleanup=undo)
         plan = preparation.plan(resources)
         keeps_account = account is None or confinement.drops_account_itself
         process = spawn(
@@ -278,30 +167,19 @@ def _launch(
 
 def _build_runtime(preparation: Preparation, confinement: Confinement) -> Runtime:
     """Build the state to persist before the start. It does not depend on the allocated resources."""
-    instance = preparation.instance
-    plan = preparation.plan(preparation.imagine_ends())
-    disks = [
-        DeviceRecord(uuid=disk.uuid, device=_id(disk.device), backends=disk.node_names, address=disk.address)
-        for disk in plan.disks
-    ]
-    interfaces = {nic.uuid: plan_interface(nic) for nic in instance.nics}
+    request = preparation.request
+    plan = preparation.plan_with_placeholders()
+    script = request.parameters["network_script"]
+    disks = [DeviceRecord.of_disk(disk) for disk in plan.disks]
     nics = [
-        DeviceRecord(
-            uuid=nic.uuid,
-            device=_id(nic.device),
-            backends=(nic.netdev.id,),
-            address=nic.address,
-            ifname=interfaces[nic.uuid],
-            script=preparation.parameters["network_script"] if interfaces[nic.uuid] else "",
-        )
-        for nic in plan.nics
+        DeviceRecord.of_nic(nic, planned.address, script=script)
+        for nic, planned in zip(request.instance.nics, plan.nics, strict=True)
     ]
-    placement = preparation.placement
     return Runtime(
-        instance=instance,
+        instance=request.instance,
         phase=Phase.STARTING,
         binary=plan.binary,
-        qemu_version=preparation.capabilities.version,
+        qemu_version=request.capabilities.version,
         machine_type=plan.machine.name,
         accelerator=plan.accelerator.name,
         accelerator_reason=plan.accelerator.reason,
@@ -310,7 +188,7 @@ def _build_runtime(preparation: Preparation, confinement: Confinement) -> Runtim
         topology=plan.topology,
         devices=(*disks, *nics),
         account=confinement.account,
-        was_running=placement is None or placement.was_running,
+        was_running=request.placement is None or request.placement.was_running,
         has_pid_file=confinement.opens_by_name,
         cpu_model=plan.processors.model,
         incoming_socket=preparation.incoming_socket,
@@ -318,11 +196,6 @@ def _build_runtime(preparation: Preparation, confinement: Confinement) -> Runtim
         processors=tuple(ProcessorRecord(processor=each) for each in plan.processors.plugged),
         dimms=tuple(DimmRecord(dimm=each) for each in plan.dimms),
     )
-
-
-def _id(device: DeviceAdd) -> str:
-    assert device.id is not None
-    return device.id
 
 
 def _run(
@@ -338,7 +211,7 @@ def _run(
     with ExitStack() as stack:
         monitor = QmpConnection(handle.paths.control_socket)
         stack.callback(monitor.close)
-        gib = launch.plan.memory_mib / 1024 if launch.plan.memory.is_taken else 0
+        gib = launch.plan.memory_mib / 1024 if launch.plan.memory.is_preallocated else 0
         monitor.connect(timeout=_GREETING_S + gib * _PREALLOCATION_S_PER_GIB)
         _check_identity(monitor, runtime.instance)
         give_passwords(monitor, launch.parameters)

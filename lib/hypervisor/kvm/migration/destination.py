@@ -10,14 +10,17 @@ import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
+from hvkit.hypervisor.kvm.host.listeners import is_listening
+from hvkit.hypervisor.kvm.host.log import read_log_tail
 from hvkit.hypervisor.kvm.host.paths import remove_socket
-from hvkit.hypervisor.kvm.host.process import ProcessError, is_listening, read_log_tail
+from hvkit.hypervisor.kvm.host.process import ProcessError
 from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.instance.instances import Instances
 from hvkit.hypervisor.kvm.instance.state import find_process
 from hvkit.hypervisor.kvm.instance.stop import stop_process
-from hvkit.hypervisor.kvm.lifecycle.start import Preparation, bring_up
+from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation
+from hvkit.hypervisor.kvm.lifecycle.start import bring_up
 from hvkit.hypervisor.kvm.migration.common import (
     ANSWER_S,
     HAS_LEFT,

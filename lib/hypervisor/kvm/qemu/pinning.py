@@ -3,7 +3,8 @@
 
 from collections.abc import Sequence
 
-from hvkit.hypervisor.kvm.host.process import Process, set_affinity, set_process_affinity
+from hvkit.hypervisor.kvm.host.affinity import set_affinity, set_process_affinity
+from hvkit.hypervisor.kvm.host.process import Process
 from hvkit.hypervisor.kvm.plan.devices import io_thread_id
 from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.parameters import CpuSet

@@ -19,8 +19,9 @@ from faults import die_at
 from hvkit.hypervisor import Instance, InstanceStartError, InstanceState, Nic, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.network import NetworkError, TapOptions, has_interface, run_tool
-from hvkit.hypervisor.kvm.host.nics import plan_interface, plan_tap_options
+from hvkit.hypervisor.kvm.host.nics import plan_tap_options
 from hvkit.hypervisor.kvm.host.process import open_process, read_identity
+from hvkit.hypervisor.kvm.plan.devices import tap_name
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.qmp.schema import SystemPowerdown
 
@@ -61,12 +62,6 @@ class Script:
 
 
 # ---- plans
-
-
-def test_interface_is_named_after_the_nic_unless_it_has_a_name() -> None:
-    assert plan_interface(Nic(mac=MAC, uuid=NIC_UUID)) == INTERFACE
-    assert plan_interface(Nic(mac=MAC, ifname="web1-eth0")) == "web1-eth0"
-    assert plan_interface(Nic(mac=MAC, mode="user")) == ""
 
 
 def test_queues_and_the_kernels_half_are_for_paravirtual_nics() -> None:
@@ -215,7 +210,7 @@ def test_wherever_in_a_start_somebody_dies_the_script_takes_down_what_came_up(
         ups = [told for told in script.told if told.startswith("up")]
         downs = [told for told in script.told if told.startswith("down")]
         assert len(downs) >= len(ups)
-        assert not [nic for nic in nics if has_interface(plan_interface(nic))]
+        assert not [nic for nic in nics if has_interface(tap_name(nic))]
         if not is_dead:
             break
     assert came_up
