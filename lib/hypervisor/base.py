@@ -160,8 +160,8 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
         Raises:
             NotSupported: the hypervisor does not have PAUSE.
             InstanceNotFound: there is no such instance.
-            InstanceStateError: it is neither RUNNING nor PAUSED, or cannot continue from its pause, such as a guest that
-                is suspended. Nothing was changed.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or cannot continue from its pause, such as a suspended
+                guest. Nothing was changed.
             InstanceBusy: another operation holds its lock.
             HypervisorError: QEMU refuses, or does not answer.
         """
