@@ -356,7 +356,7 @@ def test_disk_that_somebody_took_away_is_said_to_be_so(
             events.wait_for(lambda event: event.device == device, timeout=30)
         for node in monitor.execute(QueryNamedBlockNodes(flat=True)):
             monitor.execute(BlockdevDel(node_name=str(node.node_name)))
-    with pytest.raises(BackupError, match=r"has no block node .* somebody took it away"):
+    with pytest.raises(BackupError, match=r"no block node .* another client of the monitor has removed it"):
         kvm.backup_disks("web1", Backup(files={disk.uuid: str(tmp_path / "backup")}))
     assert not (tmp_path / "backup").exists()
     assert kvm.get_instance_info("web1").state is InstanceState.PAUSED

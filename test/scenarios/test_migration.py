@@ -155,7 +155,7 @@ def test_instance_moves(
     assert outcome(kvm, other) == (None, InstanceState.RUNNING)
     other.stop_instance("web1", timeout=30)
     arrived = other.get_instance_info("web1")
-    assert (arrived.state, arrived.reason) == (InstanceState.SHUTDOWN, "the guest shut down")
+    assert (arrived.state, arrived.reason) == (InstanceState.SHUTDOWN, "guest shut down on request")
 
 
 def test_paused_instance_stays_paused(
@@ -240,7 +240,7 @@ def test_aborted_migration_leaves_the_guest_with_its_source(
     other.finalize_migration_destination(toy, info, success=False)
     assert outcome(kvm, other) == (InstanceState.RUNNING, None)
     kvm.stop_instance("web1", timeout=30)
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
 def test_instance_can_be_sent_again_after_a_failure(

@@ -113,7 +113,7 @@ def test_copy_of_a_disk_over_a_cut_link_is_ended(
     finally:
         destination.finalize_migration_destination(there, info, success=False)
     kvm.stop_instance("web1", timeout=30)
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
 def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:

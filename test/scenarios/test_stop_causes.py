@@ -27,6 +27,8 @@ OpenConsole = Callable[[str], GuestConsole]
 
 GUEST_S = 60.0
 
+_EXIT_REASON = "shut down or rebooted by the guest (reboot_behavior=exit)"
+
 _OTHER_PROCESS = """
 import sys
 from hvkit.hypervisor import get_hypervisor
@@ -73,19 +75,9 @@ def let_go(kvm: KvmHypervisor, instance: Instance, open_console: OpenConsole) ->
 @pytest.mark.parametrize(
     ("then", "state", "cause", "reason"),
     [
-        (
-            PowerdownAction.POWER_OFF,
-            InstanceState.SHUTDOWN,
-            StopCause.GUEST,
-            "the guest shut down or rebooted, which ends it",
-        ),
-        (
-            PowerdownAction.REBOOT,
-            InstanceState.SHUTDOWN,
-            StopCause.GUEST,
-            "the guest shut down or rebooted, which ends it",
-        ),
-        (PowerdownAction.PANIC, InstanceState.CRASHED, StopCause.PANIC, "the guest panicked"),
+        (PowerdownAction.POWER_OFF, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
+        (PowerdownAction.REBOOT, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
+        (PowerdownAction.PANIC, InstanceState.CRASHED, StopCause.PANIC, "guest panicked"),
     ],
 )
 def test_what_the_guest_did_is_known_to_all(
@@ -231,13 +223,19 @@ def test_log_that_is_missing_or_a_link_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.qemu
-def test_log_of_a_machine_is_cut_by_who_looks_at_all(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_long_log_is_trimmed_by_watch_and_not_by_queries(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(), start_paused=True)
     log = kvm.run_dir / "instances" / "web1" / "log"
     with log.open("ab") as file:
         file.write(b"chatter\n" * (MAX_BYTES // 4))
+    size_bytes = log.stat().st_size
     (info,) = kvm.get_all_instances_info()
     assert info.state is InstanceState.PAUSED
+    assert kvm.get_instance_info("web1") == info
+    assert kvm.verify() == []
+    assert log.stat().st_size == size_bytes
+    with kvm.watch() as watch:
+        assert watch.query() == [info]
     assert log.stat().st_size < 2 * KEPT_BYTES
     kvm.stop_instance("web1", force=True)
     assert seen_by_another_process(kvm)[:2] == (InstanceState.SHUTDOWN, StopCause.REQUEST)

@@ -60,7 +60,7 @@ def test_external_instance_is_examined_adopted_and_captured(
         f"hvkit: {monitor}: the monitor belongs to process {pid}, not to {os.getpid()}\n",
     )
     nameless = run_kvm("adopt", monitor, "--pid", str(pid))
-    assert (nameless.code, "give it another one" in nameless.err) == (EXIT_WORLD, True)
+    assert (nameless.code, "pass another name" in nameless.err) == (EXIT_WORLD, True)
     assert run_kvm("adopt", monitor, "--pid", str(pid), "--name", "theirs").out == "theirs: running\n"
 
     assert run_kvm("screenshot", "theirs", short_dir / "a.png").code == EXIT_OK

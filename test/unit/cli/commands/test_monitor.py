@@ -7,15 +7,12 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from hvkit.cli import EXIT_OK, EXIT_USAGE, EXIT_WORLD
 from hvkit.cli.settings import Settings
-from hvkit.hypervisor import (
-    Capability,
-)
 from hvkit.hypervisor.fake import FakeHypervisor
 from hvkit.qmp import QmpConnection
 from hvkit.testing import QmpStub
@@ -30,8 +27,6 @@ def play_monitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pl
     stubs: list[QmpStub] = []
 
     class Monitored(FakeHypervisor):
-        CAPABILITIES: ClassVar = FakeHypervisor.CAPABILITIES | {Capability.MONITOR}
-
         @contextmanager
         def monitor(self, name: str) -> Iterator[QmpConnection]:
             with QmpConnection(tmp_path / "monitor") as connection:

@@ -20,9 +20,10 @@ import pytest
 from hvkit.hypervisor import Instance, InstanceInfo, InstanceState, InstanceWatch
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.locks import is_lock_held
+from hvkit.hypervisor.kvm.host.log import MAX_BYTES
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.instance import watch
-from hvkit.hypervisor.kvm.instance.state import Candidate, query_transiently
+from hvkit.hypervisor.kvm.instance.query import Candidate, query_transiently
 from hvkit.qmp import EventTimeout, QmpConnection
 from hvkit.qmp.fleet import Fleet
 from hvkit.qmp.schema import Balloon, Cont, ShutdownEvent, Stop, SystemPowerdown
@@ -129,7 +130,7 @@ def live(kvm: KvmHypervisor, make: MakeInstance) -> None:
         pid = pid_of(kvm, "web2")
         os.kill(pid, signal.SIGSTOP)
         for _ in range(2):
-            assert agreed(kvm, opened)["web2"].reason == "its process was stopped by a signal"
+            assert agreed(kvm, opened)["web2"].reason == "QEMU process stopped by a signal"
         os.kill(pid, signal.SIGCONT)
         wait_until(lambda: opened.query() == kvm.get_all_instances_info())
         assert agreed(kvm, opened)["web2"].state is InstanceState.RUNNING
@@ -182,13 +183,35 @@ def test_no_new_connections_are_made_and_nobody_is_kept_out(
     assert in_passing == []
 
 
+def test_watch_trims_logs_once_a_minute(
+    kvm: KvmHypervisor, simulated: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kvm.start_instance(simulated())
+    log = sockets(kvm).log_file
+
+    def grow() -> None:
+        with log.open("ab") as file:
+            file.write(b"chatter\n" * (MAX_BYTES // 4))
+
+    with kvm.watch() as opened:
+        grow()
+        opened.query()
+        assert log.stat().st_size < MAX_BYTES
+        grow()
+        opened.query()
+        assert log.stat().st_size > MAX_BYTES
+        monkeypatch.setattr(watch, "_TRIM_INTERVAL_S", 0.0)
+        opened.query()
+        assert log.stat().st_size < MAX_BYTES
+
+
 # ---- what the balloon left
 
 
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Believe at once that no event is held back."""
-    monkeypatch.setattr(watch, "_HELD_BACK_S", 0.0)
+    monkeypatch.setattr(watch, "_EVENT_DELAY_S", 0.0)
 
 
 def balloon(kvm: KvmHypervisor, memory_mib: int) -> None:
@@ -222,7 +245,7 @@ def test_what_is_never_told_is_asked_from_time_to_time(
         balloon(kvm, 48)
         wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
         assert [info.memory_mib for info in opened.query()] == [64]
-        monkeypatch.setattr(watch, "_TRUSTED_S", 0.0)
+        monkeypatch.setattr(watch, "_RESOURCES_VALID_S", 0.0)
         assert agreed(kvm, opened)["web1"].memory_mib == 48
 
 
@@ -230,7 +253,7 @@ def test_what_is_never_told_is_asked_from_time_to_time(
 def test_an_answer_that_was_late_is_not_taken_for_none(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_TRUSTED_S", 3600.0)
+    monkeypatch.setattr(watch, "_RESOURCES_VALID_S", 3600.0)
     kvm.start_instance(make_simulated(slow_commands={"query-balloon": 1.5})(memory_mib=64))
     balloon(kvm, 48)
     wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
@@ -280,7 +303,7 @@ def test_a_machine_that_hangs_is_sent_no_second_question(
         opened.query()
         for _ in range(2):
             assert [info.state for info in opened.query()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
-        assert agreed(kvm, opened)["web1"].reason == "its process is there, and no monitor answers"
+        assert agreed(kvm, opened)["web1"].reason == "no monitor answers, but the QEMU process is running"
     assert [set(each) for each in questions] == [{"web1", "web2"}, *[{"web2"}] * 3]
 
 
@@ -365,14 +388,13 @@ def test_a_watch_that_dies_with_its_process_leaves_nothing_in_the_way(
 WATCH_AND_FORK = """
 import os, signal, sys
 from hvkit.hypervisor import get_hypervisor
-from hvkit.hypervisor.kvm.instance import watch
-from hvkit.hypervisor.kvm.host import state
+from hvkit.hypervisor.kvm.instance import query, watch
 asked = []
-original = state.query_transiently
+original = query.query_transiently
 def note(candidates, timeout_s):
     asked.extend(candidates)
     return original(candidates, timeout_s)
-state.query_transiently = watch.query_transiently = note
+query.query_transiently = watch.query_transiently = note
 reader, writer = os.pipe()
 with get_hypervisor("kvm", run_dir={run_dir!r}).watch() as opened:
     (info,) = opened.query()
