@@ -126,3 +126,9 @@ def test_parameters_json_lists_kvm_table(run_command: RunCommand) -> None:
     listed = json.loads(run_command("parameters", "--json").out)
     assert [each["name"] for each in listed] == list(TABLE)
     assert {each["type"] for each in listed} <= {"bool", "int", "float", "str"}
+
+
+def test_parameters_prints_conditions_that_hold_on_every_node(run_command: RunCommand) -> None:
+    text = " ".join(run_command("parameters", "kvm").out.split())
+    assert "On the node: true only if swtpm is installed." in text
+    assert "swtpm is not installed" not in text
