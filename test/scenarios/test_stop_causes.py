@@ -18,7 +18,7 @@ from hvkit.hypervisor import Disk, Instance, InstanceInfo, InstanceState, StopCa
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.log import KEPT_BYTES, MAX_BYTES, LastWords, parse_last_words, trim_log
 from hvkit.qmp.schema import Quit, SystemPowerdown
-from hvkit.testing.toy_guest import GREETING, Farewell, write_disk
+from hvkit.testing.toy_guest import GREETING, PowerdownAction, write_disk
 
 #: As made by the fixture `make_toy`.
 MakeInstance = Callable[..., Instance]
@@ -75,9 +75,9 @@ def let_go(kvm: KvmHypervisor, instance: Instance, open_console: OpenConsole) ->
 @pytest.mark.parametrize(
     ("then", "state", "cause", "reason"),
     [
-        (Farewell.POWER_OFF, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
-        (Farewell.REBOOT, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
-        (Farewell.PANIC, InstanceState.CRASHED, StopCause.PANIC, "guest panicked"),
+        (PowerdownAction.POWER_OFF, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
+        (PowerdownAction.REBOOT, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
+        (PowerdownAction.PANIC, InstanceState.CRASHED, StopCause.PANIC, "guest panicked"),
     ],
 )
 def test_what_the_guest_did_is_known_to_all(
@@ -86,12 +86,12 @@ def test_what_the_guest_did_is_known_to_all(
     guest_console: OpenConsole,
     tmp_path: Path,
     machine: str,
-    then: Farewell,
+    then: PowerdownAction,
     state: InstanceState,
     cause: StopCause,
     reason: str,
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "guest.img", then=then)))
+    disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=then)))
     parameters = {"reboot_behavior": "exit", "machine_version": machine}
     let_go(kvm, make_toy(parameters=parameters, disks=(disk,)), guest_console)
     info = wait_until_over(kvm)
@@ -106,7 +106,7 @@ def test_what_the_guest_did_is_known_to_all(
 def test_guest_that_may_reboot_goes_on(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, tmp_path: Path
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "guest.img", then=Farewell.REBOOT)))
+    disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=PowerdownAction.REBOOT)))
     kvm.start_instance(make_toy(disks=(disk,)), start_paused=True)
     path = kvm.get_instance_console("web1").path
     assert path is not None
@@ -246,7 +246,7 @@ def test_long_log_is_trimmed_by_watch_and_not_by_queries(kvm: KvmHypervisor, mak
 def test_user_that_may_shut_down_is_told_apart(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, tmp_path: Path, may: bool
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "guest.img", then=Farewell.POWER_OFF)))
+    disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=PowerdownAction.POWER_OFF)))
     let_go(kvm, make_toy(disks=(disk,), parameters={"user_shutdown": may}), guest_console)
     info = wait_until_over(kvm)
     assert (info.cause, info.is_user_shutdown) == (StopCause.GUEST, may)
