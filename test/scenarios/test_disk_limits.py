@@ -102,13 +102,10 @@ def toy(kvm: KvmHypervisor, make_toy: MakeInstance) -> Instance:
     return toy
 
 
-# ---- when they hold
-
-
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 @pytest.mark.parametrize("disk_type", ["paravirtual", "scsi-hd", "ide"])
 @pytest.mark.parametrize("io_threads", [0, 1])
-def test_limits_hold_from_the_start_until_they_are_lifted(
+def test_disk_limits_hold_from_start_until_removed(
     kvm: KvmHypervisor, make_toy: MakeInstance, machine: str, disk_type: str, io_threads: int
 ) -> None:
     parameters: dict[str, object] = {"machine_version": machine, "disk_type": disk_type}
@@ -126,7 +123,7 @@ def test_limits_hold_from_the_start_until_they_are_lifted(
     assert agreed(kvm, toy.disks[0]) is None
 
 
-def test_disk_is_plugged_in_with_its_limits(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
+def test_hot_added_disk_has_its_limits(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
     for _ in range(2):
         kvm.hot_add_device("web1", more)
         assert agreed(kvm, more) == BUSY
@@ -136,7 +133,7 @@ def test_disk_is_plugged_in_with_its_limits(kvm: KvmHypervisor, toy: Instance, m
     assert agreed(kvm, toy.disks[0]) == SLOW
 
 
-def test_limits_come_along_to_another_node(
+def test_disk_limits_survive_migration(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
 ) -> None:
     toy = limited(make_toy, SLOW, parameters={"migration_bandwidth": 0})
@@ -155,7 +152,7 @@ def test_limits_come_along_to_another_node(
     assert agreed(other, toy.disks[0]) == BUSY
 
 
-def test_limits_outlive_overlays(kvm: KvmHypervisor, toy: Instance, tmp_path: Path) -> None:
+def test_disk_limits_survive_overlays(kvm: KvmHypervisor, toy: Instance, tmp_path: Path) -> None:
     disk = toy.disks[0]
     (above,) = kvm.add_overlays("web1", {disk.uuid: str(tmp_path / "over.qcow2")})
     assert above.limits == agreed(kvm, disk) == SLOW
@@ -165,21 +162,18 @@ def test_limits_outlive_overlays(kvm: KvmHypervisor, toy: Instance, tmp_path: Pa
     assert below.limits == agreed(kvm, disk) == BUSY
 
 
-# ---- what is refused
-
-
-def test_disk_that_is_not_there_is_not_limited(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
-    with pytest.raises(ParameterError, match="has no disk of that uuid"):
+def test_limit_disk_rejects_unknown_disk(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
+    with pytest.raises(ParameterError, match="has no disk with this uuid"):
         kvm.limit_disk("web1", more, BUSY)
     assert agreed(kvm, toy.disks[0]) == SLOW
 
 
-def test_disk_that_speaks_to_the_device_itself_cannot_be_limited(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_start_rejects_limits_on_passthrough_disk(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     with pytest.raises(ParameterError, match="scsi-block"):
         kvm.start_instance(limited(make_toy, SLOW, parameters={"disk_type": "scsi-block"}))
 
 
-def test_limits_that_qemu_refuses_leave_the_old_ones(
+def test_limits_refused_by_qemu_leave_old_limits(
     kvm: KvmHypervisor, toy: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hvkit.hypervisor.model._MOST_ALLOWED", 10**17)
@@ -190,11 +184,8 @@ def test_limits_that_qemu_refuses_leave_the_old_ones(
     assert agreed(kvm, toy.disks[0]) == SLOW
 
 
-# ---- what fails half-way
-
-
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_whatever_command_fails_the_next_one_puts_it_right(
+def test_failed_limit_command_is_reconciled_by_next_change(
     kvm: KvmHypervisor, toy: Instance, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = toy.disks[0]
@@ -208,7 +199,7 @@ def test_whatever_command_fails_the_next_one_puts_it_right(
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_whatever_command_of_adding_fails_the_disk_has_its_limits_in_the_end(
+def test_failed_hot_add_command_leaves_disk_with_its_limits_after_retry(
     kvm: KvmHypervisor, toy: Instance, more: Disk, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = count_commands(monkeypatch, lambda: kvm.hot_add_device("web1", more))
@@ -220,7 +211,9 @@ def test_whatever_command_of_adding_fails_the_disk_has_its_limits_in_the_end(
         assert agreed(kvm, more) == BUSY
 
 
-def test_process_that_dies_leaves_what_the_next_one_settles(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
+def test_crash_during_limit_change_is_reconciled_by_next_operation(
+    kvm: KvmHypervisor, toy: Instance, more: Disk
+) -> None:
     disk, found = toy.disks[0], set()
     number = 1
     while die_at(number, lambda: kvm.limit_disk("web1", disk, BUSY)):
@@ -233,7 +226,7 @@ def test_process_that_dies_leaves_what_the_next_one_settles(kvm: KvmHypervisor, 
     assert found == {SLOW, BUSY}
 
 
-def test_limits_whose_reply_was_lost_are_set(
+def test_disk_limits_with_lost_reply_are_set(
     kvm: KvmHypervisor, toy: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute = QmpConnection.execute
@@ -252,10 +245,7 @@ def test_limits_whose_reply_was_lost_are_set(
     assert agreed(kvm, toy.disks[0]) == BUSY
 
 
-# ---- a guest feels them
-
-
-def test_guest_writes_no_faster_than_it_may(
+def test_guest_writes_no_faster_than_limit(
     kvm: KvmHypervisor, tiny_guest: TinyGuest, disk_image: MakeDiskImage
 ) -> None:
     disk = Disk(path=disk_image(), limits=SLOW)

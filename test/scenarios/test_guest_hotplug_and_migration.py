@@ -77,7 +77,7 @@ def wait_for(claim: Callable[[], bool], tries: int = 100) -> bool:
     return any(claim() for _ in range(tries))
 
 
-def test_guest_sees_a_disk_come_and_go(moving: Moving, tmp_path: Path) -> None:
+def test_guest_sees_hot_added_and_removed_disk(moving: Moving, tmp_path: Path) -> None:
     (tmp_path / "more.img").write_bytes(bytes(1 << 20))
     disk = Disk(path=str(tmp_path / "more.img"))
     moving.here.hot_add_device(moving.name, disk)
@@ -88,7 +88,7 @@ def test_guest_sees_a_disk_come_and_go(moving: Moving, tmp_path: Path) -> None:
     assert (tmp_path / "more.img").read_bytes().startswith(b"from the guest\n")
 
 
-def test_guest_sees_a_nic_come_and_go(moving: Moving) -> None:
+def test_guest_sees_hot_added_and_removed_nic(moving: Moving) -> None:
     nic = Nic(mac=MAC, mode="user")
     moving.here.hot_add_device(moving.name, nic)
     assert wait_for(lambda: MAC in moving.console.run("cat /sys/class/net/*/address"))
@@ -97,7 +97,7 @@ def test_guest_sees_a_nic_come_and_go(moving: Moving) -> None:
 
 
 @pytest.mark.parametrize("leaves_early", [False, True], ids=["precopy", "postcopy"])
-def test_guest_moves_with_all_that_it_knows(moving: Moving, leaves_early: bool) -> None:
+def test_guest_migrates_with_its_memory(moving: Moving, leaves_early: bool) -> None:
     moving.console.run(f"head -c {KNOWN_MIB << 20} /dev/urandom >/known")
     known = moving.console.run("md5sum </known")
     # It writes while it is sent.
@@ -127,7 +127,7 @@ def test_guest_moves_with_all_that_it_knows(moving: Moving, leaves_early: bool) 
     assert wait_for(lambda: int(moving.console.run("wc -l </written")) > written)
 
 
-def test_guest_that_moved_still_lets_go_of_disks_and_obeys(moving: Moving, tmp_path: Path) -> None:
-    test_guest_sees_a_disk_come_and_go(moving, tmp_path)
+def test_migrated_guest_releases_disks_and_shuts_down(moving: Moving, tmp_path: Path) -> None:
+    test_guest_sees_hot_added_and_removed_disk(moving, tmp_path)
     moving.here.stop_instance(moving.name, timeout=60)
     assert moving.here.get_instance_info(moving.name).reason == "the guest shut down"

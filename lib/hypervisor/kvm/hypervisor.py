@@ -12,7 +12,7 @@ from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import InstanceStateError, ParameterError, ProgramError
 from hvkit.hypervisor.kvm.adoption.verbs import KvmAdoption
 from hvkit.hypervisor.kvm.capture.verbs import KvmCapture
-from hvkit.hypervisor.kvm.devices.verbs import KvmDevices
+from hvkit.hypervisor.kvm.devices import KvmDevices
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities
 from hvkit.hypervisor.kvm.instance.instances import Instances

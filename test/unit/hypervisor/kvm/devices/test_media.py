@@ -22,7 +22,7 @@ def inserted(kvm: KvmHypervisor) -> str:
 
 
 @pytest.mark.parametrize("kind", ["ide", "scsi-cd"])
-def test_medium_is_changed_and_taken_out(
+def test_medium_change_and_eject_update_drive_and_state_file(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], tmp_path: Path, kind: str
 ) -> None:
     images = [str(tmp_path / name) for name in ("first.iso", "second.iso")]
