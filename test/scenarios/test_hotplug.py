@@ -327,7 +327,7 @@ def test_hot_remove_rejects_disk_used_by_backup(
         assert caught.value.cause is HotplugCause.UNFIT
         kvm.abort_backup("web1")
 
-    with pytest.raises(BackupError, match="somebody else ended it"):
+    with pytest.raises(BackupError, match="another process ended it"):
         kvm.backup_disks(
             "web1", Backup(files={disk.uuid: str(tmp_path / "backup.qcow2")}, bytes_per_s=1 << 16), on_progress=take_out
         )

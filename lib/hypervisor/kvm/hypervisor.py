@@ -28,7 +28,7 @@ from hvkit.hypervisor.kvm.migration.verbs import KvmMigration
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.monitors import open_monitor
-from hvkit.hypervisor.kvm.storage.verbs import KvmStorage
+from hvkit.hypervisor.kvm.storage import KvmStorage
 from hvkit.hypervisor.model import Capability, Instance, check_kind, check_timeout
 from hvkit.hypervisor.model.reports import Console, InstanceInfo, NodeInfo
 from hvkit.hypervisor.node import read_node_info
