@@ -35,7 +35,7 @@ def open_console(hypervisor: KvmHypervisor) -> GuestConsole:
     return GuestConsole(path)
 
 
-def test_guest_goes_to_another_node_and_back(
+def test_linux_guest_migrates_over_tcp_and_back(
     kvm: KvmHypervisor,
     tiny_guest: TinyGuest,
     cable: Cable,

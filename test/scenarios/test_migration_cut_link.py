@@ -88,7 +88,7 @@ def journey(kvm: KvmHypervisor, make_toy: MakeInstance, cable: Cable, tmp_path: 
         destination.cleanup_instance(name)
 
 
-def test_copy_of_a_disk_over_a_cut_link_is_ended(
+def test_abort_ends_disk_copy_over_cut_link(
     kvm: KvmHypervisor, make_toy: MakeInstance, cable: Cable, tmp_path: Path
 ) -> None:
     # So slow that nothing but the cut ends it.
@@ -116,7 +116,9 @@ def test_copy_of_a_disk_over_a_cut_link_is_ended(
     assert kvm.get_instance_info("web1").reason == "the guest shut down"
 
 
-def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_follow_migration_gives_up_over_cut_link(
+    journey: Journey, cable: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("hvkit.hypervisor.kvm.migration.follow.ANSWER_S", 5.0)
     sent = 0
     curve = Curve()
@@ -139,7 +141,7 @@ def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable, m
     assert journey.states() == [InstanceState.RUNNING, None]
 
 
-def test_guest_that_has_left_waits_for_another_link(journey: Journey, cable: Cable) -> None:
+def test_postcopy_over_cut_link_resumes_over_another_link(journey: Journey, cable: Cable) -> None:
     source, destination = journey.source, journey.destination
     with source.monitor("web1") as monitor:
         monitor.execute(MigrateSetParameters(max_postcopy_bandwidth=64 << 10))
@@ -164,7 +166,7 @@ def test_guest_that_has_left_waits_for_another_link(journey: Journey, cable: Cab
     journey.wait_for(destination, MigrationState.PAUSED)
     if source.get_migration_status("web1").status is MigrationState.FAILED:
         # QEMU 11.1 cannot mend a link that it broke off itself. The guest is lost, and is not run here instead.
-        with pytest.raises(MigrationError, match="may run on the other node"):
+        with pytest.raises(MigrationError, match="the guest may run on the destination"):
             source.finalize_migration_source("web1", success=False, live=True)
         assert journey.states()[0] is not InstanceState.RUNNING
         return

@@ -180,7 +180,7 @@ DEATHS = [
 
 
 @pytest.mark.parametrize(("phase", "victim", "here", "there"), DEATHS, ids=lambda value: str(value).replace(" ", "-"))
-def test_death_of_an_end_leaves_one_guest_at_most(
+def test_killed_end_leaves_at_most_one_guest(
     make_move: Callable[[str], Move],
     phase: str,
     victim: str,
@@ -202,9 +202,7 @@ def test_death_of_an_end_leaves_one_guest_at_most(
 
 
 @pytest.mark.parametrize("phase", ["accepted", "active", "pre-switchover"])
-def test_migration_can_be_ended_in_any_phase_before_the_guest_leaves(
-    make_move: Callable[[str], Move], phase: str
-) -> None:
+def test_abort_before_switchover_leaves_guest_on_source(make_move: Callable[[str], Move], phase: str) -> None:
     move = make_move(phase)
     move.reach(phase)
     assert move.info is not None
@@ -218,8 +216,10 @@ def test_migration_can_be_ended_in_any_phase_before_the_guest_leaves(
     assert runs_guest(move.source)
 
 
-@pytest.mark.parametrize(("phase", "problem"), [("postcopy", "fetches its memory"), ("completed", "on the other node")])
-def test_guest_that_has_left_is_not_called_back(make_move: Callable[[str], Move], phase: str, problem: str) -> None:
+@pytest.mark.parametrize(
+    ("phase", "problem"), [("postcopy", "fetches its memory"), ("completed", "has already completed")]
+)
+def test_abort_after_switchover_is_rejected(make_move: Callable[[str], Move], phase: str, problem: str) -> None:
     move = make_move(phase)
     move.reach(phase)
     with pytest.raises(MigrationError, match=problem):
@@ -245,7 +245,7 @@ import json, os, signal, sys
 from pathlib import Path
 from hvkit.hypervisor import Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.runtime import from_plain
+from hvkit.hypervisor.kvm.host.state_file import from_plain
 from hvkit.qmp import QmpConnection
 
 told = json.loads(sys.argv[1])
@@ -273,7 +273,7 @@ source.finalize_migration_source(instance.name, True, True)
 
 
 @pytest.mark.parametrize(("command", "moment", "place"), INTERRUPTIONS)
-def test_death_of_who_carries_it_out_leaves_one_guest(
+def test_killed_driver_process_leaves_one_guest(
     make_move: Callable[[str], Move], command: str, moment: str, place: str | None
 ) -> None:
     move = make_move("plain")
@@ -333,7 +333,7 @@ def act_of(move: Move, name: str) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_wherever_in_an_act_somebody_dies_one_guest_is_left(make_move: Callable[[str], Move], act: str) -> None:
+def test_crash_at_every_step_leaves_one_guest(make_move: Callable[[str], Move], act: str) -> None:
     move = make_move("plain")
     move.instance = attrs.evolve(move.instance, parameters={**move.instance.parameters, "migration_caps": ""})
     outcomes = set()

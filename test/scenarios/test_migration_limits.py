@@ -22,7 +22,7 @@ from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities
-from hvkit.hypervisor.kvm.migration.source import KEEPS_TRACK_OF_TCG
+from hvkit.hypervisor.kvm.migration.source import TCG_TRACKING_VERSION
 from hvkit.hypervisor.model.reports import MigrationInfo
 from hvkit.qmp.schema import (
     Cont,
@@ -115,7 +115,7 @@ def begin(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterato
         destination.cleanup_instance(name)
 
 
-def test_memory_is_sent_over_several_connections(begin: Callable[..., Journey]) -> None:
+def test_multifd_transfers_memory(begin: Callable[..., Journey]) -> None:
     journey = begin(migration_bandwidth=0, migration_caps="multifd")
     assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
     ram = journey.progress().ram
@@ -127,19 +127,19 @@ def test_memory_is_sent_over_several_connections(begin: Callable[..., Journey]) 
 @pytest.fixture
 def writes_are_noticed(qemu_binary: str) -> None:
     """Leave out, loudly, what a QEMU cannot do that misses what a guest writes under TCG."""
-    if probe_capabilities(qemu_binary).version < KEEPS_TRACK_OF_TCG:
+    if probe_capabilities(qemu_binary).version < TCG_TRACKING_VERSION:
         pytest.skip("this QEMU misses what a guest writes under TCG, so that every migration converges")
 
 
 @pytest.mark.usefixtures("writes_are_noticed")
-def test_guest_that_writes_too_fast_is_slowed_down(begin: Callable[..., Journey]) -> None:
+def test_auto_converge_throttles_guest(begin: Callable[..., Journey]) -> None:
     journey = begin(is_restless=True, migration_bandwidth=1, migration_downtime=1, migration_caps="auto-converge")
     journey.wait_for(lambda progress: bool(progress.cpu_throttle_percentage))
     journey.call_back()
 
 
 @pytest.mark.usefixtures("writes_are_noticed")
-def test_bandwidth_is_not_exceeded(begin: Callable[..., Journey]) -> None:
+def test_migration_bandwidth_is_not_exceeded(begin: Callable[..., Journey]) -> None:
     journey = begin(is_restless=True, migration_bandwidth=2, migration_downtime=1)
     curve = Curve()
 
@@ -157,7 +157,7 @@ def test_bandwidth_is_not_exceeded(begin: Callable[..., Journey]) -> None:
 
 
 @pytest.mark.usefixtures("writes_are_noticed")
-def test_guest_stands_still_no_longer_than_it_may(begin: Callable[..., Journey]) -> None:
+def test_migration_waits_for_allowed_downtime(begin: Callable[..., Journey]) -> None:
     journey = begin(is_restless=True, migration_bandwidth=2, migration_downtime=1)
     progress = journey.wait_for(lambda progress: progress.ram is not None and progress.ram.dirty_sync_count > 5)
     assert progress.status == "active"
@@ -189,7 +189,7 @@ def differing_pages(journey: Journey, directory: Path) -> int:
 
 @pytest.mark.parametrize("caps", ["", "multifd", "xbzrle"])
 @pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
-def test_memory_arrives_as_it_left(
+def test_memory_arrives_unchanged(
     begin: Callable[..., Journey], tmp_path: Path, caplog: pytest.LogCaptureFixture, live: bool, caps: str
 ) -> None:
     journey = begin(
@@ -202,24 +202,24 @@ def test_memory_arrives_as_it_left(
     )
     assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
     assert journey.destination.get_instance_info("web1").state is InstanceState.PAUSED
-    if "may lose what its guest writes" in caplog.text:  # and so it is
+    if "may lose guest writes" in caplog.text:  # and so it is
         assert live
     else:
         assert differing_pages(journey, tmp_path) == 0
 
 
-def test_nobody_is_warned_of_a_guest_that_stands_still(
+def test_lost_writes_warning_is_logged_only_for_old_tcg(
     begin: Callable[..., Journey], caplog: pytest.LogCaptureFixture, qemu_binary: str
 ) -> None:
     journey = begin(migration_bandwidth=0)
     assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
-    is_lost = probe_capabilities(qemu_binary).version < KEEPS_TRACK_OF_TCG
-    assert ("may lose what its guest writes" in caplog.text) is is_lost
+    is_lost = probe_capabilities(qemu_binary).version < TCG_TRACKING_VERSION
+    assert ("may lose guest writes" in caplog.text) is is_lost
     journey.arrive()
 
 
 @pytest.mark.parametrize("caps", ["multifd", "postcopy-ram:xbzrle"])
-def test_nothing_is_left_switched_on(begin: Callable[..., Journey], caps: str) -> None:
+def test_finalized_migration_resets_capabilities(begin: Callable[..., Journey], caps: str) -> None:
     journey = begin(migration_bandwidth=0, migration_caps=caps)
     assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
     assert switched_on(journey.source) >= {*caps.split(":")}
@@ -227,7 +227,7 @@ def test_nothing_is_left_switched_on(begin: Callable[..., Journey], caps: str) -
     assert switched_on(journey.destination) == set()
 
 
-def test_snapshot_after_a_migration_that_failed_does_not_kill_the_guest(
+def test_snapshot_after_failed_multifd_migration_succeeds(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, qemu_img: str
 ) -> None:
     raw, disk = write_disk(tmp_path / "raw.img"), tmp_path / "disk.qcow2"
@@ -246,13 +246,15 @@ def test_snapshot_after_a_migration_that_failed_does_not_kill_the_guest(
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
-def test_instance_that_is_being_backed_up_stays(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
+def test_migrate_rejects_instance_with_running_backup(
+    kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
+) -> None:
     toy = make_toy()
     kvm.start_instance(toy)
     refusals = []
 
     def send(_: BackupProgress) -> None:
-        with pytest.raises(MigrationError, match="its disks are being backed up") as caught:
+        with pytest.raises(MigrationError, match="a backup of its disks is running") as caught:
             kvm.migrate_instance("web1", str(tmp_path / "nobody.sock"))
         refusals.append(caught.value)
 
@@ -261,7 +263,7 @@ def test_instance_that_is_being_backed_up_stays(kvm: KvmHypervisor, make_toy: Ma
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
-def test_machine_with_another_root_directory_is_sent_over_no_path(
+def test_migration_of_chrooted_instance_rejects_unix_socket_path(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, unavailable: Callable[[str], NoReturn]
 ) -> None:
     if os.geteuid() != 0:
@@ -270,9 +272,9 @@ def test_machine_with_another_root_directory_is_sent_over_no_path(
     kvm.start_instance(toy)
     other = KvmHypervisor(run_dir=tmp_path / "other")
     path = str(tmp_path / "migration.sock")
-    with pytest.raises(MigrationError, match=r"another root directory \(use_chroot\), and does not reach the socket"):
+    with pytest.raises(MigrationError, match=r"another root directory \(use_chroot\) and cannot reach the socket"):
         other.accept_instance(toy, kvm.migration_info("web1"), path)
-    with pytest.raises(MigrationError, match="use host:port, or a socket that is connected"):
+    with pytest.raises(MigrationError, match="use host:port or a connected socket"):
         kvm.migrate_instance("web1", path)
     assert other.list_instances() == []
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.migration.common import with_port
+from hvkit.hypervisor.kvm.migration.addresses import with_port
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.model import Instance, InstanceState, MigrationState
 from hvkit.qmp.schema import QueryStatus
@@ -29,7 +29,7 @@ from hvkit.qmp.schema import QueryStatus
         (5, 5),
     ],
 )
-def test_address_alone_gets_the_port_of_the_parameter(target: str | int, completed: str | int) -> None:
+def test_with_port_adds_port_to_host_only(target: str | int, completed: str | int) -> None:
     assert with_port(target, TABLE.fill({})) == completed
 
 
@@ -43,7 +43,7 @@ def other(tmp_path: Path) -> Iterator[KvmHypervisor]:
 
 
 @pytest.mark.qemu
-def test_parameter_can_keep_every_move_from_being_live(
+def test_migration_mode_non_live_overrides_live_argument(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: Callable[..., Instance], tmp_path: Path
 ) -> None:
     # So slow that it is seen on its way.

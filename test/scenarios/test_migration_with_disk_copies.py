@@ -110,7 +110,7 @@ def stop(hypervisor: KvmHypervisor) -> None:
     hypervisor.stop_instance("web1", force=True)
 
 
-def test_disks_come_along_with_all_that_is_written_meanwhile(journey: Journey) -> None:
+def test_disk_copies_include_writes_during_migration(journey: Journey) -> None:
     journey.begin_copies()
     journey.write(1, 1 << 20)
     journey.wait_for_copies()
@@ -131,7 +131,7 @@ def test_disks_come_along_with_all_that_is_written_meanwhile(journey: Journey) -
     assert journey.checksums(journey.there) != before
 
 
-def test_disks_are_encrypted_on_their_way(journey: Journey, tmp_path: Path) -> None:
+def test_disk_copies_are_encrypted(journey: Journey, tmp_path: Path) -> None:
     (tmp_path / "keys.psk").write_text(f"qemu:{secrets.token_hex(16)}\n")
     tls = {"migration_tls": "psk", "migration_tls_dir": str(tmp_path)}
     stop(journey.source)
@@ -156,7 +156,7 @@ def test_disks_are_encrypted_on_their_way(journey: Journey, tmp_path: Path) -> N
     assert journey.checksums(journey.there)[1] == journey.checksums(journey.here)[1]
 
 
-def test_only_the_disks_that_are_named_come_along(journey: Journey) -> None:
+def test_disk_copies_are_limited_to_given_disks(journey: Journey) -> None:
     system, data = journey.here.disks
     journey.copies = attrs.evolve(journey.copies, disks=(data.uuid,))
     Path(journey.there.disks[0].path).write_bytes(Path(system.path).read_bytes())
@@ -169,14 +169,14 @@ def test_only_the_disks_that_are_named_come_along(journey: Journey) -> None:
     assert journey.checksums(journey.there)[1] == journey.checksums(journey.here)[1]
 
 
-def test_guest_does_not_leave_before_its_disks(journey: Journey) -> None:
+def test_migrate_rejects_incomplete_disk_copies(journey: Journey) -> None:
     slow = attrs.evolve(journey.here, parameters={**journey.here.parameters, "migration_bandwidth": 1})
     stop(journey.source)
     journey.source.start_instance(slow)
     journey.begin_copies()
-    with pytest.raises(MigrationError, match="its disks are not all on the other node"):
+    with pytest.raises(MigrationError, match="its disks are not completely copied"):
         journey.source.migrate_instance("web1", journey.target)
-    with pytest.raises(MigrationError, match="being copied already"):
+    with pytest.raises(MigrationError, match="already being copied"):
         journey.source.copy_disks("web1", journey.copies)
     assert journey.source.get_instance_info("web1").state is InstanceState.RUNNING
     journey.source.abort_migration("web1")
@@ -185,7 +185,7 @@ def test_guest_does_not_leave_before_its_disks(journey: Journey) -> None:
     journey.destination.finalize_migration_destination(journey.there, journey.info, success=False)
 
 
-def test_failed_migration_ends_the_copies_and_can_be_tried_again(journey: Journey) -> None:
+def test_aborted_migration_ends_copies_and_can_be_repeated(journey: Journey) -> None:
     journey.begin_copies()
     journey.wait_for_copies()
     journey.source.migrate_instance("web1", journey.target)
@@ -201,7 +201,7 @@ def test_failed_migration_ends_the_copies_and_can_be_tried_again(journey: Journe
     assert Path(journey.there.disks[1].path).read_bytes()[1 << 20 : (1 << 20) + 4096] == written * 4096
 
 
-def test_another_process_ends_the_copies_that_one_died_over(journey: Journey) -> None:
+def test_another_process_completes_abandoned_disk_copies(journey: Journey) -> None:
     journey.begin_copies()
     journey.wait_for_copies()
     journey.source.migrate_instance("web1", journey.target)
@@ -215,7 +215,7 @@ def test_another_process_ends_the_copies_that_one_died_over(journey: Journey) ->
     journey.finish(status)
 
 
-def test_disk_that_is_too_small_there_is_told(journey: Journey) -> None:
+def test_disk_copy_to_smaller_disk_reports_reason(journey: Journey) -> None:
     with Path(journey.there.disks[1].path).open("r+b") as file:
         file.truncate(DISK_BYTES // 2)
     journey.begin_copies()
@@ -223,10 +223,10 @@ def test_disk_that_is_too_small_there_is_told(journey: Journey) -> None:
     while not any(copy.reason for copy in journey.source.get_disk_copies("web1")):
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
-    with pytest.raises(MigrationError, match="its disks are not all on the other node"):
+    with pytest.raises(MigrationError, match="its disks are not completely copied"):
         journey.source.migrate_instance("web1", journey.target)
     assert journey.source.get_instance_info("web1").state is InstanceState.RUNNING
     journey.source.abort_migration("web1")
     assert journey.source.get_disk_copies("web1") == ()
-    with pytest.raises(MigrationError, match="it has no disk"):
+    with pytest.raises(MigrationError, match="the instance has no disk"):
         journey.source.copy_disks("web1", DiskCopies(target=journey.copies.target, disks=(uuid4(),)))

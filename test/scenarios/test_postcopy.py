@@ -94,7 +94,7 @@ def journey(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Itera
         destination.cleanup_instance(name)
 
 
-def test_guest_that_does_not_converge_leaves_by_the_policy(journey: Journey) -> None:
+def test_policy_starts_postcopy_without_convergence(journey: Journey) -> None:
     seen: list[MigrationStatus] = []
     status = journey.source.follow_migration("web1", ConvergencePolicy(patience_s=0.5), seen.append)
     assert status.status is MigrationState.COMPLETED, status
@@ -102,19 +102,19 @@ def test_guest_that_does_not_converge_leaves_by_the_policy(journey: Journey) -> 
     journey.finish()
 
 
-def test_guest_leaves_when_told_to(journey: Journey) -> None:
+def test_start_postcopy_completes_migration(journey: Journey) -> None:
     journey.source.start_postcopy("web1")
     journey.wait_for(MigrationState.COMPLETED)
     journey.finish()
 
 
-def test_guest_that_has_left_is_not_called_back(journey: Journey) -> None:
+def test_postcopy_migration_cannot_be_taken_back(journey: Journey) -> None:
     journey.leave()
-    with pytest.raises(MigrationError, match="fetches its memory from here"):
+    with pytest.raises(MigrationError, match="fetches its memory from this node"):
         journey.source.abort_migration("web1")
-    with pytest.raises(MigrationError, match="fetches its memory from here"):
+    with pytest.raises(MigrationError, match="fetches its memory from this node"):
         journey.source.finalize_migration_source("web1", success=False, live=True)
-    with pytest.raises(MigrationError, match="it has come, and may run here"):
+    with pytest.raises(MigrationError, match="the guest has arrived and may run on this node"):
         journey.destination.finalize_migration_destination(journey.instance, journey.info, success=False)
     assert journey.source.get_instance_info("web1").state is InstanceState.MIGRATING
     journey.set_bandwidth(0)
@@ -122,11 +122,11 @@ def test_guest_that_has_left_is_not_called_back(journey: Journey) -> None:
     journey.finish()
 
 
-def test_broken_link_is_mended(journey: Journey) -> None:
+def test_broken_postcopy_link_is_resumed(journey: Journey) -> None:
     journey.leave()
     journey.pause()
     assert journey.wait_for(MigrationState.PAUSED).phase == "postcopy-paused"
-    with pytest.raises(MigrationError, match="fetches its memory from here"):
+    with pytest.raises(MigrationError, match="fetches its memory from this node"):
         journey.source.finalize_migration_source("web1", success=False, live=True)
     assert journey.source.follow_migration("web1").status is MigrationState.PAUSED
     journey.set_bandwidth(0)
@@ -135,7 +135,7 @@ def test_broken_link_is_mended(journey: Journey) -> None:
     journey.finish()
 
 
-def test_guest_that_fetches_nothing_any_more_is_reported_and_left_alone(journey: Journey) -> None:
+def test_stalled_postcopy_is_reported_and_continues(journey: Journey) -> None:
     journey.leave()
     status = journey.source.follow_migration("web1", Deaf(stall_s=0.3))
     assert status.status is MigrationState.POSTCOPY
@@ -153,21 +153,21 @@ class Deaf(ConvergencePolicy):
         return super().decide_postcopy(deaf, downtime_ms)
 
 
-def test_only_what_fits_is_done(journey: Journey) -> None:
+def test_postcopy_verbs_reject_other_phases(journey: Journey) -> None:
     source, destination = journey.source, journey.destination
     target = str(journey.directory / "again.sock")
-    with pytest.raises(MigrationError, match="its guest is still arriving"):
+    with pytest.raises(MigrationError, match="the guest is still arriving"):
         destination.pause_migration("web1")
-    with pytest.raises(MigrationError, match="no link that it could be broken off from"):
+    with pytest.raises(MigrationError, match="there is no postcopy link to break"):
         source.pause_migration("web1")
-    with pytest.raises(MigrationError, match="there is nothing to mend"):
+    with pytest.raises(MigrationError, match="there is no broken link to resume"):
         source.resume_migration_source("web1", target)
-    with pytest.raises(MigrationError, match="there is nothing to mend"):
+    with pytest.raises(MigrationError, match="there is no broken link to resume"):
         destination.resume_migration_destination("web1", target)
-    with pytest.raises(MigrationError, match="not being sent from here"):
+    with pytest.raises(MigrationError, match="there is no outgoing migration"):
         destination.start_postcopy("web1")
     source.abort_migration("web1")
-    with pytest.raises(MigrationError, match="its guest cannot leave now"):
+    with pytest.raises(MigrationError, match="cannot start postcopy"):
         source.start_postcopy("web1")
     source.finalize_migration_source("web1", success=False, live=True)
     destination.finalize_migration_destination(journey.instance, journey.info, success=False)

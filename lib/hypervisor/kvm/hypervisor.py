@@ -24,7 +24,7 @@ from hvkit.hypervisor.kvm.lifecycle.display_console import find_display
 from hvkit.hypervisor.kvm.lifecycle.reboot import reset_instance
 from hvkit.hypervisor.kvm.lifecycle.start import bring_up, prepare
 from hvkit.hypervisor.kvm.lifecycle.validation import check_program
-from hvkit.hypervisor.kvm.migration.verbs import KvmMigration
+from hvkit.hypervisor.kvm.migration import KvmMigration
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.monitors import open_monitor
