@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Backups of real machines: what the files hold, and what a failure leaves."""
+"""Backups of disks of real QEMU instances: the contents of the files, and the state after failures and crashes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MakeInstance = Callable[..., Instance]
 FIRST = UUID("d15c0000-0000-4000-8000-00000000000a")
 SECOND = UUID("d15c0000-0000-4000-8000-00000000000b")
 SIZE = 8 << 20
-WALLS = {"security_model": "pool", "security_pool": "60000-60001", "use_chroot": True, "sandbox": "enabled"}
+CONFINED = {"security_model": "pool", "security_pool": "60000-60001", "use_chroot": True, "sandbox": "enabled"}
 
 
 class Lab:
@@ -60,25 +60,25 @@ class Lab:
         self._qemu_img = qemu_img
 
     def write(self, uuid: UUID, offset: int, pattern: int) -> None:
-        """Write 64 KiB to a disk, as its guest would."""
+        """Write 64 KiB to a disk through its device."""
         (record,) = [disk for disk in self.instance.disks if disk.uuid == uuid]
         device = f"/machine/peripheral/disk-{record.uuid.hex[:8]}{record.uuid.hex[-8:]}/virtio-backend"
         line = f'qemu-io -d {device} "write -P {pattern} {offset} 65536"'
         with self.kvm.monitor("web1") as monitor:
             said = monitor.execute(HumanMonitorCommand(command_line=line))
-        assert said == ""  # what it did goes into QEMU's log
+        assert said == ""  # the result goes to the log of QEMU
 
     def image(self, name: str) -> str:
         return str(self.directory / name)
 
     def content(self, name: str) -> bytes:
-        """Read the whole disk that a backup holds, together with what it adds to."""
+        """Return the whole disk that a backup and its bases contain."""
         raw = self.directory / f"{name}.raw"
         subprocess.run([self._qemu_img, "convert", "-O", "raw", self.image(name), raw], check=True)
         return raw.read_bytes()
 
     def leftovers(self) -> tuple[list[str], list[str], list[str], int]:
-        """Return jobs and block nodes of backups, files that are not whole, and sets of descriptors."""
+        """Return the jobs and block nodes of backups, their partial files, and the number of their fd sets."""
         with self.kvm.monitor("web1") as monitor:
             jobs = [job.id for job in monitor.execute(QueryJobs())]
             nodes = [node.node_name or "" for node in monitor.execute(QueryNamedBlockNodes(flat=True))]
@@ -99,7 +99,7 @@ def qemu_img(unavailable: Callable[[str], NoReturn]) -> str:
     return shutil.which("qemu-img") or unavailable("qemu-img is not installed")
 
 
-@pytest.fixture(params=[{}, WALLS], ids=["open", "confined"])
+@pytest.fixture(params=[{}, CONFINED], ids=["open", "confined"])
 def lab(
     request: pytest.FixtureRequest, kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, qemu_img: str
 ) -> Lab:
@@ -155,7 +155,7 @@ def test_full_and_incremental_backups_add_up_to_disk(lab: Lab) -> None:
     assert lab.content("tue-1") == disk_with((0, 1), (1 << 20, 3))
     assert lab.content("tue-2") == disk_with((0, 2))
     assert lab.content("wed-1") == disk_with((0, 1), (1 << 20, 3), (2 << 20, 4))
-    # What did not change takes no room.
+    # An incremental backup stores changed clusters only.
     assert os.stat(lab.image("tue-1")).st_blocks * 512 < 2 << 20
     assert lab.leftovers() == NOTHING
     assert {path.stat().st_mode & 0o777 for path in lab.directory.glob("???-?")} == {0o600}
@@ -202,7 +202,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         if condition():
             return
         threading.Event().wait(0.05)
-    pytest.fail("it did not come to that")
+    pytest.fail("the condition was not met in time")
 
 
 SLOW = 1 << 20
@@ -271,7 +271,7 @@ kvm.backup_disks("web1", backup, on_progress=lambda progress: print("going", flu
 
 
 def _kill_during_backup(lab: Lab) -> None:
-    """Have a process begin a backup of the second disk, and kill it."""
+    """Begin a backup of the second disk in another process, and kill that process."""
     argv = [sys.executable, "-c", _BACK_UP, str(lab.kvm.run_dir), str(SECOND), lab.image("1")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment) as process:
@@ -306,14 +306,14 @@ def test_crash_during_backup_can_be_aborted_and_repeated_at_every_step(lab: Lab)
         runtime = read_runtime(lab.kvm.run_dir / "instances/web1/runtime.json", "web1")
         assert runtime is not None
         if runtime.backup is None and Path(lab.image("4")).exists():
-            break  # nothing was missing but to take back what QEMU was lent
+            break  # the backup was complete but for the removal of its fd sets
         lab.kvm.abort_backup("web1")
         assert lab.leftovers()[:3] == NOTHING[:3]
         assert [each.name for each in lab.kvm.get_checkpoints("web1")] == ["base"]
         for name in ("3", "4"):
             Path(lab.image(name)).unlink(missing_ok=True)
     assert number > 20
-    # What was cleared away once is no concern of those that come later.
+    # Another abort does not affect a complete backup.
     lab.kvm.abort_backup("web1")
     assert [each.name for each in lab.kvm.get_checkpoints("web1")] == ["base", "next"]
 
@@ -329,7 +329,7 @@ def test_abort_backup_of_paused_instance_keeps_complete_backup(lab: Lab) -> None
 
 @pytest.mark.qemu
 def test_backup_rejects_existing_partial_file(lab: Lab) -> None:
-    Path(lab.image("2.partial")).write_text("somebody else's")
+    Path(lab.image("2.partial")).write_text("of another backup")
     with pytest.raises(BackupError, match=r"2\.partial already exists"):
         lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1"), SECOND: lab.image("2")}))
     assert [path.name for path in lab.directory.iterdir()] == ["2.partial"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Processors and memory come to a real machine while it runs, whatever fails or dies on the way."""
+"""Hotplug of vCPUs and memory of real QEMU instances, with failures and crashes at every step."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_paused_instance_grows(kvm: KvmHypervisor, make_toy: MakeInstance) -> No
 
 def test_vcpus_grow_with_kvm(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        pytest.skip("/dev/kvm cannot be used, so processors are NOT plugged in under KVM here")
+        pytest.skip("/dev/kvm cannot be used, so vCPU hotplug with KVM is NOT tested here")
     kvm.start_instance(make_toy(parameters={**GROWING, "kvm_flag": "enabled"}))
     assert kvm.set_instance_vcpus("web1", 4) == 4
     assert agree(kvm) == (4, 32)
@@ -119,7 +119,7 @@ def test_confined_instance_grows(
     kvm: KvmHypervisor, make_toy: MakeInstance, unavailable: Callable[[str], NoReturn]
 ) -> None:
     if os.geteuid() != 0:
-        unavailable("only root can start QEMU as somebody else, so confinement is NOT tested here")
+        unavailable("only root can start QEMU as another user, so confinement is NOT tested here")
     confined = {"security_model": "pool", "security_pool": "60000-60009", "use_chroot": True}
     kvm.start_instance(make_toy(parameters={**GROWING, **confined}))
     kvm.set_instance_vcpus("web1", 2)
@@ -166,6 +166,8 @@ def test_growth_of_stopped_instance_raises_state_error(kvm: KvmHypervisor, toy: 
         kvm.set_instance_vcpus("web1", 3)
     with pytest.raises(InstanceStateError, match="cannot change its memory"):
         kvm.set_instance_memory("web1", 288)
+    with pytest.raises(InstanceStateError, match=r"^web1: cannot change the balloon \(it is shutdown\)$"):
+        kvm.balloon_instance_memory("web1", 16)
     info = kvm.get_instance_info("web1")
     assert (info.vcpus, info.memory_mib) == (2, 160)
 
@@ -184,7 +186,7 @@ def test_set_memory_after_guest_ejected_virtio_mem_device_fails(kvm: KvmHypervis
     growing = {**GROWING, "memory_hotplug": "virtio-mem", "machine_version": "pc"}
     kvm.start_instance(make_toy(parameters=growing))
     if remembered(kvm).qemu_version < (10, 0, 0):
-        pytest.skip("this QEMU lets no guest do that")
+        pytest.skip("with this QEMU, a guest cannot eject the device")
     with kvm.monitor("web1") as monitor, monitor.subscribe(DeviceDeletedEvent) as events:
         monitor.execute(DeviceDel(id=MEMORY_DEVICE_ID))
         while events.get(timeout=30).device != MEMORY_DEVICE_ID:
@@ -216,7 +218,7 @@ def test_balloon_maximum_includes_added_dimms(kvm: KvmHypervisor, toy: Instance)
         kvm.balloon_instance_memory("web1", 161)
 
 
-#: Each act that adds something, and what there is after it.
+#: Operations that grow an instance, and the vCPUs and memory afterwards.
 ACTS: list[tuple[Callable[[KvmHypervisor], object], tuple[int, int]]] = [
     (lambda kvm: kvm.set_instance_vcpus("web1", 2), (2, 32)),
     (lambda kvm: kvm.set_instance_memory("web1", 160), (1, 160)),
@@ -253,7 +255,7 @@ def test_crash_during_growth_is_reconciled_by_next_change(
 ) -> None:
     for number in itertools.count(1):
         kvm.start_instance(make_toy(parameters=GROWING))
-        is_dead = die_at(number, lambda: act(kvm))
+        has_crashed = die_at(number, lambda: act(kvm))
         info = kvm.get_instance_info("web1")
         with kvm.monitor("web1") as monitor:
             assert info.vcpus == len(monitor.execute(QueryCpusFast()))
@@ -261,7 +263,7 @@ def test_crash_during_growth_is_reconciled_by_next_change(
         act(kvm)
         assert agree(kvm) == reached
         kvm.stop_instance("web1", force=True)
-        if not is_dead:
+        if not has_crashed:
             break
     assert number > 6
 
@@ -301,7 +303,7 @@ def test_refused_memory_backend_leaves_nothing(kvm: KvmHypervisor, toy: Instance
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[KvmHypervisor]:
-    """The hypervisor of another node, as far as this one can be two."""
+    """A second hypervisor, in the role of another node."""
     hypervisor = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
     yield hypervisor
     for name in hypervisor.list_instances():

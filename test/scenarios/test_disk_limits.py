@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a guest may do with its disks: as QEMU has it after each step, whatever fails or dies on the way."""
+"""I/O limits of disks of real QEMU instances, with failures and crashes at every step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ import pytest
 from faults import count_commands, die_at, fail_at
 from guest.console import GuestConsole
 from guest.fixtures import MakeDiskImage, TinyGuest
-from hvkit.hypervisor import Disk, DiskLimits, DiskRate, HotplugCause, HotplugError, Instance, ParameterError
+from hvkit.hypervisor import (
+    Disk,
+    DiskLimits,
+    DiskRate,
+    HotplugCause,
+    HotplugError,
+    Instance,
+    InstanceStateError,
+    ParameterError,
+)
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.hypervisor.kvm.plan.devices import disk_id
@@ -45,7 +54,7 @@ def _rate(info: BlockDeviceInfo, member: str) -> DiskRate | None:
 
 
 def qemu_has(kvm: KvmHypervisor, disk: Disk) -> DiskLimits | None:
-    """Return how QEMU limits a disk."""
+    """Return the limits of a disk in QEMU."""
     with kvm.monitor("web1") as monitor:
         blocks = monitor.execute(QueryBlock())
     (block,) = (each for each in blocks if each.qdev is not None and disk_id(disk.uuid) in each.qdev)
@@ -63,13 +72,13 @@ def qemu_has(kvm: KvmHypervisor, disk: Disk) -> DiskLimits | None:
 
 
 def agreed(kvm: KvmHypervisor, disk: Disk) -> DiskLimits | None:
-    """Return how a disk is limited, in QEMU and in what is remembered alike."""
+    """Compare the limits of a disk in the state file with QEMU, and return them."""
     runtime = read_runtime(kvm.run_dir / "instances/web1/runtime.json", "web1")
     assert runtime is not None
-    (remembered,) = (each for each in runtime.instance.disks if each.uuid == disk.uuid)
+    (persisted,) = (each for each in runtime.instance.disks if each.uuid == disk.uuid)
     assert not any(record.awaits_limits for record in runtime.devices)
     limits = qemu_has(kvm, disk)
-    assert remembered.limits == limits
+    assert persisted.limits == limits
     return limits
 
 
@@ -162,6 +171,14 @@ def test_disk_limits_survive_overlays(kvm: KvmHypervisor, toy: Instance, tmp_pat
     assert below.limits == agreed(kvm, disk) == BUSY
 
 
+def test_limit_and_resize_of_stopped_instance_raise_state_error(kvm: KvmHypervisor, toy: Instance) -> None:
+    kvm.stop_instance("web1", force=True)
+    with pytest.raises(InstanceStateError, match=r"^web1: cannot change the limits of a disk \(it is shutdown\)$"):
+        kvm.limit_disk("web1", toy.disks[0], BUSY)
+    with pytest.raises(InstanceStateError, match=r"^web1: cannot resize a disk \(it is shutdown\)$"):
+        kvm.resize_disk("web1", toy.disks[0], 1 << 40)
+
+
 def test_limit_disk_rejects_unknown_disk(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
     with pytest.raises(ParameterError, match="has no disk with this uuid"):
         kvm.limit_disk("web1", more, BUSY)
@@ -206,7 +223,7 @@ def test_failed_hot_add_command_leaves_disk_with_its_limits_after_retry(
     for number in range(1, commands + 1):
         kvm.hot_del_device("web1", more)
         fail_at(monkeypatch, number, lambda: kvm.hot_add_device("web1", more), after=after)
-        with contextlib.suppress(HotplugError):  # it is there
+        with contextlib.suppress(HotplugError):  # it was already added
             kvm.hot_add_device("web1", more)
         assert agreed(kvm, more) == BUSY
 
@@ -263,5 +280,5 @@ def test_guest_writes_no_faster_than_limit(
         console.run("dd if=/dev/zero of=/dev/vda bs=64k count=64 conv=fsync 2>/dev/null")
         took_s, moved = time.monotonic() - began, written(monitor) - before
     assert moved == 4 * MIB
-    # A request may begin as long as the second before has something left, so the last one comes on top.
+    # QEMU starts a request while any budget is left, so the last request can exceed the limit.
     assert moved <= MIB * (took_s + 1)

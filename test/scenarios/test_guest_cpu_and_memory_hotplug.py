@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A real Linux that is given processors and memory, gives them back, or refuses to."""
+"""A Linux guest that uses, releases, or refuses to release vCPUs and memory."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ pytestmark = pytest.mark.qemu
 
 @attrs.define
 class Growing:
-    """An instance whose guest is up."""
+    """An instance whose guest has booted."""
 
     kvm: KvmHypervisor
     instance: Instance
     console: GuestConsole
 
     def vcpus(self) -> int:
-        """How many processors the guest uses."""
+        """Return the number of CPUs that the guest uses."""
         return int(self.console.run("nproc"))
 
     def memory_mib(self) -> int:
-        """What the guest counts of its memory, which is less than all of it."""
+        """Return MemTotal of the guest, which is less than its memory, in MiB."""
         found = re.search(r"MemTotal: +(\d+) kB", self.console.run("grep MemTotal /proc/meminfo"))
         assert found is not None
         return int(found[1]) >> 10
 
     def online(self, how: str) -> None:
-        """Say how the guest brings online what it is given from now on."""
+        """Set how the guest onlines memory that is added from now on."""
         self.console.run(f"echo {how} >/sys/devices/system/memory/auto_online_blocks")
 
 
@@ -143,7 +143,7 @@ def test_dimm_with_unmovable_memory_is_refused_by_guest(by_dimms: Growing) -> No
     by_dimms.online("online_kernel")
     by_dimms.kvm.set_instance_memory("web1", 384)
     assert wait_for(lambda: by_dimms.memory_mib() == before + 128)
-    # The kernel prefers this memory to what lies below 4 GiB, and what its inodes are in cannot be moved.
+    # The kernel prefers this memory to memory below 4 GiB, and cannot move the pages of inodes.
     by_dimms.console.run("(cd /tmp && seq 2000 | xargs mkdir)")
     with pytest.raises(HotplugError, match="the guest refused to release it") as caught:
         by_dimms.kvm.set_instance_memory("web1", 256)
@@ -246,7 +246,7 @@ def test_guest_uses_and_releases_vcpus(by_dimms: Growing) -> None:
     assert kvm.set_instance_vcpus("web1", 3) == 3
     assert wait_for(lambda: by_dimms.vcpus() == 3)
     if remembered(kvm).qemu_version < (10, 0, 0):
-        pytest.skip("this QEMU does not survive that a processor is taken out, so it is NOT tested here")
+        pytest.skip("this QEMU does not survive the removal of a vCPU, so it is NOT tested here")
     assert kvm.set_instance_vcpus("web1", 1) == 1
     assert by_dimms.vcpus() == 1
     assert remembered(kvm).processors_gone == 2

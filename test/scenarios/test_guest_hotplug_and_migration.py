@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A real Linux whose devices come and go, and that moves to another hypervisor with all that it knows."""
+"""A Linux guest with hot-added and removed devices that migrates with its memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from hvkit.hypervisor.model import MigrationState
 pytestmark = pytest.mark.qemu
 
 MAC = "52:54:00:12:34:56"
-#: What the guest has in its memory and nowhere else.
+#: The size of random data that exists only in the memory of the guest.
 KNOWN_MIB = 24
 
 
 @attrs.define
 class Moving:
-    """An instance whose guest is up, and where it is."""
+    """An instance whose guest has booted, and the two nodes."""
 
     here: KvmHypervisor
     there: KvmHypervisor
@@ -100,7 +100,7 @@ def test_guest_sees_hot_added_and_removed_nic(moving: Moving) -> None:
 def test_guest_migrates_with_its_memory(moving: Moving, leaves_early: bool) -> None:
     moving.console.run(f"head -c {KNOWN_MIB << 20} /dev/urandom >/known")
     known = moving.console.run("md5sum </known")
-    # It writes while it is sent.
+    # The guest writes during the migration.
     moving.console.run("(while :; do date >>/written; sleep 0.1; done) >/dev/null 2>&1 & true")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

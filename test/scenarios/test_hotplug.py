@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Disks and NICs come and go while a real machine runs, whatever fails or dies on the way."""
+"""Hotplug of disks and NICs of real QEMU instances, with failures and crashes at every step."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def make_disk(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Callabl
     return make
 
 
-def agree(kvm: KvmHypervisor, name: str = "web1") -> set[str]:
-    """Hold what is remembered of an instance against what QEMU has, and return the ids of its disks and NICs."""
+def check_agreement(kvm: KvmHypervisor, name: str = "web1") -> set[str]:
+    """Compare the state file of an instance with QEMU, and return the ids of its disks and NICs."""
     runtime = read_runtime(kvm.run_dir / "instances" / name / "runtime.json", name)
     assert runtime is not None
     with kvm.monitor(name) as monitor:
@@ -107,18 +107,18 @@ def test_disk_hot_add_and_remove_leave_no_trace(
     parameters = {"machine_version": machine, "disk_type": disk_type, "scsi_controller_type": "virtio-scsi-pci"}
     kvm.start_instance(make_toy(parameters=parameters))
     disk = make_disk(kind=kind)
-    before = agree(kvm)
+    before = check_agreement(kvm)
     for _ in range(2):
         kvm.hot_add_device("web1", disk)
-        assert len(agree(kvm) - before) == 1
+        assert len(check_agreement(kvm) - before) == 1
         kvm.hot_del_device("web1", disk)
-        assert agree(kvm) == before
+        assert check_agreement(kvm) == before
 
 
 def test_hot_added_device_survives_reset(kvm: KvmHypervisor, toy: Instance, make_disk: Callable[..., Disk]) -> None:
     kvm.hot_add_device("web1", make_disk())
     kvm.reboot_instance("web1")
-    assert len(agree(kvm)) == 2
+    assert len(check_agreement(kvm)) == 2
 
 
 def test_block_device_hot_add_and_remove_succeed(
@@ -130,7 +130,7 @@ def test_block_device_hot_add_and_remove_succeed(
     try:
         disk = Disk(path=made.stdout.strip())
         kvm.hot_add_device("web1", disk)
-        assert len(agree(kvm)) == 2
+        assert len(check_agreement(kvm)) == 2
         kvm.hot_del_device("web1", disk)
     finally:
         subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
@@ -139,9 +139,9 @@ def test_block_device_hot_add_and_remove_succeed(
 def test_user_nic_hot_add_and_remove_succeed(kvm: KvmHypervisor, toy: Instance) -> None:
     nic = Nic(mac=MAC, mode="user")
     kvm.hot_add_device("web1", nic)
-    assert len(agree(kvm)) == 2
+    assert len(check_agreement(kvm)) == 2
     kvm.hot_del_device("web1", nic)
-    assert len(agree(kvm)) == 1
+    assert len(check_agreement(kvm)) == 1
 
 
 @pytest.fixture
@@ -166,10 +166,10 @@ def test_tap_nic_hot_add_and_remove_create_and_delete_interface(
     nic = Nic(mac=MAC, link=bridge)
     kvm.hot_add_device("web1", nic)
     assert os.listdir(f"/sys/class/net/{bridge}/brif") == [plan_interface(nic)]
-    assert len(agree(kvm)) == 2
+    assert len(check_agreement(kvm)) == 2
     kvm.hot_del_device("web1", nic)
     assert not has_interface(plan_interface(nic))
-    assert len(agree(kvm)) == 1
+    assert len(check_agreement(kvm)) == 1
 
 
 def test_nic_modification_replaces_backend(kvm: KvmHypervisor, toy: Instance, bridge: str) -> None:
@@ -179,7 +179,7 @@ def test_nic_modification_replaces_backend(kvm: KvmHypervisor, toy: Instance, br
     kvm.hot_mod_device("web1", changed)
     assert os.listdir(f"/sys/class/net/{bridge}/brif") == [plan_interface(changed)]
     kvm.hot_mod_device("web1", changed)
-    assert len(agree(kvm)) == 2
+    assert len(check_agreement(kvm)) == 2
 
 
 def test_nic_modification_with_missing_bridge_changes_nothing(
@@ -189,7 +189,7 @@ def test_nic_modification_with_missing_bridge_changes_nothing(
     kvm.hot_add_device("web1", nic)
     with pytest.raises(HotplugError, match="cannot join bridge hvnone, which does not exist; the NIC was not modified"):
         kvm.hot_mod_device("web1", Nic(mac=MAC, link="hvnone", uuid=nic.uuid))
-    assert len(agree(kvm)) == 2
+    assert len(check_agreement(kvm)) == 2
 
 
 def test_confined_instance_receives_disk_as_open_file(
@@ -199,22 +199,22 @@ def test_confined_instance_receives_disk_as_open_file(
     unavailable: Callable[[str], NoReturn],
 ) -> None:
     if os.geteuid() != 0:
-        unavailable("only root can start QEMU as somebody else, so confinement is NOT tested here")
+        unavailable("only root can start QEMU as another user, so confinement is NOT tested here")
     toy = make_toy(parameters={"security_model": "pool", "security_pool": "60000-60009", "use_chroot": True})
     kvm.start_instance(toy)
     disk = make_disk(kind="qcow2")
     os.chmod(disk.path, 0o600)
     kvm.hot_add_device("web1", disk)
-    assert len(agree(kvm)) == 2
+    assert len(check_agreement(kvm)) == 2
     kvm.hot_del_device("web1", disk)
     kvm.hot_del_device("web1", toy.disks[0])
-    assert agree(kvm) == set()
+    assert check_agreement(kvm) == set()
     with kvm.monitor("web1") as monitor:
         assert monitor.execute(QueryFdsets()) == []
 
 
 def test_refused_hotplug_changes_nothing(kvm: KvmHypervisor, toy: Instance, make_disk: Callable[..., Disk]) -> None:
-    before = agree(kvm)
+    before = check_agreement(kvm)
     with pytest.raises(HotplugError, match="the instance already has this device"):
         kvm.hot_add_device("web1", toy.disks[0])
     with pytest.raises(ParameterError, match="same path"):
@@ -227,7 +227,7 @@ def test_refused_hotplug_changes_nothing(kvm: KvmHypervisor, toy: Instance, make
         kvm.hot_mod_device("web1", Nic(mac=MAC))
     with pytest.raises(HotplugError, match="a disk cannot be modified"):
         kvm.hot_mod_device("web1", toy.disks[0])
-    assert agree(kvm) == before
+    assert check_agreement(kvm) == before
 
 
 def test_hot_add_rejects_disk_locked_by_another_instance(
@@ -237,7 +237,7 @@ def test_hot_add_rejects_disk_locked_by_another_instance(
     kvm.start_instance(other)
     with pytest.raises(HotplugError, match='Failed to get "write" lock'):
         kvm.hot_add_device("web1", Disk(path=other.disks[0].path))
-    assert len(agree(kvm)) == 1
+    assert len(check_agreement(kvm)) == 1
 
 
 def test_hot_add_without_free_pci_slot_is_rejected(
@@ -251,7 +251,7 @@ def test_hot_add_without_free_pci_slot_is_rejected(
     with pytest.raises(HotplugError, match="no free place"):
         kvm.verify_hotplug_support("web1", DeviceAction.ADD, DeviceKind.NIC)
     kvm.verify_hotplug_support("web1", DeviceAction.REMOVE, DeviceKind.DISK)
-    assert len(agree(kvm)) == 2
+    assert len(check_agreement(kvm)) == 2
 
 
 def test_hotplug_rejects_ide_disks(kvm: KvmHypervisor, make_toy: MakeInstance, make_disk: Callable[..., Disk]) -> None:
@@ -283,14 +283,14 @@ def test_cd_drives_reduce_free_scsi_places(
 ) -> None:
     drives = {"cdrom_image_path": "empty", "cdrom2_image_path": "empty"}
     kvm.start_instance(make_toy(parameters={"disk_type": "scsi-hd", "scsi_controller_type": "lsi", **drives}))
-    for number in range(4):  # beside the first disk and the two drives
+    for number in range(4):  # in addition to the first disk and the two drives
         kvm.hot_add_device("web1", make_disk(str(number)))
     with pytest.raises(HotplugError, match="no free place: all 7 SCSI places") as caught:
         kvm.verify_hotplug_support("web1", DeviceAction.ADD, DeviceKind.DISK)
     assert caught.value.cause is HotplugCause.UNFIT
     with pytest.raises(HotplugError, match="no free place: all 7 SCSI places"):
         kvm.hot_add_device("web1", make_disk("more"))
-    assert len(agree(kvm)) == 5
+    assert len(check_agreement(kvm)) == 5
 
 
 def test_hot_remove_after_late_release_succeeds(
@@ -307,7 +307,7 @@ def test_hot_remove_after_late_release_succeeds(
         monitor.execute(Cont())
         events.get(timeout=30)
     kvm.hot_del_device("web1", disk)
-    assert len(agree(kvm)) == 1
+    assert len(check_agreement(kvm)) == 1
     with pytest.raises(HotplugError, match="has no such device"):
         kvm.hot_del_device("web1", disk)
 
@@ -315,13 +315,13 @@ def test_hot_remove_after_late_release_succeeds(
 def test_hot_remove_rejects_disk_used_by_backup(
     kvm: KvmHypervisor, make_toy: MakeInstance, make_disk: Callable[..., Disk], tmp_path: Path
 ) -> None:
-    # Of SCSI disks no guest is asked.
+    # A SCSI disk is removed without asking the guest.
     kvm.start_instance(make_toy(parameters={"disk_type": "scsi-hd", "scsi_controller_type": "virtio-scsi-pci"}))
     disk = make_disk()
-    Path(disk.path).write_bytes(os.urandom(8 << 20))  # QEMU copies the first of it at once
+    Path(disk.path).write_bytes(os.urandom(8 << 20))  # QEMU copies the first part immediately
     kvm.hot_add_device("web1", disk)
 
-    def take_out(_: BackupProgress) -> None:
+    def remove(_: BackupProgress) -> None:
         with pytest.raises(HotplugError, match="used by jobs that must finish or be aborted first") as caught:
             kvm.hot_del_device("web1", disk)
         assert caught.value.cause is HotplugCause.UNFIT
@@ -329,11 +329,11 @@ def test_hot_remove_rejects_disk_used_by_backup(
 
     with pytest.raises(BackupError, match="another process ended it"):
         kvm.backup_disks(
-            "web1", Backup(files={disk.uuid: str(tmp_path / "backup.qcow2")}, bytes_per_s=1 << 16), on_progress=take_out
+            "web1", Backup(files={disk.uuid: str(tmp_path / "backup.qcow2")}, bytes_per_s=1 << 16), on_progress=remove
         )
-    assert len(agree(kvm)) == 2
+    assert len(check_agreement(kvm)) == 2
     kvm.hot_del_device("web1", disk)
-    assert len(agree(kvm)) == 1
+    assert len(check_agreement(kvm)) == 1
 
 
 def test_hot_remove_timeout_keeps_disk_until_guest_releases_it(
@@ -354,11 +354,11 @@ def test_hot_remove_timeout_keeps_disk_until_guest_releases_it(
         monitor.execute(Cont())
     monkeypatch.setattr("hvkit.hypervisor.kvm.devices.hotplug.RELEASE_S", 30.0)
     kvm.hot_del_device("web1", disk)
-    assert len(agree(kvm)) == 1
+    assert len(check_agreement(kvm)) == 1
 
 
 def _unless(refusal: str, act: Callable[[], object]) -> bool:
-    """Do something, unless it is refused for one reason, and tell whether it was."""
+    """Call a function, and return whether it was refused for the given reason."""
     try:
         act()
     except HotplugError as error:
@@ -378,16 +378,16 @@ def device(request: pytest.FixtureRequest, make_disk: Callable[..., Disk]) -> Ho
 def test_failed_hot_add_command_is_reconciled_by_next_hot_add(
     kvm: KvmHypervisor, toy: Instance, device: HotplugDevice, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = agree(kvm)
+    before = check_agreement(kvm)
     commands = count_commands(monkeypatch, lambda: kvm.hot_add_device("web1", device))
     assert commands >= 4
     for number in range(1, commands + 1):
         kvm.hot_del_device("web1", device)
-        assert agree(kvm) == before
+        assert check_agreement(kvm) == before
         fail_at(monkeypatch, number, lambda: kvm.hot_add_device("web1", device), after=after)
         was_added = _unless("the instance already has this device", lambda: kvm.hot_add_device("web1", device))
         assert after or not was_added
-        assert len(agree(kvm) - before) == 1
+        assert len(check_agreement(kvm) - before) == 1
 
 
 @pytest.mark.parametrize("device", ["disk", "nic"], indirect=True)
@@ -395,7 +395,7 @@ def test_failed_hot_add_command_is_reconciled_by_next_hot_add(
 def test_failed_hot_remove_command_is_reconciled_by_next_hot_remove(
     kvm: KvmHypervisor, toy: Instance, device: HotplugDevice, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = agree(kvm)
+    before = check_agreement(kvm)
     kvm.hot_add_device("web1", device)
     commands = count_commands(monkeypatch, lambda: kvm.hot_del_device("web1", device))
     assert commands >= 4
@@ -403,21 +403,21 @@ def test_failed_hot_remove_command_is_reconciled_by_next_hot_remove(
         kvm.hot_add_device("web1", device)
         fail_at(monkeypatch, number, lambda: kvm.hot_del_device("web1", device), after=after)
         kvm.hot_del_device("web1", device)
-        assert agree(kvm) == before
+        assert check_agreement(kvm) == before
 
 
 def test_crash_during_hot_add_is_reconciled_by_next_operation(
     kvm: KvmHypervisor, toy: Instance, make_disk: Callable[..., Disk]
 ) -> None:
-    before = agree(kvm)
+    before = check_agreement(kvm)
     disk = make_disk(kind="qcow2")
     for number in itertools.count(1):
-        is_dead = die_at(number, lambda: kvm.hot_add_device("web1", disk))
+        has_crashed = die_at(number, lambda: kvm.hot_add_device("web1", disk))
         _unless("the instance already has this device", lambda: kvm.hot_add_device("web1", disk))
-        assert len(agree(kvm) - before) == 1
+        assert len(check_agreement(kvm) - before) == 1
         kvm.hot_del_device("web1", disk)
-        assert agree(kvm) == before
-        if not is_dead:
+        assert check_agreement(kvm) == before
+        if not has_crashed:
             break
     assert number > 5
 
@@ -425,14 +425,14 @@ def test_crash_during_hot_add_is_reconciled_by_next_operation(
 def test_crash_during_hot_remove_is_reconciled_by_next_operation(
     kvm: KvmHypervisor, toy: Instance, make_disk: Callable[..., Disk]
 ) -> None:
-    before = agree(kvm)
+    before = check_agreement(kvm)
     disk = make_disk(kind="qcow2")
     for number in itertools.count(1):
         kvm.hot_add_device("web1", disk)
-        is_dead = die_at(number, lambda: kvm.hot_del_device("web1", disk))
+        has_crashed = die_at(number, lambda: kvm.hot_del_device("web1", disk))
         _unless("the instance has no such device", lambda: kvm.hot_del_device("web1", disk))
-        assert agree(kvm) == before
-        if not is_dead:
+        assert check_agreement(kvm) == before
+        if not has_crashed:
             break
     assert number > 5
 
@@ -450,7 +450,7 @@ def test_hot_remove_of_device_deleted_externally_deletes_its_record(
         monitor.execute(DeviceDel(id=record.device))
         events.wait_for(lambda event: getattr(event, "device", None) == record.device, timeout=30)
     kvm.hot_del_device("web1", disk)
-    assert len(agree(kvm)) == 1
+    assert len(check_agreement(kvm)) == 1
 
 
 @pytest.mark.parametrize("device", ["disk", "nic"], indirect=True)
@@ -466,11 +466,11 @@ def test_hot_add_with_lost_reply_succeeds(
             raise ConnectionLost("the machine", "for a test")
         return reply
 
-    before = agree(kvm)
+    before = check_agreement(kvm)
     with monkeypatch.context() as patch:
         patch.setattr(QmpConnection, "execute", losing)
         kvm.hot_add_device("web1", device)
-    assert len(agree(kvm) - before) == 1
+    assert len(check_agreement(kvm) - before) == 1
 
 
 @pytest.mark.parametrize("device", ["disk", "nic"], indirect=True)
@@ -485,12 +485,12 @@ def test_hot_add_with_lost_command_changes_nothing(
             raise ConnectionLost("the machine", "for a test")
         return execute(self, command, *arguments, **keywords)
 
-    before = agree(kvm)
+    before = check_agreement(kvm)
     with monkeypatch.context() as patch:
         patch.setattr(QmpConnection, "execute", losing)
         with pytest.raises(HotplugError, match="for a test"):
             kvm.hot_add_device("web1", device)
-    assert agree(kvm) == before
+    assert check_agreement(kvm) == before
 
 
 def test_crash_during_nic_modification_leaves_old_or_new_nic(
@@ -499,22 +499,22 @@ def test_crash_during_nic_modification_leaves_old_or_new_nic(
     old = Nic(mac=MAC, mode="user")
     new = Nic(mac=MAC, link=bridge, uuid=old.uuid)
     kvm.hot_add_device("web1", old)
-    settling = make_disk()
+    other_disk = make_disk()
     outcomes = set()
     for number in itertools.count(1):
-        is_dead = die_at(number, lambda: kvm.hot_mod_device("web1", new))
-        # Whoever next plugs on it settles what was left; a NIC that was asked to go may still do that.
-        kvm.hot_add_device("web1", settling)
-        kvm.hot_del_device("web1", settling)
+        has_crashed = die_at(number, lambda: kvm.hot_mod_device("web1", new))
+        # The next operation reconciles the NIC; one that is pending removal may still be released.
+        kvm.hot_add_device("web1", other_disk)
+        kvm.hot_del_device("web1", other_disk)
         runtime = read_runtime(kvm.run_dir / "instances/web1/runtime.json", "web1")
         assert runtime is not None
         (nic,) = runtime.instance.nics
         assert nic in (old, new)
         outcomes.add(nic)
         kvm.hot_mod_device("web1", old)
-        assert len(agree(kvm)) == 2
+        assert len(check_agreement(kvm)) == 2
         assert not has_interface(plan_interface(new))
-        if not is_dead:
+        if not has_crashed:
             break
     assert number > 10
     assert outcomes == {old, new}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Media come and go in the drives of a real machine, whatever fails or dies on the way."""
+"""Changes of media in the drives of real QEMU instances, with failures and crashes at every step."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ MakeInstance = Callable[..., Instance]
 pytestmark = pytest.mark.qemu
 
 IDS: Final = {MediaDrive.CDROM: "cdrom1", MediaDrive.CDROM2: "cdrom2", MediaDrive.FLOPPY: "floppy1"}
-WALLS: Final = {"security_model": "pool", "security_pool": "60000-60009", "use_chroot": True}
+CONFINED: Final = {"security_model": "pool", "security_pool": "60000-60009", "use_chroot": True}
 #: Media by their sizes in bytes.
 OLD, NEW, OTHER = 4096, 8192, 16384
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Callable[[int], str]:
-    """Give the path of a medium of a size; there is one of each."""
+    """Return a function that makes a medium of the given size, and returns its path."""
 
     def make(size: int) -> str:
         path = tmp_path / f"{size}.iso"
@@ -63,7 +63,7 @@ def image(tmp_path: Path) -> Callable[[int], str]:
 
 
 def agreed(kvm: KvmHypervisor) -> dict[MediaDrive, int]:
-    """Hold what is remembered to be in the drives against what QEMU has; return the sizes of the media, 0 for none."""
+    """Compare the media in the state file with QEMU, and return their sizes, 0 for an empty drive."""
     runtime = read_runtime(kvm.run_dir / "instances/web1/runtime.json", "web1")
     assert runtime is not None
     assert runtime.medium_change is None
@@ -73,13 +73,13 @@ def agreed(kvm: KvmHypervisor) -> dict[MediaDrive, int]:
         labels = {each.opaque for files in monitor.execute(QueryFdsets()) for each in files.fds}
     found, used = {}, set()
     for drive, drive_id in IDS.items():
-        remembered = runtime.instance.parameters.get(f"{drive.value}_image_path", "")
-        assert bool(remembered) is (drive_id in blocks)
-        if not remembered:
+        persisted = runtime.instance.parameters.get(f"{drive.value}_image_path", "")
+        assert bool(persisted) is (drive_id in blocks)
+        if not persisted:
             continue
         inserted = blocks[drive_id].inserted
         size = 0 if inserted is None else inserted.image.virtual_size
-        assert size == (0 if remembered == "empty" else os.path.getsize(str(remembered)))
+        assert size == (0 if persisted == "empty" else os.path.getsize(str(persisted)))
         if inserted is not None:
             used |= {inserted.node_name, str(inserted.node_name).replace("-medium", "-file")}
             assert blocks[drive_id].tray_open is not True
@@ -129,19 +129,19 @@ def move(kvm: KvmHypervisor, other: KvmHypervisor, instance: Instance, target: s
 
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 @pytest.mark.parametrize("kind", ["ide", "scsi-cd"])
-@pytest.mark.parametrize("walls", [{}, WALLS], ids=["open", "confined"])
+@pytest.mark.parametrize("confinement", [{}, CONFINED], ids=["open", "confined"])
 def test_medium_change_and_eject_update_drive_and_state_file(
     kvm: KvmHypervisor,
     make_toy: MakeInstance,
     image: Callable[[int], str],
     machine: str,
     kind: str,
-    walls: dict[str, object],
+    confinement: dict[str, object],
     unavailable: Callable[[str], NoReturn],
 ) -> None:
-    if walls and os.geteuid() != 0:
-        unavailable("only root can start QEMU as somebody else, so confinement is NOT tested here")
-    kvm.start_instance(make_toy(parameters=drives(image, machine_version=machine, cdrom_disk_type=kind, **walls)))
+    if confinement and os.geteuid() != 0:
+        unavailable("only root can start QEMU as another user, so confinement is NOT tested here")
+    kvm.start_instance(make_toy(parameters=drives(image, machine_version=machine, cdrom_disk_type=kind, **confinement)))
     assert set(agreed(kvm).values()) == {OLD}
     for drive in MediaDrive:
         for size in (NEW, OTHER, OTHER, OLD, NEW):
@@ -185,7 +185,7 @@ def test_migration_keeps_media_of_drives(
     kvm.change_medium("web1", MediaDrive.CDROM, image(NEW))
     kvm.eject_medium("web1", MediaDrive.CDROM2)
     kvm.eject_medium("web1", MediaDrive.FLOPPY)
-    move(kvm, other, toy, str(tmp_path / "there.sock"))  # the manager knows of nothing
+    move(kvm, other, toy, str(tmp_path / "there.sock"))  # the cluster manager does not know of the changes
     assert agreed(other) == {MediaDrive.CDROM: NEW, MediaDrive.CDROM2: 0, MediaDrive.FLOPPY: 0}
     other.change_medium("web1", MediaDrive.CDROM2, image(OTHER))
     other.eject_medium("web1", MediaDrive.CDROM)
@@ -204,7 +204,7 @@ def test_eject_rejects_force_that_is_not_bool(kvm: KvmHypervisor, toy: Instance)
 def test_medium_operations_reject_missing_or_paravirtual_drive(
     kvm: KvmHypervisor, make_toy: MakeInstance, image: Callable[[int], str]
 ) -> None:
-    kvm.start_instance(make_toy(parameters={"cdrom_image_path": image(OLD)}))  # like the disks, which are paravirtual
+    kvm.start_instance(make_toy(parameters={"cdrom_image_path": image(OLD)}))  # paravirtual, as the disks are
     problems = {
         MediaDrive.CDROM: "the medium of a paravirtual CD drive cannot be changed",
         MediaDrive.FLOPPY: "no such drive",
@@ -233,7 +233,7 @@ def test_image_refused_by_qemu_leaves_old_medium(kvm: KvmHypervisor, toy: Instan
     if is_empty:
         kvm.eject_medium("web1", MediaDrive.CDROM)
     before = agreed(kvm)
-    with pytest.raises(HotplugError) as caught:  # nobody listens there, if QEMU reads from web servers at all
+    with pytest.raises(HotplugError) as caught:  # nothing listens there, or this QEMU has no http driver
         kvm.change_medium("web1", MediaDrive.CDROM, "http://127.0.0.1:1/cd.iso")
     assert caught.value.cause is HotplugCause.REFUSED
     assert agreed(kvm) == before
@@ -264,7 +264,7 @@ class Act:
 
 @pytest.fixture(params=["change", "eject", "fill"])
 def act(request: pytest.FixtureRequest, kvm: KvmHypervisor, image: Callable[[int], str]) -> Act:
-    """Something to do to the first drive, what is in it before, and after."""
+    """An operation on the first drive, with its contents before and after."""
     if request.param == "eject":
         return Act(lambda: kvm.eject_medium("web1", MediaDrive.CDROM), OLD, 0)
     before = OLD if request.param == "change" else 0
@@ -286,7 +286,7 @@ def test_failed_medium_command_leaves_old_or_new_medium(
     for number in range(1, commands + 1):
         act.prepare(kvm, image)
         fail_at(monkeypatch, number, act.do, after=after)
-        kvm.eject_medium("web1", MediaDrive.CDROM2)  # whoever next works on a medium settles it
+        kvm.eject_medium("web1", MediaDrive.CDROM2)  # the next change of a medium reconciles it
         kvm.change_medium("web1", MediaDrive.CDROM2, image(OLD))
         found.add(agreed(kvm)[MediaDrive.CDROM])
         act.do()
@@ -301,8 +301,8 @@ def test_crash_during_medium_change_leaves_old_or_new_medium(
     found, number = set(), 1
     while die_at(number, act.do):
         number += 1
-        told = kvm.migration_info("web1").data["media"]["cdrom_image_path"]
-        assert told in ("empty", image(act.before or OTHER), image(act.after or OTHER))
+        described = kvm.migration_info("web1").data["media"]["cdrom_image_path"]
+        assert described in ("empty", image(act.before or OTHER), image(act.after or OTHER))
         kvm.eject_medium("web1", MediaDrive.FLOPPY)
         found.add(agreed(kvm)[MediaDrive.CDROM])
         act.prepare(kvm, image)
@@ -386,7 +386,7 @@ def test_guest_with_locked_drive_is_asked_to_open_it(
         console.wait_until_ready()
         sectors = "cat /sys/block/sr0/size"
         assert console.run(sectors) == str(OTHER // 512)
-        console.run("exec 3</dev/sr0")  # which locks it
+        console.run("exec 3</dev/sr0")  # this locks it
         monkeypatch.setattr("hvkit.hypervisor.kvm.devices.media._OPEN_S", 0.5)
         with pytest.raises(HotplugError, match="the guest has locked the drive") as caught:
             change(NEW)
@@ -402,7 +402,7 @@ def test_guest_with_locked_drive_is_asked_to_open_it(
         with kvm.monitor("web1") as monitor:
             monitor.execute(Cont())
 
-        # A guest that looks for such requests, and has who uses the medium let go of it.
+        # A guest that handles eject requests, and kills the process that uses the medium.
         monkeypatch.setattr("hvkit.hypervisor.kvm.devices.media._OPEN_S", ANSWER_TIMEOUT_S)
         console.run("exec 3<&-; (sleep 1000 </dev/sr0 >/dev/null 2>&1 & echo $! >/run/user)")
         obey = '[ "$DISK_EJECT_REQUEST" ] && kill $(cat /run/user)'

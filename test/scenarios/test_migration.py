@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Instances move between two hypervisors of this node, and whatever dies on the way, one guest runs at most."""
+"""Migrations between two hypervisors on this node: success, failure and killed processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from hvkit.hypervisor import Disk, Instance, InstanceInfo, InstanceNotFound, InstanceState, InstanceStateError, Nic
+from hvkit.hypervisor import (
+    Disk,
+    DiskCopies,
+    Instance,
+    InstanceInfo,
+    InstanceNotFound,
+    InstanceState,
+    InstanceStateError,
+    Nic,
+)
 from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample, Step
 from hvkit.hypervisor.errors import MigrationError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
@@ -31,7 +40,7 @@ MakeInstance = Callable[..., Instance]
 
 pytestmark = pytest.mark.qemu
 
-#: Seconds for which a QEMU is silent: more than a mere look would wait.
+#: Seconds for which QEMU does not answer: longer than a query waits.
 SILENT_S = QUERY_S + 1
 
 
@@ -42,7 +51,7 @@ def target(tmp_path: Path) -> str:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[KvmHypervisor]:
-    """The hypervisor of another node, as far as this one can be two."""
+    """A second hypervisor, in the role of another node."""
     hypervisor = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
     yield hypervisor
     for name in hypervisor.list_instances():
@@ -96,7 +105,7 @@ def begin(source: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: st
 
 
 def begin_and_pause(source: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str) -> MigrationInfo:
-    """Begin a migration and wait until nothing but the switch to the destination is left, which QEMU is not to make."""
+    """Begin a migration, and wait until it is paused before the switchover."""
     info = begin(source, other, toy, target)
     deadline_s = time.monotonic() + 30
     while (status := source.get_migration_status("web1")).phase != "pre-switchover":
@@ -107,14 +116,14 @@ def begin_and_pause(source: KvmHypervisor, other: KvmHypervisor, toy: Instance, 
     return info
 
 
-def go_on(source: KvmHypervisor) -> None:
+def continue_migration(source: KvmHypervisor) -> None:
     with source.monitor("web1") as monitor:
         monitor.execute(MigrateContinue(state="pre-switchover"))
 
 
 @pytest.fixture
 def toy(kvm: KvmHypervisor, make_toy: MakeInstance) -> Instance:
-    """An instance that runs, and whose migration waits before the last step until it is told to go on."""
+    """A running instance whose migration pauses before the switchover."""
     toy = make_toy(parameters={"migration_bandwidth": 0, "migration_caps": "pause-before-switchover"})
     kvm.start_instance(toy)
     return toy
@@ -210,7 +219,7 @@ def test_migration_sets_capabilities_of_parameters_on_both_ends(
 ) -> None:
     toy = make_toy(parameters={"migration_bandwidth": 0, "migration_caps": "multifd:auto-converge"})
     kvm.start_instance(toy)
-    with kvm.monitor("web1") as monitor:  # what an attempt with other parameters left behind
+    with kvm.monitor("web1") as monitor:  # left by an attempt with other parameters
         monitor.execute(
             MigrateSetCapabilities(capabilities=[MigrationCapabilityStatus(capability="xbzrle", state=True)])
         )
@@ -244,7 +253,7 @@ def test_migration_after_failed_one_completes(
     kvm.finalize_migration_source("web1", success=False, live=True)
     other.finalize_migration_destination(toy, info, success=False)
     info = begin_and_pause(kvm, other, toy, target)
-    go_on(kvm)
+    continue_migration(kvm)
     assert wait_until_over(kvm).status is MigrationState.COMPLETED
     other.finalize_migration_destination(toy, info, success=True)
     kvm.finalize_migration_source("web1", success=True, live=True)
@@ -256,7 +265,7 @@ def test_killed_destination_leaves_guest_on_source(
 ) -> None:
     info = begin_and_pause(kvm, other, toy, target)
     kill(other)
-    go_on(kvm)
+    continue_migration(kvm)
     assert wait_until_over(kvm).status is MigrationState.FAILED
     with pytest.raises(MigrationError, match="its process has ended"):
         other.finalize_migration_destination(toy, info, success=True)
@@ -321,9 +330,9 @@ def test_finalize_destination_returns_reason_of_failure(
     other.accept_instance(toy, info, target)
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.connect(target)
-        stranger.sendall(b"this is no stream of a migration")
-        said = other.finalize_migration_destination(toy, info, success=False)
-    assert re.search("Not a migration stream|unknown channel magic", said)
+        stranger.sendall(b"this is not a migration stream")
+        log = other.finalize_migration_destination(toy, info, success=False)
+    assert re.search("Not a migration stream|unknown channel magic", log)
     assert outcome(kvm, other) == (InstanceState.RUNNING, None)
 
 
@@ -385,8 +394,9 @@ def test_accept_rejects_socket_in_use(
 def test_accept_on_unusable_target_leaves_nothing(
     kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance
 ) -> None:
-    with pytest.raises(MigrationError, match="cannot accept the instance"):
+    with pytest.raises(MigrationError, match=r"^web1: migration: cannot accept the instance: ") as caught:
         other.accept_instance(quick_toy, kvm.migration_info("web1"), "/no/such/directory/socket")
+    assert "web1: did not start" not in str(caught.value)
     assert other.list_instances() == []
 
 
@@ -396,6 +406,43 @@ def test_finalize_without_migration_is_rejected(kvm: KvmHypervisor, quick_toy: I
     with pytest.raises(MigrationError, match="there is no incoming migration"):
         kvm.finalize_migration_destination(quick_toy, kvm.migration_info("web1"), success=False)
     assert state_of(kvm) is InstanceState.RUNNING
+
+
+def test_migration_verbs_on_stopped_instance_raise_state_error(
+    kvm: KvmHypervisor, quick_toy: Instance, target: str
+) -> None:
+    info = kvm.migration_info("web1")
+    kvm.stop_instance("web1", force=True)
+    verbs: tuple[Callable[[], object], ...] = (
+        lambda: kvm.migration_info("web1"),
+        lambda: kvm.copy_disks("web1", DiskCopies(target=target)),
+        lambda: kvm.get_disk_copies("web1"),
+        lambda: kvm.migrate_instance("web1", target),
+        lambda: kvm.get_migration_status("web1"),
+        lambda: kvm.follow_migration("web1"),
+        lambda: kvm.abort_migration("web1"),
+        lambda: kvm.start_postcopy("web1"),
+        lambda: kvm.pause_migration("web1"),
+        lambda: kvm.resume_migration_destination("web1", target),
+        lambda: kvm.resume_migration_source("web1", target),
+        lambda: kvm.finalize_migration_source("web1", success=False, live=True),
+        lambda: kvm.finalize_migration_destination(quick_toy, info, success=True),
+    )
+    for verb in verbs:
+        with pytest.raises(InstanceStateError, match=r"^web1: [^:]* \(it is shutdown\)$"):
+            verb()
+
+
+def test_finalize_destination_rejects_description_of_another_instance(
+    kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance, target: str
+) -> None:
+    info = kvm.migration_info("web1")
+    other.accept_instance(quick_toy, info, target)
+    for success in (True, False):
+        with pytest.raises(MigrationError, match="the description is of instance web2 of hypervisor 'kvm'"):
+            other.finalize_migration_destination(quick_toy, attrs.evolve(info, instance="web2"), success)
+    assert state_of(other) is InstanceState.MIGRATING
+    other.finalize_migration_destination(quick_toy, info, success=False)
 
 
 def test_migrating_instance_rejects_other_operations(
@@ -451,18 +498,18 @@ def test_follow_migration_reports_completion_during_give_up(
     info = begin_and_pause(kvm, other, toy, target)
 
     class TooLate:
-        """A policy of its own: it gives up, and the guest arrives between that and what is done about it."""
+        """A policy that gives up while the guest arrives."""
 
         def decide(
             self, samples: Sequence[Sample], downtime_ms: int, changed_at_s: float = 0.0, *, can_postcopy: bool = False
         ) -> Decision:
             del samples, changed_at_s, can_postcopy
-            go_on(kvm)
+            continue_migration(kvm)
             wait_until_over(kvm)
             return Decision(Step.GIVE_UP, downtime_ms, "too late")
 
         def decide_postcopy(self, samples: Sequence[Sample], downtime_ms: int) -> Decision:
-            raise AssertionError(f"its guest has not left: {samples}, {downtime_ms}")
+            raise AssertionError(f"the guest has not left: {samples}, {downtime_ms}")
 
     status = kvm.follow_migration("web1", TooLate())
     assert (status.status, status.reason) == (MigrationState.COMPLETED, "")
@@ -479,13 +526,13 @@ def test_follow_migration_survives_unresponsive_source(
     assert pid is not None
     timers: list[threading.Timer] = []
 
-    def fall_silent(_status: MigrationStatus) -> None:
+    def suspend(_status: MigrationStatus) -> None:
         if not timers:
             os.kill(pid, signal.SIGSTOP)
             timers.append(threading.Timer(SILENT_S, os.kill, (pid, signal.SIGCONT)))
             timers[0].start()
 
-    status = kvm.follow_migration("web1", ConvergencePolicy(stall_s=SILENT_S), fall_silent)
+    status = kvm.follow_migration("web1", ConvergencePolicy(stall_s=SILENT_S), suspend)
     timers[0].join()
     assert status.reason.startswith("it was given up: nothing was sent for")
     kvm.finalize_migration_source("web1", success=False, live=True)

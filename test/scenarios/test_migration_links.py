@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What instances move over: encrypted links, between ends that know each other, and sockets that somebody connected."""
+"""Migrations over TLS with certificates or keys, and over sockets that are already connected."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def wait_until_over(source: KvmHypervisor) -> MigrationStatus:
 def move(
     source: KvmHypervisor, destination: KvmHypervisor, there: Instance, to: str | int, at: str | int
 ) -> MigrationStatus:
-    """Move an instance, and finalize both halves with how that went.
+    """Migrate an instance, and finalize both halves.
 
     Args:
-        source: where it is.
-        destination: where it is to go.
-        there: what the destination is given.
-        to: the address that it is sent to.
-        at: the address on which it is waited for.
+        source: the hypervisor of the source.
+        destination: the hypervisor of the destination.
+        there: the instance as given to the destination.
+        to: the target as given to the source.
+        at: the target as given to the destination.
     """
     info = source.migration_info("web1")
     destination.accept_instance(there, info, at)
@@ -73,7 +73,7 @@ def move(
 
 @pytest.fixture
 def openssl(unavailable: Callable[[str], NoReturn]) -> str:
-    return shutil.which("openssl") or unavailable("there is no openssl to make certificates with")
+    return shutil.which("openssl") or unavailable("openssl is not installed, so certificates cannot be made")
 
 
 def make_key(directory: Path) -> Path:
@@ -104,7 +104,7 @@ def test_migration_with_certificates_completes(
     kvm.start_instance(toy)
     address = free_address()
     assert move(kvm, other, toy, address, address).status is MigrationState.COMPLETED
-    # The way back goes over a unix socket, whose path is the name of nobody, and with new certificates.
+    # Back over a unix socket, whose path matches no name in a certificate, and with new certificates.
     shutil.rmtree(certificates)
     make_certificates(certificates, openssl)
     path = str(tmp_path / "link.sock")
@@ -140,8 +140,8 @@ def test_migration_with_psk_requires_same_key(
     toy = with_parameters(toy, tls("psk", make_key(tmp_path / "key")))
     kvm.start_instance(toy)
     address = free_address()
-    stranger = with_parameters(toy, tls("psk", make_key(tmp_path / "other key")))
-    assert move(kvm, other, stranger, address, address).status is MigrationState.FAILED
+    wrong_key = with_parameters(toy, tls("psk", make_key(tmp_path / "other key")))
+    assert move(kvm, other, wrong_key, address, address).status is MigrationState.FAILED
     address = free_address()
     assert move(kvm, other, toy, address, address).status is MigrationState.COMPLETED
 
@@ -177,7 +177,7 @@ def test_migration_over_connected_socket_completes(kvm: KvmHypervisor, other: Kv
     one, two = socket.socketpair()
     with one, two:
         assert move(kvm, other, toy, one.fileno(), two.fileno()).status is MigrationState.COMPLETED
-        # They stay the caller's.
+        # The sockets are still open.
         assert {os.fstat(each.fileno()).st_nlink for each in (one, two)} == {1}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Snapshots of real machines: what comes back, and where the guest's writes go."""
+"""Internal snapshots and overlays of real QEMU instances, with crashes at every step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZE = 4 << 20
 
 
 def qemu_io(kvm: KvmHypervisor, uuid: UUID, command: str) -> None:
-    """Do to a disk what its guest would do."""
+    """Execute a qemu-io command on the device of a disk."""
     device = f"/machine/peripheral/disk-{uuid.hex[:8]}{uuid.hex[-8:]}/virtio-backend"
     with kvm.monitor("web1") as monitor:
         assert monitor.execute(HumanMonitorCommand(command_line=f'qemu-io -d {device} "{command}"')) == ""
@@ -43,7 +43,7 @@ def qemu_img(unavailable: Callable[[str], NoReturn]) -> str:
 
 @pytest.fixture
 def instance(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, qemu_img: str) -> Instance:
-    """An instance that runs, with two disks of format qcow2."""
+    """A running instance with two qcow2 disks."""
     for name in ("first", "second"):
         subprocess.run([qemu_img, "create", "-q", "-f", "qcow2", tmp_path / name, str(SIZE)], check=True)
     disks = (
@@ -65,7 +65,7 @@ def content(qemu_img: str, path: str, format_: str) -> bytes:
 
 
 def first_bytes(kvm: KvmHypervisor, disk: Disk, qemu_img: str) -> bytes:
-    """Stop the instance and read the beginning of a disk of it."""
+    """Stop the instance, and return the first two bytes of a disk."""
     kvm.stop_instance("web1", force=True)
     return content(qemu_img, disk.path, disk.format)[:2]
 
@@ -137,13 +137,13 @@ def test_overlays_receive_writes_and_survive_restart(
     qemu_io(kvm, FIRST, "write -P 2 1 1")
     disks = kvm.add_overlays("web1", {FIRST: str(tmp_path / "over3")})
     qemu_io(kvm, FIRST, "write -P 3 2 1")
-    # What is remembered is what the next life is started with.
+    # The returned disks are those for the next start.
     kvm.stop_instance("web1", force=True)
     assert content(qemu_img, instance.disks[0].path, "qcow2")[:4] == b"\1\0\0\0"
     assert content(qemu_img, str(tmp_path / "over1"), "qcow2")[:4] == b"\1\2\0\0"
     kvm.start_instance(attrs.evolve(instance, disks=disks))
     qemu_io(kvm, FIRST, "write -P 4 3 1")
-    # A machine that was started on an overlay knows nothing of what is below.
+    # An instance that was started on an overlay cannot commit it.
     with pytest.raises(SnapshotError, match=f"disk {FIRST} has no overlay"):
         kvm.merge_overlays("web1", [FIRST])
     assert first_bytes(kvm, disks[0], qemu_img) == b"\1\2"
@@ -259,15 +259,15 @@ def test_crash_during_add_overlays_leaves_all_or_none(
 ) -> None:
     overlays = {FIRST: str(tmp_path / "over1"), SECOND: str(tmp_path / "over2")}
     for number in itertools.count(1):
-        is_dead = die_at(number, lambda: kvm.add_overlays("web1", overlays))
+        has_crashed = die_at(number, lambda: kvm.add_overlays("web1", overlays))
         qemu_io(kvm, FIRST, f"write -P {number} {number} 1")
-        # The next one can make them, whatever is left of the first try; or else they are there.
-        if is_dead:
+        # After a crash, the overlays can be created again, whatever the interrupted call left.
+        if has_crashed:
             assert [disk.path for disk in kvm.add_overlays("web1", overlays)] == list(overlays.values())
         qemu_io(kvm, FIRST, f"write -P {number} {number + 100} 1")
         assert kvm.merge_overlays("web1", [FIRST, SECOND], timeout=60) == instance.disks
         assert_nothing_is_left(kvm, tmp_path)
-        if not is_dead:
+        if not has_crashed:
             break
     assert number > 10
     kvm.stop_instance("web1", force=True)
@@ -283,16 +283,16 @@ def test_crash_during_commit_loses_no_data(
     for number in itertools.count(1):
         kvm.add_overlays("web1", {FIRST: str(tmp_path / "over")})
         qemu_io(kvm, FIRST, f"write -P {number} {number} 1")
-        is_dead = die_at(number, lambda: kvm.merge_overlays("web1", [FIRST], timeout=60))
+        has_crashed = die_at(number, lambda: kvm.merge_overlays("web1", [FIRST], timeout=60))
         qemu_io(kvm, FIRST, f"write -P {number} {number + 100} 1")
-        # Whoever stacks another one on what is left has to know what the guest writes to.
+        # The next overlay is created on the image that the guest uses.
         kvm.add_overlays("web1", {FIRST: str(tmp_path / "over-next")})
         qemu_io(kvm, FIRST, f"write -P {number} {number + 200} 1")
-        with contextlib.suppress(SnapshotError):  # the first one may be merged already
+        with contextlib.suppress(SnapshotError):  # the first overlay may already be committed
             kvm.merge_overlays("web1", [FIRST], timeout=60)
             kvm.merge_overlays("web1", [FIRST], timeout=60)
         assert_nothing_is_left(kvm, tmp_path)
-        if not is_dead:
+        if not has_crashed:
             break
     assert number > 10
     kvm.stop_instance("web1", force=True)

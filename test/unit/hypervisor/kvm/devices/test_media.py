@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Media come and go where no QEMU is: in the drives of a simulated machine."""
+"""Changes of media in the drives of a simulated QEMU."""
 
 from __future__ import annotations
 

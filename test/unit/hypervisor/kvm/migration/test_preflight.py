@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A node tells all that keeps an instance from coming to it, before anything is made."""
+"""Obstacles of a migration, reported by the destination before anything is created."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ MakeInstance = Callable[..., Instance]
 
 @pytest.fixture
 def other(tmp_path: Path) -> KvmHypervisor:
-    """The hypervisor of another node; nothing ever runs there."""
+    """The hypervisor of another node, on which no instance runs."""
     return KvmHypervisor(run_dir=tmp_path / "other")
 
 
 @attrs.frozen
 class Proposal:
-    """An instance that runs and could move, and how the other node likes it when something is different there."""
+    """A running instance, its description, and the hypervisor of the destination."""
 
     other: KvmHypervisor
     instance: Instance
     info: MigrationInfo
 
-    def obstacles(self, said: dict[str, Any] | None = None, **changed: Any) -> tuple[MigrationObstacle, ...]:
-        """Ask what is in the way.
+    def obstacles(self, described: dict[str, Any] | None = None, **changed: Any) -> tuple[MigrationObstacle, ...]:
+        """Return the obstacles of a migration with changes.
 
         Args:
-            said: what the source says otherwise.
-            changed: members of the instance that are otherwise on the destination.
+            described: changed members of the description.
+            changed: changed members of the instance on the destination.
         """
         parameters = {**self.instance.parameters, **changed.pop("parameters", {})}
         instance = attrs.evolve(self.instance, parameters=parameters, **changed)
-        info = attrs.evolve(self.info, data={**self.info.data, **(said or {})})
+        info = attrs.evolve(self.info, data={**self.info.data, **(described or {})})
         found = self.other.find_migration_obstacles(instance, info)
         assert self.other.list_instances() == []
         return found
 
-    def only(self, said: dict[str, Any] | None = None, **changed: Any) -> tuple[ObstacleKind, str]:
-        """Ask what is in the way, which is one thing."""
-        (obstacle,) = self.obstacles(said, **changed)
+    def only(self, described: dict[str, Any] | None = None, **changed: Any) -> tuple[ObstacleKind, str]:
+        """Return the kind and the reason of the only obstacle."""
+        (obstacle,) = self.obstacles(described, **changed)
         return obstacle.kind, obstacle.reason
 
 
@@ -61,8 +61,8 @@ class Proposal:
 def proposal(kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance) -> Proposal:
     toy = make_toy(nics=(Nic(mac="52:54:00:12:34:56", mode="user"),), parameters={"cpu_type": "qemu64"})
     kvm.start_instance(toy)
-    said = kvm.migration_info("web1")
-    return Proposal(other, toy, attrs.evolve(said, data=json.loads(json.dumps(said.data))))
+    info = kvm.migration_info("web1")
+    return Proposal(other, toy, attrs.evolve(info, data=json.loads(json.dumps(info.data))))
 
 
 @pytest.mark.qemu
