@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from hvkit.hypervisor import (
     HotplugCause,
     HotplugError,
     Instance,
+    InstanceState,
     InstanceStateError,
     Nic,
     ParameterError,
@@ -491,6 +493,30 @@ def test_hot_add_with_lost_command_changes_nothing(
         with pytest.raises(HotplugError, match="for a test"):
             kvm.hot_add_device("web1", device)
     assert check_agreement(kvm) == before
+
+
+@pytest.mark.parametrize("device", ["disk", "nic"], indirect=True)
+def test_hot_add_to_instance_killed_meanwhile_raises_state_error(
+    kvm: KvmHypervisor, toy: Instance, device: HotplugDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = QmpConnection.execute
+    pid = kvm.get_instance_info("web1").pid
+    assert pid is not None
+
+    def killing(self: QmpConnection, command: Command[Any] | str, *arguments: Any, **keywords: Any) -> Any:
+        if isinstance(command, DeviceAdd):
+            os.kill(pid, signal.SIGKILL)
+            while kvm.get_instance_info("web1").state is not InstanceState.CRASHED:
+                pass
+        return execute(self, command, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QmpConnection, "execute", killing)
+        with pytest.raises(InstanceStateError, match=r"^web1: it has no process") as caught:
+            kvm.hot_add_device("web1", device)
+    assert caught.value.state == "crashed"
+    kvm.start_instance(toy)
+    assert len(check_agreement(kvm)) == 1
 
 
 def test_crash_during_nic_modification_leaves_old_or_new_nic(
