@@ -25,10 +25,9 @@ from benchmark.harness import OURS, Effort, Figure, Spread, Timed, seconds_by_ro
 from benchmark.servers import Servers
 from hvkit.hypervisor import Disk, Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.resources import HostResources
-from hvkit.hypervisor.kvm.lifecycle.start import prepare
+from hvkit.hypervisor.kvm.lifecycle.preparation import prepare
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
-from hvkit.hypervisor.kvm.plan.machine import MachineSockets
+from hvkit.hypervisor.kvm.plan.resources import HostResources, MachineSockets
 
 _BY_HAND: Final = "by hand"
 _LIBVIRT: Final = "libvirt"
@@ -65,9 +64,7 @@ class _ByHand:
                 control=control, shared=shared, watch=watch, serial=serial, pid_file=str(self._pid_file)
             )
             argv = build_argv(
-                self._preparation.plan(
-                    HostResources(sockets=sockets, confinement=self._preparation.confine(None, None))
-                )
+                self._preparation.plan(HostResources(sockets=sockets, confinement=self._preparation.confine(None)))
             )
             # It tells on stderr why it ends, as hvkit has every QEMU do.
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=descriptors)

@@ -31,8 +31,8 @@ from hvkit.hypervisor import (
 )
 from hvkit.hypervisor.base import OPTIONAL_METHODS
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.adoption import adopt
 from hvkit.hypervisor.kvm.host.process import ProcessIdentity, open_process, read_identity
+from hvkit.hypervisor.kvm.instance import handle
 from hvkit.qmp import ConnectError, QmpConnection
 from hvkit.qmp.schema import Cont, Quit, Stop
 from hvkit.testing.conformance import call_optional_method
@@ -189,7 +189,7 @@ def test_one_of_our_instances_is_not_adopted(kvm: KvmHypervisor, make_toy: MakeI
     for monitor in (control, tmp_path / "link"):
         foreign = kvm.inspect_monitor(monitor)
         assert foreign.pid == kvm.get_instance_info("web1").pid
-        with pytest.raises(AdoptionError, match="cannot be adopted: it was started here"):
+        with pytest.raises(AdoptionError, match="cannot be adopted: it was started by hvkit"):
             kvm.adopt_instance(foreign, name="theirs")
     assert kvm.list_instances() == ["web1"]
     assert state_of(kvm, "web1") is InstanceState.PAUSED
@@ -217,7 +217,7 @@ def test_adopted_machine_is_an_instance_to_everybody(
     other = KvmHypervisor(run_dir=kvm.run_dir)
     assert other.list_instances() == ["theirs"]
     info = other.get_instance_info("theirs")
-    assert (info.state, info.reason) == (InstanceState.PAUSED, "it has not run yet")
+    assert (info.state, info.reason) == (InstanceState.PAUSED, "guest has not run yet")
     assert (info.uuid, info.pid, info.is_adopted) == (UUID_1, stranger.pid, True)
     assert (info.memory_mib, info.vcpus) == (32, 1)
     assert other.get_all_instances_info() == [info]
@@ -232,7 +232,7 @@ def test_adopted_machine_is_an_instance_to_everybody(
     other.stop_instance("theirs", timeout=60)
     console.wait_for(FAREWELL)
     info = kvm.get_instance_info("theirs")
-    assert (info.state, info.reason, info.pid) == (InstanceState.SHUTDOWN, "the guest shut down", None)
+    assert (info.state, info.reason, info.pid) == (InstanceState.SHUTDOWN, "guest shut down on request", None)
     assert not stranger.is_alive
     kvm.cleanup_instance("theirs")
     assert kvm.list_instances() == []
@@ -279,7 +279,10 @@ def test_what_takes_more_than_it_tells_is_refused(kvm: KvmHypervisor, start_stra
     methods = {method for capability in kvm.CAPABILITIES - WORKS for method in OPTIONAL_METHODS[capability]}
     assert {"hot_add_device", "resize_disk", "migrate_instance", "save_snapshot", "backup_disks"} <= methods
     for method in sorted(methods - OF_OTHERS):
-        with pytest.raises(InstanceStateError, match="theirs: it was adopted: how its machine is made is not known"):
+        with pytest.raises(
+            InstanceStateError,
+            match=r"^theirs: not available for an adopted instance: the configuration of its machine is not known",
+        ):
             call_optional_method(kvm, method, "theirs")
     assert state_of(kvm) is InstanceState.RUNNING
 
@@ -306,7 +309,7 @@ def test_adopted_machine_that_ends_has_crashed_and_its_name_is_free(
     wait_until(lambda: state_of(kvm).is_over)
     info = kvm.get_instance_info("theirs")
     assert (info.state, info.cause) == (InstanceState.CRASHED, None)
-    assert info.reason == "QEMU is gone, and why is not known: it was adopted"
+    assert info.reason == "QEMU ended; cause unknown, as the instance was adopted"
     kvm.start_instance(make_toy("theirs"))
     info = kvm.get_instance_info("theirs")
     assert (info.state, info.is_adopted) == (InstanceState.RUNNING, False)
@@ -327,7 +330,7 @@ def test_stopped_process_is_no_answer(kvm: KvmHypervisor, start_stranger: StartS
     kvm.adopt_instance(foreign)
     os.kill(stranger.pid, signal.SIGSTOP)
     info = kvm.get_instance_info("theirs")
-    assert (info.state, info.reason) == (InstanceState.UNRESPONSIVE, "its process was stopped by a signal")
+    assert (info.state, info.reason) == (InstanceState.UNRESPONSIVE, "QEMU process stopped by a signal")
     kvm.stop_instance("theirs", force=True)
     assert not stranger.is_alive
 
@@ -338,9 +341,9 @@ def test_stopped_process_is_no_answer(kvm: KvmHypervisor, start_stranger: StartS
 def test_name_that_no_instance_can_have_is_replaced(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
     stranger = start_stranger("-name", "my vm", "-uuid", str(UUID_1))
     foreign = kvm.inspect_monitor(stranger.monitor)
-    with pytest.raises(ParameterError, match=r"the machine is called 'my vm', .*: give it another one"):
+    with pytest.raises(ParameterError, match=r"the QEMU has name 'my vm', .*: pass another name"):
         kvm.adopt_instance(foreign)
-    with pytest.raises(ParameterError, match=r"not a name for an instance: '\.\./vm'"):
+    with pytest.raises(ParameterError, match=r"not a valid name for an instance: '\.\./vm'"):
         kvm.adopt_instance(foreign, name="../vm")
     assert kvm.adopt_instance(foreign, name="my-vm") == "my-vm"
     assert kvm.get_instance_info("my-vm").uuid == UUID_1
@@ -362,9 +365,9 @@ def test_name_and_uuid_are_one_instances_own(
     kvm.start_instance(ours, start_paused=True)
     stranger = start_stranger("-name", "ours", "-uuid", str(ours.uuid))
     foreign = kvm.inspect_monitor(stranger.monitor)
-    with pytest.raises(AdoptionError, match="an instance ours is known here: stop it and clean it up first"):
+    with pytest.raises(AdoptionError, match="instance ours exists: stop it and clean it up first"):
         kvm.adopt_instance(foreign)
-    with pytest.raises(ParameterError, match="instance ours has the same, and is paused"):
+    with pytest.raises(ParameterError, match="already used by instance ours, which is paused"):
         kvm.adopt_instance(foreign, name="theirs")
     assert kvm.list_instances() == ["ours"]
     assert state_of(kvm, "ours") is InstanceState.PAUSED
@@ -375,7 +378,7 @@ def test_machine_is_adopted_once(kvm: KvmHypervisor, start_stranger: StartStrang
     stranger = start_stranger(*NAMED)
     foreign = kvm.inspect_monitor(stranger.monitor)
     kvm.adopt_instance(foreign)
-    with pytest.raises(AdoptionError, match="an instance theirs is known here"):
+    with pytest.raises(AdoptionError, match="instance theirs exists"):
         kvm.adopt_instance(foreign)
     with pytest.raises(AdoptionError, match=rf"process {stranger.pid} is instance theirs already"):
         kvm.adopt_instance(foreign, name="again")
@@ -412,13 +415,13 @@ def test_watch_sees_adopted_machines_and_leaves_them_their_monitor(
     kvm.adopt_instance(kvm.inspect_monitor(stranger.monitor))
     with kvm.watch() as watch:
         for _ in range(2):
-            assert [info.state for info in watch.look()] == [InstanceState.RUNNING]
+            assert [info.state for info in watch.query()] == [InstanceState.RUNNING]
             kvm.reboot_instance("theirs")
         another = start_stranger(*NAMED, monitor=stranger.monitor)
-        assert [info.state for info in watch.look()] == [InstanceState.UNRESPONSIVE]
+        assert [info.state for info in watch.query()] == [InstanceState.UNRESPONSIVE]
         os.kill(stranger.pid, signal.SIGKILL)
         wait_until(lambda: not stranger.is_alive)
-        assert [info.state for info in watch.look()] == [InstanceState.CRASHED]
+        assert [info.state for info in watch.query()] == [InstanceState.CRASHED]
     assert another.is_alive
 
 
@@ -426,7 +429,7 @@ def test_monitor_of_another_machine_is_no_second_one(kvm: KvmHypervisor, start_s
     stranger, another = start_stranger(*NAMED), start_stranger()
     foreign = kvm.inspect_monitor(stranger.monitor)
     with pytest.raises(
-        ConnectError, match=rf"process {another.pid} listens there now, and not {stranger.pid}"
+        ConnectError, match=rf"process {another.pid} listens on it, not process {stranger.pid}"
     ) as caught:
         kvm.adopt_instance(foreign, shared_monitor=another.monitor)
     assert caught.value.address == str(another.monitor)
@@ -438,10 +441,10 @@ def test_monitor_of_another_machine_is_no_second_one(kvm: KvmHypervisor, start_s
 def test_machine_that_is_another_by_now_is_not_adopted(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
     stranger = start_stranger(*NAMED)
     foreign = kvm.inspect_monitor(stranger.monitor)
-    with pytest.raises(AdoptionError, match="it is another one than was looked at: theirs answers there now"):
+    with pytest.raises(AdoptionError, match=r"QEMU 'theirs' .* answers on this monitor, not the one"):
         kvm.adopt_instance(attrs.evolve(foreign, uuid=uuid4()))
     another = start_stranger(*NAMED, monitor=stranger.monitor)
-    with pytest.raises(ConnectError, match=rf"process {another.pid} listens there now, and not {stranger.pid}"):
+    with pytest.raises(ConnectError, match=rf"process {another.pid} listens on it, not process {stranger.pid}"):
         kvm.adopt_instance(foreign)
     with QmpConnection(another.monitor) as monitor:
         monitor.execute(Quit())
@@ -458,7 +461,7 @@ def test_another_machine_at_the_monitor_is_left_alone(kvm: KvmHypervisor, start_
     another = start_stranger(*NAMED, "-S", monitor=stranger.monitor)
     assert state_of(kvm) is InstanceState.UNRESPONSIVE
     assert [info.state for info in kvm.get_all_instances_info()] == [InstanceState.UNRESPONSIVE]
-    with pytest.raises(ConnectError, match=rf"process {another.pid} listens there now, and not {stranger.pid}"):
+    with pytest.raises(ConnectError, match=rf"process {another.pid} listens on it, not process {stranger.pid}"):
         kvm.monitor("theirs").__enter__()
     kvm.stop_instance("theirs", force=True)
     assert not stranger.is_alive
@@ -478,7 +481,7 @@ def test_interrupted_adoption_leaves_nothing_here(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(adopt, "write_runtime", interrupt)
+        patch.setattr(handle, "write_runtime", interrupt)
         with pytest.raises(KeyboardInterrupt):
             kvm.adopt_instance(foreign)
     left = {path.name for path in kvm.run_dir.rglob("*")}
@@ -491,8 +494,8 @@ _DIES_OVER_IT: Final = """
 import os, signal, sys
 from hvkit.hypervisor.base import OPTIONAL_METHODS
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.adoption import adopt
-adopt.write_runtime = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from hvkit.hypervisor.kvm.instance import handle
+handle.write_runtime = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 kvm = KvmHypervisor(run_dir=sys.argv[1])
 kvm.adopt_instance(kvm.inspect_monitor(sys.argv[2]))
 """

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import pytest
 
-from faults import die_at
+from faults import crash_at
 from hvkit.hypervisor import (
     Backup,
     BackupError,
@@ -301,7 +301,7 @@ def test_crash_during_backup_can_be_aborted_and_repeated_at_every_step(lab: Lab)
     lab.write(FIRST, 0, 5)
     backup = Backup(files={FIRST: lab.image("3"), SECOND: lab.image("4")}, since="base", checkpoint="next")
     for number in itertools.count(1):
-        if not die_at(number, lambda: lab.kvm.backup_disks("web1", backup, timeout=60)):
+        if not crash_at(number, lambda: lab.kvm.backup_disks("web1", backup, timeout=60)):
             break
         runtime = read_runtime(lab.kvm.run_dir / "instances/web1/runtime.json", "web1")
         assert runtime is not None
@@ -365,7 +365,7 @@ def test_backup_of_disk_deleted_externally_names_missing_node(
             events.wait_for(lambda event: event.device == device, timeout=30)
         for node in monitor.execute(QueryNamedBlockNodes(flat=True)):
             monitor.execute(BlockdevDel(node_name=str(node.node_name)))
-    with pytest.raises(BackupError, match=r"has no block node .* somebody took it away"):
+    with pytest.raises(BackupError, match=r"no block node .* another client of the monitor has removed it"):
         kvm.backup_disks("web1", Backup(files={disk.uuid: str(tmp_path / "backup")}))
     assert not (tmp_path / "backup").exists()
     assert kvm.get_instance_info("web1").state is InstanceState.PAUSED

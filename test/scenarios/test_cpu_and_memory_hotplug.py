@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import attrs
 import pytest
 
-from faults import count_commands, die_at, fail_at
-from growing import agree, move, remembered
+from faults import count_commands, crash_at, fail_at
+from hotplug_state import assert_agreement, migrate, read_state
 from hvkit.hypervisor import HotplugCause, HotplugError, Instance, InstanceStateError, MigrationRefused, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.devices.memory import read_memory_mib
@@ -41,23 +41,23 @@ def toy(kvm: KvmHypervisor, make_toy: MakeInstance) -> Instance:
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 def test_vcpus_and_memory_grow(kvm: KvmHypervisor, make_toy: MakeInstance, machine: str) -> None:
     kvm.start_instance(make_toy(parameters={**GROWING, "machine_version": machine}))
-    assert agree(kvm) == (1, 32)
+    assert assert_agreement(kvm) == (1, 32)
     assert kvm.set_instance_vcpus("web1", 2) == 2
     assert kvm.set_instance_vcpus("web1", 4) == 4
     assert kvm.set_instance_memory("web1", 288) == 288
     assert kvm.set_instance_memory("web1", 416) == 416
-    assert agree(kvm) == (4, 416)
+    assert assert_agreement(kvm) == (4, 416)
     assert kvm.set_instance_vcpus("web1", 4) == 4
     assert kvm.set_instance_memory("web1", 416) == 416
     kvm.reboot_instance("web1")
-    assert agree(kvm) == (4, 416)
+    assert assert_agreement(kvm) == (4, 416)
 
 
 def test_paused_instance_grows(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters=GROWING), start_paused=True)
     kvm.set_instance_vcpus("web1", 3)
     kvm.set_instance_memory("web1", 160)
-    assert agree(kvm) == (3, 160)
+    assert assert_agreement(kvm) == (3, 160)
 
 
 def test_vcpus_grow_with_kvm(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
@@ -65,7 +65,7 @@ def test_vcpus_grow_with_kvm(kvm: KvmHypervisor, make_toy: MakeInstance) -> None
         pytest.skip("/dev/kvm cannot be used, so vCPU hotplug with KVM is NOT tested here")
     kvm.start_instance(make_toy(parameters={**GROWING, "kvm_flag": "enabled"}))
     assert kvm.set_instance_vcpus("web1", 4) == 4
-    assert agree(kvm) == (4, 32)
+    assert assert_agreement(kvm) == (4, 32)
 
 
 def test_added_vcpu_is_bound_to_its_mask(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
@@ -95,7 +95,7 @@ def test_vcpu_with_failed_binding_is_bound_by_next_change(
     with kvm.monitor("web1") as monitor:
         (thread,) = (each.thread_id for each in monitor.execute(QueryCpusFast()) if each.cpu_index == 1)
     assert os.sched_getaffinity(thread) == {some}
-    assert agree(kvm) == (2, 32)
+    assert assert_agreement(kvm) == (2, 32)
 
 
 def test_added_vcpu_inherits_mask_of_instance(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
@@ -109,7 +109,7 @@ def test_added_vcpu_inherits_mask_of_instance(kvm: KvmHypervisor, make_toy: Make
 def test_added_memory_uses_file_backend_of_mem_path(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
     kvm.start_instance(make_toy(parameters={**GROWING, "mem_path": str(tmp_path)}))
     kvm.set_instance_memory("web1", 160)
-    assert agree(kvm) == (1, 160)
+    assert assert_agreement(kvm) == (1, 160)
     with kvm.monitor("web1") as monitor:
         backends = monitor.execute(QomList(path="/objects"))
     assert {backend.type for backend in backends if backend.name.endswith("-memory")} == {"child<memory-backend-file>"}
@@ -124,7 +124,7 @@ def test_confined_instance_grows(
     kvm.start_instance(make_toy(parameters={**GROWING, **confined}))
     kvm.set_instance_vcpus("web1", 2)
     kvm.set_instance_memory("web1", 160)
-    assert agree(kvm) == (2, 160)
+    assert assert_agreement(kvm) == (2, 160)
 
 
 @pytest.mark.parametrize("vcpus", [0, 5, -1, True, "2", None])
@@ -155,7 +155,7 @@ def test_set_memory_rejects_size_that_dimms_cannot_make_up(kvm: KvmHypervisor, t
         with pytest.raises(HotplugError) as caught:
             kvm.set_instance_memory("web1", memory_mib)
         assert caught.value.cause is HotplugCause.UNFIT
-    assert agree(kvm) == (1, 288)
+    assert assert_agreement(kvm) == (1, 288)
 
 
 def test_growth_of_stopped_instance_raises_state_error(kvm: KvmHypervisor, toy: Instance) -> None:
@@ -177,7 +177,7 @@ def test_dimm_that_guest_does_not_release_stays(kvm: KvmHypervisor, toy: Instanc
     with pytest.raises(HotplugError, match=r"the guest did not release it within 0\.2 s") as caught:
         kvm.set_instance_memory("web1", 32, timeout=0.2)
     assert (caught.value.device, caught.value.cause) == ("dimm-0", HotplugCause.GUEST_SILENT)
-    assert [record.pending for record in remembered(kvm).dimms] == [Pending.REMOVE]
+    assert [record.pending for record in read_state(kvm).dimms] == [Pending.REMOVE]
     assert kvm.get_instance_info("web1").memory_mib == 160
     assert kvm.set_instance_memory("web1", 288) == 288
 
@@ -185,7 +185,7 @@ def test_dimm_that_guest_does_not_release_stays(kvm: KvmHypervisor, toy: Instanc
 def test_set_memory_after_guest_ejected_virtio_mem_device_fails(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     growing = {**GROWING, "memory_hotplug": "virtio-mem", "machine_version": "pc"}
     kvm.start_instance(make_toy(parameters=growing))
-    if remembered(kvm).qemu_version < (10, 0, 0):
+    if read_state(kvm).qemu_version < (10, 0, 0):
         pytest.skip("with this QEMU, a guest cannot eject the device")
     with kvm.monitor("web1") as monitor, monitor.subscribe(DeviceDeletedEvent) as events:
         monitor.execute(DeviceDel(id=MEMORY_DEVICE_ID))
@@ -202,13 +202,13 @@ def test_set_memory_after_guest_ejected_virtio_mem_device_fails(kvm: KvmHypervis
 
 
 def test_vcpu_removal_is_rejected_for_tcg_before_qemu_10(kvm: KvmHypervisor, toy: Instance) -> None:
-    if remembered(kvm).qemu_version >= (10, 0, 0):
+    if read_state(kvm).qemu_version >= (10, 0, 0):
         pytest.skip("this QEMU survives it")
     kvm.set_instance_vcpus("web1", 3)
     with pytest.raises(HotplugError, match="does not survive the removal of a vCPU") as caught:
         kvm.set_instance_vcpus("web1", 2)
     assert caught.value.cause is HotplugCause.UNFIT
-    assert agree(kvm) == (3, 32)
+    assert assert_agreement(kvm) == (3, 32)
 
 
 def test_balloon_maximum_includes_added_dimms(kvm: KvmHypervisor, toy: Instance) -> None:
@@ -243,7 +243,7 @@ def test_failed_growth_command_is_reconciled_by_next_change(
         kvm.start_instance(make_toy(parameters=GROWING))
         fail_at(monkeypatch, number, lambda: act(kvm), after=after)
         act(kvm)
-        assert agree(kvm) == reached
+        assert assert_agreement(kvm) == reached
 
 
 @pytest.mark.parametrize(("act", "reached"), ACTS, ids=["vcpus", "memory"])
@@ -255,13 +255,13 @@ def test_crash_during_growth_is_reconciled_by_next_change(
 ) -> None:
     for number in itertools.count(1):
         kvm.start_instance(make_toy(parameters=GROWING))
-        has_crashed = die_at(number, lambda: act(kvm))
+        has_crashed = crash_at(number, lambda: act(kvm))
         info = kvm.get_instance_info("web1")
         with kvm.monitor("web1") as monitor:
             assert info.vcpus == len(monitor.execute(QueryCpusFast()))
             assert info.memory_mib == read_memory_mib(monitor)
         act(kvm)
-        assert agree(kvm) == reached
+        assert assert_agreement(kvm) == reached
         kvm.stop_instance("web1", force=True)
         if not has_crashed:
             break
@@ -288,7 +288,7 @@ def test_growth_with_lost_reply_succeeds(
     with monkeypatch.context() as patch:
         patch.setattr(QmpConnection, "execute", losing)
         act(kvm)
-    assert agree(kvm) == reached
+    assert assert_agreement(kvm) == reached
 
 
 def test_refused_memory_backend_leaves_nothing(kvm: KvmHypervisor, toy: Instance) -> None:
@@ -297,7 +297,7 @@ def test_refused_memory_backend_leaves_nothing(kvm: KvmHypervisor, toy: Instance
     with pytest.raises(HotplugError, match="dimm-0") as caught:
         kvm.set_instance_memory("web1", 160)
     assert caught.value.cause is HotplugCause.REFUSED
-    assert agree(kvm) == (1, 32)
+    assert assert_agreement(kvm) == (1, 32)
     assert kvm.set_instance_memory("web1", 160) == 160
 
 
@@ -320,15 +320,15 @@ def test_added_vcpus_and_memory_survive_migration(
     kvm.set_instance_vcpus("web1", 3)
     kvm.set_instance_memory("web1", 160)
     kvm.set_instance_memory("web1", 416)
-    before = remembered(kvm)
-    move(kvm, other, toy, str(tmp_path / "there.sock"))
-    assert agree(other) == (3, 416)
-    after = remembered(other)
+    before = read_state(kvm)
+    migrate(kvm, other, toy, str(tmp_path / "there.sock"))
+    assert assert_agreement(other) == (3, 416)
+    after = read_state(other)
     assert (after.processors, after.dimms) == (before.processors, before.dimms)
     assert other.set_instance_vcpus("web1", 4) == 4
     assert other.set_instance_memory("web1", 544) == 544
-    move(other, kvm, toy, str(tmp_path / "back.sock"))
-    assert agree(kvm) == (4, 544)
+    migrate(other, kvm, toy, str(tmp_path / "back.sock"))
+    assert assert_agreement(kvm) == (4, 544)
 
 
 def test_migration_to_lower_maximum_is_refused(

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import pytest
 
-from faults import count_commands, die_at, fail_at
+from faults import count_commands, crash_at, fail_at
 from guest.console import GuestConsole
 from guest.fixtures import MakeDiskImage, TinyGuest
 from hvkit.hypervisor import (
@@ -193,7 +193,7 @@ def test_start_rejects_limits_on_passthrough_disk(kvm: KvmHypervisor, make_toy: 
 def test_limits_refused_by_qemu_leave_old_limits(
     kvm: KvmHypervisor, toy: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hvkit.hypervisor.model._MOST_ALLOWED", 10**17)
+    monkeypatch.setattr("hvkit.hypervisor.model.devices._MAX_RATE", 10**17)
     unspeakable = DiskLimits(write_bytes=DiskRate(10**16))
     with pytest.raises(HotplugError, match="must be within") as caught:
         kvm.limit_disk("web1", toy.disks[0], unspeakable)
@@ -233,7 +233,7 @@ def test_crash_during_limit_change_is_reconciled_by_next_operation(
 ) -> None:
     disk, found = toy.disks[0], set()
     number = 1
-    while die_at(number, lambda: kvm.limit_disk("web1", disk, BUSY)):
+    while crash_at(number, lambda: kvm.limit_disk("web1", disk, BUSY)):
         number += 1
         kvm.hot_add_device("web1", more)
         kvm.hot_del_device("web1", more)

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from faults import count_commands, fail_at
-from growing import agree, move, remembered
+from hotplug_state import assert_agreement, migrate, read_state
 from guest.console import GuestConsole
 from guest.fixtures import TinyGuest
 from hvkit.hypervisor import HotplugCause, HotplugError, Instance, ParameterError
@@ -100,7 +100,7 @@ def test_guest_uses_and_releases_dimms(by_dimms: Growing) -> None:
     assert by_dimms.memory_mib() == before + 128
     assert by_dimms.kvm.set_instance_memory("web1", 256) == 256
     assert by_dimms.memory_mib() == before
-    assert agree(by_dimms.kvm) == (1, 256)
+    assert assert_agreement(by_dimms.kvm) == (1, 256)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -123,7 +123,7 @@ def test_failed_dimm_removal_command_is_reconciled_by_next_change(
         grow()
         fail_at(monkeypatch, number, shrink, after=after)
         assert shrink() == 256
-        assert agree(by_dimms.kvm) == (1, 256)
+        assert assert_agreement(by_dimms.kvm) == (1, 256)
 
 
 def test_balloon_reclaims_memory_of_dimms(by_dimms: Growing) -> None:
@@ -135,7 +135,7 @@ def test_balloon_reclaims_memory_of_dimms(by_dimms: Growing) -> None:
     assert by_dimms.memory_mib() == before + 64
     assert by_dimms.kvm.balloon_instance_memory("web1", 384, timeout=30) == 384
     by_dimms.kvm.set_instance_memory("web1", 256)
-    assert agree(by_dimms.kvm) == (1, 256)
+    assert assert_agreement(by_dimms.kvm) == (1, 256)
 
 
 def test_dimm_with_unmovable_memory_is_refused_by_guest(by_dimms: Growing) -> None:
@@ -148,7 +148,7 @@ def test_dimm_with_unmovable_memory_is_refused_by_guest(by_dimms: Growing) -> No
     with pytest.raises(HotplugError, match="the guest refused to release it") as caught:
         by_dimms.kvm.set_instance_memory("web1", 256)
     assert (caught.value.device, caught.value.cause) == ("dimm-0", HotplugCause.GUEST_REFUSED)
-    assert [record.pending for record in remembered(by_dimms.kvm).dimms] == [Pending.REMOVE]
+    assert [record.pending for record in read_state(by_dimms.kvm).dimms] == [Pending.REMOVE]
     assert by_dimms.kvm.get_instance_info("web1").memory_mib == 384
     assert by_dimms.memory_mib() == before + 128
 
@@ -219,7 +219,7 @@ def test_guest_migrates_with_added_vcpus_and_memory(by_device: Growing, tmp_path
     assert wait_for(lambda: by_device.vcpus() == 2)
     here = by_device.kvm
     try:
-        move(here, there, by_device.instance, str(tmp_path / "there.sock"))
+        migrate(here, there, by_device.instance, str(tmp_path / "there.sock"))
         by_device.console.close()
         path = there.get_instance_console("web1").path
         assert path is not None
@@ -231,7 +231,7 @@ def test_guest_migrates_with_added_vcpus_and_memory(by_device: Growing, tmp_path
         assert there.set_instance_memory("web1", 384) == 384
         assert there.set_instance_vcpus("web1", 3) == 3
         assert wait_for(lambda: by_device.vcpus() == 3)
-        move(there, here, by_device.instance, str(tmp_path / "back.sock"))
+        migrate(there, here, by_device.instance, str(tmp_path / "back.sock"))
         by_device.console.close()
         path = here.get_instance_console("web1").path
         assert path is not None
@@ -245,11 +245,11 @@ def test_guest_uses_and_releases_vcpus(by_dimms: Growing) -> None:
     kvm = by_dimms.kvm
     assert kvm.set_instance_vcpus("web1", 3) == 3
     assert wait_for(lambda: by_dimms.vcpus() == 3)
-    if remembered(kvm).qemu_version < (10, 0, 0):
+    if read_state(kvm).qemu_version < (10, 0, 0):
         pytest.skip("this QEMU does not survive the removal of a vCPU, so it is NOT tested here")
     assert kvm.set_instance_vcpus("web1", 1) == 1
     assert by_dimms.vcpus() == 1
-    assert remembered(kvm).processors_gone == 2
+    assert read_state(kvm).processors_gone == 2
     assert kvm.set_instance_vcpus("web1", 2) == 2
     assert wait_for(lambda: by_dimms.vcpus() == 2)
     with pytest.raises(HotplugError, match="QEMU without KVM can add 0 more vCPUs, because 2 were removed") as caught:

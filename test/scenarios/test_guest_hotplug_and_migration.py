@@ -130,4 +130,4 @@ def test_guest_migrates_with_its_memory(moving: Moving, leaves_early: bool) -> N
 def test_migrated_guest_releases_disks_and_shuts_down(moving: Moving, tmp_path: Path) -> None:
     test_guest_sees_hot_added_and_removed_disk(moving, tmp_path)
     moving.here.stop_instance(moving.name, timeout=60)
-    assert moving.here.get_instance_info(moving.name).reason == "the guest shut down"
+    assert moving.here.get_instance_info(moving.name).reason == "guest shut down on request"

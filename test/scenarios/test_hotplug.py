@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from faults import count_commands, die_at, fail_at
+from faults import count_commands, crash_at, fail_at
 from hvkit.hypervisor import (
     Backup,
     BackupError,
@@ -31,9 +31,9 @@ from hvkit.hypervisor import (
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.network import has_interface
-from hvkit.hypervisor.kvm.host.nics import plan_interface
 from hvkit.hypervisor.kvm.host.runtime import Pending
 from hvkit.hypervisor.kvm.host.state_file import read_runtime
+from hvkit.hypervisor.kvm.plan.devices import tap_name
 from hvkit.hypervisor.model import DeviceAction, DeviceKind, HotplugDevice
 from hvkit.qmp import ConnectionLost, QmpConnection
 from hvkit.qmp.base import Command
@@ -167,10 +167,10 @@ def test_tap_nic_hot_add_and_remove_create_and_delete_interface(
     kvm.start_instance(make_toy(parameters={"virtio_net_queues": queues}))
     nic = Nic(mac=MAC, link=bridge)
     kvm.hot_add_device("web1", nic)
-    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [plan_interface(nic)]
+    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [tap_name(nic)]
     assert len(check_agreement(kvm)) == 2
     kvm.hot_del_device("web1", nic)
-    assert not has_interface(plan_interface(nic))
+    assert not has_interface(tap_name(nic))
     assert len(check_agreement(kvm)) == 1
 
 
@@ -179,7 +179,7 @@ def test_nic_modification_replaces_backend(kvm: KvmHypervisor, toy: Instance, br
     kvm.hot_add_device("web1", nic)
     changed = Nic(mac=MAC, link=bridge, uuid=nic.uuid)
     kvm.hot_mod_device("web1", changed)
-    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [plan_interface(changed)]
+    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [tap_name(changed)]
     kvm.hot_mod_device("web1", changed)
     assert len(check_agreement(kvm)) == 2
 
@@ -414,7 +414,7 @@ def test_crash_during_hot_add_is_reconciled_by_next_operation(
     before = check_agreement(kvm)
     disk = make_disk(kind="qcow2")
     for number in itertools.count(1):
-        has_crashed = die_at(number, lambda: kvm.hot_add_device("web1", disk))
+        has_crashed = crash_at(number, lambda: kvm.hot_add_device("web1", disk))
         _unless("the instance already has this device", lambda: kvm.hot_add_device("web1", disk))
         assert len(check_agreement(kvm) - before) == 1
         kvm.hot_del_device("web1", disk)
@@ -431,7 +431,7 @@ def test_crash_during_hot_remove_is_reconciled_by_next_operation(
     disk = make_disk(kind="qcow2")
     for number in itertools.count(1):
         kvm.hot_add_device("web1", disk)
-        has_crashed = die_at(number, lambda: kvm.hot_del_device("web1", disk))
+        has_crashed = crash_at(number, lambda: kvm.hot_del_device("web1", disk))
         _unless("the instance has no such device", lambda: kvm.hot_del_device("web1", disk))
         assert check_agreement(kvm) == before
         if not has_crashed:
@@ -528,7 +528,7 @@ def test_crash_during_nic_modification_leaves_old_or_new_nic(
     other_disk = make_disk()
     outcomes = set()
     for number in itertools.count(1):
-        has_crashed = die_at(number, lambda: kvm.hot_mod_device("web1", new))
+        has_crashed = crash_at(number, lambda: kvm.hot_mod_device("web1", new))
         # The next operation reconciles the NIC; one that is pending removal may still be released.
         kvm.hot_add_device("web1", other_disk)
         kvm.hot_del_device("web1", other_disk)
@@ -539,7 +539,7 @@ def test_crash_during_nic_modification_leaves_old_or_new_nic(
         outcomes.add(nic)
         kvm.hot_mod_device("web1", old)
         assert len(check_agreement(kvm)) == 2
-        assert not has_interface(plan_interface(new))
+        assert not has_interface(tap_name(new))
         if not has_crashed:
             break
     assert number > 10

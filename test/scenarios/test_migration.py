@@ -161,7 +161,7 @@ def test_migration_completes_over_unix_socket_and_tcp(
     assert outcome(kvm, other) == (None, InstanceState.RUNNING)
     other.stop_instance("web1", timeout=30)
     arrived = other.get_instance_info("web1")
-    assert (arrived.state, arrived.reason) == (InstanceState.SHUTDOWN, "the guest shut down")
+    assert (arrived.state, arrived.reason) == (InstanceState.SHUTDOWN, "guest shut down on request")
 
 
 def test_migration_keeps_paused_instance_paused(
@@ -243,7 +243,7 @@ def test_aborted_migration_leaves_guest_on_source(
     other.finalize_migration_destination(toy, info, success=False)
     assert outcome(kvm, other) == (InstanceState.RUNNING, None)
     kvm.stop_instance("web1", timeout=30)
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
 def test_migration_after_failed_one_completes(

@@ -74,13 +74,13 @@ class Migration:
 
 @pytest.fixture
 def migration(kvm: KvmHypervisor, make_toy: MakeInstance, cable: Cable, tmp_path: Path) -> Iterator[Migration]:
-    disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", is_restless=True)))
+    disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=True)))
     # So slow that the migration does not complete by itself.
     toy = make_toy(disks=(disk,), parameters={"migration_bandwidth": 1, "migration_caps": "postcopy-ram"})
     kvm.start_instance(toy)
     info = kvm.migration_info("web1")
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
-    cable.there(lambda: destination.accept_instance(toy, info, f"{FAR}:4444"))
+    cable.run_inside(lambda: destination.accept_instance(toy, info, f"{FAR}:4444"))
     kvm.migrate_instance("web1", f"{FAR}:4444")
     yield Migration(kvm, destination, toy, info)
     for name in destination.list_instances():
@@ -103,17 +103,17 @@ def test_abort_ends_disk_copy_over_cut_link(
     info = kvm.migration_info("web1")
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
     copies = DiskCopies(target=f"{FAR}:4446")
-    cable.there(lambda: destination.accept_instance(there, info, f"{FAR}:4444", copies))
+    cable.run_inside(lambda: destination.accept_instance(there, info, f"{FAR}:4444", copies))
     try:
         kvm.copy_disks("web1", copies)
-        cable.swallow()
+        cable.drop_packets()
         kvm.abort_migration("web1")
         assert kvm.get_disk_copies("web1") == ()
         assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
     finally:
         destination.finalize_migration_destination(there, info, success=False)
     kvm.stop_instance("web1", timeout=30)
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
 def test_follow_migration_gives_up_over_cut_link(
@@ -125,10 +125,10 @@ def test_follow_migration_gives_up_over_cut_link(
 
     def cut_when_moving(status: MigrationStatus) -> None:
         nonlocal sent
-        curve.note(status)
+        curve.add_sample(status)
         sent = status.transferred_bytes or 0
         if sent > 1 << 20:
-            cable.swallow()
+            cable.drop_packets()
 
     status = migration.source.follow_migration(
         "web1", ConvergencePolicy(stall_s=STALL_S, patience_s=60), cut_when_moving
@@ -156,7 +156,7 @@ def test_postcopy_over_cut_link_resumes_over_another_link(migration: Migration, 
     ):
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
-    cable.pull_out()
+    cable.set_down()
     status = source.follow_migration("web1", ConvergencePolicy(stall_s=STALL_S))
     # Whether QEMU notices the cut immediately depends on what it was sending.
     if status.status is MigrationState.POSTCOPY:
@@ -173,10 +173,10 @@ def test_postcopy_over_cut_link_resumes_over_another_link(migration: Migration, 
         assert migration.states()[0] is not InstanceState.RUNNING
         return
     assert source.get_migration_status("web1").status is MigrationState.PAUSED
-    cable.plug_in()
+    cable.set_up()
     with source.monitor("web1") as monitor:
         monitor.execute(MigrateSetParameters(max_postcopy_bandwidth=0))
-    cable.there(lambda: destination.resume_migration_destination("web1", f"{FAR}:4445"))
+    cable.run_inside(lambda: destination.resume_migration_destination("web1", f"{FAR}:4445"))
     source.resume_migration_source("web1", f"{FAR}:4445")
     assert source.follow_migration("web1").status is MigrationState.COMPLETED
     destination.finalize_migration_destination(migration.instance, migration.info, success=True)

@@ -18,7 +18,7 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from faults import die_at
+from faults import crash_at
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor import Disk, Instance, InstanceNotFound, InstanceState, MigrationState
 from hvkit.hypervisor.convergence import ConvergencePolicy
@@ -135,7 +135,7 @@ def make_move(
         """Start an instance whose migration does not converge, or pauses before the switchover."""
         is_restless = phase in ("active", "postcopy")
         caps = {"active": "", "postcopy": "pause-before-switchover:postcopy-ram"}.get(phase, "pause-before-switchover")
-        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", is_restless=is_restless)))
+        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=is_restless)))
         parameters = {"migration_bandwidth": int(is_restless), "migration_caps": caps}
         toy = make_toy(disks=(disk,), parameters=parameters)
         kvm.start_instance(toy)
@@ -346,7 +346,7 @@ def test_crash_at_every_step_leaves_one_guest(make_move: Callable[[str], Move], 
         move.info = move.source.migration_info("web1")
         for earlier in STEPS[: STEPS.index(step)]:
             step_of(move, earlier)()
-        has_crashed = die_at(number, step_of(move, step))
+        has_crashed = crash_at(number, step_of(move, step))
         move.recover()
         if state_of(move.destination) is CRASHED:  # as after any interrupted start
             move.destination.cleanup_instance("web1")

@@ -93,7 +93,7 @@ def begin(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterato
     def begin(
         *, is_restless: bool = False, live: bool = True, is_paused_there: bool = False, **more: object
     ) -> Migration:
-        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", is_restless=is_restless)))
+        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=is_restless)))
         toy = make_toy(disks=(disk,), parameters=more)
         kvm.start_instance(toy, start_paused=True)
         console = kvm.get_instance_console("web1").path
@@ -146,7 +146,7 @@ def test_migration_bandwidth_is_not_exceeded(begin: Callable[..., Migration]) ->
     curve = Curve()
 
     def has_sent_enough(progress: Progress) -> bool:
-        curve.note(migration.source.get_migration_status("web1"))
+        curve.add_sample(migration.source.get_migration_status("web1"))
         return progress.ram is not None and progress.ram.transferred > 6 * MIB
 
     progress = migration.wait_for(has_sent_enough)

@@ -80,7 +80,7 @@ class Migration:
 @pytest.fixture
 def migration(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterator[Migration]:
     """A migration that does not converge: the guest writes faster than its memory is transferred."""
-    disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", is_restless=True)))
+    disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=True)))
     toy = make_toy(disks=(disk,), parameters={"migration_bandwidth": 1, "migration_caps": "postcopy-ram"})
     kvm.start_instance(toy)
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)

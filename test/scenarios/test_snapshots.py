@@ -16,7 +16,7 @@ from uuid import UUID
 import attrs
 import pytest
 
-from faults import die_at
+from faults import crash_at
 from hvkit.hypervisor import BackupProgress, Disk, Instance, InstanceState, InstanceStateError, SnapshotError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.qmp.schema import HumanMonitorCommand, QueryJobs, QueryNamedBlockNodes
@@ -243,7 +243,7 @@ def assert_nothing_is_left(kvm: KvmHypervisor, directory: Path) -> None:
 @pytest.mark.qemu
 def test_crash_during_snapshot_does_not_prevent_next_snapshot(kvm: KvmHypervisor, instance: Instance) -> None:
     for number in itertools.count(1):
-        if not die_at(number, lambda: kvm.save_snapshot("web1", "lost")):
+        if not crash_at(number, lambda: kvm.save_snapshot("web1", "lost")):
             break
         for tag in {"lost"} & {each.name for each in kvm.get_snapshots("web1")}:
             kvm.delete_snapshot("web1", tag)
@@ -259,7 +259,7 @@ def test_crash_during_add_overlays_leaves_all_or_none(
 ) -> None:
     overlays = {FIRST: str(tmp_path / "over1"), SECOND: str(tmp_path / "over2")}
     for number in itertools.count(1):
-        has_crashed = die_at(number, lambda: kvm.add_overlays("web1", overlays))
+        has_crashed = crash_at(number, lambda: kvm.add_overlays("web1", overlays))
         qemu_io(kvm, FIRST, f"write -P {number} {number} 1")
         # After a crash, the overlays can be created again, whatever the interrupted call left.
         if has_crashed:
@@ -283,7 +283,7 @@ def test_crash_during_commit_loses_no_data(
     for number in itertools.count(1):
         kvm.add_overlays("web1", {FIRST: str(tmp_path / "over")})
         qemu_io(kvm, FIRST, f"write -P {number} {number} 1")
-        has_crashed = die_at(number, lambda: kvm.merge_overlays("web1", [FIRST], timeout=60))
+        has_crashed = crash_at(number, lambda: kvm.merge_overlays("web1", [FIRST], timeout=60))
         qemu_io(kvm, FIRST, f"write -P {number} {number + 100} 1")
         # The next overlay is created on the image that the guest uses.
         kvm.add_overlays("web1", {FIRST: str(tmp_path / "over-next")})

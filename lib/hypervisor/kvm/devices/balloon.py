@@ -15,7 +15,7 @@ from hvkit.hypervisor.kvm.devices.session import translate_hotplug_errors, wait_
 from hvkit.hypervisor.kvm.host.polling import poll_until
 from hvkit.hypervisor.kvm.plan.machine_devices import BALLOON_ID
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import check_seconds, check_whole
+from hvkit.hypervisor.model import check_integer, check_timeout
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import Balloon, BalloonChangeEvent, QueryBalloon
@@ -28,15 +28,15 @@ _POLL_S: Final = 0.1
 class BalloonVerbs(KvmSubject):
     """The verb of the capability BALLOON."""
 
-    def balloon_instance_memory(self, name: str, memory_mib: int, *, timeout: float = 0.0) -> int:
+    def balloon_instance_memory(self, name: str, memory_mib: int, *, timeout: float | None = None) -> int:
         """Set the balloon target of a guest, and wait until it is reached. The lock is not held during the wait."""
-        timeout_s = check_seconds(timeout)
+        timeout_s = check_timeout(timeout, default_s=0.0)
         handle = self._instances.require(name)
         runtime = handle.load()
         parameters = runtime.instance.parameters
         can_grow = bool(parameters.get("memory_max_mib"))
         if not can_grow:
-            check_whole("memory_mib", memory_mib, 1, runtime.instance.memory_mib)
+            check_integer("memory_mib", memory_mib, 1, runtime.instance.memory_mib)
         virtio_mem_bytes = 0
         with translate_hotplug_errors(name, BALLOON_ID), contextlib.ExitStack() as stack:
             with handle.locked():
@@ -44,7 +44,7 @@ class BalloonVerbs(KvmSubject):
                 monitor = stack.enter_context(handle.connected())
                 if can_grow:
                     virtio_mem_bytes = read_virtio_mem_bytes(monitor, parameters)
-                    check_whole("memory_mib", memory_mib, virtio_mem_bytes // _MIB + 1, read_memory_mib(monitor))
+                    check_integer("memory_mib", memory_mib, virtio_mem_bytes // _MIB + 1, read_memory_mib(monitor))
                 target = memory_mib * _MIB - virtio_mem_bytes
                 changes = stack.enter_context(monitor.subscribe(BalloonChangeEvent))
                 monitor.execute(Balloon(value=target))

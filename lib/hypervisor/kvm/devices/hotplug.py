@@ -30,7 +30,7 @@ from hvkit.hypervisor.kvm.devices.session import (
 )
 from hvkit.hypervisor.kvm.host.disks import open_disk, read_block_devices
 from hvkit.hypervisor.kvm.host.network import NetworkError
-from hvkit.hypervisor.kvm.host.nics import check_nic, open_nic, plan_interface, plan_tap_options, take_down_nic
+from hvkit.hypervisor.kvm.host.nics import check_nic, open_nic, plan_tap_options, take_down_nic
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Pending, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.plan.devices import (
@@ -314,14 +314,7 @@ def _add_disk(session: HotplugSession, disk: Disk, parameters: dict[str, Any]) -
         return build_disk(disk, settings, address, is_block_device=is_block_device, filename=filename)
 
     planned = build(None)
-    record = DeviceRecord(
-        uuid=disk.uuid,
-        device=disk_id(disk.uuid),
-        backends=planned.node_names,
-        address=address,
-        pending=Pending.ADD,
-        awaits_limits=disk.limits is not None,
-    )
+    record = DeviceRecord.of_disk(planned, pending=Pending.ADD, awaits_limits=disk.limits is not None)
     with _pending_addition(session, disk, record), ExitStack() as stack:
         if not session.runtime.opens_by_name:
             planned = build(stack.enter_context(lending(session.monitor, open_disk(disk), record.device)))
@@ -341,17 +334,8 @@ def _add_disk(session: HotplugSession, disk: Disk, parameters: dict[str, Any]) -
 def _add_nic(
     session: HotplugSession, nic: Nic, address: Address, parameters: dict[str, Any], *, fallback: Nic | None = None
 ) -> None:
-    script = parameters["network_script"] if nic.has_tap else ""
-    record = DeviceRecord(
-        uuid=nic.uuid,
-        device=nic_id(nic.uuid),
-        backends=(f"{nic_id(nic.uuid)}-net",),
-        address=address,
-        ifname=plan_interface(nic),
-        script=script,
-        pending=Pending.ADD,
-        fallback=fallback,
-    )
+    script = parameters["network_script"]
+    record = DeviceRecord.of_nic(nic, address, script=script, pending=Pending.ADD, fallback=fallback)
     with _pending_addition(session, nic, record), ExitStack() as stack:
         files = None
         if nic.has_tap:

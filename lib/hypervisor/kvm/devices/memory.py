@@ -34,7 +34,7 @@ from hvkit.hypervisor.kvm.plan.plugged import (
     read_dimms,
 )
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import check_timeout, check_whole
+from hvkit.hypervisor.model import check_integer, check_timeout
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import (
@@ -63,13 +63,13 @@ class MemoryVerbs(KvmSubject):
         The parameter `memory_max_mib` limits the amount, and `memory_hotplug` selects the mechanism. The default
         timeout is 30 s.
         """
-        timeout_s = check_timeout(timeout)
+        timeout_s = check_timeout(timeout, default_s=RELEASE_S)
         handle = self._instances.require_managed(name)
         with hotplug_session(handle, "cannot change its memory", reconcile_dimms) as session:
             instance = session.runtime.instance
             parameters = TABLE.fill(instance.parameters)
-            check_whole(_NAME, memory_mib, instance.memory_mib, plan_memory_max(instance, parameters))
-            deadline = Deadline(RELEASE_S if timeout_s is None else timeout_s)
+            check_integer(_NAME, memory_mib, instance.memory_mib, plan_memory_max(instance, parameters))
+            deadline = Deadline(timeout_s)
             with session.translate_errors(_NAME):
                 if not parameters["memory_max_mib"]:
                     return memory_mib

@@ -19,7 +19,7 @@ from hvkit.hypervisor.kvm.plan.planning import plan_vcpus_max
 from hvkit.hypervisor.kvm.plan.plugged import Processor, ProcessorPlaces, plan_processors
 from hvkit.hypervisor.kvm.qemu.pinning import bind_processors
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import check_timeout, check_whole
+from hvkit.hypervisor.model import check_integer, check_timeout
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import QueryHotpluggableCpus
@@ -42,12 +42,12 @@ class VcpuVerbs(KvmSubject):
             HotplugError: also without KVM, if QEMU would not survive the change: the removal of a vCPU before QEMU 10,
                 and the addition of more vCPUs over time than `vcpus_max`.
         """
-        timeout_s = check_timeout(timeout)
+        timeout_s = check_timeout(timeout, default_s=RELEASE_S)
         handle = self._instances.require_managed(name)
         with hotplug_session(handle, "cannot change its vCPUs", reconcile_vcpus) as session:
             instance = session.runtime.instance
             vcpus_max = plan_vcpus_max(instance, TABLE.fill(instance.parameters))
-            check_whole(_NAME, vcpus, instance.vcpus, vcpus_max)
+            check_integer(_NAME, vcpus, instance.vcpus, vcpus_max)
             with session.translate_errors(_NAME):
                 places = _read_places(session.monitor)
                 asked = [each.processor.device for each in session.runtime.processors if each.pending is Pending.REMOVE]
@@ -55,7 +55,7 @@ class VcpuVerbs(KvmSubject):
                 _check_tcg(session, change.coming, change.going, vcpus_max - places.count)
                 for processor in change.coming:
                     _add(session, processor)
-                deadline = Deadline(RELEASE_S if timeout_s is None else timeout_s)
+                deadline = Deadline(timeout_s)
                 for processor in change.going:
                     _remove(session, processor, deadline)
             return session.runtime.vcpus

@@ -7,7 +7,7 @@ from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.devices.session import require_disk, translate_hotplug_errors
 from hvkit.hypervisor.kvm.qemu.block_nodes import read_nodes
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import Disk, check_kind, check_whole
+from hvkit.hypervisor.model import Disk, check_integer, check_kind
 from hvkit.qmp.schema import BlockResize
 
 #: The largest size that QEMU accepts.
@@ -26,7 +26,7 @@ class ResizeVerbs(KvmSubject):
             ParameterError: the instance has no such disk, or the disk is larger than the new size.
         """
         check_kind(disk, Disk)
-        check_whole("new_size_bytes", new_size_bytes, 1, _MAX_BYTES)
+        check_integer("new_size_bytes", new_size_bytes, 1, _MAX_BYTES)
         handle = self._instances.require_managed(name)
         with handle.locked():
             handle.require_alive("cannot resize a disk")

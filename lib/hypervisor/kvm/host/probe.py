@@ -162,8 +162,8 @@ def _question(binary: str, connection: QmpConnection, deadline: Deadline) -> Cap
     numbers = (version.major, version.minor, version.micro)
     if numbers < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION[:2]))
-        version = ".".join(map(str, numbers))
-        raise ProgramError(binary, f"{binary} is QEMU {version}, older than {oldest}, the oldest that is supported")
+        found = ".".join(map(str, numbers))
+        raise ProgramError(binary, f"{binary} is QEMU {found}; the oldest supported version is {oldest}")
     try:
         cpu_models = frozenset(model.name for model in ask(QueryCpuDefinitions()))
     except CommandError:  # not every architecture lists them

@@ -7,13 +7,14 @@ one. It is read strictly, because nobody but hvkit writes it.
 """
 
 import enum
-from typing import Literal
+from typing import Literal, Self
 from uuid import UUID
 
 import attrs
 
 from hvkit.hypervisor.kvm.host.process import ProcessIdentity
 from hvkit.hypervisor.kvm.plan.confinement import Account
+from hvkit.hypervisor.kvm.plan.devices import DiskDevice, disk_id, netdev_id, nic_id, tap_name
 from hvkit.hypervisor.kvm.plan.plugged import Dimm, Processor
 from hvkit.hypervisor.kvm.plan.topology import Address, Topology
 from hvkit.hypervisor.model import Instance, Nic, StopCause
@@ -95,6 +96,50 @@ class DeviceRecord:
     successor: Nic | None = None
     fallback: Nic | None = None
     awaits_limits: bool = False
+
+    @classmethod
+    def of_disk(cls, planned: DiskDevice, *, pending: Pending | None = None, awaits_limits: bool = False) -> Self:
+        """Return the record of a planned disk.
+
+        Args:
+            planned: the disk, as planned.
+            pending: the operation that is about to start; None for a disk that the machine boots with.
+            awaits_limits: whether the I/O limits of the disk are set after it was added.
+        """
+        return cls(
+            uuid=planned.uuid,
+            device=disk_id(planned.uuid),
+            backends=planned.node_names,
+            address=planned.address,
+            pending=pending,
+            awaits_limits=awaits_limits,
+        )
+
+    @classmethod
+    def of_nic(
+        cls, nic: Nic, address: Address, *, script: str, pending: Pending | None = None, fallback: Nic | None = None
+    ) -> Self:
+        """Return the record of a NIC.
+
+        It can be persisted before the tap of the NIC exists, and so before the NIC can be planned.
+
+        Args:
+            nic: the NIC.
+            address: its bus address.
+            script: the network script of the instance; empty for none.
+            pending: the operation that is about to start; None for a NIC that the machine boots with.
+            fallback: the NIC to restore if this one cannot be added; None for none.
+        """
+        return cls(
+            uuid=nic.uuid,
+            device=nic_id(nic.uuid),
+            backends=(netdev_id(nic.uuid),),
+            address=address,
+            ifname=tap_name(nic),
+            script=script if nic.has_tap else "",
+            pending=pending,
+            fallback=fallback,
+        )
 
 
 @attrs.frozen(kw_only=True)

@@ -10,14 +10,16 @@ import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, MigrationError, translate_errors
+from hvkit.hypervisor.kvm.host.listeners import is_listening
+from hvkit.hypervisor.kvm.host.log import read_log_tail
 from hvkit.hypervisor.kvm.host.paths import remove_socket
 from hvkit.hypervisor.kvm.host.polling import poll_until
-from hvkit.hypervisor.kvm.host.process import is_listening, read_log_tail
 from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.instance.state import find_process
 from hvkit.hypervisor.kvm.instance.stop import stop_process
-from hvkit.hypervisor.kvm.lifecycle.start import Preparation, bring_up
+from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation
+from hvkit.hypervisor.kvm.lifecycle.start import bring_up
 from hvkit.hypervisor.kvm.migration.addresses import check_target, listening_path, migration_uri, with_port
 from hvkit.hypervisor.kvm.migration.configuration import configure_migration
 from hvkit.hypervisor.kvm.migration.description import check_owner

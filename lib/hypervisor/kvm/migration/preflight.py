@@ -16,9 +16,9 @@ from hvkit.hypervisor.errors import (
     ProgramError,
 )
 from hvkit.hypervisor.kvm.host.disks import read_block_devices
-from hvkit.hypervisor.kvm.host.firmware import choose_firmware
-from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host
-from hvkit.hypervisor.kvm.lifecycle.start import Preparation
+from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE
+from hvkit.hypervisor.kvm.host.probe import probe_capabilities
+from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation
 from hvkit.hypervisor.kvm.migration.description import (
     CONSEQUENTIAL_PARAMETERS,
     SAME_PARAMETERS,
@@ -26,9 +26,9 @@ from hvkit.hypervisor.kvm.migration.description import (
     parse_description,
     read_node_flags,
 )
-from hvkit.hypervisor.kvm.plan.capabilities import choose_accelerator
-from hvkit.hypervisor.kvm.plan.machine import MachinePlan, Placement
-from hvkit.hypervisor.kvm.plan.parameters import TABLE, plan_boot_index, resolve_places
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan
+from hvkit.hypervisor.kvm.plan.parameters import TABLE, plan_boot_index
+from hvkit.hypervisor.kvm.plan.request import Placement
 from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import Instance, check_kind
 from hvkit.hypervisor.model.reports import MigrationInfo
@@ -116,19 +116,13 @@ def _examine(instance: Instance, info: MigrationInfo, hypervisor: str, *, cache_
             obstacles.append(MigrationObstacle(ObstacleKind.DISK, str(error)))
     preparation = None
     try:
-        parameters = resolve_places(TABLE.validate(instance.parameters))
+        parameters = NODE_TABLE.validate(instance.parameters)
         capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
-        preparation = Preparation(
-            instance=instance,
-            parameters=parameters,
-            capabilities=capabilities,
-            accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
-            block_devices=block_devices,
-            firmware=choose_firmware(parameters, capabilities),
-            placement=placement,
+        preparation = Preparation.assemble(
+            instance, parameters, capabilities, block_devices=block_devices, placement=placement
         )
         obstacles += _compare_program(sent, preparation)
-        plan = preparation.plan(preparation.imagine_ends())
+        plan = preparation.plan_with_placeholders()
         obstacles += compare_plan(sent, plan, node_flags=frozenset(read_node_flags(sent.accelerator, sent.cpu_model)))
     except ParameterError as error:
         obstacles.append(MigrationObstacle(_KINDS.get(error.name, ObstacleKind.PARAMETER), str(error)))
@@ -174,7 +168,7 @@ def _compare_consequences(there: Mapping[str, Any], here: Mapping[str, Any]) -> 
 
 def _compare_program(sent: MachineDescription, preparation: Preparation) -> Iterator[MigrationObstacle]:
     """Compare the QEMU programs. An older QEMU may not understand the stream of a newer one."""
-    capabilities, accelerator = preparation.capabilities, preparation.accelerator
+    capabilities, accelerator = preparation.request.capabilities, preparation.request.accelerator
     if capabilities.version[:2] < sent.qemu_version[:2]:
         there = ".".join(map(str, sent.qemu_version))
         problem = f"QEMU version: {there} on the source, and the older {capabilities.version_text} here"

@@ -29,7 +29,7 @@ from hvkit.hypervisor.kvm.qemu.block_nodes import read_nodes, take_back_files
 from hvkit.hypervisor.kvm.qemu.freezing import frozen
 from hvkit.hypervisor.kvm.qemu.jobs import end_jobs, find_jobs
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import Backup, check_kind, check_patience
+from hvkit.hypervisor.model import Backup, check_kind, check_timeout
 from hvkit.hypervisor.model.reports import BackupProgress, Checkpoint
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.base import NULL
@@ -79,14 +79,14 @@ class BackupVerbs(KvmSubject):
         backup: Backup,
         *,
         on_progress: ReportProgress | None = None,
-        timeout: float = math.inf,
+        timeout: float | None = None,
     ) -> None:
         """Back up disks into files that are passed to QEMU as open descriptors.
 
         The lock of the instance is held while the backup begins and while it ends, not in between.
         """
         check_kind(backup, Backup)
-        timeout_s = check_patience(timeout)
+        timeout_s = check_timeout(timeout, default_s=math.inf)
         handle = self._instances.require_managed(name)
         deadline = Deadline(timeout_s)
         with translate_errors(partial(BackupError, name)), ExitStack() as stack:

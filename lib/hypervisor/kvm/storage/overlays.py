@@ -24,7 +24,7 @@ from hvkit.hypervisor.kvm.storage.chains import (
 )
 from hvkit.hypervisor.kvm.storage.session import JOB, SnapshotSession, reconcile_overlays, snapshot_session
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import Disk, check_patience
+from hvkit.hypervisor.model import Disk, check_timeout
 from hvkit.hypervisor.model.reports import BackupProgress
 from hvkit.qmp import NULL
 from hvkit.qmp.jobs import Job, JobError, run_job
@@ -87,9 +87,9 @@ class OverlayVerbs(KvmSubject):
         disks: Collection[UUID],
         *,
         on_progress: Callable[[BackupProgress], None] | None = None,
-        timeout: float = math.inf,
+        timeout: float | None = None,
     ) -> tuple[Disk, ...]:
-        timeout_s = check_patience(timeout)
+        timeout_s = check_timeout(timeout, default_s=math.inf)
         handle = self._instances.require_managed(name)
         with snapshot_session(handle, "cannot commit overlays") as session:
             for uuid in disks:

@@ -11,7 +11,7 @@ from hvkit.hypervisor.kvm.qemu.block_nodes import read_nodes
 from hvkit.hypervisor.kvm.qemu.migration_capabilities import reset_migration_capabilities
 from hvkit.hypervisor.kvm.storage.session import JOB, SnapshotSession, snapshot_session
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import check_patience
+from hvkit.hypervisor.model import check_timeout
 from hvkit.hypervisor.model.reports import Snapshot
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.jobs import run_job
@@ -21,8 +21,8 @@ from hvkit.qmp.schema import SnapshotDelete, SnapshotLoad, SnapshotSave
 class SnapshotVerbs(KvmSubject):
     """The verbs of the capability SNAPSHOT that are about internal snapshots. All writable disks must be qcow2."""
 
-    def save_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
-        timeout_s = check_patience(timeout)
+    def save_snapshot(self, name: str, tag: str, *, timeout: float | None = None) -> None:
+        timeout_s = check_timeout(timeout, default_s=math.inf)
         handle = self._instances.require_managed(name)
         with snapshot_session(handle, "cannot create a snapshot") as session:
             monitor, nodes = session.monitor, _writable_nodes(session.runtime)
@@ -31,8 +31,8 @@ class SnapshotVerbs(KvmSubject):
             reset_migration_capabilities(monitor)
             run_job(monitor, SnapshotSave(job_id=JOB, tag=tag, vmstate=nodes[0], devices=nodes), timeout=timeout_s)
 
-    def load_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
-        timeout_s = check_patience(timeout)
+    def load_snapshot(self, name: str, tag: str, *, timeout: float | None = None) -> None:
+        timeout_s = check_timeout(timeout, default_s=math.inf)
         handle = self._instances.require_managed(name)
         with snapshot_session(handle, "cannot revert to a snapshot") as session:
             monitor, nodes = session.monitor, _writable_nodes(session.runtime)
@@ -40,8 +40,8 @@ class SnapshotVerbs(KvmSubject):
             reset_migration_capabilities(monitor)
             run_job(monitor, SnapshotLoad(job_id=JOB, tag=tag, vmstate=nodes[0], devices=nodes), timeout=timeout_s)
 
-    def delete_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
-        timeout_s = check_patience(timeout)
+    def delete_snapshot(self, name: str, tag: str, *, timeout: float | None = None) -> None:
+        timeout_s = check_timeout(timeout, default_s=math.inf)
         handle = self._instances.require_managed(name)
         with snapshot_session(handle, "cannot delete a snapshot") as session:
             nodes = _writable_nodes(session.runtime)

@@ -252,7 +252,7 @@ def test_no_room_for_a_file_is_the_worlds_fault(program: Program, monkeypatch: p
 
 
 def test_an_old_qemu_is_refused_by_its_version(program: Program) -> None:
-    with pytest.raises(ProgramError, match=r"is QEMU 7\.1\.9, older than 7\.2, the oldest that is supported"):
+    with pytest.raises(ProgramError, match=r"is QEMU 7\.1\.9; the oldest supported version is 7\.2"):
         probe_capabilities(program.write_answering((7, 1, 9)))
 
 

@@ -20,9 +20,10 @@ import pytest
 from hvkit.hypervisor import Instance, InstanceInfo, InstanceState, InstanceWatch
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.locks import is_lock_held
+from hvkit.hypervisor.kvm.host.log import MAX_BYTES
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.instance import watch
-from hvkit.hypervisor.kvm.instance.state import Candidate, query_transiently
+from hvkit.hypervisor.kvm.instance.query import Candidate, query_transiently
 from hvkit.qmp import EventTimeout, QmpConnection
 from hvkit.qmp.fleet import Fleet
 from hvkit.qmp.schema import Balloon, Cont, ShutdownEvent, Stop, SystemPowerdown
@@ -90,7 +91,7 @@ def sockets(kvm: KvmHypervisor, name: str = "web1") -> Any:
 
 def agreed(kvm: KvmHypervisor, opened: InstanceWatch) -> dict[str, InstanceInfo]:
     """Return what a watch and a listing both see, which is the same."""
-    infos = opened.look()
+    infos = opened.query()
     assert infos == kvm.get_all_instances_info()
     return {info.name: info for info in infos}
 
@@ -129,9 +130,9 @@ def live(kvm: KvmHypervisor, make: MakeInstance) -> None:
         pid = pid_of(kvm, "web2")
         os.kill(pid, signal.SIGSTOP)
         for _ in range(2):
-            assert agreed(kvm, opened)["web2"].reason == "its process was stopped by a signal"
+            assert agreed(kvm, opened)["web2"].reason == "QEMU process stopped by a signal"
         os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: opened.look() == kvm.get_all_instances_info())
+        wait_until(lambda: opened.query() == kvm.get_all_instances_info())
         assert agreed(kvm, opened)["web2"].state is InstanceState.RUNNING
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: agreed(kvm, opened)["web2"].state is InstanceState.CRASHED)
@@ -176,10 +177,32 @@ def test_no_new_connections_are_made_and_nobody_is_kept_out(
 ) -> None:
     kvm.start_instance(simulated())
     with kvm.watch() as opened:
-        opened.look()
+        opened.query()
         with QmpConnection(sockets(kvm).control_socket), QmpConnection(sockets(kvm).shared_socket):
-            assert [info.state for info in opened.look()] == [InstanceState.RUNNING]
+            assert [info.state for info in opened.query()] == [InstanceState.RUNNING]
     assert in_passing == []
+
+
+def test_watch_trims_logs_once_a_minute(
+    kvm: KvmHypervisor, simulated: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kvm.start_instance(simulated())
+    log = sockets(kvm).log_file
+
+    def grow() -> None:
+        with log.open("ab") as file:
+            file.write(b"chatter\n" * (MAX_BYTES // 4))
+
+    with kvm.watch() as opened:
+        grow()
+        opened.query()
+        assert log.stat().st_size < MAX_BYTES
+        grow()
+        opened.query()
+        assert log.stat().st_size > MAX_BYTES
+        monkeypatch.setattr(watch, "_TRIM_INTERVAL_S", 0.0)
+        opened.query()
+        assert log.stat().st_size < MAX_BYTES
 
 
 # ---- what the balloon left
@@ -188,7 +211,7 @@ def test_no_new_connections_are_made_and_nobody_is_kept_out(
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Believe at once that no event is held back."""
-    monkeypatch.setattr(watch, "_HELD_BACK_S", 0.0)
+    monkeypatch.setattr(watch, "_EVENT_DELAY_S", 0.0)
 
 
 def balloon(kvm: KvmHypervisor, memory_mib: int) -> None:
@@ -203,7 +226,7 @@ def test_what_the_balloon_left_is_asked_again_when_the_machine_says_something(
     kvm.start_instance(simulated(memory_mib=64))
     with kvm.watch() as opened:
         for _ in range(3):
-            assert [info.memory_mib for info in opened.look()] == [64]
+            assert [info.memory_mib for info in opened.query()] == [64]
         assert questions[-2:] == [{"web1": ["query-status"]}] * 2
         balloon(kvm, 48)
         wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
@@ -218,11 +241,11 @@ def test_what_is_never_told_is_asked_from_time_to_time(
 ) -> None:
     kvm.start_instance(make_simulated(drop_events=["BALLOON_CHANGE"])(memory_mib=64))
     with kvm.watch() as opened:
-        opened.look()
+        opened.query()
         balloon(kvm, 48)
         wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
-        assert [info.memory_mib for info in opened.look()] == [64]
-        monkeypatch.setattr(watch, "_TRUSTED_S", 0.0)
+        assert [info.memory_mib for info in opened.query()] == [64]
+        monkeypatch.setattr(watch, "_RESOURCES_VALID_S", 0.0)
         assert agreed(kvm, opened)["web1"].memory_mib == 48
 
 
@@ -230,16 +253,16 @@ def test_what_is_never_told_is_asked_from_time_to_time(
 def test_an_answer_that_was_late_is_not_taken_for_none(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_TRUSTED_S", 3600.0)
+    monkeypatch.setattr(watch, "_RESOURCES_VALID_S", 3600.0)
     kvm.start_instance(make_simulated(slow_commands={"query-balloon": 1.5})(memory_mib=64))
     balloon(kvm, 48)
     wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
     with kvm.watch() as opened:
         monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.QUERY_S", 1.0)
-        opened.look()
+        opened.query()
         monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.QUERY_S", 60.0)
         for _ in range(3):
-            assert [info.memory_mib for info in opened.look()] == [48]
+            assert [info.memory_mib for info in opened.query()] == [48]
 
 
 def test_an_event_that_may_be_held_back_is_not_relied_on(
@@ -247,7 +270,7 @@ def test_an_event_that_may_be_held_back_is_not_relied_on(
 ) -> None:
     kvm.start_instance(make_simulated(drop_events=["BALLOON_CHANGE"])(memory_mib=64))
     with kvm.watch() as opened:
-        opened.look()
+        opened.query()
         balloon(kvm, 48)
         wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
         assert agreed(kvm, opened)["web1"].memory_mib == 48
@@ -265,7 +288,7 @@ def test_a_stopped_process_is_waited_for_once(
     os.kill(pid_of(kvm), signal.SIGSTOP)
     with kvm.watch() as opened:
         for _ in range(3):
-            assert [info.state for info in opened.look()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
+            assert [info.state for info in opened.query()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
         assert in_passing == [{"web1"}]
         assert [set(each) for each in questions[-2:]] == [{"web2"}] * 2
 
@@ -277,10 +300,10 @@ def test_a_machine_that_hangs_is_sent_no_second_question(
     kvm.start_instance(make_simulated(hang_on="query-balloon")("web1"))
     kvm.start_instance(make_simulated()("web2"))
     with kvm.watch() as opened:
-        opened.look()
+        opened.query()
         for _ in range(2):
-            assert [info.state for info in opened.look()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
-        assert agreed(kvm, opened)["web1"].reason == "its process is there, and no monitor answers"
+            assert [info.state for info in opened.query()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
+        assert agreed(kvm, opened)["web1"].reason == "no monitor answers, but the QEMU process is running"
     assert [set(each) for each in questions] == [{"web1", "web2"}, *[{"web2"}] * 3]
 
 
@@ -291,9 +314,9 @@ def test_a_machine_that_is_slow_and_was_silent_once_is_not_called_silent_for_eve
     pid = pid_of(kvm)
     with kvm.watch() as opened:
         os.kill(pid, signal.SIGSTOP)
-        assert [info.state for info in opened.look()] == [InstanceState.UNRESPONSIVE]
+        assert [info.state for info in opened.query()] == [InstanceState.UNRESPONSIVE]
         os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: [info.state for info in opened.look()] == [InstanceState.RUNNING])
+        wait_until(lambda: [info.state for info in opened.query()] == [InstanceState.RUNNING])
 
 
 @pytest.mark.usefixtures("less_patient")
@@ -331,7 +354,7 @@ def test_a_second_watch_is_as_true_and_takes_over(
     kvm.start_instance(simulated())
     with kvm.watch() as second:
         with kvm.watch() as first:
-            first.look()
+            first.query()
             questions.clear()
             agreed(kvm, second)
             assert questions == []
@@ -344,7 +367,7 @@ WATCH_AND_DIE = """
 import os, signal
 from hvkit.hypervisor import get_hypervisor
 watch = get_hypervisor("kvm", run_dir={run_dir!r}).watch()
-print([info.state.value for info in watch.look()], flush=True)
+print([info.state.value for info in watch.query()], flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -365,28 +388,27 @@ def test_a_watch_that_dies_with_its_process_leaves_nothing_in_the_way(
 WATCH_AND_FORK = """
 import os, signal, sys
 from hvkit.hypervisor import get_hypervisor
-from hvkit.hypervisor.kvm.instance import watch
-from hvkit.hypervisor.kvm.host import state
+from hvkit.hypervisor.kvm.instance import query, watch
 asked = []
-original = state.query_transiently
+original = query.query_transiently
 def note(candidates, timeout_s):
     asked.extend(candidates)
     return original(candidates, timeout_s)
-state.query_transiently = watch.query_transiently = note
+query.query_transiently = watch.query_transiently = note
 reader, writer = os.pipe()
 with get_hypervisor("kvm", run_dir={run_dir!r}).watch() as opened:
-    (info,) = opened.look()
+    (info,) = opened.query()
     child = os.fork()
     if child:
         os.read(reader, 1)
-        opened.look()
+        opened.query()
         print(asked, flush=True)
         os.kill(info.pid, signal.SIGKILL)
-        while opened.look()[0].state.value == "running":
+        while opened.query()[0].state.value == "running":
             pass
         print([change.after.state.value for change in opened.wait(timeout=0.1)], flush=True)
     else:
-        print([info.state.value for info in opened.look()], asked, flush=True)
+        print([info.state.value for info in opened.query()], asked, flush=True)
         {act}
         os.write(writer, b"!")
         signal.pause()
@@ -429,7 +451,7 @@ def test_a_wait_is_ended_by_what_happens(
 ) -> None:
     kvm.start_instance(simulated())
     with kvm.watch() as opened:
-        opened.look()
+        opened.query()
         actor = threading.Timer(0.3, act, [kvm])
         actor.start()
         (change,) = opened.wait()
@@ -457,6 +479,6 @@ def test_nothing_is_left_open(kvm: KvmHypervisor, simulated: MakeInstance) -> No
     kvm.start_instance(simulated())
     before = len(list(Path("/proc/self/fd").iterdir()))
     with kvm.watch() as opened:
-        opened.look()
+        opened.query()
         assert len(list(Path("/proc/self/fd").iterdir())) > before
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -23,8 +23,8 @@ import machine_features
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, KvmHost
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
 from hvkit.hypervisor.kvm.plan.devices import TapFiles
-from hvkit.hypervisor.kvm.plan.machine import MachineSockets
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
+from hvkit.hypervisor.kvm.plan.resources import MachineSockets
 from machine_features import BOARDS, FEATURES, VERSIONS, Feature, Planner, plan_feature
 
 WRITTEN: Final = Path(machine_features.__file__).parent / "data" / "command-lines"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The simulated QEMU as a process: its sockets, signals, files, complaints and knobs."""
+"""The simulated QEMU as a process: sockets, signals, files, error messages and configurable behavior."""
 
 import contextlib
 import json
@@ -36,11 +36,11 @@ START_TIMEOUT_S = 20
 
 
 class Simulator:
-    """A simulated QEMU with two monitors that runs for the length of a test."""
+    """A process of the simulated QEMU with two monitors."""
 
-    def __init__(self, directory: Path, *arguments: str, **knobs: Any) -> None:
+    def __init__(self, directory: Path, *arguments: str, **behavior: Any) -> None:
         self.control, self.watch, self.pid_file = directory / "control", directory / "watch", directory / "pid"
-        argv = [str(write_executable(directory, **knobs)), "-S", "-M", "q35", "-name", "web1", "-smp", "2"]
+        argv = [str(write_executable(directory, **behavior)), "-S", "-M", "q35", "-name", "web1", "-smp", "2"]
         for path in (self.control, self.watch):
             argv += ["-chardev", f"socket,id={path.name},path={path},server=on,wait=off"]
             argv += ["-mon", f"chardev={path.name},mode=control"]
@@ -52,32 +52,32 @@ class Simulator:
         )
 
     def connect(self, path: Path | None = None) -> QmpConnection:
-        """Return a connection to enter."""
+        """Return a connection that is not open yet."""
         return QmpConnection(path or self.control)
 
-    def wait_until_it_listens(self) -> None:
-        """Wait for the second monitor: the first one listens before it."""
+    def wait_until_listening(self) -> None:
+        """Wait for the second monitor, which listens last."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             assert self.process.poll() is None, self.wait()
             try:
                 raw_client(self.watch).close()
                 return
-            except (FileNotFoundError, ConnectionRefusedError):  # not there yet; or left by one that was killed
+            except (FileNotFoundError, ConnectionRefusedError):  # not created yet, or left by a killed process
                 assert time.monotonic() < deadline, "the simulator does not listen"
                 time.sleep(0.01)
 
     def wait(self) -> tuple[int, str]:
-        """Wait for its end; return the exit status and what it complained about."""
-        _, complaints = self.process.communicate(timeout=START_TIMEOUT_S)
-        return self.process.returncode, complaints.decode()
+        """Wait until the process exits; return the exit status and standard error."""
+        _, stderr = self.process.communicate(timeout=START_TIMEOUT_S)
+        return self.process.returncode, stderr.decode()
 
 
 @contextlib.contextmanager
-def running(directory: Path, *arguments: str, **knobs: Any) -> Iterator[Simulator]:
-    simulator = Simulator(directory, *arguments, **knobs)
+def running(directory: Path, *arguments: str, **behavior: Any) -> Iterator[Simulator]:
+    simulator = Simulator(directory, *arguments, **behavior)
     try:
-        simulator.wait_until_it_listens()
+        simulator.wait_until_listening()
         yield simulator
     finally:
         simulator.process.kill()
@@ -99,10 +99,7 @@ def is_silent(client: socket.socket) -> bool:
     return not select.select([client], [], [], 0.1)[0]
 
 
-# ---- a session
-
-
-def test_a_typed_session_over_its_sockets(tmp_path: Path) -> None:
+def test_session_executes_typed_commands(tmp_path: Path) -> None:
     with running(tmp_path) as simulator, simulator.connect() as qmp:
         assert qmp.version[:3] == (7, 2, 0)
         assert qmp.execute(QueryStatus()).status == "prelaunch"
@@ -116,7 +113,7 @@ def test_a_typed_session_over_its_sockets(tmp_path: Path) -> None:
             os.sched_setaffinity(cpu.thread_id, os.sched_getaffinity(0))
 
 
-def test_both_monitors_hear_of_events(tmp_path: Path) -> None:
+def test_events_reach_both_monitors(tmp_path: Path) -> None:
     with running(tmp_path) as simulator, simulator.connect() as qmp, simulator.connect(simulator.watch) as watch:
         qmp.execute(Cont())
         with watch.subscribe(ResumeEvent) as events:
@@ -125,11 +122,11 @@ def test_both_monitors_hear_of_events(tmp_path: Path) -> None:
             assert events.get(timeout=5).timestamp is not None
 
 
-def test_the_power_button_ends_the_process(tmp_path: Path) -> None:
+def test_powerdown_ends_process_and_removes_files(tmp_path: Path) -> None:
     with running(tmp_path) as simulator, simulator.connect() as qmp, qmp.subscribe(ShutdownEvent) as events:
         qmp.execute(Cont())
         deadline = time.monotonic() + START_TIMEOUT_S
-        while simulator.process.poll() is None and time.monotonic() < deadline:  # the first press may come too early
+        while simulator.process.poll() is None and time.monotonic() < deadline:  # ignored until the guest has booted
             with contextlib.suppress(ConnectionLost):
                 qmp.execute(SystemPowerdown())
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -138,11 +135,11 @@ def test_the_power_button_ends_the_process(tmp_path: Path) -> None:
         assert simulator.wait()[0] == 0
         assert sorted(tmp_path.iterdir()) == [
             tmp_path / "qemu-system-x86_64",
-            tmp_path / "qemu-system-x86_64.knobs.json",
+            tmp_path / "qemu-system-x86_64.behavior.json",
         ]
 
 
-def test_quit_reports_replies_and_hangs_up_in_this_order(tmp_path: Path) -> None:
+def test_quit_sends_event_then_reply_then_closes(tmp_path: Path) -> None:
     with running(tmp_path) as simulator, raw_client(simulator.control) as client:
         client.sendall(b'{"execute":"qmp_capabilities","id":1}{"execute":"quit","id":2}')
         lines = client.makefile("rb").readlines()
@@ -158,7 +155,7 @@ def test_quit_reports_replies_and_hangs_up_in_this_order(tmp_path: Path) -> None
         assert not simulator.control.exists()
 
 
-def test_negotiation_comes_first_and_once(tmp_path: Path) -> None:
+def test_negotiation_is_required_once(tmp_path: Path) -> None:
     with running(tmp_path) as simulator, raw_client(simulator.control) as client:
         client.sendall(b'{"execute":"quit"}\n' + b'{"execute":"qmp_capabilities"}\n' * 2 + b"garbage\n[1]\n")
         lines = client.makefile("rb")
@@ -172,7 +169,7 @@ def test_negotiation_comes_first_and_once(tmp_path: Path) -> None:
         ]
 
 
-def test_a_monitor_serves_one_client_at_a_time(tmp_path: Path) -> None:
+def test_monitor_serves_one_client_at_a_time(tmp_path: Path) -> None:
     with running(tmp_path) as simulator, raw_client(simulator.control) as first:
         assert first.recv(4096).startswith(b'{"QMP"')
         with raw_client(simulator.control) as second:
@@ -181,18 +178,15 @@ def test_a_monitor_serves_one_client_at_a_time(tmp_path: Path) -> None:
             assert second.recv(4096).startswith(b'{"QMP"')
 
 
-def test_a_client_that_does_not_read_stops_nobody_else(tmp_path: Path) -> None:
-    with running(tmp_path) as simulator, raw_client(simulator.watch) as deaf, simulator.connect() as qmp:
-        deaf.sendall(b'{"execute":"qmp_capabilities"}')
-        deaf.sendall(b'{"execute":"query-machines"}' * 2000)
+def test_client_that_does_not_read_blocks_no_other(tmp_path: Path) -> None:
+    with running(tmp_path) as simulator, raw_client(simulator.watch) as stuck, simulator.connect() as qmp:
+        stuck.sendall(b'{"execute":"qmp_capabilities"}')
+        stuck.sendall(b'{"execute":"query-machines"}' * 2000)
         assert qmp.execute(QueryStatus()).status == "prelaunch"
 
 
-# ---- signals and files
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_it_properly(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_shuts_down_and_removes_files(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path) as simulator, simulator.connect() as qmp, qmp.subscribe(ShutdownEvent) as events:
         simulator.process.send_signal(number)
         assert events.get(timeout=5) == ShutdownEvent(guest=False, reason="host-signal")
@@ -200,7 +194,7 @@ def test_a_signal_ends_it_properly(tmp_path: Path, number: signal.Signals) -> No
         assert not simulator.pid_file.exists()
 
 
-def test_a_killed_one_leaves_its_files_and_the_next_takes_them_over(tmp_path: Path) -> None:
+def test_killed_simulator_leaves_files_and_next_start_replaces_them(tmp_path: Path) -> None:
     with running(tmp_path) as simulator, simulator.connect():
         assert simulator.pid_file.read_text() == f"{simulator.process.pid}\n"
         simulator.process.kill()
@@ -213,7 +207,7 @@ def test_a_killed_one_leaves_its_files_and_the_next_takes_them_over(tmp_path: Pa
         assert simulator.pid_file.read_text() == f"{simulator.process.pid}\n"
 
 
-def test_the_pid_file_of_a_running_one_is_locked(tmp_path: Path) -> None:
+def test_pid_file_of_running_simulator_is_locked(tmp_path: Path) -> None:
     with running(tmp_path) as simulator:
         argv = [str(tmp_path / "qemu-system-x86_64"), "-S", "-pidfile", str(simulator.pid_file)]
         ended = subprocess.run(argv, stderr=subprocess.PIPE, text=True, timeout=START_TIMEOUT_S, check=False)
@@ -222,7 +216,7 @@ def test_the_pid_file_of_a_running_one_is_locked(tmp_path: Path) -> None:
         assert simulator.pid_file.exists()
 
 
-def test_it_serves_a_listening_socket_that_it_inherits(tmp_path: Path) -> None:
+def test_inherited_listening_socket_is_served(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "inherited"))
         listener.listen()
@@ -235,7 +229,7 @@ def test_it_serves_a_listening_socket_that_it_inherits(tmp_path: Path) -> None:
             pass_fds=[fd],
         )
     try:
-        with QmpConnection(tmp_path / "inherited") as qmp:  # no waiting: who listens was there before
+        with QmpConnection(tmp_path / "inherited") as qmp:  # connects at once: the socket listened before the start
             qmp.execute(Quit())
         assert process.wait(START_TIMEOUT_S) == 0
     finally:
@@ -243,7 +237,7 @@ def test_it_serves_a_listening_socket_that_it_inherits(tmp_path: Path) -> None:
         process.wait()
 
 
-def test_it_speaks_on_standard_input_and_output(tmp_path: Path) -> None:
+def test_stdio_monitor_is_served(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = subprocess.Popen(
@@ -262,10 +256,7 @@ def test_it_speaks_on_standard_input_and_output(tmp_path: Path) -> None:
             process.wait()
 
 
-# ---- complaints
-
-
-def complaint(executable: Path, *arguments: str) -> str:
+def error_output(executable: Path, *arguments: str) -> str:
     ended = subprocess.run(
         [str(executable), *arguments], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
     )
@@ -286,13 +277,13 @@ def complaint(executable: Path, *arguments: str) -> str:
         (["-netdev", '{"type":"tap","id":"n","fd":"77"}'], "Can't use file descriptor 77: Bad file descriptor"),
     ],
 )
-def test_complains_and_exits(tmp_path: Path, arguments: list[str], expected: str) -> None:
-    said = complaint(write_executable(tmp_path), "-S", *arguments)
-    assert said.startswith("qemu-system-x86_64: ")
-    assert expected in said
+def test_invalid_option_prints_error_and_exits(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    output = error_output(write_executable(tmp_path), "-S", *arguments)
+    assert output.startswith("qemu-system-x86_64: ")
+    assert expected in output
 
 
-def test_a_disk_has_one_writer(tmp_path: Path) -> None:
+def test_disk_in_use_is_locked(tmp_path: Path) -> None:
     disk = tmp_path / "disk.raw"
     disk.write_bytes(b"\0" * 512)
     arguments = (
@@ -302,20 +293,17 @@ def test_a_disk_has_one_writer(tmp_path: Path) -> None:
     with running(tmp_path, *arguments) as simulator:
         with simulator.connect():
             pass
-        said = complaint(tmp_path / "qemu-system-x86_64", "-S", *arguments)
-        assert 'Failed to get "write" lock' in said
+        output = error_output(tmp_path / "qemu-system-x86_64", "-S", *arguments)
+        assert 'Failed to get "write" lock' in output
 
 
-def test_says_its_version(tmp_path: Path) -> None:
+def test_version_option_prints_configured_version(tmp_path: Path) -> None:
     executable = write_executable(tmp_path, version=(10, 0, 3))
-    said = subprocess.run([str(executable), "-version"], capture_output=True, text=True, check=True)
-    assert said.stdout.startswith("QEMU emulator version 10.0.3 ")
+    output = subprocess.run([str(executable), "-version"], capture_output=True, text=True, check=True)
+    assert output.stdout.startswith("QEMU emulator version 10.0.3 ")
 
 
-# ---- knobs
-
-
-def test_a_silent_monitor_accepts_and_says_nothing(tmp_path: Path) -> None:
+def test_is_silent_accepts_without_greeting(tmp_path: Path) -> None:
     with running(tmp_path, is_silent=True) as simulator:
         with pytest.raises(ConnectError):
             QmpConnection(simulator.control).connect(timeout=0.2)
@@ -323,7 +311,7 @@ def test_a_silent_monitor_accepts_and_says_nothing(tmp_path: Path) -> None:
         assert simulator.wait()[0] == 0
 
 
-def test_it_can_hang_at_a_command(tmp_path: Path) -> None:
+def test_hang_on_stops_all_replies(tmp_path: Path) -> None:
     with running(tmp_path, hang_on="stop") as simulator, simulator.connect() as qmp:
         qmp.execute(QueryStatus())
         with pytest.raises(CommandTimeout):
@@ -334,7 +322,7 @@ def test_it_can_hang_at_a_command(tmp_path: Path) -> None:
         assert simulator.wait()[0] == 0
 
 
-def test_it_can_crash_at_a_command(tmp_path: Path) -> None:
+def test_crash_on_kills_process_and_leaves_files(tmp_path: Path) -> None:
     with running(tmp_path, crash_on="stop") as simulator, simulator.connect() as qmp:
         with pytest.raises(ConnectionLost):
             qmp.execute(Stop())
@@ -342,7 +330,7 @@ def test_it_can_crash_at_a_command(tmp_path: Path) -> None:
         assert simulator.pid_file.exists()
 
 
-def test_it_can_hang_up_in_the_middle_of_a_reply(tmp_path: Path) -> None:
+def test_close_on_closes_within_reply(tmp_path: Path) -> None:
     with running(tmp_path, close_on="query-status") as simulator:
         with simulator.connect() as qmp, pytest.raises(ConnectionLost):
             qmp.execute(QueryStatus())
@@ -350,7 +338,7 @@ def test_it_can_hang_up_in_the_middle_of_a_reply(tmp_path: Path) -> None:
             assert qmp.execute(QueryName()).name == "web1"
 
 
-def test_commands_can_take_their_time(tmp_path: Path) -> None:
+def test_latency_and_slow_commands_delay_replies(tmp_path: Path) -> None:
     with running(tmp_path, latency_s=0.05, slow_commands={"stop": 0.1}) as simulator, simulator.connect() as qmp:
         started = time.monotonic()
         qmp.execute(QueryStatus())
@@ -360,59 +348,59 @@ def test_commands_can_take_their_time(tmp_path: Path) -> None:
         assert time.monotonic() - started >= 0.15
 
 
-def test_events_can_get_lost_or_come_twice(tmp_path: Path) -> None:
+def test_drop_and_double_events_change_event_count(tmp_path: Path) -> None:
     with running(tmp_path, drop_events=["RESUME"], double_events=["STOP"]) as simulator, simulator.connect() as qmp:
         qmp.execute(Cont())
         qmp.execute(Stop())
         assert qmp.take_events() == [StopEvent(), StopEvent()]
 
 
-def test_it_can_fail_to_start(tmp_path: Path) -> None:
-    assert complaint(write_executable(tmp_path, start_failure="out of luck")) == "qemu-system-x86_64: out of luck\n"
+def test_start_failure_prints_error_and_exits(tmp_path: Path) -> None:
+    assert error_output(write_executable(tmp_path, start_failure="no luck")) == "qemu-system-x86_64: no luck\n"
 
 
-def test_it_can_be_slow_to_start(tmp_path: Path) -> None:
+def test_start_delay_delays_sockets(tmp_path: Path) -> None:
     started = time.monotonic()
     with running(tmp_path, start_delay_s=0.3):
         assert time.monotonic() - started >= 0.3
 
 
-def test_knobs_are_read_whenever_it_starts(tmp_path: Path) -> None:
+def test_behavior_file_is_read_at_every_start(tmp_path: Path) -> None:
     executable = write_executable(tmp_path)
-    knobs_file = tmp_path / "qemu-system-x86_64.knobs.json"
-    Behavior(start_failure="now").save(knobs_file)
-    assert "now" in complaint(executable)
-    assert Behavior.load(knobs_file) == Behavior(start_failure="now")
+    behavior_file = tmp_path / "qemu-system-x86_64.behavior.json"
+    Behavior(start_failure="now").save(behavior_file)
+    assert "now" in error_output(executable)
+    assert Behavior.load(behavior_file) == Behavior(start_failure="now")
 
 
-def test_knobs_that_do_not_exist_are_the_tests_fault(tmp_path: Path) -> None:
+def test_unknown_behavior_raises(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
-        write_executable(tmp_path, guest_is_nice=True)
-    file = tmp_path / "knobs.json"
-    file.write_text('{"guest_is_nice": true}')
-    with pytest.raises(ProgrammerError, match="guest_is_nice"):
+        write_executable(tmp_path, no_such_member=True)
+    file = tmp_path / "behavior.json"
+    file.write_text('{"no_such_member": true}')
+    with pytest.raises(ProgrammerError, match="no_such_member"):
         Behavior.load(file)
 
 
-def test_it_needs_nothing_of_the_environment(tmp_path: Path) -> None:
-    said = subprocess.run(
+def test_executable_runs_with_empty_environment(tmp_path: Path) -> None:
+    output = subprocess.run(
         [str(write_executable(tmp_path)), "-version"], env={}, cwd="/", capture_output=True, text=True, check=False
     )
-    assert (said.returncode, said.stderr) == (0, "")
+    assert (output.returncode, output.stderr) == (0, "")
 
 
-def test_it_is_a_module_too(tmp_path: Path) -> None:
-    said = subprocess.run(
+def test_module_runs_as_program(tmp_path: Path) -> None:
+    output = subprocess.run(
         [sys.executable, "-m", "hvkit.testing.simulator", "-version"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert said.stdout.startswith("QEMU emulator version 7.2.0")
+    assert output.stdout.startswith("QEMU emulator version 7.2.0")
 
 
-def test_raw_messages_pass(tmp_path: Path) -> None:
+def test_raw_message_with_unknown_argument_gets_error(tmp_path: Path) -> None:
     with running(tmp_path) as simulator, simulator.connect() as qmp:
         reply = qmp.exchange(QmpMessage({"execute": "query-status", "arguments": {"no": 1}}))
         assert reply["error"] == {"class": "GenericError", "desc": "Parameter 'no' is unexpected"}

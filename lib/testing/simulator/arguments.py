@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""How the simulated QEMU says no: error replies, and arguments checked against the schema."""
+"""Checks of command arguments against the QAPI schema, with QEMU's error messages."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin
@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 from hvkit.qmp.base import Command, Struct, Union, members_of, resolve
 from hvkit.qmp.converter import structure
 from hvkit.qmp.errors import DataError
+from hvkit.testing.simulator.qmp_refusal import QmpRefusal
 
 T = TypeVar("T", bound=Struct)
 
@@ -15,20 +16,11 @@ _QAPI_NAMES: Final = {"str": "string", "int": "integer", "bool": "boolean"}
 _SWITCHES: Final = {"on": True, "yes": True, "off": False, "no": False}
 
 
-class QmpRefusal(Exception):
-    """Raised when a command is answered with an error."""
-
-    def __init__(self, description: str, error_class: str = "GenericError") -> None:
-        super().__init__(description)
-        self.description = description
-        self.error_class = error_class
-
-
 def check_arguments(data: Any, kind: type[T]) -> T:
-    """Turn plain data into a value of the schema, as strictly as QEMU.
+    """Convert plain data to a class of the schema, as strictly as QEMU does.
 
     Raises:
-        QmpRefusal: in QEMU's words, for a parameter that is missing, unexpected, or not of its type.
+        QmpRefusal: a parameter is missing, unknown, or of the wrong type. The message is QEMU's.
     """
     try:
         value = structure(data, kind)
@@ -45,7 +37,7 @@ def check_arguments(data: Any, kind: type[T]) -> T:
 
 
 def _check_known(value: Any, path: str) -> None:
-    """Refuse what the schema keeps for the sake of newer peers: this one is as old as the schema."""
+    """Raise `QmpRefusal` for unknown members and enum values, which the converter keeps for newer peers."""
     if isinstance(value, list):
         for index, item in enumerate(value):
             _check_known(item, f"{path}[{index}].")
@@ -65,7 +57,7 @@ def _check_known(value: Any, path: str) -> None:
 
 
 def convert_strings(data: Mapping[str, Any], kind: type[Struct]) -> dict[str, Any]:
-    """Return data that was written as ``key=value`` as it would be in JSON; what does not fit stays a string."""
+    """Convert ``key=value`` strings to the JSON types of the schema. A value that does not fit stays a string."""
     converted = dict(data)
     if issubclass(kind, Union) and isinstance(tag := data.get(kind.tag), str) and tag in kind.branches:
         kind = resolve(kind.branches[tag], kind.__module__)

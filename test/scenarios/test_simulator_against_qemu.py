@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The same questions to the simulated QEMU and to a real one: the answers are of the same kind.
+"""The simulated QEMU compared with real QEMU, command by command.
 
-A reply of the simulator may say less than QEMU's, never something else: what it has, QEMU has too, of the same type.
-An error has the same class and the same text. Events have the same names in the same order, and carry the same.
+A reply of the simulator may have fewer members than QEMU's, but every member it has must exist in QEMU's reply with
+the same type. Errors must have the same class and text. Events must have the same names, order and data.
 """
 
 import json
@@ -24,7 +24,7 @@ UUID = "6f6b3a50-0000-4000-8000-000000000001"
 
 @attrs.frozen
 class Step:
-    """A command, and the event that it is done with."""
+    """A command, and the event to wait for after it."""
 
     name: str
     arguments: dict[str, Any] = attrs.field(factory=dict)
@@ -33,14 +33,14 @@ class Step:
 
 @attrs.define
 class Answer:
-    """What came for one step."""
+    """The messages received for one step."""
 
     reply: dict[str, Any] = attrs.field(factory=dict)
     events: list[dict[str, Any]] = attrs.field(factory=list)
 
 
 def play(binary: str, arguments: Iterable[str], steps: Iterable[Step]) -> tuple[list[Answer], int]:
-    """Run a machine through some steps and to its end; return the answers and the exit status."""
+    """Run a machine through the steps until it exits; return the answers and the exit status."""
     argv = [binary, "-S", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio", *arguments]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -77,14 +77,14 @@ def read_answer(lines: Iterable[bytes], until: str) -> Answer:
 
 
 def differences(simulated: Any, real: Any, path: str = "") -> list[str]:
-    """Say where the simulator answers something that is not of the kind of the real answer."""
+    """List the members of the simulated reply that the real reply lacks or has with another type."""
     if isinstance(simulated, dict) and isinstance(real, dict):
-        found = [f"{path}.{key}: not in the real answer" for key in simulated.keys() - real.keys()]
+        found = [f"{path}.{key}: not in QEMU's reply" for key in simulated.keys() - real.keys()]
         for key in simulated.keys() & real.keys():
             found += differences(simulated[key], real[key], f"{path}.{key}")
         return found
     if isinstance(simulated, list) and isinstance(real, list):
-        if real and isinstance(real[0], dict):  # its elements need not all have the same members
+        if real and isinstance(real[0], dict):  # elements may have different optional members
             merged = {key: item for element in real for key, item in element.items()}
             return [line for element in simulated for line in differences(element, merged, f"{path}[]")]
         return []
@@ -107,7 +107,7 @@ def compare(step: Step, simulated: Answer, real: Answer) -> list[str]:
     return found
 
 
-def assert_same_kind(
+def assert_replies_match(
     qemu: str, directory: Path, arguments: Iterable[str], steps: list[Step], *, exit_status: int = 0
 ) -> None:
     arguments = list(arguments)
@@ -135,7 +135,7 @@ def disk(path: Path) -> list[str]:
     ]
 
 
-def test_negotiation(qemu_binary: str, tmp_path: Path) -> None:
+def test_negotiation_matches_qemu(qemu_binary: str, tmp_path: Path) -> None:
     steps = [
         Step("query-status"),
         NEGOTIATE,
@@ -146,10 +146,10 @@ def test_negotiation(qemu_binary: str, tmp_path: Path) -> None:
         Step("device_del", {"id": 5}),
         QUIT,
     ]
-    assert_same_kind(qemu_binary, tmp_path, ["-M", "q35"], steps)
+    assert_replies_match(qemu_binary, tmp_path, ["-M", "q35"], steps)
 
 
-def test_questions(qemu_binary: str, tmp_path: Path) -> None:
+def test_queries_match_qemu(qemu_binary: str, tmp_path: Path) -> None:
     arguments = [
         *("-M", "q35", "-m", "64", "-smp", "2", "-name", "web1", "-uuid", UUID),
         *disk(tmp_path / "disk.raw"),
@@ -171,10 +171,10 @@ def test_questions(qemu_binary: str, tmp_path: Path) -> None:
     steps = [NEGOTIATE, *map(Step, names), Step("qom-list", {"path": "/machine/peripheral"})]
     steps += [Step("qom-get", {"path": "/machine", "property": "type"}), Step("qom-list", {"path": "/nope"})]
     steps += [Step("qom-list-types", {"implements": "device", "abstract": False}), QUIT]
-    assert_same_kind(qemu_binary, tmp_path, arguments, steps)
+    assert_replies_match(qemu_binary, tmp_path, arguments, steps)
 
 
-def test_run_states(qemu_binary: str, tmp_path: Path) -> None:
+def test_run_states_match_qemu(qemu_binary: str, tmp_path: Path) -> None:
     steps = [
         NEGOTIATE,
         *(Step("cont"), Step("cont"), Step("stop"), Step("stop"), Step("query-status")),
@@ -183,15 +183,15 @@ def test_run_states(qemu_binary: str, tmp_path: Path) -> None:
         Step("balloon", {"value": MIB}),
         QUIT,
     ]
-    assert_same_kind(qemu_binary, tmp_path, ["-M", "q35", "-m", "64"], steps)
+    assert_replies_match(qemu_binary, tmp_path, ["-M", "q35", "-m", "64"], steps)
 
 
-def test_a_reset_that_ends_it(qemu_binary: str, tmp_path: Path) -> None:
+def test_reset_with_no_reboot_matches_qemu(qemu_binary: str, tmp_path: Path) -> None:
     steps = [NEGOTIATE, Step("system_reset", until="SHUTDOWN")]
-    assert_same_kind(qemu_binary, tmp_path, ["-M", "q35", "-m", "64", "-no-reboot"], steps)
+    assert_replies_match(qemu_binary, tmp_path, ["-M", "q35", "-m", "64", "-no-reboot"], steps)
 
 
-def test_block_nodes(qemu_binary: str, tmp_path: Path) -> None:
+def test_block_nodes_match_qemu(qemu_binary: str, tmp_path: Path) -> None:
     spare = tmp_path / "spare.raw"
     spare.write_bytes(b"\0" * MIB)
     add = "blockdev-add"
@@ -220,10 +220,10 @@ def test_block_nodes(qemu_binary: str, tmp_path: Path) -> None:
         Step("blockdev-del", {"node-name": "f1"}),
         QUIT,
     ]
-    assert_same_kind(qemu_binary, tmp_path, ["-M", "q35", "-m", "64", *disk(tmp_path / "disk.raw")], steps)
+    assert_replies_match(qemu_binary, tmp_path, ["-M", "q35", "-m", "64", *disk(tmp_path / "disk.raw")], steps)
 
 
-def test_limits(qemu_binary: str, tmp_path: Path) -> None:
+def test_disk_limits_match_qemu(qemu_binary: str, tmp_path: Path) -> None:
     limit, none = "block_set_io_throttle", dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
     disk0 = {"id": "/machine/peripheral/disk0/virtio-backend", **none}
     steps = [
@@ -237,11 +237,11 @@ def test_limits(qemu_binary: str, tmp_path: Path) -> None:
         Step("query-block"),
         QUIT,
     ]
-    assert_same_kind(qemu_binary, tmp_path, ["-M", "q35", "-m", "64", *disk(tmp_path / "disk.raw")], steps)
+    assert_replies_match(qemu_binary, tmp_path, ["-M", "q35", "-m", "64", *disk(tmp_path / "disk.raw")], steps)
 
 
 @pytest.mark.parametrize("driver", ["ide-cd", "scsi-cd"])
-def test_media(qemu_binary: str, tmp_path: Path, driver: str) -> None:
+def test_removable_media_match_qemu(qemu_binary: str, tmp_path: Path, driver: str) -> None:
     arguments = [
         *("-M", "q35", "-m", "64", "-device", '{"driver":"virtio-scsi-pci","id":"scsi0"}'),
         *("-device", json.dumps({"driver": driver, "id": "cd0"})),
@@ -277,10 +277,10 @@ def test_media(qemu_binary: str, tmp_path: Path, driver: str) -> None:
         Step(insert, {"id": "disk0", "node-name": "m2"}),
         QUIT,
     ]
-    assert_same_kind(qemu_binary, tmp_path, arguments, steps)
+    assert_replies_match(qemu_binary, tmp_path, arguments, steps)
 
 
-def test_devices(qemu_binary: str, tmp_path: Path) -> None:
+def test_devices_match_qemu(qemu_binary: str, tmp_path: Path) -> None:
     arguments = [
         *("-M", "q35", "-m", "64", "-device", '{"driver":"pcie-root-port","id":"rp0","bus":"pcie.0"}'),
         *("-device", '{"driver":"virtio-scsi-pci","id":"scsi0"}'),
@@ -317,19 +317,19 @@ def test_devices(qemu_binary: str, tmp_path: Path) -> None:
         Step("object-del", {"id": "io0"}),
         QUIT,
     ]
-    assert_same_kind(qemu_binary, tmp_path, arguments, steps)
+    assert_replies_match(qemu_binary, tmp_path, arguments, steps)
 
 
-def test_an_unplug_is_completed_by_a_reset(qemu_binary: str, tmp_path: Path) -> None:
+def test_unplug_completed_by_reset_matches_qemu(qemu_binary: str, tmp_path: Path) -> None:
     arguments = [
         *("-M", "q35", "-m", "64", "-device", '{"driver":"pcie-root-port","id":"rp0","bus":"pcie.0"}'),
         *("-device", '{"driver":"virtio-rng-pci","id":"rng0","bus":"rp0"}'),
     ]
     steps = [NEGOTIATE, Step("device_del", {"id": "rng0"}), Step("system_reset", until="DEVICE_DELETED"), QUIT]
-    assert_same_kind(qemu_binary, tmp_path, arguments, steps)
+    assert_replies_match(qemu_binary, tmp_path, arguments, steps)
 
 
-COMPLAINTS = [
+INVALID_OPTIONS = [
     ["-nope"],
     ["-m"],
     ["-M", "nope"],
@@ -356,19 +356,21 @@ COMPLAINTS = [
 
 @pytest.fixture(scope="module")
 def is_modelled_version(qemu_binary: str) -> bool:
-    """Whether the QEMU at hand is of the version that the simulator was modelled after."""
-    said = subprocess.run([qemu_binary, "--version"], capture_output=True, text=True, timeout=20, check=True)
-    return " version 7.2." in said.stdout
+    """Whether the installed QEMU has the version whose messages the simulator copies."""
+    results = subprocess.run([qemu_binary, "--version"], capture_output=True, text=True, timeout=20, check=True)
+    return " version 7.2." in results.stdout
 
 
-@pytest.mark.parametrize("arguments", COMPLAINTS, ids=lambda arguments: " ".join(arguments))
-def test_complaints(qemu_binary: str, is_modelled_version: bool, tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", INVALID_OPTIONS, ids=lambda arguments: " ".join(arguments))
+def test_startup_errors_match_qemu(
+    qemu_binary: str, is_modelled_version: bool, tmp_path: Path, arguments: list[str]
+) -> None:
     machine = [] if "-M" in arguments else ["-M", "q35"]
-    said = []
+    results = []
     for binary in (str(write_executable(tmp_path)), qemu_binary):
         argv = [binary, *machine, "-S", "-nodefaults", "-display", "none", *arguments]
         ended = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
-        program, _, complaint = ended.stderr.partition(": ")
+        program, _, message = ended.stderr.partition(": ")
         assert program
-        said.append((ended.returncode, complaint if is_modelled_version else bool(complaint)))
-    assert said[0] == said[1]
+        results.append((ended.returncode, message if is_modelled_version else bool(message)))
+    assert results[0] == results[1]
