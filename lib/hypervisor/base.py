@@ -134,6 +134,39 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
             HypervisorError: the reset failed.
         """
 
+    @optional(Capability.PAUSE)
+    def pause_instance(self, name: str) -> None:
+        """Stop the vCPUs of an instance. It must be RUNNING or PAUSED.
+
+        After success it is PAUSED; it keeps its memory and its connections. After failure its state is unchanged.
+
+        Raises:
+            NotSupported: the hypervisor does not have PAUSE.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or PAUSED by what must not be interrupted, such as a
+                snapshot. Nothing was changed.
+            InstanceBusy: another operation holds its lock.
+            HypervisorError: QEMU refuses, or does not answer.
+        """
+        raise NotImplementedError
+
+    @optional(Capability.PAUSE)
+    def resume_instance(self, name: str) -> None:
+        """Start the vCPUs of a PAUSED instance. Does nothing if it is RUNNING.
+
+        After success it is RUNNING, until the reason of the pause, such as a full disk, occurs again. After failure its
+        state is unchanged.
+
+        Raises:
+            NotSupported: the hypervisor does not have PAUSE.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or cannot continue from its pause, such as a suspended
+                guest. Nothing was changed.
+            InstanceBusy: another operation holds its lock.
+            HypervisorError: QEMU refuses, or does not answer.
+        """
+        raise NotImplementedError
+
     @abc.abstractmethod
     def cleanup_instance(self, name: str) -> None:
         """Remove everything that a stopped instance left on this node, and its state. Its disks are not touched.

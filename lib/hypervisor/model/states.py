@@ -75,6 +75,7 @@ class Capability(enum.Enum):
     MEMORY = "memory"
     MIGRATION = "migration"
     MONITOR = "monitor"
+    PAUSE = "pause"
     POWERCYCLE = "powercycle"
     RESIZE_DISK = "resize-disk"
     RESTORE = "restore"

@@ -75,6 +75,8 @@ OPTIONAL: Final[Mapping[str, Call]] = {
     "set_instance_memory": lambda hypervisor, name: hypervisor.set_instance_memory(name, 16),
     "get_instance_console": lambda hypervisor, name: hypervisor.get_instance_console(name),
     "monitor": lambda hypervisor, name: hypervisor.monitor(name).__enter__(),
+    "pause_instance": lambda hypervisor, name: hypervisor.pause_instance(name),
+    "resume_instance": lambda hypervisor, name: hypervisor.resume_instance(name),
     "verify_hotplug_support": lambda hypervisor, name: hypervisor.verify_hotplug_support(
         name, DeviceAction.ADD, DeviceKind.DISK
     ),

@@ -133,6 +133,23 @@ class OptionalMethodTests(ConformanceFixtures):
         with pytest.raises(InstanceStateError):
             hypervisor.balloon_instance_memory(stopped.name, stopped.memory_mib)
 
+    def test_pause_and_resume_change_state_and_may_be_repeated(
+        self, hypervisor: BaseHypervisor, running: Instance
+    ) -> None:
+        skip_without(hypervisor, Capability.PAUSE)
+        for _ in range(2):
+            hypervisor.pause_instance(running.name)
+            assert hypervisor.get_instance_info(running.name).state is InstanceState.PAUSED
+        for _ in range(2):
+            hypervisor.resume_instance(running.name)
+            assert hypervisor.get_instance_info(running.name).state is InstanceState.RUNNING
+
+    def test_resume_runs_instance_that_was_started_paused(self, subject: Subject, hypervisor: BaseHypervisor) -> None:
+        skip_without(hypervisor, Capability.PAUSE)
+        hypervisor.start_instance(subject.make_instance("conform"), start_paused=True)
+        hypervisor.resume_instance("conform")
+        assert hypervisor.get_instance_info("conform").state is InstanceState.RUNNING
+
     def test_limit_disk_sets_and_clears_limits(self, hypervisor: BaseHypervisor, running: Instance) -> None:
         skip_without(hypervisor, Capability.LIMIT_DISK)
         for disk in running.disks:

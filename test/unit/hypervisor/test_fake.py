@@ -74,7 +74,7 @@ def test_start_checks_parameters_on_the_node(fake: FakeHypervisor, tmp_path: Pat
         fake.start_instance(make_instance("web1", parameters={"needs_file": str(tmp_path / "missing")}))
 
 
-@pytest.mark.parametrize(("guest", "reason"), [("obedient", "powered off by its guest"), ("deaf", "stopped by force")])
+@pytest.mark.parametrize(("guest", "reason"), [("obedient", "shut down by the guest"), ("deaf", "stopped by force")])
 def test_stop_reports_graceful_shutdown_or_force(fake: FakeHypervisor, guest: str, reason: str) -> None:
     fake.start_instance(make_instance("web1", parameters={"guest": guest}))
     fake.stop_instance("web1")
@@ -117,7 +117,7 @@ def test_damaged_state_file_does_not_affect_other_instances(fake: FakeHypervisor
 def test_verify_reports_unusable_run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     fake = FakeHypervisor(run_dir=tmp_path / "a" / "b")
-    assert fake.verify() == [f"{tmp_path} cannot be written to"]
+    assert fake.verify() == [f"{tmp_path} is not writable"]
 
 
 @pytest.mark.parametrize("way", ["file", "file/below", "loop"])
