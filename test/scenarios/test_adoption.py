@@ -250,6 +250,9 @@ def test_adopted_instance_supports_pause_balloon_screenshot_and_dump(
 ) -> None:
     qemu = start_external(*NAMED, "-vga", "std", "-device", "virtio-balloon-pci")
     kvm.adopt_instance(kvm.inspect_monitor(qemu.monitor))
+    kvm.pause_instance("theirs")
+    kvm.resume_instance("theirs")
+    assert state_of(kvm) is InstanceState.RUNNING
     with kvm.monitor("theirs") as monitor:
         monitor.execute(Stop())
     assert kvm.get_instance_info("theirs").cause is StopCause.REQUEST
@@ -262,7 +265,7 @@ def test_adopted_instance_supports_pause_balloon_screenshot_and_dump(
 #: Capabilities that an adopted instance supports, and methods for which there is no instance on this node.
 SUPPORTED: Final = {
     *(Capability.ADOPT, Capability.BALLOON, Capability.CONSOLE, Capability.DUMP, Capability.MONITOR),
-    Capability.SCREENSHOT,
+    *(Capability.PAUSE, Capability.SCREENSHOT),
 }
 WITHOUT_INSTANCE: Final = {"accept_instance", "find_migration_obstacles", "finalize_migration_destination"}
 
