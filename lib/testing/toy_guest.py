@@ -59,7 +59,7 @@ _RESET: Final = 0x06
 _WRITINGS: Final = 64
 
 
-class Farewell(enum.Enum):
+class PowerdownAction(enum.Enum):
     """The guest's reaction to the power button."""
 
     POWER_OFF = "power-off"
@@ -117,24 +117,24 @@ def build_boot_sector(
     greeting: str = GREETING,
     farewell: str = FAREWELL,
     *,
-    is_restless: bool = False,
-    then: Farewell = Farewell.POWER_OFF,
+    dirties_memory: bool = False,
+    on_powerdown: PowerdownAction = PowerdownAction.POWER_OFF,
 ) -> bytes:
     """Assemble the boot sector.
 
     Args:
         greeting: the line to print when the power button is enabled.
         farewell: the line to print when the power button was pressed.
-        is_restless: rewrite half a MiB of memory with changing values instead of halting.
-        then: the action after the farewell.
+        dirties_memory: rewrite half a MiB of memory with changing values instead of halting.
+        on_powerdown: the action after the farewell.
 
     Raises:
         ProgrammerError: the code and texts exceed a sector.
     """
     code = _Code()
     _emit_setup(code)
-    _emit_main_loop(code, is_restless=is_restless)
-    _emit_farewell(code, then)
+    _emit_main_loop(code, dirties_memory=dirties_memory)
+    _emit_farewell(code, on_powerdown)
     _emit_release(code)
     _emit_print(code)
     code.text("greeting", f"{greeting}\r\n")
@@ -162,11 +162,11 @@ def _emit_setup(code: _Code) -> None:
     code.call("print")
 
 
-def _emit_main_loop(code: _Code, *, is_restless: bool) -> None:
+def _emit_main_loop(code: _Code, *, dirties_memory: bool) -> None:
     """Release devices on request, until the power button is pressed."""
     code.label("sleep")
     code.emit(0xFB)  # sti
-    if is_restless:
+    if dirties_memory:
         _emit_writing(code)
     else:
         code.emit(0xF4)  # hlt             until the clock ticks, 18 times a second
@@ -179,20 +179,20 @@ def _emit_main_loop(code: _Code, *, is_restless: bool) -> None:
     code.jump(0x74, "sleep")  # jz sleep
 
 
-def _emit_farewell(code: _Code, then: Farewell) -> None:
+def _emit_farewell(code: _Code, action: PowerdownAction) -> None:
     """Print the farewell, act, and halt."""
     code.load_address("farewell")
     code.call("print")
-    match then:
-        case Farewell.POWER_OFF:
+    match action:
+        case PowerdownAction.POWER_OFF:
             code.emit_word(0xBA, _PM1_CONTROL)  # mov dx, control
             code.emit_word(0xB8, _SLEEP)  # mov ax, sleep
             code.emit(0xEF)  # out dx, ax
-        case Farewell.PANIC:
+        case PowerdownAction.PANIC:
             code.emit_word(0xBA, _PANIC_PORT)  # mov dx, port
             code.emit(0xB0, _PANICKED)  # mov al, panicked
             code.emit(0xEE)  # out dx, al
-        case Farewell.REBOOT:
+        case PowerdownAction.REBOOT:
             code.emit_word(0xBA, _RESET_PORT)  # mov dx, port
             code.emit(0xB0, _RESET)  # mov al, reset
             code.emit(0xEE)  # out dx, al
@@ -264,19 +264,19 @@ def write_disk(
     path: str | os.PathLike[str],
     *,
     size_bytes: int = DISK_BYTES,
-    is_restless: bool = False,
-    then: Farewell = Farewell.POWER_OFF,
+    dirties_memory: bool = False,
+    on_powerdown: PowerdownAction = PowerdownAction.POWER_OFF,
 ) -> Path:
     """Write a raw disk image with the guest, and return its path. An existing file is replaced.
 
     Args:
         path: the file to write.
         size_bytes: the size of the disk, including the boot sector. The rest is a hole.
-        is_restless: rewrite memory instead of halting; see `build_boot_sector`.
-        then: the action when the power button is pressed.
+        dirties_memory: rewrite memory instead of halting; see `build_boot_sector`.
+        on_powerdown: the action when the power button is pressed.
     """
     path = Path(path)
     with path.open("wb") as disk:
-        disk.write(build_boot_sector(is_restless=is_restless, then=then))
+        disk.write(build_boot_sector(dirties_memory=dirties_memory, on_powerdown=on_powerdown))
         disk.truncate(size_bytes)
     return path

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import pytest
 
-from faults import die_at
+from faults import crash_at
 from hvkit.hypervisor import Backup, BackupError, BackupProgress, Disk, Instance, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.state_file import read_runtime
@@ -292,7 +292,7 @@ def test_wherever_somebody_dies_over_one_it_can_be_cleared_away_and_made_again(l
     lab.write(FIRST, 0, 5)
     backup = Backup(files={FIRST: lab.image("3"), SECOND: lab.image("4")}, since="base", checkpoint="next")
     for number in itertools.count(1):
-        if not die_at(number, lambda: lab.kvm.backup_disks("web1", backup, timeout=60)):
+        if not crash_at(number, lambda: lab.kvm.backup_disks("web1", backup, timeout=60)):
             break
         runtime = read_runtime(lab.kvm.run_dir / "instances/web1/runtime.json", "web1")
         assert runtime is not None

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import pytest
 
-from faults import count_commands, die_at, fail_at
+from faults import count_commands, crash_at, fail_at
 from guest.console import GuestConsole
 from guest.fixtures import MakeDiskImage, TinyGuest
 from hvkit.hypervisor import Disk, DiskLimits, DiskRate, HotplugCause, HotplugError, Instance, ParameterError
@@ -223,7 +223,7 @@ def test_whatever_command_of_adding_fails_the_disk_has_its_limits_in_the_end(
 def test_process_that_dies_leaves_what_the_next_one_settles(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
     disk, found = toy.disks[0], set()
     number = 1
-    while die_at(number, lambda: kvm.limit_disk("web1", disk, BUSY)):
+    while crash_at(number, lambda: kvm.limit_disk("web1", disk, BUSY)):
         number += 1
         kvm.hot_add_device("web1", more)
         kvm.hot_del_device("web1", more)

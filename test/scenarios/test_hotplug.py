@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from faults import count_commands, die_at, fail_at
+from faults import count_commands, crash_at, fail_at
 from hvkit.hypervisor import (
     Backup,
     BackupError,
@@ -407,7 +407,7 @@ def test_process_that_dies_over_adding_leaves_what_the_next_one_settles(
     before = agree(kvm)
     disk = make_disk(kind="qcow2")
     for number in itertools.count(1):
-        is_dead = die_at(number, lambda: kvm.hot_add_device("web1", disk))
+        is_dead = crash_at(number, lambda: kvm.hot_add_device("web1", disk))
         _unless("the instance has it already", lambda: kvm.hot_add_device("web1", disk))
         assert len(agree(kvm) - before) == 1
         kvm.hot_del_device("web1", disk)
@@ -424,7 +424,7 @@ def test_process_that_dies_over_removing_leaves_what_the_next_one_settles(
     disk = make_disk(kind="qcow2")
     for number in itertools.count(1):
         kvm.hot_add_device("web1", disk)
-        is_dead = die_at(number, lambda: kvm.hot_del_device("web1", disk))
+        is_dead = crash_at(number, lambda: kvm.hot_del_device("web1", disk))
         _unless("the instance has no such device", lambda: kvm.hot_del_device("web1", disk))
         assert agree(kvm) == before
         if not is_dead:
@@ -497,7 +497,7 @@ def test_process_that_dies_over_changing_a_nic_leaves_one_of_the_two(
     settling = make_disk()
     outcomes = set()
     for number in itertools.count(1):
-        is_dead = die_at(number, lambda: kvm.hot_mod_device("web1", new))
+        is_dead = crash_at(number, lambda: kvm.hot_mod_device("web1", new))
         # Whoever next plugs on it settles what was left; a NIC that was asked to go may still do that.
         kvm.hot_add_device("web1", settling)
         kvm.hot_del_device("web1", settling)

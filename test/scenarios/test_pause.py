@@ -29,7 +29,7 @@ from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.qmp import EventTimeout
 from hvkit.qmp.schema import GuestPanickedEvent, QueryStatus, ResumeEvent, Stop, StopEvent, SystemPowerdown
-from hvkit.testing.toy_guest import FAREWELL, GREETING, Farewell, write_disk
+from hvkit.testing.toy_guest import FAREWELL, GREETING, PowerdownAction, write_disk
 
 pytestmark = pytest.mark.qemu
 
@@ -151,7 +151,7 @@ def test_pause_holds_while_another_process_manages_the_instance(kvm: KvmHypervis
 def test_verb_refuses_guest_that_panicked(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, tmp_path: Path, verb: Verb
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "panics.img", then=Farewell.PANIC)))
+    disk = Disk(path=str(write_disk(tmp_path / "panics.img", on_powerdown=PowerdownAction.PANIC)))
     console = start_with_console(kvm, make_toy(disks=(disk,)), guest_console)
     with kvm.monitor("web1") as monitor, monitor.subscribe(GuestPanickedEvent) as events:
         kvm.resume_instance("web1")

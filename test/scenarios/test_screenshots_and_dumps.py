@@ -31,7 +31,7 @@ from hvkit.hypervisor import (
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.qmp.schema import Cont, GuestPanickedEvent, QueryDumpGuestMemoryCapability, SystemPowerdown
-from hvkit.testing.toy_guest import GREETING, SECTOR_BYTES, Farewell, write_disk
+from hvkit.testing.toy_guest import GREETING, SECTOR_BYTES, PowerdownAction, write_disk
 
 pytestmark = pytest.mark.qemu
 
@@ -201,7 +201,7 @@ def test_dump_leaves_paused_instance_paused(kvm: KvmHypervisor, make_toy: MakeIn
 def test_dump_of_panicked_guest_succeeds(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, directory: Path, tmp_path: Path
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "panics.img", then=Farewell.PANIC)))
+    disk = Disk(path=str(write_disk(tmp_path / "panics.img", on_powerdown=PowerdownAction.PANIC)))
     kvm.start_instance(make_toy(disks=(disk,)), start_paused=True)
     path = kvm.get_instance_console("web1").path
     assert path is not None

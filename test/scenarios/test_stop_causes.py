@@ -18,7 +18,7 @@ from hvkit.hypervisor import Disk, Instance, InstanceInfo, InstanceState, StopCa
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.log import KEPT_BYTES, MAX_BYTES
 from hvkit.qmp.schema import Quit, SystemPowerdown
-from hvkit.testing.toy_guest import GREETING, Farewell, write_disk
+from hvkit.testing.toy_guest import GREETING, PowerdownAction, write_disk
 
 MakeInstance = Callable[..., Instance]
 OpenConsole = Callable[[str], GuestConsole]
@@ -71,11 +71,11 @@ def power_off(kvm: KvmHypervisor, instance: Instance, open_console: OpenConsole)
 @pytest.mark.qemu
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 @pytest.mark.parametrize(
-    ("then", "state", "cause", "reason"),
+    ("action", "state", "cause", "reason"),
     [
-        (Farewell.POWER_OFF, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
-        (Farewell.REBOOT, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
-        (Farewell.PANIC, InstanceState.CRASHED, StopCause.PANIC, "guest panicked"),
+        (PowerdownAction.POWER_OFF, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
+        (PowerdownAction.REBOOT, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
+        (PowerdownAction.PANIC, InstanceState.CRASHED, StopCause.PANIC, "guest panicked"),
     ],
 )
 def test_cause_is_guest_action_for_every_process(
@@ -84,12 +84,12 @@ def test_cause_is_guest_action_for_every_process(
     guest_console: OpenConsole,
     tmp_path: Path,
     machine: str,
-    then: Farewell,
+    action: PowerdownAction,
     state: InstanceState,
     cause: StopCause,
     reason: str,
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "guest.img", then=then)))
+    disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=action)))
     parameters = {"reboot_behavior": "exit", "machine_version": machine}
     power_off(kvm, make_toy(parameters=parameters, disks=(disk,)), guest_console)
     info = wait_until_over(kvm)
@@ -104,7 +104,7 @@ def test_cause_is_guest_action_for_every_process(
 def test_rebooting_guest_keeps_running(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, tmp_path: Path
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "guest.img", then=Farewell.REBOOT)))
+    disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=PowerdownAction.REBOOT)))
     kvm.start_instance(make_toy(disks=(disk,)), start_paused=True)
     path = kvm.get_instance_console("web1").path
     assert path is not None
@@ -201,7 +201,7 @@ def test_long_log_is_trimmed_by_watch_and_not_by_queries(kvm: KvmHypervisor, mak
 def test_user_shutdown_is_reported_if_allowed(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, tmp_path: Path, may: bool
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "guest.img", then=Farewell.POWER_OFF)))
+    disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=PowerdownAction.POWER_OFF)))
     power_off(kvm, make_toy(disks=(disk,), parameters={"user_shutdown": may}), guest_console)
     info = wait_until_over(kvm)
     assert (info.cause, info.is_user_shutdown) == (StopCause.GUEST, may)

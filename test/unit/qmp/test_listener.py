@@ -14,7 +14,7 @@ from hvkit.qmp import ConnectError
 from hvkit.qmp.listener import QmpListener
 from hvkit.qmp.schema import QueryStatus
 from hvkit.testing import QmpStub
-from paused_machine import calling
+from paused_machine import reconnecting_monitor
 
 
 def test_a_monitor_that_calls_is_answered(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_who_waits_hears_that_the_listener_was_closed(tmp_path: Path) -> None:
 @pytest.mark.qemu
 def test_a_real_qemu_calls_and_calls_again(qemu_binary: str, tmp_path: Path) -> None:
     path = tmp_path / "s"
-    with QmpListener(path) as listener, calling(qemu_binary, path):
+    with QmpListener(path) as listener, reconnecting_monitor(qemu_binary, path):
         for _ in range(2):
             connection = listener.accept(timeout=20)
             assert connection.execute(QueryStatus()).status == "prelaunch"

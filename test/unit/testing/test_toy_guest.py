@@ -42,10 +42,10 @@ def wait_for_text(path: Path, text: str, *, timeout_s: float = 30) -> None:
 
 @pytest.mark.qemu
 @pytest.mark.parametrize("machine", ["pc", "q35"])
-@pytest.mark.parametrize("is_restless", [False, True], ids=["asleep", "restless"])
-def test_guest_greets_and_powers_off(qemu_binary: str, tmp_path: Path, machine: str, is_restless: bool) -> None:
+@pytest.mark.parametrize("dirties_memory", [False, True], ids=["halts", "dirties-memory"])
+def test_guest_greets_and_powers_off(qemu_binary: str, tmp_path: Path, machine: str, dirties_memory: bool) -> None:
     serial, monitor = tmp_path / "serial", tmp_path / "monitor"
-    disk = write_disk(tmp_path / "disk.raw", is_restless=is_restless)
+    disk = write_disk(tmp_path / "disk.raw", dirties_memory=dirties_memory)
     arguments = ["-machine", machine, "-accel", "tcg", "-nodefaults", "-display", "none", "-m", "16"]
     arguments += ["-drive", f"file={disk},format=raw,if=virtio", "-serial", f"file:{serial}"]
     arguments += ["-qmp", f"unix:{monitor},server=on,wait=off"]

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pytest
 
-from faults import die_at
+from faults import crash_at
 from hvkit.hypervisor import Instance, InstanceStartError, InstanceState, Nic, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.network import NetworkError, TapOptions, has_interface, run_tool
@@ -201,7 +201,7 @@ def test_wherever_in_a_start_somebody_dies_the_script_takes_down_what_came_up(
     toy = make_toy(nics=nics, parameters={"network_script": str(script.path)})
     came_up = False
     for number in itertools.count(1):
-        is_dead = die_at(number, lambda: kvm.start_instance(toy))
+        is_dead = crash_at(number, lambda: kvm.start_instance(toy))
         if kvm.list_instances():
             came_up = came_up or (is_dead and "up there" in script.told)
             if not kvm.get_instance_info("web1").state.is_over:

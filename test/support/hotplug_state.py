@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What tests of machines that grow have in common."""
+"""Helpers for tests of vCPU and memory hotplug."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hvkit.hypervisor.model import MigrationState
 from hvkit.qmp.schema import QueryCpusFast, QueryHotpluggableCpus, QueryMemdev, QueryMemoryDevices
 
 
-def remembered(hypervisor: KvmHypervisor, name: str = "web1") -> Runtime:
+def read_state(hypervisor: KvmHypervisor, name: str = "web1") -> Runtime:
     runtime = read_runtime(hypervisor.run_dir / "instances" / name / "runtime.json", name)
     assert runtime is not None
     return runtime
 
 
-def agree(hypervisor: KvmHypervisor) -> tuple[int, int]:
-    """Hold what is remembered and told of an instance against what QEMU has; return its processors and memory."""
-    runtime = remembered(hypervisor)
+def assert_agreement(hypervisor: KvmHypervisor) -> tuple[int, int]:
+    """Check that the state file and the reported state agree with QEMU. Return the vCPUs and the memory in MiB."""
+    runtime = read_state(hypervisor)
     with hypervisor.monitor("web1") as monitor:
         places = ProcessorPlaces.from_answer(monitor.execute(QueryHotpluggableCpus()))
         processors = len(monitor.execute(QueryCpusFast()))
@@ -41,7 +41,7 @@ def agree(hypervisor: KvmHypervisor) -> tuple[int, int]:
     return processors, memory_mib
 
 
-def move(source: KvmHypervisor, destination: KvmHypervisor, instance: Instance, target: str) -> None:
+def migrate(source: KvmHypervisor, destination: KvmHypervisor, instance: Instance, target: str) -> None:
     info = source.migration_info("web1")
     destination.accept_instance(instance, info, target)
     source.migrate_instance("web1", target)
