@@ -25,7 +25,7 @@ from hvkit.hypervisor.kvm.host.runtime import read_runtime
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_disk, build_nic
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.qmp import Command
-from hvkit.qmp.endpoint import to_wire
+from hvkit.qmp.common.connection import to_wire
 from hvkit.qmp.schema import BlockdevAdd, NetdevAdd
 
 _BY_HAND: Final = "by hand"

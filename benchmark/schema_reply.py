@@ -13,7 +13,7 @@ from typing import Final
 from benchmark.contestants import Contestant, Hvkit
 from benchmark.harness import OURS, OURS_FAST, Effort, Figure, Timed, compare, cpus, loop, pinned
 from benchmark.servers import Servers
-from hvkit.qmp.endpoint import from_wire, to_wire
+from hvkit.qmp.common.connection import from_wire, to_wire
 from hvkit.qmp.protocol import Protocol
 from hvkit.qmp.schema import QueryQmpSchema
 

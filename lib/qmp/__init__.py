@@ -5,7 +5,6 @@
 """
 
 from hvkit.qmp.base import NULL, Command, Event, GenericEvent
-from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.errors import (
     CommandError,
     CommandNotFound,
@@ -23,6 +22,7 @@ from hvkit.qmp.errors import (
 )
 from hvkit.qmp.events import Subscription
 from hvkit.qmp.message import QemuVersion, QmpMessage
+from hvkit.qmp.sync.connection import QmpConnection
 
 __all__ = [
     "NULL",

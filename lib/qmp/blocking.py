@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from hvkit.errors import ProgrammerError
+from hvkit.qmp.common.connection import Endpoint
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.endpoint import Endpoint
-from hvkit.qmp.session import Session
-from hvkit.qmp.transport import Transport, connect
+from hvkit.qmp.sync.session import Session
+from hvkit.qmp.sync.transport import Transport, connect
 
 S = TypeVar("S", bound=Session)
 

@@ -21,7 +21,7 @@ from hvkit.qmp.deadlines import QUICK, Deadline
 from hvkit.qmp.errors import ConnectError
 from hvkit.qmp.link import Link, Outcome, Question, problem_of
 from hvkit.qmp.protocol import LINE_END_GRACE_S
-from hvkit.qmp.transport import Address
+from hvkit.qmp.sync.transport import Address
 
 __all__ = ["Fleet", "Outcome", "ask"]
 

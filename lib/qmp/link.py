@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from hvkit.qmp.base import Command
+from hvkit.qmp.common.connection import from_wire, negotiation_silence, to_wire
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.endpoint import from_wire, negotiation_silence, to_wire
 from hvkit.qmp.errors import CommandTimeout, ConnectError, ConnectionLost, QmpError
 from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, READY, Exchange, Protocol, State
-from hvkit.qmp.transport import Address, Opening, address_text, connect_problem, read_peer_pid
+from hvkit.qmp.sync.transport import Address, Opening, address_text, connect_problem, read_peer_pid
 
 R = TypeVar("R", covariant=True)
 

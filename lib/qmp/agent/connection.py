@@ -14,9 +14,9 @@ from hvkit.qmp.agent.protocol import AgentProtocol
 from hvkit.qmp.agent.session import AgentSession
 from hvkit.qmp.base import Command
 from hvkit.qmp.blocking import BlockingEndpoint
-from hvkit.qmp.endpoint import from_wire, to_wire
+from hvkit.qmp.common.connection import from_wire, to_wire
 from hvkit.qmp.errors import ConnectError, DataError
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.sync.transport import Transport
 
 R = TypeVar("R")
 

@@ -14,8 +14,8 @@ from hvkit.qmp.agent.protocol import SYNC_COMMAND, AgentProtocol
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import AgentNotResponding, CommandTimeout, ConnectError, ConnectionLost, QmpError
 from hvkit.qmp.protocol import Exchange, Protocol
-from hvkit.qmp.session import Session
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.sync.session import Session
+from hvkit.qmp.sync.transport import Transport
 
 #: After so long, in seconds, synchronizing is tried anew: the guest may have been reset with our question in its hands.
 _SYNC_ATTEMPT_S: Final = 2.0

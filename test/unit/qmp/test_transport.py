@@ -18,7 +18,7 @@ from hvkit.errors import ProgrammerError
 from hvkit.qmp import CommandTimeout, ConnectError, QmpConnection, deadlines
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import QueryStatus
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.sync.transport import Transport
 from hvkit.testing import Delay, QmpStub
 
 STATUS = {"return": {"status": "running", "running": True}}

@@ -17,7 +17,6 @@ from typing import Final, TypeVar
 from hvkit.hypervisor.errors import InstanceStartError
 from hvkit.hypervisor.kvm.plan.capabilities import OLDEST_VERSION, Capabilities, KvmHost, MachineType
 from hvkit.qmp.base import Command
-from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import CommandError, ConnectError, ConnectionLost, QmpError
 from hvkit.qmp.program import find_program, read_last_words, run_program
@@ -31,6 +30,7 @@ from hvkit.qmp.schema import (
     QueryMachines,
     QueryTarget,
 )
+from hvkit.qmp.sync.connection import QmpConnection
 
 R = TypeVar("R")
 

@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from hvkit.errors import ProgrammerError
-from hvkit.qmp.aio_session import AsyncSession, open_socket, wake
+from hvkit.qmp.aio.session import AsyncSession, open_socket, wake
 from hvkit.qmp.base import Command, Event
+from hvkit.qmp.common.connection import MonitorEndpoint, check_fds, from_wire, raw_from_wire, to_wire
+from hvkit.qmp.common.listener import ListeningSocket
 from hvkit.qmp.deadlines import QUICK, Deadline
-from hvkit.qmp.endpoint import MonitorEndpoint, check_fds, from_wire, raw_from_wire, to_wire
 from hvkit.qmp.errors import ConnectError
 from hvkit.qmp.events import DEFAULT_MAXSIZE, EventQueue
-from hvkit.qmp.listening import ListeningSocket
 from hvkit.qmp.message import QmpMessage
 
 __all__ = ["AsyncQmpConnection", "AsyncQmpListener", "AsyncSubscription"]

@@ -24,8 +24,8 @@ from hvkit.qmp.errors import ConnectError, ConnectionLost, DataError
 from hvkit.qmp.events import EventQueue, to_event
 from hvkit.qmp.message import Greeting, QemuVersion, QmpMessage
 from hvkit.qmp.protocol import ENDED, MAX_MESSAGE_BYTES, READY, Exchange, Protocol, State, Trace
+from hvkit.qmp.sync.transport import Address, address_text
 from hvkit.qmp.transcript import Transcript
-from hvkit.qmp.transport import Address, address_text
 
 #: Source: scm(7), SCM_MAX_FD of the kernel.
 _FDS_AT_ONCE: Final = 253

@@ -8,11 +8,11 @@ from typing import Any, TypeVar, overload
 
 from hvkit.qmp.base import Command, Event
 from hvkit.qmp.blocking import BlockingEndpoint
-from hvkit.qmp.endpoint import MonitorEndpoint, check_fds, from_wire, raw_from_wire, to_wire
+from hvkit.qmp.common.connection import MonitorEndpoint, check_fds, from_wire, raw_from_wire, to_wire
 from hvkit.qmp.events import DEFAULT_MAXSIZE, Subscription
 from hvkit.qmp.message import QmpMessage
-from hvkit.qmp.session import Session
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.sync.session import Session
+from hvkit.qmp.sync.transport import Transport
 
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)

@@ -21,12 +21,12 @@ from typing import Any, Final
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Event
+from hvkit.qmp.common.connection import Conversation
 from hvkit.qmp.deadlines import Deadline, pace_of
-from hvkit.qmp.endpoint import Conversation
 from hvkit.qmp.errors import CommandTimeout, ConnectError
 from hvkit.qmp.events import EventQueue
 from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, Exchange, Protocol, State
-from hvkit.qmp.transport import Address, Opening, address_text, connect_problem, read_peer_pid
+from hvkit.qmp.sync.transport import Address, Opening, address_text, connect_problem, read_peer_pid
 
 _RECEIVE_BYTES: Final = 65536
 #: How many reads in a row one call may do: a peer that never stops talking must not stop the event loop.

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Event
+from hvkit.qmp.common.connection import Conversation
 from hvkit.qmp.deadlines import Deadline, pace_of
-from hvkit.qmp.endpoint import Conversation
 from hvkit.qmp.errors import CommandTimeout, ConnectionLost, QmpError
 from hvkit.qmp.events import Subscription
 from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, READY, Exchange, Protocol, State
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.sync.transport import Transport
 
 
 class Awaited(typing.Protocol):
