@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One life of an asyncio connection, shared by tasks: from the connected socket to its end.
+"""The session of an asyncio connection, which tasks share.
 
-The event loop reads, and writes what could not be sent at once. What it reads makes exchanges and subscriptions ready,
-which wake the tasks that wait for them; everything happens in the loop's own thread.
+The event loop reads, and sends what could not be sent at once. Received data makes exchanges and subscriptions ready,
+which wakes the tasks that wait for them. Everything happens in the thread of the event loop.
 """
 
 from __future__ import annotations
@@ -10,130 +10,98 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import errno
 import functools
 import math
-import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from hvkit.errors import ProgrammerError
+from hvkit.qmp.aio.transport import OutgoingMessage
 from hvkit.qmp.base import Event
-from hvkit.qmp.common.connection import Conversation
-from hvkit.qmp.deadlines import Deadline, pace_of
-from hvkit.qmp.errors import CommandTimeout, ConnectError
+from hvkit.qmp.common.session import BaseSession
+from hvkit.qmp.common.transport import RECEIVE_BYTES, read_peer_pid
+from hvkit.qmp.deadlines import Deadline, timeout_class_of
+from hvkit.qmp.errors import CommandTimeout
 from hvkit.qmp.events import EventQueue
-from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, Exchange, Protocol, State
-from hvkit.qmp.sync.transport import Address, Opening, address_text, connect_problem, read_peer_pid
+from hvkit.qmp.protocol import ENDED, Exchange, Protocol
 
-_RECEIVE_BYTES: Final = 65536
-#: How many reads in a row one call may do: a peer that never stops talking must not stop the event loop.
-_READS_AT_ONCE: Final = 64
-#: Seconds between attempts to get a place in a backlog that is full: the kernel tells nobody when there is one.
-_BACKLOG_PAUSE_S: Final = 0.02
+#: How many reads one call may do: a server that never stops sending must not block the event loop.
+_MAX_READS: Final = 64
 
 
 def wake(waiter: asyncio.Future[None]) -> None:
-    """Wake whoever waits for a future, if nobody did before."""
+    """Wake the task that waits for a future, unless it was woken already."""
     if not waiter.done():
         waiter.set_result(None)
 
 
-class _Outgoing:
-    """A message on its way out.
-
-    Attributes:
-        sent: how many of its bytes are out; `fds` travel with the first.
-        on_sent: called when all are; None for nobody.
-    """
-
-    __slots__ = ("data", "fds", "on_sent", "sent")
-
-    def __init__(self, data: bytes, fds: array.array[int] | None) -> None:
-        self.data = data
-        self.fds = fds
-        self.sent = 0
-        self.on_sent: Callable[[], None] | None = None
-
-    @property
-    def is_sent(self) -> bool:
-        return self.sent == len(self.data)
-
-    def send(self, target: socket.socket) -> None:
-        """Send what the socket takes.
-
-        Raises:
-            BlockingIOError: it does not take all.
-            OSError: the connection broke.
-        """
-        if self.fds and not self.sent:
-            self.sent = socket.send_fds(target, [self.data], self.fds, socket.MSG_NOSIGNAL)
-        while not self.is_sent:
-            self.sent += target.send(memoryview(self.data)[self.sent :], socket.MSG_NOSIGNAL)
-
-
-class AsyncSession(Conversation):
-    """One life of a connection, on one event loop; owns the socket."""
+class AsyncSession(BaseSession):
+    """A conversation over a socket, which it owns, on one event loop."""
 
     def __init__(self, connected: socket.socket, address: str, protocol: Protocol) -> None:
         super().__init__(address, protocol, read_peer_pid(connected))
         connected.setblocking(False)
         self._socket = connected
         self._loop = asyncio.get_running_loop()
-        self._outbox: deque[_Outgoing] = deque()
-        self._is_watching_for_room = False
-        #: Of every task that waits here.
+        self._outbox: deque[OutgoingMessage] = deque()
+        self._has_writer = False
+        #: A future for every task that waits here.
         self._waiters: set[asyncio.Future[None]] = set()
         self._loop.add_reader(connected, self._read)
 
-    # ---- the beginning and the end
-
     async def negotiate(self, deadline: Deadline) -> None:
-        """Have the protocol get over greeting and negotiation.
+        """Complete the greeting and the negotiation.
 
         Raises:
-            ConnectError: the peer did not say the right thing, or nothing; the session has ended.
+            ConnectError: the server sent something else, or nothing; the session has ended.
         """
+        protocol = self._protocol
         try:
-            if await self._leave(State.GREETING, deadline):
-                self._post(self._protocol.data_to_send())
-                if not await self._leave(State.NEGOTIATING, deadline.sooner(LINE_END_GRACE_S)):
-                    self._protocol.end_lines()
-                    self._post(self._protocol.data_to_send())
-                await self._leave(State.NEGOTIATING, deadline)
+            while protocol.is_negotiating or (protocol.has_data_to_send and protocol.state is not ENDED):
+                if protocol.has_data_to_send:
+                    self._post(protocol.data_to_send())
+                elif not await self._wait_for_step(deadline):
+                    break
         except BaseException:
             self.end("connecting was interrupted")
             raise
-        if self.state in (State.GREETING, State.NEGOTIATING):
-            self.end(self._silence(deadline))
-        if self.state is ENDED:
-            raise self._never_ready() from self._protocol.failure
+        if protocol.is_negotiating:
+            self.end(self._negotiation_timeout(deadline))
+        if protocol.state is ENDED:
+            raise self._connect_error() from protocol.failure
 
-    async def _leave(self, state: State, deadline: Deadline) -> bool:
-        """Wait for the end of a state; False when the deadline passed."""
-        if self.state is state:
-            await self._wait(self._loop.create_future(), deadline)
-        return self.state is not state
+    async def _wait_for_step(self, deadline: Deadline) -> bool:
+        """Wait for a new state of the negotiation, or call the timer; return False if the deadline passed."""
+        protocol = self._protocol
+        before = protocol.state
+        timer_s = protocol.next_timer()
+        step = deadline if timer_s is None else deadline.sooner(timer_s)
+        await self._wait(self._loop.create_future(), step)
+        if protocol.state is not before:
+            return True
+        if deadline.remaining_s() <= 0:
+            return False
+        if step.remaining_s() <= 0:
+            protocol.handle_timer()
+        return True
 
     def end(self, reason: str) -> None:
-        """End the session; whoever waits on it gets ConnectionLost with this reason. Ending again does nothing."""
-        self._note_end(reason)
+        """End the session; waiting tasks raise ConnectionLost with this reason. Does nothing if it has ended."""
+        self._end_protocol(reason)
         if self._socket.fileno() < 0:
             return
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
-        with contextlib.suppress(OSError):  # the peer may be gone
+        with contextlib.suppress(OSError):  # it may not be connected any more
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._outbox.clear()
         self._wake_all()
 
-    # ---- waiting
-
     async def _wait(self, waiter: asyncio.Future[None], deadline: Deadline) -> None:
-        """Wait until somebody wakes the waiter, the session changes its state, or the deadline has passed."""
+        """Wait until the waiter is woken, the session changes its state, or the deadline has passed."""
         timer = None
         if deadline.timeout_s != math.inf:
             timer = self._loop.call_later(max(deadline.remaining_s(), 0.0), wake, waiter)
@@ -147,15 +115,13 @@ class AsyncSession(Conversation):
 
     def _check_usable(self) -> None:
         if self.state is ENDED:
-            raise self._lost()
+            raise self._lost_error()
         if asyncio.get_running_loop() is not self._loop:
-            raise ProgrammerError(f"{self.address}: a connection is for the event loop that it was connected on")
+            raise ProgrammerError(f"{self.address}: the connection belongs to another event loop")
 
     def _wake_all(self) -> None:
         for waiter in self._waiters:
             wake(waiter)
-
-    # ---- exchanges
 
     async def exchange(
         self,
@@ -165,24 +131,24 @@ class AsyncSession(Conversation):
         has_reply: bool = True,
         fds: Sequence[int] = (),
     ) -> Exchange:
-        """Send a command and wait until its exchange is over.
+        """Send a command and wait until its exchange is ready.
 
-        When the caller is cancelled, or the deadline passes, a command of which nothing was sent is not sent, and the
-        late reply to any other is dropped.
+        When the task is cancelled or the deadline passes, a command of which nothing was sent is not sent; the late
+        reply to any other command is dropped.
 
         Args:
-            start: opens the exchange in the protocol and returns it with its bytes.
-            deadline: for all of it.
-            has_reply: False to return once it is sent.
-            fds: descriptors that travel with the command.
+            start: opens the exchange in the protocol; returns it and its bytes.
+            deadline: for sending and waiting.
+            has_reply: False to return after sending.
+            fds: descriptors to send with the command.
 
         Raises:
             CommandTimeout: no reply in time.
             ConnectionLost: the session had ended before.
-            ProgrammerError: the command cannot be sent, or this is not the session's event loop.
+            ProgrammerError: the command cannot be sent, or the session belongs to another event loop.
         """
         self._check_usable()
-        copied = array.array("i", fds)  # what are no descriptors fails here, with nothing begun
+        copied = array.array("i", fds)  # fails here, before anything is started, for what is not an int
         exchange, data = start(self._protocol)
         message = self._post(data, copied)
         waiter = self._loop.create_future()
@@ -198,29 +164,27 @@ class AsyncSession(Conversation):
         if not has_reply and exchange.error is not None and not message.is_sent:
             raise exchange.error
         if exchange.is_ready:
-            if deadline.elapsed_s() > pace_of(exchange.command).slow_s:
-                self._warn_of_slowness(exchange, deadline)
+            if deadline.elapsed_s() > timeout_class_of(exchange.command).slow_s:
+                self._warn_slow(exchange, deadline)
         elif has_reply or is_unsent:
             owed = 0 if is_unsent else self._protocol.replies_owed(exchange)
             raise CommandTimeout(exchange.command, deadline.timeout_s, owed, was_sent=not is_unsent)
         return exchange
 
-    def _drop(self, exchange: Exchange, message: _Outgoing, has_reply: bool) -> None:
-        """Stop waiting for an exchange; what was sent in part goes on being sent."""
+    def _drop(self, exchange: Exchange, message: OutgoingMessage, has_reply: bool) -> None:
+        """Stop waiting for an exchange; a message that was sent in part is sent to its end."""
         exchange.on_ready = message.on_sent = None
         if message.sent == 0 and self.state is not ENDED:
-            self._outbox.remove(message)  # its descriptors may be closed from now on
-            self._protocol.forget(exchange)
+            self._outbox.remove(message)  # the caller may close its descriptors from now on
+            self._protocol.discard(exchange)
         elif not has_reply:
-            self._protocol.forget(exchange)
+            self._protocol.discard(exchange)
         elif not exchange.is_ready:
-            self._protocol.give_up(exchange)
+            self._protocol.abandon(exchange)
 
-    # ---- sending
-
-    def _post(self, data: bytes, fds: array.array[int] | None = None) -> _Outgoing:
-        """Send a message as soon as those before it are sent: at once, mostly."""
-        message = _Outgoing(data, fds)
+    def _post(self, data: bytes, fds: array.array[int] | None = None) -> OutgoingMessage:
+        """Send a message after those before it, at once if possible."""
+        message = OutgoingMessage(data, fds)
         self._outbox.append(message)
         if len(self._outbox) == 1:
             self._flush()
@@ -235,39 +199,37 @@ class AsyncSession(Conversation):
                 if message.on_sent is not None:
                     message.on_sent()
         except (BlockingIOError, InterruptedError):
-            if not self._is_watching_for_room:
-                self._is_watching_for_room = True
+            if not self._has_writer:
+                self._has_writer = True
                 self._loop.add_writer(self._socket, self._flush)
         except OSError as error:
             self.read_all()
-            self.end(f"the peer is gone: {error.strerror}")
+            self.end(f"cannot send: {error.strerror}")
         except BaseException:
-            self.end("sending was interrupted")  # how much of the message is out, nobody knows
+            self.end("interrupted while sending")  # how many bytes were sent is unknown
             raise
         else:
-            if self._is_watching_for_room:
-                self._is_watching_for_room = False
+            if self._has_writer:
+                self._has_writer = False
                 self._loop.remove_writer(self._socket)
 
-    # ---- receiving
-
     def _read(self) -> bool:
-        """Take what has come, at most a read of it, and wake those concerned; whether there was anything."""
+        """Read once, process the data, and wake the tasks that wait for it; return whether there was any."""
         try:
-            data = self._socket.recv(_RECEIVE_BYTES)
+            data = self._socket.recv(RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            self.end(f"the connection broke: {error.strerror}")
+            self.end(f"the connection failed: {error.strerror}")
             return False
         if not data:
-            self.end("the peer closed the connection")
+            self.end("the server closed the connection")
             return False
         protocol = self._protocol
         before = protocol.state
         protocol.receive_data(data)
-        for notice in protocol.take_notices():
-            self._deliver(notice)
+        for event in protocol.take_events():
+            self._dispatch(event)
         if protocol.state is ENDED:
             self.end(str(protocol.failure))
         elif protocol.state is not before:
@@ -275,17 +237,19 @@ class AsyncSession(Conversation):
         return True
 
     def read_all(self) -> None:
-        """Take what has come; of a peer that never stops talking, a part."""
-        for _ in range(_READS_AT_ONCE):
+        """Read what has come, or a part of it if the server never stops sending."""
+        for _ in range(_MAX_READS):
             if self.state is ENDED or not self._read():
                 return
 
-    # ---- events
-
     def add_subscription(self, subscription: EventQueue[Any]) -> None:
-        """Deliver events to a subscription from now on."""
+        """Deliver events to a subscription from now on.
+
+        Raises:
+            ConnectionLost: the session has ended.
+        """
         if self.state is ENDED:
-            raise self._lost()
+            raise self._lost_error()
         self._subscriptions.append(subscription)
 
     def unsubscribe(self, subscription: EventQueue[Any]) -> None:
@@ -298,7 +262,7 @@ class AsyncSession(Conversation):
 
         Raises:
             ConnectionLost: the session had ended before.
-            ProgrammerError: this is not the session's event loop.
+            ProgrammerError: the session belongs to another event loop.
         """
         self._check_usable()
         waiter = self._loop.create_future()
@@ -309,62 +273,7 @@ class AsyncSession(Conversation):
             waiters.discard(waiter)
 
     def take_unclaimed(self) -> list[Event]:
-        """Take the events that no subscription wanted, after reading what has come.
-
-        Raises:
-            ConnectionLost: the session ended and there are none.
-            DataError: the oldest does not have the shape of its class; it is consumed.
-        """
         self.read_all()
         if self.state is ENDED and not self._unclaimed:
-            raise self._lost()
+            raise self._lost_error()
         return self._take_kept()
-
-
-async def open_socket(address: Address, deadline: Deadline) -> socket.socket:
-    """Return a non-blocking socket that is connected to a monitor's; a caller who is cancelled leaves none.
-
-    Raises:
-        ConnectError: there is no such socket, nobody listens on it, or its backlog stays full.
-    """
-    opening = Opening(address)
-    try:
-        return await (_open_tcp(opening, deadline) if opening.is_tcp else _open_unix(opening, deadline))
-    except (OSError, ValueError) as error:
-        raise ConnectError(address_text(address), connect_problem(error, deadline)) from error
-
-
-async def _open_unix(opening: Opening, deadline: Deadline) -> socket.socket:
-    while True:
-        try:
-            return opening.start()
-        except BlockingIOError:
-            remaining_s = deadline.remaining_s()
-            if remaining_s <= 0:
-                raise
-            await asyncio.sleep(min(_BACKLOG_PAUSE_S, remaining_s))
-
-
-async def _open_tcp(opening: Opening, deadline: Deadline) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    try:
-        async with asyncio.timeout(None if deadline.timeout_s == math.inf else deadline.remaining_s()) as limit:
-            for family, target in await loop.run_in_executor(None, opening.targets):
-                opened = opening.new_socket(family)
-                try:
-                    opened.setblocking(False)
-                    await loop.sock_connect(opened, target)
-                except OSError as error:
-                    opened.close()
-                    failure = error
-                except BaseException:
-                    opened.close()
-                    raise
-                else:
-                    return opened
-    except TimeoutError as error:
-        if limit.expired():
-            raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS)) from error
-        raise
-    raise failure or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))

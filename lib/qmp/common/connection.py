@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What every connection has, whether threads wait on it or tasks: its options, its state, its words for what happens.
-
-Nothing here waits, reads or sends.
-"""
+"""The part of a connection that needs no I/O: its options, and its current session."""
 
 from __future__ import annotations
 
@@ -10,122 +7,41 @@ import os
 import socket
 import threading
 import typing
-from collections import deque
-from collections.abc import Mapping, Sequence
-from types import NoneType
-from typing import Any, Final, Generic, Self, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, Self, TypeVar
 
 from hvkit.errors import ProgrammerError
-from hvkit.qmp import log
-from hvkit.qmp.base import Command, Event
-from hvkit.qmp.converter import structure, unstructure
-from hvkit.qmp.deadlines import PACES, QUICK, Deadline
-from hvkit.qmp.errors import ConnectError, ConnectionLost, DataError
-from hvkit.qmp.events import EventQueue, to_event
-from hvkit.qmp.message import Greeting, QemuVersion, QmpMessage
-from hvkit.qmp.protocol import ENDED, MAX_MESSAGE_BYTES, READY, Exchange, Protocol, State, Trace
-from hvkit.qmp.sync.transport import Address, address_text
+from hvkit.qmp.base import Event
+from hvkit.qmp.common.session import BaseSession
+from hvkit.qmp.common.transport import Address, address_text
+from hvkit.qmp.deadlines import QUICK, TIMEOUT_CLASSES, Deadline, check_timeout
+from hvkit.qmp.errors import QmpError
+from hvkit.qmp.message import QemuVersion
+from hvkit.qmp.protocol import ENDED, MAX_MESSAGE_BYTES, READY, Protocol, Trace
 from hvkit.qmp.transcript import Transcript
 
-#: Source: scm(7), SCM_MAX_FD of the kernel.
-_FDS_AT_ONCE: Final = 253
-#: How many events that no subscription wanted are kept.
-_UNCLAIMED_EVENTS: Final = 1000
-#: What has not come where a negotiation stays in a state.
-_MISSING: Final = {State.GREETING: "greeting", State.NEGOTIATING: "answer to qmp_capabilities"}
-
-
-def negotiation_silence(state: State, deadline: Deadline) -> str:
-    """Say that a negotiation did not go on before the deadline."""
-    return f"no {_MISSING[state]} within {deadline.timeout_s:g} s: busy with another client, or stopped"
-
-
-class Conversation:
-    """What is known in the course of one life of a connection, from the connected socket to its end.
-
-    Attributes:
-        address: what it is connected to, as text.
-        peer_pid: the process that began to listen there; None where that cannot be known.
-    """
-
-    def __init__(self, address: str, protocol: Protocol, peer_pid: int | None) -> None:
-        self.address = address
-        self.peer_pid = peer_pid
-        self._protocol = protocol
-        self._subscriptions: list[EventQueue[Any]] = []
-        self._unclaimed: deque[dict[str, Any]] = deque(maxlen=_UNCLAIMED_EVENTS)
-
-    @property
-    def greeting(self) -> Greeting | None:
-        """What the peer said first."""
-        return self._protocol.greeting
-
-    @property
-    def state(self) -> State:
-        """Where the conversation is."""
-        return self._protocol.state
-
-    def _note_end(self, reason: str) -> None:
-        """Have everything in flight fail with this reason, unless the conversation has ended before."""
-        if self._protocol.state is not ENDED:
-            self._protocol.receive_eof(ConnectionLost(self.address, reason, self._protocol.commands_in_flight))
-
-    def _lost(self) -> ConnectionLost:
-        """Return the error for a conversation that has ended."""
-        failure = self._protocol.failure
-        if isinstance(failure, ConnectionLost):
-            return ConnectionLost(self.address, failure.reason, failure.commands)
-        return ConnectionLost(self.address, f"the connection was given up: {failure}")
-
-    def _never_ready(self) -> ConnectError:
-        """Return the error for a conversation that ended before it was ready; to be raised from its failure."""
-        failure = self._protocol.failure
-        return ConnectError(self.address, failure.reason if isinstance(failure, ConnectionLost) else str(failure))
-
-    def _silence(self, deadline: Deadline) -> str:
-        return negotiation_silence(self._protocol.state, deadline)
-
-    def _deliver(self, notice: dict[str, Any]) -> None:
-        wanted = False
-        for subscription in self._subscriptions:
-            wanted |= subscription.offer(notice)
-        if not wanted:
-            self._unclaimed.append(notice)
-
-    def _take_kept(self) -> list[Event]:
-        """Take the events that no subscription wanted, up to the first that does not fit its class.
-
-        Raises:
-            DataError: the first does not; it is consumed.
-        """
-        events: list[Event] = []
-        while self._unclaimed:
-            try:
-                events.append(to_event(self._unclaimed[0]))
-            except DataError:
-                if events:
-                    return events
-                self._unclaimed.popleft()
-                raise
-            self._unclaimed.popleft()
-        return events
-
-    def _warn_of_slowness(self, exchange: Exchange, deadline: Deadline) -> None:
-        log.warning("%s: %s took %.1f s", self.address, exchange.command, deadline.elapsed_s())
+S = TypeVar("S", bound=BaseSession)
 
 
 class CommandCheck(typing.Protocol):
-    """Knows what a peer has; see `hvkit.qmp.introspection.Introspection`."""
+    """Knows the commands of a QEMU; see `hvkit.qmp.introspection.Introspection`."""
 
     def check(self, command: str, arguments: Mapping[str, Any] | None, /) -> None:
-        """Raise NotInThisQemu where the peer lacks something that a command carries."""
+        """Raise NotInThisQemu if this QEMU lacks the command or an argument."""
 
 
-C = TypeVar("C", bound=Conversation)
+class BaseConnection(Generic[S]):
+    """A connection to a monitor or a guest agent, connected or not.
 
+    Args:
+        address: address of the monitor.
+        timeout: seconds for connecting and for every command; None: the defaults.
+        deadlines: seconds by the wire name of a command; takes precedence over `timeout`.
+        transcript: a file to which every message is appended; None for no transcript.
 
-class Endpoint(Generic[C]):
-    """Our end of a connection, connected or not."""
+    Raises:
+        ProgrammerError: a timeout is not a number.
+    """
 
     def __init__(
         self,
@@ -137,23 +53,30 @@ class Endpoint(Generic[C]):
     ) -> None:
         self._address = address
         self._name = address_text(address)
+        if timeout is not None:
+            check_timeout(timeout)
         self._timeout = timeout
-        self._deadlines = dict(deadlines or {})
+        self._deadlines: dict[str, float] = {}
+        if deadlines:
+            for each in deadlines.values():
+                check_timeout(each)
+            self._deadlines.update(deadlines)
         self._transcript = transcript
-        self._session: C | None = None
-        #: Guards which session is the connection's, and who is making it, where threads share it.
+        self._session: S | None = None
+        #: Guards `_session` and `_connecting` where threads share the connection.
         self._guard = threading.RLock()
-        #: The mark of the call of connect() that opens a socket; None where none does, or what it opens is not wanted.
+        #: A mark of the call of connect() that is opening a socket. None if there is none, or close() came meanwhile.
         self._connecting: object | None = None
+        #: The socket of `from_socket`, until it is used.
         self._given: socket.socket | None = None
         self._is_given = False
         self._command_check: CommandCheck | None = None
 
     @classmethod
     def from_socket(cls, connected: socket.socket, **options: Any) -> Self:
-        """Return a connection over a stream socket that leads to a monitor already; `connect` it next.
+        """Return a connection over a stream socket that is connected to a monitor; call `connect` next.
 
-        The connection owns the socket from here on. It cannot be connected a second time.
+        The connection owns the socket from now on. It can be connected only once.
 
         Args:
             connected: the socket.
@@ -170,60 +93,62 @@ class Endpoint(Generic[C]):
 
     @property
     def is_connected(self) -> bool:
-        """Whether commands can be executed, as far as is known: a peer that died is noticed when it is talked to."""
+        """Whether commands can be executed. A connection that broke counts as connected until it is used."""
         return self._session is not None and self._session.state is READY
 
     def check_against(self, peer: CommandCheck | None) -> None:
-        """From now on, have `execute` refuse what the peer does not have, before anything is sent.
+        """Let `execute` reject commands and arguments that this QEMU does not have, before anything is sent.
 
-        It holds until the connection ends: another one may lead to another QEMU.
+        This holds until the connection ends: the next one may lead to another QEMU.
 
         Args:
-            peer: what the peer has, an `hvkit.qmp.introspection.Introspection`; None: send everything again.
+            peer: what this QEMU has, an `hvkit.qmp.introspection.Introspection`; None to stop checking.
 
         Raises:
-            ProgrammerError: there is no connection.
+            ProgrammerError: the connection is not connected.
         """
         self._open_session("check_against()")
         self._command_check = peer
 
-    def _open_session(self, what: str) -> C:
+    def _open_session(self, what: str) -> S:
         session = self._session
         if session is None:
             raise ProgrammerError(f"{self._name}: {what} before connect()")
         return session
 
     def _begin_connecting(self, timeout: float | None) -> Deadline:
-        """Return until when connecting may take.
+        """Return the deadline for connecting.
 
         Raises:
-            ProgrammerError: it is connected already.
+            ProgrammerError: the connection is connected, or the timeout is not a number.
         """
         if self._session is not None and self._session.state is not ENDED:
             raise ProgrammerError(f"{self._name}: connect() on a connection that is open")
-        self._session = None
-        self._command_check = None  # it was about the peer of before
         if timeout is None:
             timeout = QUICK.timeout_s if self._timeout is None else self._timeout
+        else:
+            check_timeout(timeout)
+        self._session = None
+        self._command_check = None  # it was about the previous QEMU
         return Deadline(timeout)
 
     def _trace(self) -> Trace | None:
-        """Return what takes the messages for the transcript; None where there is none."""
+        """Return the function that writes the transcript; None for no transcript."""
         return None if self._transcript is None else Transcript(self._transcript).add
 
     def _take_given(self) -> socket.socket | None:
-        """Return the socket that the connection was made of; None where it was made of an address.
+        """Return the socket of `from_socket`; None if the connection was made from an address.
 
         Raises:
-            ProgrammerError: it has been used up.
+            ProgrammerError: the socket was used already.
         """
         given, self._given = self._given, None
         if given is None and self._is_given:
-            raise ProgrammerError(f"{self._name}: a connection made of a socket connects once")
+            raise ProgrammerError(f"{self._name}: a connection made from a socket can be connected only once")
         return given
 
-    def _detach(self) -> C | None:
-        """Forget the session, for the caller to end, and close a socket that was never used."""
+    def _detach(self) -> S | None:
+        """Return the session, for the caller to end, and reset it; close a socket that was never used."""
         session, self._session = self._session, None
         given, self._given = self._given, None
         if given is not None:
@@ -231,15 +156,16 @@ class Endpoint(Generic[C]):
         return session
 
     def _deadline(self, command: str, timeout: float | None) -> Deadline:
+        """Return the deadline for a command; the caller has checked the timeout."""
         if timeout is None:
             timeout = self._deadlines.get(command, self._timeout)
             if timeout is None:
-                timeout = PACES.get(command, QUICK).timeout_s
+                timeout = TIMEOUT_CLASSES.get(command, QUICK).timeout_s
         return Deadline(timeout)
 
 
-class MonitorEndpoint(Endpoint[C]):
-    """Our end of a connection to a monitor, which greets and negotiates; options as described in `QmpConnection`."""
+class BaseMonitorConnection(BaseConnection[S]):
+    """A connection to a monitor, which greets and negotiates; arguments as for `hvkit.qmp.QmpConnection`."""
 
     def __init__(
         self,
@@ -257,89 +183,49 @@ class MonitorEndpoint(Endpoint[C]):
 
     @property
     def version(self) -> QemuVersion:
-        """The peer's version by its greeting; 0.0.0 where that does not say.
+        """Version of QEMU from the greeting; 0.0.0 if the greeting does not contain it.
 
         Raises:
-            ProgrammerError: there is no connection yet.
+            ProgrammerError: the connection is not connected.
         """
         greeting = self._open_session("version").greeting
         return greeting.version if greeting else QemuVersion(0, 0, 0)
 
     @property
     def peer_pid(self) -> int | None:
-        """The process that began to listen where we are connected to; None over TCP, and where it cannot be seen.
+        """The process that created the listening socket; None over TCP, and for a process of another pid namespace.
 
-        It need not be the one that answers: sockets are passed on, and a process that has ended leaves its number. A
-        QEMU that made its monitor itself is this one.
+        This is QEMU if QEMU created the socket itself. It need not be the process that answers: a socket can be passed
+        to another process, and the pid of a process that has ended can be reused.
 
         Raises:
-            ProgrammerError: there is no connection yet.
+            ProgrammerError: the connection is not connected.
         """
         return self._open_session("peer_pid").peer_pid
 
+    def take_events(self) -> list[Event]:
+        """Remove and return the events that came so far and match no subscription, oldest first. Does not wait.
+
+        The last 1000 are kept, including those before the greeting. The list ends before an event that does not have
+        the structure of its class, and the next call raises.
+
+        Raises:
+            ConnectionLost: the connection has ended and there are none.
+            DataError: the data of the oldest event does not have the structure of its class; only that event is
+                removed.
+            ProgrammerError: the connection is not connected.
+        """
+        session = self._open_session("take_events()")
+        try:
+            return session.take_unclaimed()
+        except QmpError as error:
+            error.set_monitor(self._name)
+            raise
+
     def _new_protocol(self) -> Protocol:
         return Protocol(
-            wants_out_of_band=self._wants_out_of_band, max_message_bytes=self._max_message_bytes, trace=self._trace()
+            self._name,
+            wants_out_of_band=self._wants_out_of_band,
+            max_message_bytes=self._max_message_bytes,
+            trace=self._trace(),
         )
-
-
-# What a command is on the wire, and its reply off it. Functions, and a plain tuple: they are in every command's way.
-
-
-def to_wire(command: Command[Any] | str, arguments: Mapping[str, Any] | None) -> tuple[str, Any, bool, Any]:
-    """Return a command's wire name, its arguments as plain data, whether it has a reply, and the type of that.
-
-    Raises:
-        ProgrammerError: this is no command, or a typed one has arguments beside it, or they cannot be made plain.
-    """
-    if isinstance(command, str):
-        return command, unstructure(arguments) if arguments else None, True, Any
-    try:
-        if arguments is not None:
-            raise ProgrammerError(f"{command.wire_name}: a typed command carries its arguments itself")
-        plain = unstructure(command) if command.__dict__ else None
-        return command.wire_name, plain, command.has_reply, command.reply_type
-    except AttributeError as error:
-        if isinstance(command, Command):
-            raise
-        raise ProgrammerError(f"neither a command nor the name of one: {type(command).__name__}") from error
-
-
-def check_fds(fds: Sequence[int]) -> None:
-    """Make sure that descriptors can travel with a command, before anything of it is sent.
-
-    Raises:
-        ProgrammerError: there are more than the kernel takes at once, or one is not open.
-    """
-    if len(fds) > _FDS_AT_ONCE:
-        raise ProgrammerError(f"{len(fds)} descriptors cannot travel with one command, at most {_FDS_AT_ONCE} can")
-    for fd in fds:
-        try:
-            os.fstat(fd)
-        except (OSError, TypeError, ValueError, OverflowError) as error:
-            raise ProgrammerError(f"{fd!r} is no open descriptor") from error
-
-
-def from_wire(exchange: Exchange, reply_type: Any) -> Any:
-    """Return what a command returned, as a value of its type.
-
-    Raises:
-        QmpError: the command failed, there will be no reply, or the reply does not fit.
-    """
-    reply = exchange.reply
-    returned = reply["return"] if reply is not None and "return" in reply else exchange.result()
-    if reply_type is NoneType:
-        return None
-    return returned if reply_type is Any else structure(returned, reply_type, where=exchange.command)
-
-
-def raw_from_wire(exchange: Exchange, message: QmpMessage) -> QmpMessage:
-    """Return the raw reply to a raw message, without an id that is ours.
-
-    Raises:
-        QmpError: there will be no reply.
-    """
-    reply = exchange.raw_reply()
-    if "id" not in message:
-        reply.pop("id", None)
-    return QmpMessage(reply)

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from hvkit.hypervisor.errors import InstanceStartError
 from hvkit.hypervisor.kvm.plan.capabilities import OLDEST_VERSION, Capabilities, KvmHost, MachineType
+from hvkit.qmp import QmpConnection
 from hvkit.qmp.base import Command
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import CommandError, ConnectError, ConnectionLost, QmpError
@@ -30,7 +31,6 @@ from hvkit.qmp.schema import (
     QueryMachines,
     QueryTarget,
 )
-from hvkit.qmp.sync.connection import QmpConnection
 
 R = TypeVar("R")
 
