@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A typed client of the QEMU Machine Protocol.
+"""Typed client for the QEMU Machine Protocol (QMP).
 
-`QmpConnection` is the place to start; the commands, replies and events are in `hvkit.qmp.schema`.
+Start with `QmpConnection`. Commands, replies and events are in `hvkit.qmp.schema`.
 """
 
 from hvkit.qmp.base import NULL, Command, Event, GenericEvent

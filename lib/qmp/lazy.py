@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Deferred work of schema classes: their members, their types, and what attrs generates for them.
 
-A schema class is a plain class statement. Everything that can wait until the class is used does wait, because a process
-imports modules of several hundred classes to use a few of them.
+A schema class is a plain class statement. A process imports modules of some hundred classes and uses a few of them, so
+the rest waits until a class is used. In CPU time with Python 3.11, where `import hvkit.qmp` takes 50 ms:
+
+* attrs processes a class at the first instance that is constructed (`build_class`), not in the class statement. That
+  saves 0.3 ms for each class that is not used: 60 ms for a process that executes `query-block`, which imports
+  `block_core` and its 189 classes.
+* `members_of` reads the annotations instead of the fields of attrs, so that the classes of a reply, which the converter
+  fills without a constructor, are not processed by attrs either. That saves 5 ms for a reply to `query-block`.
+
+Types are resolved at their first use for another reason: generated modules do not import each other at run time.
 """
 
 from __future__ import annotations
@@ -140,15 +148,8 @@ UNBUILT: Final = _Unbuilt()
 def init_unbuilt(self: object, **members: Any) -> None:
     """Set the members of a new instance: the `__attrs_init__` of a class before `build_class`."""
     cls: Any = type(self)
-    if members or members_of(cls):
-        build_class(cls)
-        cls.__attrs_init__(self, **members)
-    else:
-        cls.__attrs_init__ = _init_empty
-
-
-def _init_empty(self: object) -> None:
-    """Do nothing: the `__attrs_init__` of a class without members, which is not passed to attrs."""
+    build_class(cls)
+    cls.__attrs_init__(self, **members)
 
 
 class ReplyType:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The logger `hvkit.qmp`, without importing logging.
 
-Importing logging takes a third of the import time of `hvkit.qmp`. A process that has not imported logging has no
-handler either, so records are only made where logging is imported already.
+Importing logging takes 3 ms; `import hvkit.qmp` takes 50 ms. A process that has not imported logging has no handler
+either, so records are only made if it is imported already.
 """
 
 from __future__ import annotations
