@@ -50,7 +50,7 @@ def release(fifo: Path) -> None:
     os.close(os.open(fifo, os.O_WRONLY))
 
 
-def test_they_overtake_a_command_that_blocks(machine: Machine, fifo: Path, tmp_path: Path) -> None:
+def test_out_of_band_command_overtakes_blocked_command_of_thread(machine: Machine, fifo: Path, tmp_path: Path) -> None:
     transcript = tmp_path / "transcript"
     with (
         QmpConnection(machine.path, out_of_band=True, transcript=transcript) as connection,
@@ -77,7 +77,7 @@ def test_they_overtake_a_command_that_blocks(machine: Machine, fifo: Path, tmp_p
 
 
 @in_loop
-async def test_they_overtake_a_command_that_blocks_a_task(machine: Machine, fifo: Path) -> None:
+async def test_out_of_band_command_overtakes_blocked_command_of_task(machine: Machine, fifo: Path) -> None:
     async with AsyncQmpConnection(machine.path, out_of_band=True) as connection:
         blocked = asyncio.create_task(connection.execute(stuck_on(fifo), timeout=60))
         await asyncio.sleep(0)  # it is sent

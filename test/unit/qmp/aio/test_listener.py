@@ -51,7 +51,7 @@ def call(path: Path) -> socket.socket:
     return caller
 
 
-def test_both_kinds_have_the_same_names() -> None:
+def test_listeners_have_the_same_methods() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
@@ -59,7 +59,7 @@ def test_both_kinds_have_the_same_names() -> None:
 
 
 @in_loop
-async def test_a_monitor_that_calls_is_answered(tmp_path: Path) -> None:
+async def test_accept_returns_connection_ready_for_commands(tmp_path: Path) -> None:
     path = tmp_path / "s"
     before = descriptors()
     with AsyncQmpListener(path) as listener:
@@ -76,7 +76,7 @@ async def test_a_monitor_that_calls_is_answered(tmp_path: Path) -> None:
 
 
 @in_loop
-async def test_any_number_of_tasks_may_wait(tmp_path: Path) -> None:
+async def test_accept_by_several_tasks_serves_each(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with AsyncQmpListener(path) as listener:
         async with waiting(listener, 3) as tasks:
@@ -88,7 +88,7 @@ async def test_any_number_of_tasks_may_wait(tmp_path: Path) -> None:
 
 
 @in_loop
-async def test_who_is_cancelled_takes_no_call_away(tmp_path: Path) -> None:
+async def test_accept_when_cancelled_accepts_nothing(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with AsyncQmpListener(path) as listener:
         async with waiting(listener, 2) as tasks:
@@ -99,7 +99,7 @@ async def test_who_is_cancelled_takes_no_call_away(tmp_path: Path) -> None:
 
 
 @in_loop
-async def test_nobody_calls(tmp_path: Path) -> None:
+async def test_accept_without_monitor_raises_connect_error_at_the_deadline(tmp_path: Path) -> None:
     with (
         AsyncQmpListener(tmp_path / "s") as listener,
         pytest.raises(ConnectError, match=r"no monitor connected within 0\.1 s"),
@@ -108,7 +108,7 @@ async def test_nobody_calls(tmp_path: Path) -> None:
 
 
 @in_loop
-async def test_a_listener_may_wait_without_end(tmp_path: Path) -> None:
+async def test_accept_with_infinite_timeout_waits(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with AsyncQmpListener(path) as listener:
         task = asyncio.create_task(listener.accept(timeout=math.inf))
@@ -118,7 +118,7 @@ async def test_a_listener_may_wait_without_end(tmp_path: Path) -> None:
 
 
 @in_loop
-async def test_who_waits_hears_that_the_listener_was_closed(tmp_path: Path) -> None:
+async def test_close_ends_waiting_accept(tmp_path: Path) -> None:
     listener = AsyncQmpListener(tmp_path / "s")
     async with waiting(listener, 2) as tasks:
         listener.close()
@@ -135,7 +135,7 @@ async def test_who_waits_hears_that_the_listener_was_closed(tmp_path: Path) -> N
 
 
 @in_loop
-async def test_a_caller_that_is_no_monitor_is_refused(tmp_path: Path) -> None:
+async def test_accept_of_other_client_raises_connect_error(tmp_path: Path) -> None:
     with AsyncQmpListener(tmp_path / "s") as listener, call(tmp_path / "s") as caller:
         caller.sendall(b"GET / HTTP/1.1\r\n")
         with pytest.raises(ConnectError):
@@ -144,7 +144,7 @@ async def test_a_caller_that_is_no_monitor_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.qemu
 @in_loop
-async def test_a_real_qemu_calls_and_calls_again(qemu_binary: str, tmp_path: Path) -> None:
+async def test_accept_of_real_qemu_works_repeatedly(qemu_binary: str, tmp_path: Path) -> None:
     path = tmp_path / "s"
     with AsyncQmpListener(path) as listener, calling(qemu_binary, path):
         for _ in range(2):

@@ -67,7 +67,7 @@ def serve(peer: socket.socket, rng: random.Random) -> int:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_each_thread_gets_its_own_answer_and_no_event_is_lost(seed: int) -> None:
+def test_threads_with_replies_in_any_order_get_their_own_and_lose_no_event(seed: int) -> None:
     ours, theirs = socket.socketpair()
     sent_events: list[int] = []
     wrong: list[tuple[int, Any]] = []
