@@ -78,3 +78,25 @@ def test_command_error_for_disabled_agent_command_has_its_own_class() -> None:
 def test_command_error_classes_are_those_of_qapi(pytestconfig: pytest.Config) -> None:
     facts = json.loads((pytestconfig.rootpath / "tools/qapi/qapi-facts.json").read_text())
     assert set(errors.COMMAND_ERRORS) | {"GenericError"} == set(facts["qmp"]["QapiErrorClass"]["values"])
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_error_text_starts_with_the_monitor_once(error: errors.QmpError) -> None:
+    named = copy.copy(error)
+    named.set_monitor("/run/web1.sock")
+    monitor = error.monitor or "/run/web1.sock"
+    assert named.monitor == monitor
+    assert str(named).startswith(f"{monitor}: ")
+    assert str(named).count(monitor) == 1
+    assert named.reason == error.reason
+    assert named.reason in str(named)
+    assert monitor not in named.reason
+    twin = pickle.loads(pickle.dumps(named))  # noqa: S301
+    assert (str(twin), twin.monitor) == (str(named), monitor)
+
+
+def test_set_monitor_when_set_keeps_the_first() -> None:
+    error = errors.CommandTimeout("stop", 5.0)
+    error.set_monitor("a.sock")
+    error.set_monitor("b.sock")
+    assert str(error) == "a.sock: stop: no reply within 5 s; its fate is unknown"

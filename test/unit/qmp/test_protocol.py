@@ -348,6 +348,35 @@ def test_handle_timer_sends_newline_and_ends_later_requests_with_one() -> None:
     assert protocol.open_raw_exchange({"execute": "stop"})[1] == b'{"execute":"stop","id":3}\n'
 
 
+def test_next_timer_runs_only_while_the_negotiation_is_unanswered() -> None:
+    protocol = Protocol()
+    assert protocol.next_timer() is None
+    protocol.receive_data(line(GREETING))
+    timer_s = protocol.next_timer()
+    assert timer_s is not None
+    assert 0 < timer_s < 1
+    protocol.handle_timer()
+    assert protocol.next_timer() is None
+
+
+def test_handle_timer_when_ready_does_nothing() -> None:
+    protocol = ready()
+    assert protocol.next_timer() is None
+    protocol.handle_timer()
+    assert not protocol.has_data_to_send
+    assert protocol.open_exchange("stop")[1] == b'{"execute":"stop","id":2}'
+
+
+def test_is_negotiating_ends_with_the_negotiation() -> None:
+    protocol = Protocol()
+    assert protocol.is_negotiating
+    protocol.receive_data(line(GREETING))
+    assert protocol.is_negotiating
+    assert protocol.has_data_to_send
+    protocol.receive_data(line({"return": {}, "id": 1}))
+    assert not protocol.is_negotiating
+
+
 def test_raw_message_with_id_in_use_raises_programmer_error() -> None:
     protocol = ready()
     protocol.open_raw_exchange({"execute": "a", "id": "mine"})

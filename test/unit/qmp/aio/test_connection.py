@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from hvkit.errors import HypervisorError, ProgrammerError
 from hvkit.qmp import (
+    CommandError,
     CommandNotFound,
     CommandTimeout,
     ConnectError,
@@ -591,3 +592,37 @@ async def test_transcript_has_every_message(path: Path, tmp_path: Path) -> None:
     text = (tmp_path / "log").read_text()
     assert "set_password" in text
     assert "xyzzy" not in text
+
+
+@pytest.mark.parametrize("seconds", ["5", True, float("nan")])
+@in_loop
+async def test_timeout_that_is_not_a_number_raises_programmer_error(path: Path, seconds: Any) -> None:
+    with QmpStub(path, [(None, {"return": STATUS})]):
+        connection = AsyncQmpConnection(path)
+        with pytest.raises(ProgrammerError, match="timeout must be a number"):
+            await connection.connect(timeout=seconds)
+        await connection.connect()
+        with pytest.raises(ProgrammerError, match="timeout must be a number"):
+            await connection.execute("stop", timeout=seconds)
+        with pytest.raises(ProgrammerError, match="timeout must be a number"):
+            await connection.exchange(QmpMessage({"execute": "stop"}), timeout=seconds)
+        with connection.subscribe() as events, pytest.raises(ProgrammerError, match="timeout must be a number"):
+            await events.get(timeout=seconds)
+        assert (await connection.execute(QueryStatus())).running
+        await connection.close()
+
+
+@in_loop
+async def test_errors_name_the_monitor(path: Path, released: threading.Event) -> None:
+    script = [(None, {"error": {"class": "GenericError", "desc": "no"}}), (None, [WaitFor(released), OK])]
+    with QmpStub(path, script, check_on_exit=False):
+        async with AsyncQmpConnection(path) as connection:
+            with pytest.raises(CommandError) as refused:
+                await connection.execute("stop")
+            with pytest.raises(CommandTimeout) as late:
+                await connection.execute("stop", timeout=0.1)
+            with connection.subscribe(StopEvent) as events, pytest.raises(EventTimeout) as silent:
+                await events.get(timeout=0)
+    for caught in (refused, late, silent):
+        assert caught.value.monitor == str(path)
+        assert str(caught.value) == f"{path}: {caught.value.reason}"

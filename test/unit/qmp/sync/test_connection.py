@@ -26,6 +26,7 @@ from hvkit.qmp import (
     ConnectionLost,
     DataError,
     DeviceNotFound,
+    EventTimeout,
     GenericEvent,
     ProtocolError,
     QmpConnection,
@@ -562,3 +563,62 @@ def test_execute_out_of_band_without_negotiation_raises_programmer_error(tmp_pat
             connection.execute("migrate-pause", out_of_band=True)
         with QmpConnection(path, out_of_band=True) as connection:
             connection.execute("migrate-pause", out_of_band=True)
+
+
+@pytest.mark.parametrize("timeout", ["5", True, float("nan")])
+def test_timeout_that_is_not_a_number_raises_programmer_error_and_sends_nothing(path: Path, timeout: Any) -> None:
+    with pytest.raises(ProgrammerError, match="timeout must be a number"):
+        QmpConnection(path, timeout=timeout)
+    with pytest.raises(ProgrammerError, match="timeout must be a number"):
+        QmpConnection(path, deadlines={"stop": timeout})
+    with QmpStub(path, [(None, {"return": STATUS})]) as stub:
+        connection = QmpConnection(path)
+        with pytest.raises(ProgrammerError, match="timeout must be a number"):
+            connection.connect(timeout=timeout)
+        connection.connect()
+        with pytest.raises(ProgrammerError, match="timeout must be a number"):
+            connection.execute(Stop(), timeout=timeout)
+        with pytest.raises(ProgrammerError, match="timeout must be a number"):
+            connection.exchange(QmpMessage({"execute": "stop"}), timeout=timeout)
+        with connection.subscribe() as events, pytest.raises(ProgrammerError, match="timeout must be a number"):
+            events.get(timeout=timeout)
+        assert connection.execute(QueryStatus()).running
+        connection.close()
+    assert [request["execute"] for request in stub.requests if request["execute"] != "qmp_capabilities"] == [
+        "query-status"
+    ]
+
+
+def test_errors_name_the_monitor(path: Path, released: threading.Event) -> None:
+    script = [
+        (None, {"error": {"class": "GenericError", "desc": "no"}}),
+        (None, b"[]\n"),
+        (None, {"error": {"class": "GenericError", "desc": "no"}}),
+        (None, [WaitFor(released), OK]),
+    ]
+    with QmpStub(path, script, check_on_exit=False), QmpConnection(path) as connection:
+        with pytest.raises(CommandError) as refused:
+            connection.execute(Stop())
+        with pytest.raises(DataError) as invalid:
+            connection.execute(Stop())
+        assert connection.exchange(QmpMessage({"execute": "stop"}))["error"] is not None
+        with pytest.raises(CommandTimeout) as late:
+            connection.execute(Stop(), timeout=0.1)
+        with connection.subscribe(StopEvent) as events, pytest.raises(EventTimeout) as silent:
+            events.get(timeout=0)
+    for caught in (refused, invalid, late, silent):
+        assert caught.value.monitor == str(path)
+        assert str(caught.value) == f"{path}: {caught.value.reason}"
+
+
+def test_debug_log_names_the_monitor_in_every_record(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "hvkit.qmp")
+    script = [(None, [STOPPED, b"}{\n"]), (None, {"return": STATUS})]
+    with QmpStub(path, script), QmpConnection(path) as connection:
+        with pytest.raises(DataError):
+            connection.execute(QueryStatus())
+        connection.execute(QueryStatus())
+    records = [record for record in caplog.records if record.name == "hvkit.qmp"]
+    assert {record.levelname for record in records} == {"DEBUG", "WARNING"}
+    assert all(record.getMessage().startswith(f"{path}: ") for record in records)
+    assert {record.filename for record in records} == {"protocol.py"}

@@ -6,6 +6,7 @@ import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,3 +85,9 @@ def test_accept_of_real_qemu_works_repeatedly(qemu_binary: str, tmp_path: Path) 
             connection = listener.accept(timeout=20)
             assert connection.execute(QueryStatus()).status == "prelaunch"
             connection.close()
+
+
+def test_accept_with_timeout_that_is_not_a_number_raises_programmer_error(tmp_path: Path) -> None:
+    bad: Any = "5"
+    with QmpListener(tmp_path / "s") as listener, pytest.raises(ProgrammerError, match="timeout must be a number"):
+        listener.accept(timeout=bad)
