@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The asyncio connection against a real QEMU: driven by many tasks, stopped, killed, busy."""
+"""The asyncio connection with a real QEMU: many tasks; QEMU stopped, killed or busy."""
 
 from __future__ import annotations
 

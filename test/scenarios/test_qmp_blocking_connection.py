@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The blocking connection against a real QEMU: driven, stopped, killed, busy, with its backlog full."""
+"""The blocking connection with a real QEMU: QEMU stopped, killed or busy, and a full backlog."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_connect_to_busy_monitor_with_full_backlog_raises_connect_error(machine:
     with QmpConnection(machine.path) as connection, contextlib.ExitStack() as waiters:
         with pytest.raises(ConnectError, match="busy"):
             QmpConnection(machine.path).connect(timeout=0.3)
-        for _ in range(8):  # those who wait fill the backlog, however long the kernel keeps it
+        for _ in range(8):  # waiting connections fill the backlog, whatever its size
             waiter = waiters.enter_context(socket.socket(socket.AF_UNIX))
             waiter.setblocking(False)
             with contextlib.suppress(BlockingIOError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What must not be shown, wherever messages are shown."""
+"""Redaction of secrets in logs, transcripts, errors and representations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from paused_machine import paused_machine
 
 SECRET = "opensesame"
 
-#: Commands with the secret in them, by wire name.
+#: Arguments that contain the secret, by wire name of the command.
 HIDDEN: list[tuple[str, dict[str, Any]]] = [
     ("set_password", {"protocol": "vnc", "password": SECRET}),
     ("change-vnc-password", {"password": SECRET}),

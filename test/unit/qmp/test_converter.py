@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The typed layer, on a schema in small that has every trap in it."""
+"""Conversion of a small schema that contains every special case."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hvkit.qmp.base import FreeForm, Null, Struct, Union, free_form, resolve, wi
 from hvkit.qmp.converter import structure, unstructure
 
 Mode = Literal["on", "off"]
-#: Written as text, since it names a class further down.
+#: As text, because it names a class further down.
 Ref: TypeAlias = "Node | str"
 RefOrNull: TypeAlias = "Node | str | Null"
 
@@ -71,7 +71,7 @@ class Wide(Leaf):
     secret: int = 3
 
 
-#: What type checkers would refuse.
+#: Constructor calls that type checkers reject.
 ANY_LEAF: Any = Leaf
 ANY_ASK: Any = Ask
 ANY_TELL: Any = Tell

@@ -58,7 +58,7 @@ def test_message_reads_and_changes_like_a_dict() -> None:
 @example(b"[" * 2000)
 @example(b'{"most": 18446744073709551615, "least": -9223372036854775808}')
 def test_orjson_and_standard_library_decode_the_same(line: bytes) -> None:
-    """A line that one of them refuses is refused with the same words, whether or not the extra `fast` is installed."""
+    """A line that one of them rejects gives the same error, whether or not the extra `fast` is installed."""
 
     def decoded() -> object:
         try:
@@ -75,7 +75,7 @@ def test_orjson_and_standard_library_decode_the_same(line: bytes) -> None:
 
 @pytest.mark.parametrize("reader", ["standard", "orjson"])
 def test_integers_of_64_bits_are_exact(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """QAPI has no longer ones; to orjson those are numbers with a fraction, which no member of type int takes."""
+    """QAPI has no longer integers; orjson returns them as floats, which no member of type int accepts."""
     loads = message.loads_standard if reader == "standard" else pytest.importorskip("orjson").loads
     monkeypatch.setattr(message, "loads", loads)
     for number in (2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, -(2**63)):

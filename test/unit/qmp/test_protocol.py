@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The core, back to back with a model of a server: no sockets, no sleeps."""
+"""The protocol core against a model of a server, without sockets or sleeps."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_ids_are_short_and_unique_in_flight() -> None:
 def test_reply_with_unknown_id_is_dropped(stray_id: Any) -> None:
     protocol = ready()
     exchange, request = start(protocol)
-    while request["id"] != 1:  # 1 equals True and 1.0 in Python, not on the wire
+    while request["id"] != 1:  # in Python 1 equals True and 1.0, in JSON it does not
         protocol.receive_data(line({"return": {}, "id": request["id"]}))
         exchange, request = start(protocol)
     protocol.receive_data(line({"return": "wrong", "id": stray_id}))
@@ -384,7 +384,7 @@ def test_raw_message_with_id_in_use_raises_programmer_error() -> None:
         protocol.open_raw_exchange({"execute": "a", "id": "mine"})
 
 
-#: As large as they may be without a changed digit making one of more than 64 bits, which QEMU does not send.
+#: So large that no changed digit makes an integer of more than 64 bits, which QEMU does not send.
 _INTEGERS = st.integers(-(10**18), 10**18)
 
 MESSAGES = st.lists(
@@ -433,7 +433,7 @@ def test_any_bytes_give_messages_or_qmp_errors(pieces: list[bytes], echoes_ids: 
 
 @given(MESSAGES, st.data())
 def test_corrupted_byte_never_gives_a_wrong_reply(messages: list[dict[str, Any]], data: st.DataObject) -> None:
-    """Whatever happens to the stream, an exchange gets the reply of its id as it was sent, or none."""
+    """With a corrupted byte an exchange gets the reply with its id as it was sent, or none."""
     protocol = ready()
     exchanges = [start(protocol)[0] for _ in range(12)]
     honest: dict[int, list[Any]] = {}
@@ -463,7 +463,7 @@ def test_corrupted_byte_never_gives_a_wrong_reply(messages: list[dict[str, Any]]
 def test_any_order_of_replies_events_and_timeouts_matches_the_model(
     steps: list[tuple[str, int]], echoes_ids: bool
 ) -> None:
-    """A server that answers each request once, with its number, and with ids in any order; no event is lost either."""
+    """A server that answers each request once, with ids in any order; no event is lost."""
     protocol = ready(echoes_ids=echoes_ids)
     waiting: list[tuple[int, Exchange, dict[str, Any]]] = []
     number = events = 0

@@ -335,7 +335,7 @@ async def test_connect_ended_by_close_leaves_the_next_one_alone(path: Path) -> N
         await asyncio.sleep(0.05)
         await connection.close()
     with QmpStub(path, [(None, {"return": STATUS})]):
-        await connection.connect()  # before the first has heard that it was closed
+        await connection.connect()  # before the first task resumes
         with pytest.raises(ConnectError, match="was closed"):
             await first
         assert connection.is_connected
@@ -433,7 +433,7 @@ async def test_execute_with_garbage_from_server_without_ids_ends_the_connection(
 
 
 class LacksStop:
-    """Stands for what is known of a peer."""
+    """A check that rejects `stop`."""
 
     def check(self, command: str, arguments: Any, /) -> None:
         if command == "stop":

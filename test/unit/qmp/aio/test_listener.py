@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Monitors that call the tasks of an event loop."""
+"""The listener for tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATUS = (None, {"return": {"status": "running", "running": True}})
 
 @contextlib.asynccontextmanager
 async def waiting(listener: AsyncQmpListener, count: int = 1) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Tasks that wait for a call, execute a command and hang up."""
+    """Tasks that accept a connection, execute a command and close."""
 
     async def answer() -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -67,7 +67,7 @@ async def test_accept_returns_connection_ready_for_commands(tmp_path: Path) -> N
         async with waiting(listener) as tasks:
             with QmpStub(call(path), [STATUS]):
                 await tasks[0]
-        with QmpStub(call(path), []):  # and one that has called before anybody waits
+        with QmpStub(call(path), []):  # a monitor that connects before a task waits
             connection = await listener.accept(timeout=5)
             await connection.close()
     assert not path.exists()
@@ -127,7 +127,9 @@ async def test_close_ends_waiting_accept(tmp_path: Path) -> None:
                 await task
     with pytest.raises(ProgrammerError, match="after close"):
         await listener.accept()
-    with AsyncQmpListener(tmp_path / "s") as another:  # of which the loop must not think that it watches it already
+    with AsyncQmpListener(
+        tmp_path / "s"
+    ) as another:  # may get the same descriptor, which the loop must not take for watched
         accepting = asyncio.create_task(another.accept(timeout=math.inf))
         await asyncio.sleep(0)
         with QmpStub(call(tmp_path / "s"), []):

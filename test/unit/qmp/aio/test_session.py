@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The asyncio connection among many tasks: cancelled ones, peers that do not read, and its end."""
+"""The session that tasks share: sending, cancellation, its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READY = b'{"QMP": {"version": {}}}\n{"return": {}, "id": 1}\n'
 
 
 class Reader:
-    """A peer over a socket pair with small buffers, which reads when it is told to."""
+    """A server over a socket pair with small buffers, which reads on request."""
 
     def __init__(self) -> None:
         ours, self.socket = socket.socketpair()
@@ -93,7 +93,7 @@ async def test_server_that_does_not_read_does_not_block_the_loop() -> None:
         big = asyncio.create_task(peer.connection.execute("big", {"data": "x" * 5_000_000}, timeout=10))
         for _ in range(10):
             await asyncio.sleep(0.01)
-        assert not big.done()  # a loop that was stopped by it would have gone on at its deadline
+        assert not big.done()  # it would be done at its deadline if it had blocked the loop
         await peer.connection.close()
         with pytest.raises(ConnectionLost, match="was closed"):
             await big
@@ -126,7 +126,7 @@ async def test_descriptors_of_cancelled_command_are_not_sent(tmp_path: Path) -> 
         reading, writing = os.pipe()
         sending = asyncio.create_task(peer.connection.execute("getfd", {"fdname": "n"}, fds=[reading]))
         await asyncio.sleep(0)
-        peer.socket.sendall(b"garbage\n")  # ends both, one of them sent in part and the other not at all
+        peer.socket.sendall(b"garbage\n")  # fails both: one was sent in part, the other not at all
         for task in (big, sending):
             with pytest.raises(DataError):
                 await task
@@ -161,7 +161,7 @@ async def test_execute_with_invalid_descriptor_fails_only_that_command(fds: list
 
 
 def parse_all(text: str) -> list[dict[str, Any]]:
-    """Read messages that nothing stands between."""
+    """Parse messages without a separator."""
     messages, position, decoder = [], 0, json.JSONDecoder()
     while position < len(text):
         message, position = decoder.raw_decode(text, position)
@@ -189,7 +189,7 @@ async def test_tasks_at_once_get_their_own_replies(path: Path) -> None:
 @pytest.mark.parametrize("echo_ids", [True, False])
 @in_loop
 async def test_many_cancellations_give_no_wrong_reply(path: Path, echo_ids: bool) -> None:
-    """Hundreds of tasks, most of them cancelled or timed out at some moment; whoever gets an answer gets his own."""
+    """Hundreds of tasks, most of them cancelled or timed out at random; each reply belongs to its task."""
     chance = random.Random(7)
     count = 400
     wrong: list[Any] = []
@@ -221,7 +221,7 @@ async def test_many_cancellations_give_no_wrong_reply(path: Path, echo_ids: bool
 
 @in_loop
 async def test_many_cancellations_with_slow_server_give_no_wrong_reply() -> None:
-    """The stream of requests stays whole, and holds those that were begun and no others."""
+    """The stream of requests stays valid and contains exactly those that were started."""
     chance = random.Random(11)
     async with Reader() as peer:
         begun = [

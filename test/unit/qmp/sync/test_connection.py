@@ -344,12 +344,12 @@ def test_connect_after_connection_lost_connects_again(path: Path) -> None:
 
 
 def test_execute_after_server_closed_reads_its_last_messages(path: Path) -> None:
-    """Between two commands QEMU said why it goes, and went: sending fails, its words are there."""
+    """The server closes between two commands: sending fails, and its last messages are read."""
     last = {"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-shutdown"}}
     with QmpStub(path, [(None, [OK, last, CLOSE])]), QmpConnection(path) as connection:
         connection.execute("stop")
         peer_left = threading.Event()
-        while not peer_left.is_set():  # until the stub has closed, the command goes into its socket
+        while not peer_left.is_set():  # before the stub has closed, its socket still takes the command
             try:
                 connection.execute("query-status", timeout=0.05)
             except CommandTimeout:
@@ -384,7 +384,7 @@ def test_take_events_with_invalid_event_drops_only_that(path: Path) -> None:
 
 
 def test_large_reply_takes_linear_time(path: Path) -> None:
-    """64 MB in well under what a quadratic buffer needs for 8 MB, which is 20 s."""
+    """64 MB takes less time than a quadratic buffer needs for 8 MB, which is 20 s."""
     large = "x" * (64 * 1024 * 1024)
     with QmpStub(path, [(None, {"return": large})]), QmpConnection(path) as connection:
         assert connection.execute("large", timeout=60) == large
@@ -482,7 +482,7 @@ def test_peer_pid_before_connect_raises_programmer_error() -> None:
 
 
 def test_execute_sends_descriptors_with_the_command_and_leaves_them_open(tmp_path: Path) -> None:
-    """The peer sees the descriptor with the first byte of the command, and none before or after."""
+    """The server receives the descriptor with the first byte of the command, and none before or after."""
     ours, theirs = socket.socketpair()
     theirs.sendall(b'{"QMP": {"version": {}}}\n{"return": {}}\n')
     connection = QmpConnection.from_socket(ours)

@@ -36,7 +36,7 @@ OK: dict[str, Any] = {"return": {}}
 
 
 def test_threads_at_once_get_their_own_replies(path: Path) -> None:
-    """Eight threads, each asking for its own number; replies carry it, and events come in between."""
+    """Eight threads each send their own numbers, which the replies contain; events come in between."""
     rounds, workers = 100, 8
 
     def echo(request: dict[str, Any]) -> list[Any]:
@@ -108,7 +108,7 @@ def test_timeout_of_one_thread_lets_another_read(path: Path, released: threading
 
 
 class Interrupted(BaseException):
-    """What a signal handler raises."""
+    """Raised by a signal handler."""
 
 
 def test_interrupt_while_waiting_leaves_connection_usable_or_closed(
@@ -138,7 +138,7 @@ def test_interrupt_while_waiting_leaves_connection_usable_or_closed(
 
 
 def test_signals_do_not_extend_deadline_of_execute(path: Path, released: threading.Event) -> None:
-    """A handler that returns has Python call the kernel again; the time that is left must not begin anew."""
+    """After a signal handler Python repeats the system call, which must use the remaining time."""
     previous = signal.signal(signal.SIGALRM, lambda *_: None)
     try:
         with QmpStub(path, [(None, [WaitFor(released), OK])], check_on_exit=False), QmpConnection(path) as connection:
@@ -179,7 +179,7 @@ def test_server_that_reads_slowly_does_not_extend_deadline() -> None:
 
 @pytest.mark.parametrize("echo_ids", [True, False])
 def test_interrupt_anywhere_leaves_connection_usable_or_closed(path: Path, echo_ids: bool) -> None:
-    """The handler raises at a random moment of many exchanges; each answer carries the number of its question."""
+    """The handler raises at random moments of many exchanges; each reply contains the number of its request."""
 
     def interrupt(*_: Any) -> None:
         raise Interrupted
@@ -231,7 +231,7 @@ def test_close_in_signal_handler_ends_the_wait(path: Path, released: threading.E
 
 
 def test_execute_with_server_that_does_not_read_times_out_and_keeps_the_stream() -> None:
-    """A message that was sent in part is finished before the next one begins."""
+    """The rest of a message that was sent in part is sent before the next message."""
     ours, theirs = socket.socketpair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     begin = threading.Event()
@@ -294,7 +294,7 @@ def test_any_bytes_from_server_raise_qmp_error(pieces: list[bytes]) -> None:
 
 
 def test_unclaimed_events_are_bounded() -> None:
-    """200,000 events: the newest 1,000 are kept for `take_events`, a subscription holds what it was told to."""
+    """200,000 events: `take_events` keeps the newest 1,000, a subscription its `maxsize`."""
     ours, theirs = socket.socketpair()
     theirs.sendall(b'{"QMP": {"version": {}}}\n{"return": {}, "id": 1}\n')
     connection = QmpConnection.from_socket(ours)
