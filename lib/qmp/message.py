@@ -224,12 +224,16 @@ def parse_greeting(message: Mapping[str, Any]) -> Greeting:
     version = version if isinstance(version, dict) else {}
     numbers = version.get("qemu")
     numbers = numbers if isinstance(numbers, dict) else {}
-    major, minor, micro = (_as_int(numbers.get(part)) for part in ("major", "minor", "micro"))
     package = version.get("package")
     offered = body.get("capabilities", version.get("capabilities"))
     return Greeting(
-        QemuVersion(major, minor, micro, package if isinstance(package, str) else ""),
-        tuple(each for each in offered if isinstance(each, str)) if isinstance(offered, list) else (),
+        QemuVersion(
+            _as_int(numbers.get("major")),
+            _as_int(numbers.get("minor")),
+            _as_int(numbers.get("micro")),
+            package if isinstance(package, str) else "",
+        ),
+        tuple([each for each in offered if isinstance(each, str)]) if isinstance(offered, list) else (),
     )
 
 

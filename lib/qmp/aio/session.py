@@ -41,7 +41,7 @@ class AsyncSession(BaseSession):
     """A conversation over a socket, which it owns, on one event loop."""
 
     def __init__(self, connected: socket.socket, address: str, protocol: Protocol) -> None:
-        super().__init__(address, protocol, read_peer_pid(connected))
+        super().__init__(address, protocol)
         connected.setblocking(False)
         self._socket = connected
         self._loop = asyncio.get_running_loop()
@@ -49,7 +49,14 @@ class AsyncSession(BaseSession):
         self._has_writer = False
         #: A future for every task that waits here.
         self._waiters: set[asyncio.Future[None]] = set()
+        self._peer_pid: int | None = None
         self._loop.add_reader(connected, self._read)
+
+    @property
+    def peer_pid(self) -> int | None:
+        if self._peer_pid is None and self._socket.fileno() >= 0:
+            self._peer_pid = read_peer_pid(self._socket)
+        return self._peer_pid
 
     async def negotiate(self, deadline: Deadline) -> None:
         """Complete the greeting and the negotiation.

@@ -193,7 +193,9 @@ class BaseMonitorConnection(BaseConnection[S]):
 
     @property
     def peer_pid(self) -> int | None:
-        """The process that created the listening socket; None over TCP, and for a process of another pid namespace.
+        """The process that created the listening socket.
+
+        None over TCP, for a process of another pid namespace, and if first read after the connection was lost.
 
         This is QEMU if QEMU created the socket itself. It need not be the process that answers: a socket can be passed
         to another process, and the pid of a process that has ended can be reused.

@@ -30,12 +30,10 @@ class BaseSession:
 
     Attributes:
         address: address of the monitor, as text.
-        peer_pid: the process that created the listening socket; None if unknown.
     """
 
-    def __init__(self, address: str, protocol: Protocol, peer_pid: int | None) -> None:
+    def __init__(self, address: str, protocol: Protocol) -> None:
         self.address = address
-        self.peer_pid = peer_pid
         self._protocol = protocol
         self._subscriptions: list[EventQueue[Any]] = []
         self._unclaimed: deque[dict[str, Any]] = deque(maxlen=_UNCLAIMED_EVENTS)
@@ -49,6 +47,11 @@ class BaseSession:
     def state(self) -> State:
         """State of the conversation."""
         return self._protocol.state
+
+    @property
+    def peer_pid(self) -> int | None:
+        """The process that created the listening socket; None if unknown, or not read before the end."""
+        raise NotImplementedError
 
     def take_unclaimed(self) -> list[Event]:
         """Read what has come, and remove and return the events that match no subscription. Does not wait.

@@ -17,7 +17,7 @@ from typing import Any, Final
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Event
 from hvkit.qmp.common.session import BaseSession
-from hvkit.qmp.deadlines import Deadline, timeout_class_of
+from hvkit.qmp.deadlines import QUICK, TIMEOUT_CLASSES, Deadline
 from hvkit.qmp.errors import CommandTimeout, ConnectionLost, QmpError
 from hvkit.qmp.protocol import ENDED, READY, Exchange, Protocol
 from hvkit.qmp.sync.subscription import Subscription
@@ -56,19 +56,27 @@ class Session(BaseSession):
     """A conversation over a transport, which it owns."""
 
     def __init__(self, transport: Transport, protocol: Protocol) -> None:
-        super().__init__(transport.address, protocol, transport.peer_pid)
+        super().__init__(transport.address, protocol)
         self._transport = transport
         #: Guards all state; not held while a thread sends and waits. Reentrant, so that a signal handler can close the
         #: connection.
         self._lock = threading.RLock()
-        #: Notified when something changes that a waiting thread has to check.
-        self._changed = threading.Condition(self._lock)
+        #: Notified when something changes that a sleeping thread has to check; created by the first that sleeps.
+        self._changed: threading.Condition | None = None
         self._sleepers = 0
         #: Marks of the threads that are reading and sending; neither holds the lock while it does.
         self._reader: object | None = None
         self._sender: object | None = None
         #: The rest of a message that was sent in part; it is sent before the next message.
         self._unsent = b""
+        self._peer_pid: int | None = None
+
+    @property
+    def peer_pid(self) -> int | None:
+        with self._lock:
+            if self._peer_pid is None and self._protocol.state is not ENDED:
+                self._peer_pid = self._transport.peer_pid
+            return self._peer_pid
 
     def negotiate(self, deadline: Deadline) -> None:
         """Complete the greeting and the negotiation.
@@ -97,10 +105,11 @@ class Session(BaseSession):
         """
         protocol = self._protocol
         step = _NegotiationStep(protocol)
-        while protocol.is_negotiating or protocol.has_data_to_send:
+        while True:
             if protocol.has_data_to_send:
                 self._send_outgoing(deadline)
-                continue
+            if not protocol.is_negotiating:
+                break
             timer_s = protocol.next_timer()
             if self._wait(step, deadline if timer_s is None else deadline.sooner(timer_s)):
                 continue
@@ -113,14 +122,26 @@ class Session(BaseSession):
         return True
 
     def _send_outgoing(self, deadline: Deadline) -> None:
-        me = object()
+        """Send what the protocol wants sent during the negotiation.
+
+        Raises:
+            CommandTimeout: another thread was sending until the deadline.
+            ConnectionLost: the session has ended.
+        """
         try:
             with self._lock:
                 self._wait_for_turn("negotiation", deadline)
-                self._sender = me
-            self._send(self._protocol.data_to_send(), deadline)
-        finally:
-            self._end_turn(me)
+                data = self._protocol.data_to_send()
+                self._unsent += data[0 if self._unsent else self._transport.try_send(data) :]
+        except QmpError:
+            raise
+        except OSError as error:
+            self._end_on_send_error(error)
+        except BaseException:
+            self.end("interrupted while sending")
+            raise
+        if self._unsent:
+            self._send_unsent(deadline)
 
     def end(self, reason: str) -> None:
         """End the session; waiting threads raise ConnectionLost with this reason. Does nothing if it has ended."""
@@ -131,7 +152,12 @@ class Session(BaseSession):
         self._end_protocol(reason)
         self._transport.shut_down()
         self._close_if_unused()
-        self._changed.notify_all()
+        self._notify()
+
+    def _notify(self) -> None:
+        """Wake the sleeping threads; the lock is held."""
+        if self._changed is not None and self._sleepers:
+            self._changed.notify_all()
 
     def _close_if_unused(self) -> None:
         """Close the descriptor after the end, unless a thread reads or sends: its number may be reused."""
@@ -240,7 +266,6 @@ class Session(BaseSession):
             CommandTimeout: no reply in time; a late reply will be dropped.
             ConnectionLost: the session ended.
         """
-        slow_s = timeout_class_of(exchange.command).slow_s
         is_ready_in_time = False
         try:
             if self._unsent:
@@ -252,7 +277,7 @@ class Session(BaseSession):
                     self._protocol.abandon(exchange)
         if not is_ready_in_time:
             raise CommandTimeout(exchange.command, deadline.timeout_s, self._protocol.replies_owed(exchange))
-        if deadline.elapsed_s() > slow_s:
+        if deadline.elapsed_s() > TIMEOUT_CLASSES.get(exchange.command, QUICK).slow_s:
             self._warn_slow(exchange, deadline)
 
     def _send_unsent(self, deadline: Deadline) -> None:
@@ -322,8 +347,7 @@ class Session(BaseSession):
         with self._lock:
             if self._sender is me:
                 self._sender = None
-                if self._sleepers:
-                    self._changed.notify_all()
+                self._notify()
                 self._close_if_unused()
 
     def _wait(self, awaited: Waitable, deadline: Deadline) -> bool:
@@ -350,9 +374,10 @@ class Session(BaseSession):
                     self._reader = me
                 data = self._transport.receive(deadline)
                 with self._lock:
-                    self._process(data)
+                    has_ended = self._process(data)
                     self._reader = None  # only now: an interrupt before this line has to end the session
-                    self._close_if_unused()
+                    if has_ended:
+                        self._close_if_unused()
                     if awaited.is_ready:
                         return True  # type: ignore[unreachable]  # the received data made it ready
                     if data is None:
@@ -376,6 +401,8 @@ class Session(BaseSession):
         remaining_s = deadline.remaining_s()
         if remaining_s <= 0:
             return False
+        if self._changed is None:
+            self._changed = threading.Condition(self._lock)
         self._sleepers += 1
         try:
             return self._changed.wait(min(remaining_s, threading.TIMEOUT_MAX))
@@ -390,10 +417,10 @@ class Session(BaseSession):
                 self._reader = None
             return was_reader
 
-    def _process(self, data: bytes | None) -> None:
-        """Pass received data to the protocol, dispatch the events, and wake waiting threads."""
+    def _process(self, data: bytes | None) -> bool:
+        """Process received data, dispatch events, and wake sleeping threads; return whether the session has ended."""
+        protocol = self._protocol
         if data:
-            protocol = self._protocol
             protocol.receive_data(data)
             if protocol.has_events:
                 for event in protocol.take_events():
@@ -403,7 +430,8 @@ class Session(BaseSession):
         elif data is not None:
             self._end("the server closed the connection")
         if self._sleepers:
-            self._changed.notify_all()
+            self._notify()
+        return protocol.state is ENDED
 
     def _drain(self) -> None:
         """Read the last events and replies of a server that does not read any more."""
