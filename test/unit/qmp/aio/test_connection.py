@@ -432,6 +432,18 @@ async def test_execute_with_garbage_from_server_without_ids_ends_the_connection(
                 await connection.execute(QueryStatus())
 
 
+@in_loop
+async def test_peer_pid_after_connection_lost_is_that_read_before(path: Path) -> None:
+    with QmpStub(path, [(None, CLOSE), (None, CLOSE)]):
+        for pid in (os.getpid(), None):
+            async with AsyncQmpConnection(path) as connection:
+                if pid:
+                    assert connection.peer_pid == pid
+                with pytest.raises(ConnectionLost):
+                    await connection.execute(QueryStatus())
+                assert connection.peer_pid == pid
+
+
 class LacksStop:
     """A check that rejects `stop`."""
 

@@ -481,6 +481,16 @@ def test_peer_pid_before_connect_raises_programmer_error() -> None:
         _ = connection.peer_pid
 
 
+@pytest.mark.parametrize("is_read_before", [True, False])
+def test_peer_pid_after_connection_lost_is_that_read_before(path: Path, is_read_before: bool) -> None:
+    with QmpStub(path, [(None, CLOSE)]), QmpConnection(path) as connection:
+        if is_read_before:
+            assert connection.peer_pid == os.getpid()
+        with pytest.raises(ConnectionLost):
+            connection.execute(QueryStatus())
+        assert connection.peer_pid == (os.getpid() if is_read_before else None)
+
+
 def test_execute_sends_descriptors_with_the_command_and_leaves_them_open(tmp_path: Path) -> None:
     """The server receives the descriptor with the first byte of the command, and none before or after."""
     ours, theirs = socket.socketpair()
