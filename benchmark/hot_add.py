@@ -21,7 +21,7 @@ from benchmark.servers import Servers
 from hvkit.hypervisor import Disk, HotplugDevice, Instance, Nic
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
-from hvkit.hypervisor.kvm.host.runtime import read_runtime
+from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_disk, build_nic
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.qmp import Command
@@ -86,7 +86,7 @@ class _Plugger:
         """Plug in over a socket, with nothing that could be left out."""
         for commands in self._commands:
             with socket.socket(socket.AF_UNIX) as monitor:
-                monitor.connect(str(self._paths.watch_socket))
+                monitor.connect(str(self._paths.shared_socket))
                 with monitor.makefile("rwb") as stream:
                     stream.readline()
                     for command in (b'{"execute":"qmp_capabilities"}', *commands):

@@ -58,21 +58,21 @@ def listing(servers: Servers, contestants: Sequence[Contestant], effort: Effort,
         for name in names:
             parameters = {"kvm_path": qemu, "kvm_flag": "disabled", "serial_console": False}
             hypervisor.start_instance(Instance(name=name, memory_mib=16, parameters=parameters), start_paused=True)
-        paths = [RunDirectory(directory).instance(name).watch_socket for name in names]
+        paths = [RunDirectory(directory).instance(name).shared_socket for name in names]
 
         def check(infos: Sequence[InstanceInfo]) -> None:
             states = [info.state for info in infos]
             if states != [InstanceState.PAUSED] * count:
                 raise SystemExit(f"a listing of {count} paused machines says {states}")
 
-        with hypervisor.watching() as watch:
-            check(watch.look())
+        with hypervisor.watch() as watch:
+            check(watch.query())
             watch.wait(timeout=_SETTLED_S)
             turns = {
                 RAW: loop(lambda: _ask_all(paths, _STATUS)),
                 _GANETI: loop(lambda: _ask_all(paths, _GANETI_ASKS)),
                 OURS: loop(lambda: check(hypervisor.get_all_instances_info())),
-                _WATCH: loop(lambda: check(watch.look())),
+                _WATCH: loop(lambda: check(watch.query())),
             }
             seconds = seconds_by_round(turns, effort.of(20, least=2), 1)
     finally:

@@ -25,10 +25,9 @@ from benchmark.harness import OURS, Effort, Figure, Spread, Timed, seconds_by_ro
 from benchmark.servers import Servers
 from hvkit.hypervisor import Disk, Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.resources import Ends
-from hvkit.hypervisor.kvm.lifecycle.start import prepare
+from hvkit.hypervisor.kvm.lifecycle.preparation import prepare
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
-from hvkit.hypervisor.kvm.plan.machine import MachineSockets
+from hvkit.hypervisor.kvm.plan.resources import HostResources, MachineSockets
 
 _BY_HAND: Final = "by hand"
 _LIBVIRT: Final = "libvirt"
@@ -52,7 +51,7 @@ class _ByHand:
     def __init__(self, instance: Instance, directory: Path) -> None:
         self._preparation = prepare(instance, cache_dir=None)
         self._control = directory / "control"
-        self._others = [directory / name for name in ("watch", "lookout", "serial")]
+        self._others = [directory / name for name in ("shared", "watch", "serial")]
         self._pid_file = directory / "pid"
 
     def start_s(self) -> float:
@@ -60,12 +59,12 @@ class _ByHand:
         began_s = time.perf_counter()
         with contextlib.ExitStack() as stack:
             listeners = [stack.enter_context(_listen(path)) for path in (self._control, *self._others)]
-            control, watch, lookout, serial = descriptors = tuple(each.fileno() for each in listeners)
+            control, shared, watch, serial = descriptors = tuple(each.fileno() for each in listeners)
             sockets = MachineSockets(
-                control=control, watch=watch, lookout=lookout, serial=serial, pid_file=str(self._pid_file)
+                control=control, shared=shared, watch=watch, serial=serial, pid_file=str(self._pid_file)
             )
             argv = build_argv(
-                self._preparation.plan(Ends(sockets=sockets, confinement=self._preparation.confine(None, None)))
+                self._preparation.plan(HostResources(sockets=sockets, confinement=self._preparation.confine(None)))
             )
             # It tells on stderr why it ends, as hvkit has every QEMU do.
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=descriptors)

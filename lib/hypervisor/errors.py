@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What can go wrong between a caller and a hypervisor.
+"""Exceptions of the hypervisor interface. The whole tree is drawn in `hvkit.errors`.
 
-The tree is drawn in `hvkit.errors`. Facts are attributes, and everything given to a constructor is plain data, so that
-an error survives pickling and a trip through somebody's RPC.
+Facts are attributes. Constructor arguments are plain data, so that an exception survives pickling and RPC.
 """
 
+import contextlib
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
 
 import attrs
 
@@ -14,7 +15,7 @@ from hvkit.errors import HypervisorError
 
 
 class PluginError(HypervisorError):
-    """Raised when a hypervisor is not known, or is known and cannot be loaded.
+    """Raised when a hypervisor is unknown, or its plugin cannot be loaded.
 
     Attributes:
         hypervisor: the name that was asked for.
@@ -30,14 +31,33 @@ class PluginError(HypervisorError):
         return f"hypervisor {self.hypervisor!r}: {self.reason}"
 
 
-class ParameterError(HypervisorError):
-    """Raised when a parameter, or a member of an instance, a disk or a NIC, cannot be used; nothing was changed.
+class ProgramError(HypervisorError):
+    """Raised when the program that runs instances cannot be used: missing, too old, or another program.
 
     Attributes:
-        name: which one, such as ``disk_cache`` or ``Instance.memory_mib``.
-        value: what was given, as text; empty where the name itself is the problem.
+        program: its path.
+        reason: what is wrong with it.
+        log: the last lines that it wrote; empty if it wrote none.
+    """
+
+    def __init__(self, program: str, reason: str, log: str = "") -> None:
+        super().__init__(program, reason, log)
+        self.program = program
+        self.reason = reason
+        self.log = log
+
+    def __str__(self) -> str:
+        return _with_log(self.reason, self.log)
+
+
+class ParameterError(HypervisorError):
+    """Raised when a parameter, or a member of an instance or a device, cannot be used. Nothing was changed.
+
+    Attributes:
+        name: the parameter or member, such as ``disk_cache`` or ``Instance.memory_mib``.
+        value: the value given, as text; empty if the name itself is the problem.
         problem: what is wrong with it.
-        close_matches: what was perhaps meant, best first.
+        close_matches: similar names or values that are valid, best first.
     """
 
     def __init__(self, name: str, value: object, problem: str, close_matches: Sequence[str] = ()) -> None:
@@ -54,89 +74,105 @@ class ParameterError(HypervisorError):
         return f"{self.name}: {self.problem}{hint}"
 
 
-class InstanceNotFound(HypervisorError):
-    """Raised when no instance of that name is known here.
+class InstanceError(HypervisorError):
+    """Raised when an operation on one instance failed. Base of every error about an instance.
 
     Attributes:
-        instance: the name.
+        instance: the name of the instance.
+        reason: what went wrong, without the name of the instance.
     """
 
-    def __init__(self, instance: str) -> None:
-        super().__init__(instance)
+    #: Names the operation in the text of the error.
+    _subject: ClassVar[str] = ""
+
+    def __init__(self, instance: str, reason: str) -> None:
+        super().__init__(instance, reason)
         self.instance = instance
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.instance}: no such instance here"
+        return ": ".join(filter(None, (self.instance, self._subject, self.reason)))
 
 
-class InstanceStateError(HypervisorError):
-    """Raised when an instance is not in a state that allows what was asked; nothing was changed.
+class InstanceNotFound(InstanceError):
+    """Raised when there is no instance of that name on this node."""
+
+    def __init__(self, instance: str) -> None:
+        super().__init__(instance, "no such instance on this node")
+        self.args = (instance,)
+
+
+class InstanceStateError(InstanceError):
+    """Raised when the state of an instance does not allow the operation. Nothing was changed.
 
     Attributes:
-        instance: the name.
-        state: the state it is in, the value of an `InstanceState`.
-        problem: what cannot be done in it.
+        state: the state of the instance, the value of an `InstanceState`.
+        problem: what cannot be done in that state.
     """
 
     def __init__(self, instance: str, state: str, problem: str) -> None:
-        super().__init__(instance, state, problem)
-        self.instance = instance
+        super().__init__(instance, f"{problem} (it is {state})")
+        self.args = (instance, state, problem)
         self.state = state
         self.problem = problem
 
-    def __str__(self) -> str:
-        return f"{self.instance}: {self.problem} (it is {self.state})"
 
-
-class InstanceBusy(HypervisorError):
-    """Raised when somebody else is working on the instance, for longer than we would wait; nothing was changed.
+class InstanceBusy(InstanceError):
+    """Raised when another operation holds the lock of an instance for too long. Nothing was changed.
 
     Attributes:
-        instance: the name.
-        holder: the process that holds it; None where that is not known.
+        holder: pid of the lock holder; None if that is not known.
     """
 
     def __init__(self, instance: str, holder: int | None = None) -> None:
-        super().__init__(instance, holder)
-        self.instance = instance
+        super().__init__(instance, "locked by " + (f"process {holder}" if holder else "another operation"))
+        self.args = (instance, holder)
         self.holder = holder
 
-    def __str__(self) -> str:
-        who = f"process {self.holder}" if self.holder else "somebody else"
-        return f"{self.instance}: busy: {who} is working on it"
 
-
-class InstanceStartError(HypervisorError):
-    """Raised when an instance did not come up, or the program that was to run it cannot; nothing is left behind.
+class InstanceStartError(InstanceError):
+    """Raised when an instance did not start. Nothing is left behind.
 
     Attributes:
-        instance: the name; empty where the program was looked at without an instance.
-        reason: what went wrong.
-        log: the last lines that the hypervisor wrote, empty where it wrote none.
+        log: the last lines that the hypervisor wrote; empty if it wrote none.
     """
 
+    _subject = "did not start"
+
     def __init__(self, instance: str, reason: str, log: str = "") -> None:
-        super().__init__(instance, reason, log)
-        self.instance = instance
-        self.reason = reason
+        super().__init__(instance, reason)
+        self.args = (instance, reason, log)
         self.log = log
 
     def __str__(self) -> str:
-        whose = f"{self.instance}: did not start: " if self.instance else ""
-        said = f": {' | '.join(self.log.split(chr(10)))}" if self.log else ""
-        return f"{whose}{self.reason}{said}"
+        return _with_log(super().__str__(), self.log)
+
+
+class RuntimeStateError(InstanceError):
+    """Raised when the state file of an instance, or another file of its own, cannot be read or written.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, instance: str, path: str, reason: str) -> None:
+        super().__init__(instance, reason)
+        self.args = (instance, path, reason)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.instance}: {self.path}: {self.reason}"
 
 
 class HotplugCause(enum.Enum):
-    """Who is behind a `HotplugError`, and so what may help.
+    """The cause of a `HotplugError`, and with it what may help.
 
     Attributes:
-        UNFIT: nothing was asked of the machine, for this instance is not one on which that can be done: it has no such
-            device, has it already, or has no room.
-        REFUSED: the hypervisor or the node said no. Asking again helps once the reason is gone.
-        GUEST_REFUSED: the guest said no.
-        GUEST_SILENT: the guest did not do it in time, and may do it later. Asking again may help.
-        UNKNOWN: the machine does not answer; whether it was done is settled when it is next plugged on.
+        UNFIT: nothing was sent to QEMU: the instance has no such device, has it already, or has no room for it.
+        REFUSED: the hypervisor or the node refused. Retrying helps once the reason is gone.
+        GUEST_REFUSED: the guest refused to release the device.
+        GUEST_SILENT: the guest did not respond in time, and may do so later. Retrying may help.
+        UNKNOWN: QEMU does not answer. The next operation on the devices of the instance reconciles the outcome.
     """
 
     UNFIT = "unfit"
@@ -146,126 +182,63 @@ class HotplugCause(enum.Enum):
     UNKNOWN = "unknown"
 
 
-class HotplugError(HypervisorError):
+class HotplugError(InstanceError):
     """Raised when a device of a running instance could not be added, removed or changed.
 
     Attributes:
-        instance: the name.
-        device: the device's id, as the hypervisor knows it.
-        reason: what went wrong, and what became of the device where that is not "nothing".
-        cause: whose doing it is.
+        device: the id of the device, as the hypervisor knows it.
+        reason: what went wrong, and the state of the device if it changed.
+        cause: what caused it.
     """
 
     def __init__(
         self, instance: str, device: str, reason: str, cause: HotplugCause | str = HotplugCause.REFUSED
     ) -> None:
+        super().__init__(instance, reason)
         cause = HotplugCause(cause)
-        super().__init__(instance, device, reason, cause.value)
-        self.instance = instance
+        self.args = (instance, device, reason, cause.value)
         self.device = device
-        self.reason = reason
         self.cause = cause
 
     def __str__(self) -> str:
         return f"{self.instance}: device {self.device}: {self.reason}"
 
 
-class BackupError(HypervisorError):
-    """Raised when disks could not be backed up.
+class BackupError(InstanceError):
+    """Raised when disks could not be backed up."""
 
-    Attributes:
-        instance: the name.
-        reason: what went wrong, with the hypervisor's own words where it had some.
-    """
-
-    def __init__(self, instance: str, reason: str) -> None:
-        super().__init__(instance, reason)
-        self.instance = instance
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.instance}: backup: {self.reason}"
+    _subject = "backup"
 
 
-class SnapshotError(HypervisorError):
-    """Raised when a snapshot could not be taken, used or given up.
+class SnapshotError(InstanceError):
+    """Raised when a snapshot or an overlay could not be created, used or deleted."""
 
-    Attributes:
-        instance: the name.
-        reason: what went wrong, with the hypervisor's own words where it had some.
-    """
-
-    def __init__(self, instance: str, reason: str) -> None:
-        super().__init__(instance, reason)
-        self.instance = instance
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.instance}: snapshot: {self.reason}"
+    _subject = "snapshot"
 
 
-class CaptureError(HypervisorError):
-    """Raised when a picture of an instance's screen, or a dump of its memory, could not be taken.
+class CaptureError(InstanceError):
+    """Raised when a screenshot or a memory dump of an instance could not be taken."""
 
-    Attributes:
-        instance: the name.
-        reason: what went wrong, with the hypervisor's own words where it had some.
-    """
-
-    def __init__(self, instance: str, reason: str) -> None:
-        super().__init__(instance, reason)
-        self.instance = instance
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.instance}: {self.reason}"
+    _subject = "capture"
 
 
-class AdoptionError(HypervisorError):
-    """Raised when a machine that somebody else started cannot be taken over; it runs on as it did.
+class MigrationError(InstanceError):
+    """Raised when a migration could not be started, or failed."""
 
-    Attributes:
-        monitor: where it listens.
-        reason: what keeps us from it.
-    """
-
-    def __init__(self, monitor: str, reason: str) -> None:
-        super().__init__(monitor, reason)
-        self.monitor = monitor
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.monitor}: cannot be adopted: {self.reason}"
-
-
-class MigrationError(HypervisorError):
-    """Raised when a migration could not be started, or did not end well.
-
-    Attributes:
-        instance: the name.
-        reason: what went wrong, with the hypervisor's own words where it had some.
-    """
-
-    def __init__(self, instance: str, reason: str) -> None:
-        super().__init__(instance, reason)
-        self.instance = instance
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.instance}: migration: {self.reason}"
+    _subject = "migration"
 
 
 class ObstacleKind(enum.Enum):
-    """What keeps an instance from coming to a node.
+    """What prevents an instance from migrating to a node.
 
     Attributes:
-        VERSION: the hypervisor's program: missing, or older than on the source.
+        VERSION: the QEMU program: missing, or older than on the source.
         MACHINE: the machine type.
-        ACCELERATOR: what runs the guest's instructions.
-        CPU: the model of its processors, or what this node's own lack.
-        MEMORY: how much there is of it, or what holds it.
-        VCPUS: how many processors there are, or how they are arranged.
-        DEVICES: which devices there are, or of what kind.
+        ACCELERATOR: the accelerator, KVM or TCG.
+        CPU: the CPU model, or features that this node lacks.
+        MEMORY: the amount of memory, or its backend.
+        VCPUS: the number or the topology of the vCPUs.
+        DEVICES: the number or the kinds of devices.
         DISK: a disk that cannot be used on this node.
         PARAMETER: any other parameter.
     """
@@ -283,11 +256,11 @@ class ObstacleKind(enum.Enum):
 
 @attrs.frozen
 class MigrationObstacle:
-    """One reason why an instance cannot come to a node.
+    """One reason why an instance cannot migrate to a node.
 
     Attributes:
         kind: what it is about.
-        reason: what is wrong, in words.
+        reason: what is wrong, as text.
     """
 
     kind: ObstacleKind
@@ -295,7 +268,7 @@ class MigrationObstacle:
 
 
 class MigrationRefused(MigrationError):
-    """Raised when a node cannot be what an instance is on its source; nothing was changed on either.
+    """Raised when a node cannot provide the machine that an instance has on its source. Nothing was changed.
 
     Attributes:
         obstacles: every reason, not only the first.
@@ -307,31 +280,29 @@ class MigrationRefused(MigrationError):
         self.obstacles = tuple(obstacles)
 
 
-class RuntimeStateError(HypervisorError):
-    """Raised when what is remembered of an instance cannot be read or written.
+class AdoptionError(HypervisorError):
+    """Raised when an external instance cannot be inspected or adopted. It keeps running.
 
     Attributes:
-        instance: the name.
-        path: the file.
-        reason: what is wrong with it.
+        monitor: the path of its monitor.
+        reason: what prevents it.
     """
 
-    def __init__(self, instance: str, path: str, reason: str) -> None:
-        super().__init__(instance, path, reason)
-        self.instance = instance
-        self.path = path
+    def __init__(self, monitor: str, reason: str) -> None:
+        super().__init__(monitor, reason)
+        self.monitor = monitor
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.instance}: {self.path}: {self.reason}"
+        return f"{self.monitor}: cannot be adopted: {self.reason}"
 
 
 class NotSupported(HypervisorError):
-    """Raised when a hypervisor does not have a capability; nothing was changed.
+    """Raised when a hypervisor does not have a capability. Nothing was changed.
 
     Attributes:
         hypervisor: its name.
-        capability: the value of the `Capability` it does not declare.
+        capability: the value of the `Capability` it lacks.
     """
 
     def __init__(self, hypervisor: str, capability: str) -> None:
@@ -341,3 +312,25 @@ class NotSupported(HypervisorError):
 
     def __str__(self) -> str:
         return f"hypervisor {self.hypervisor!r} does not support {self.capability}"
+
+
+@contextlib.contextmanager
+def translate_errors(make: Callable[[str], HypervisorError]) -> Iterator[None]:
+    """Translate failures of lower layers inside the block into one error about the instance.
+
+    An `InstanceError` or a `ParameterError` passes unchanged: it says already what it is about, and the same condition
+    raises the same class from every method. Every other `HypervisorError`, and `OSError`, becomes ``make(reason)``.
+
+    Args:
+        make: makes the error from the reason, such as ``functools.partial(BackupError, "web1")``.
+    """
+    try:
+        yield
+    except (InstanceError, ParameterError):
+        raise
+    except (HypervisorError, OSError) as error:
+        raise make(str(error)) from error
+
+
+def _with_log(text: str, log: str) -> str:
+    return f"{text}: {' | '.join(log.splitlines())}" if log else text

@@ -20,9 +20,9 @@ from guest.console import GuestConsole
 from hvkit.hypervisor import (
     AdoptionError,
     Capability,
-    ForeignBlockNode,
-    ForeignDevice,
-    ForeignNic,
+    ExternalBlockNode,
+    ExternalDevice,
+    ExternalNic,
     Instance,
     InstanceState,
     InstanceStateError,
@@ -31,8 +31,8 @@ from hvkit.hypervisor import (
 )
 from hvkit.hypervisor.base import OPTIONAL_METHODS
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.adoption import adopt
 from hvkit.hypervisor.kvm.host.process import ProcessIdentity, open_process, read_identity
+from hvkit.hypervisor.kvm.instance import handle
 from hvkit.qmp import ConnectError, QmpConnection
 from hvkit.qmp.schema import Cont, Quit, Stop
 from hvkit.testing.conformance import call_optional_method
@@ -152,7 +152,7 @@ def test_a_look_tells_what_the_machine_is(kvm: KvmHypervisor, start_stranger: St
         *("-netdev", "user,id=net0", "-device", "virtio-net-pci,id=nic0,netdev=net0,mac=52:54:00:00:00:07"),
     ]
     stranger = start_stranger(*words)
-    foreign = kvm.examine_instance(stranger.monitor)
+    foreign = kvm.inspect_monitor(stranger.monitor)
     assert (foreign.monitor, foreign.name, foreign.uuid) == (str(stranger.monitor), "theirs", UUID_1)
     assert (foreign.pid, foreign.uid, foreign.gid) == (stranger.pid, os.geteuid(), os.getegid())
     assert foreign.binary == os.readlink(f"/proc/{stranger.pid}/exe")
@@ -161,21 +161,21 @@ def test_a_look_tells_what_the_machine_is(kvm: KvmHypervisor, start_stranger: St
     assert (foreign.has_kvm, foreign.has_acpi, foreign.memory_mib, foreign.vcpus) == (False, True, 32, 2)
     assert (foreign.status, foreign.is_running) == ("running", True)
     assert foreign.block_nodes == (
-        ForeignBlockNode(name="disk0", driver="file", filename=str(disk), is_read_only=True),
+        ExternalBlockNode(name="disk0", driver="file", filename=str(disk), is_read_only=True),
     )
     assert set(foreign.devices) == {
-        ForeignDevice(id="d0", driver="virtio-blk-pci"),
-        ForeignDevice(id="nic0", driver="virtio-net-pci"),
-        ForeignDevice(id="", driver="virtio-rng-pci"),
+        ExternalDevice(id="d0", driver="virtio-blk-pci"),
+        ExternalDevice(id="nic0", driver="virtio-net-pci"),
+        ExternalDevice(id="", driver="virtio-rng-pci"),
     }
-    assert foreign.nics == (ForeignNic(driver="virtio-net-pci", mac="52:54:00:00:00:07", netdev="net0"),)
+    assert foreign.nics == (ExternalNic(driver="virtio-net-pci", mac="52:54:00:00:00:07", netdev="net0"),)
     assert foreign.serial_console == str(serial)
-    assert kvm.examine_instance(stranger.monitor) == foreign
+    assert kvm.inspect_monitor(stranger.monitor) == foreign
     assert not kvm.run_dir.exists(), "a look leaves nothing here"
 
 
 def test_a_look_at_a_machine_of_few_words(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
-    foreign = kvm.examine_instance(start_stranger("-S", "-machine", "pc,acpi=off").monitor)
+    foreign = kvm.inspect_monitor(start_stranger("-S", "-machine", "pc,acpi=off").monitor)
     assert (foreign.name, foreign.uuid, foreign.serial_console, foreign.has_acpi) == ("", None, "", False)
     assert (foreign.status, foreign.is_running) == ("prelaunch", False)
     assert foreign.machine_type.startswith("pc-i440fx-")
@@ -187,9 +187,9 @@ def test_one_of_our_instances_is_not_adopted(kvm: KvmHypervisor, make_toy: MakeI
     (control,) = (kvm.run_dir / "sockets").glob("*.c")
     (tmp_path / "link").symlink_to(control)
     for monitor in (control, tmp_path / "link"):
-        foreign = kvm.examine_instance(monitor)
+        foreign = kvm.inspect_monitor(monitor)
         assert foreign.pid == kvm.get_instance_info("web1").pid
-        with pytest.raises(AdoptionError, match="cannot be adopted: it was started here"):
+        with pytest.raises(AdoptionError, match="cannot be adopted: it was started by hvkit"):
             kvm.adopt_instance(foreign, name="theirs")
     assert kvm.list_instances() == ["web1"]
     assert state_of(kvm, "web1") is InstanceState.PAUSED
@@ -197,9 +197,9 @@ def test_one_of_our_instances_is_not_adopted(kvm: KvmHypervisor, make_toy: MakeI
 
 def test_what_is_no_monitor_is_not_looked_at(kvm: KvmHypervisor, tmp_path: Path) -> None:
     with pytest.raises(ConnectError, match="there is no such socket"):
-        kvm.examine_instance(tmp_path / "missing")
+        kvm.inspect_monitor(tmp_path / "missing")
     with pytest.raises(ParameterError, match="monitor: expected an absolute path"):
-        kvm.examine_instance("qmp.sock")
+        kvm.inspect_monitor("qmp.sock")
 
 
 # ---- a life after it
@@ -212,12 +212,12 @@ def test_adopted_machine_is_an_instance_to_everybody(
     serial = tmp_path / "serial.sock"
     drive = ("-drive", f"file={disk},format=raw,if=virtio")
     stranger = start_stranger(*NAMED, "-S", "-serial", f"unix:{serial},server=on,wait=off", *drive)
-    assert kvm.adopt_instance(kvm.examine_instance(stranger.monitor)) == "theirs"
+    assert kvm.adopt_instance(kvm.inspect_monitor(stranger.monitor)) == "theirs"
 
     other = KvmHypervisor(run_dir=kvm.run_dir)
     assert other.list_instances() == ["theirs"]
     info = other.get_instance_info("theirs")
-    assert (info.state, info.reason) == (InstanceState.PAUSED, "it has not run yet")
+    assert (info.state, info.reason) == (InstanceState.PAUSED, "guest has not run yet")
     assert (info.uuid, info.pid, info.is_adopted) == (UUID_1, stranger.pid, True)
     assert (info.memory_mib, info.vcpus) == (32, 1)
     assert other.get_all_instances_info() == [info]
@@ -232,7 +232,7 @@ def test_adopted_machine_is_an_instance_to_everybody(
     other.stop_instance("theirs", timeout=60)
     console.wait_for(FAREWELL)
     info = kvm.get_instance_info("theirs")
-    assert (info.state, info.reason, info.pid) == (InstanceState.SHUTDOWN, "the guest shut down", None)
+    assert (info.state, info.reason, info.pid) == (InstanceState.SHUTDOWN, "guest shut down on request", None)
     assert not stranger.is_alive
     kvm.cleanup_instance("theirs")
     assert kvm.list_instances() == []
@@ -242,7 +242,7 @@ def test_adopted_machine_is_reset_even_if_reboots_would_end_it(
     kvm: KvmHypervisor, start_stranger: StartStranger
 ) -> None:
     first, second = (start_stranger("-name", name, "-no-reboot") for name in ("theirs", "others"))
-    kvm.adopt_instance(kvm.examine_instance(first.monitor))
+    kvm.adopt_instance(kvm.inspect_monitor(first.monitor))
     kvm.reboot_instance("theirs")
     assert state_of(kvm) is InstanceState.RUNNING
     kvm.reboot_instance("theirs")
@@ -255,7 +255,7 @@ def test_adopted_machine_is_paused_ballooned_seen_and_dumped(
     kvm: KvmHypervisor, start_stranger: StartStranger, tmp_path: Path
 ) -> None:
     stranger = start_stranger(*NAMED, "-vga", "std", "-device", "virtio-balloon-pci")
-    kvm.adopt_instance(kvm.examine_instance(stranger.monitor))
+    kvm.adopt_instance(kvm.inspect_monitor(stranger.monitor))
     with kvm.monitor("theirs") as monitor:
         monitor.execute(Stop())
     assert kvm.get_instance_info("theirs").cause is StopCause.REQUEST
@@ -275,11 +275,14 @@ OF_OTHERS: Final = {"accept_instance", "find_migration_obstacles", "finalize_mig
 
 def test_what_takes_more_than_it_tells_is_refused(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
     stranger = start_stranger(*NAMED)
-    kvm.adopt_instance(kvm.examine_instance(stranger.monitor))
+    kvm.adopt_instance(kvm.inspect_monitor(stranger.monitor))
     methods = {method for capability in kvm.CAPABILITIES - WORKS for method in OPTIONAL_METHODS[capability]}
     assert {"hot_add_device", "resize_disk", "migrate_instance", "save_snapshot", "backup_disks"} <= methods
     for method in sorted(methods - OF_OTHERS):
-        with pytest.raises(InstanceStateError, match="theirs: it was adopted: how its machine is made is not known"):
+        with pytest.raises(
+            InstanceStateError,
+            match=r"^theirs: not available for an adopted instance: the configuration of its machine is not known",
+        ):
             call_optional_method(kvm, method, "theirs")
     assert state_of(kvm) is InstanceState.RUNNING
 
@@ -287,7 +290,7 @@ def test_what_takes_more_than_it_tells_is_refused(kvm: KvmHypervisor, start_stra
 @pytest.mark.parametrize("is_relative", [False, True], ids=["by-path", "by-relative-path"])
 def test_daemon_is_adopted(kvm: KvmHypervisor, start_stranger: StartStranger, is_relative: bool) -> None:
     stranger = start_stranger(*NAMED, daemonizes=True, is_relative=is_relative)
-    foreign = kvm.examine_instance(stranger.monitor)
+    foreign = kvm.inspect_monitor(stranger.monitor)
     assert foreign.pid == stranger.pid
     kvm.adopt_instance(foreign)
     assert kvm.get_instance_info("theirs").pid == stranger.pid
@@ -301,12 +304,12 @@ def test_adopted_machine_that_ends_has_crashed_and_its_name_is_free(
     kvm: KvmHypervisor, start_stranger: StartStranger, make_toy: MakeInstance
 ) -> None:
     stranger = start_stranger(*NAMED)
-    kvm.adopt_instance(kvm.examine_instance(stranger.monitor))
+    kvm.adopt_instance(kvm.inspect_monitor(stranger.monitor))
     os.kill(stranger.pid, signal.SIGKILL)
     wait_until(lambda: state_of(kvm).is_over)
     info = kvm.get_instance_info("theirs")
     assert (info.state, info.cause) == (InstanceState.CRASHED, None)
-    assert info.reason == "QEMU is gone, and why is not known: it was adopted"
+    assert info.reason == "QEMU ended; cause unknown, as the instance was adopted"
     kvm.start_instance(make_toy("theirs"))
     info = kvm.get_instance_info("theirs")
     assert (info.state, info.is_adopted) == (InstanceState.RUNNING, False)
@@ -316,9 +319,9 @@ def test_stopped_process_is_no_answer(kvm: KvmHypervisor, start_stranger: StartS
     stranger = start_stranger(*NAMED)
     os.kill(stranger.pid, signal.SIGSTOP)
     with pytest.raises(ConnectError, match="busy with another client, or stopped"):
-        kvm.examine_instance(stranger.monitor)
+        kvm.inspect_monitor(stranger.monitor)
     os.kill(stranger.pid, signal.SIGCONT)
-    foreign = kvm.examine_instance(stranger.monitor)
+    foreign = kvm.inspect_monitor(stranger.monitor)
     os.kill(stranger.pid, signal.SIGSTOP)
     with pytest.raises(ConnectError, match="busy with another client, or stopped"):
         kvm.adopt_instance(foreign)
@@ -327,7 +330,7 @@ def test_stopped_process_is_no_answer(kvm: KvmHypervisor, start_stranger: StartS
     kvm.adopt_instance(foreign)
     os.kill(stranger.pid, signal.SIGSTOP)
     info = kvm.get_instance_info("theirs")
-    assert (info.state, info.reason) == (InstanceState.UNRESPONSIVE, "its process was stopped by a signal")
+    assert (info.state, info.reason) == (InstanceState.UNRESPONSIVE, "QEMU process stopped by a signal")
     kvm.stop_instance("theirs", force=True)
     assert not stranger.is_alive
 
@@ -337,10 +340,10 @@ def test_stopped_process_is_no_answer(kvm: KvmHypervisor, start_stranger: StartS
 
 def test_name_that_no_instance_can_have_is_replaced(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
     stranger = start_stranger("-name", "my vm", "-uuid", str(UUID_1))
-    foreign = kvm.examine_instance(stranger.monitor)
-    with pytest.raises(ParameterError, match=r"the machine is called 'my vm', .*: give it another one"):
+    foreign = kvm.inspect_monitor(stranger.monitor)
+    with pytest.raises(ParameterError, match=r"the QEMU has name 'my vm', .*: pass another name"):
         kvm.adopt_instance(foreign)
-    with pytest.raises(ParameterError, match=r"not a name for an instance: '\.\./vm'"):
+    with pytest.raises(ParameterError, match=r"not a valid name for an instance: '\.\./vm'"):
         kvm.adopt_instance(foreign, name="../vm")
     assert kvm.adopt_instance(foreign, name="my-vm") == "my-vm"
     assert kvm.get_instance_info("my-vm").uuid == UUID_1
@@ -349,7 +352,7 @@ def test_name_that_no_instance_can_have_is_replaced(kvm: KvmHypervisor, start_st
 
 def test_machines_without_uuid_are_told_apart(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
     for name in ("one", "two"):
-        kvm.adopt_instance(kvm.examine_instance(start_stranger().monitor), name=name)
+        kvm.adopt_instance(kvm.inspect_monitor(start_stranger().monitor), name=name)
     one, two = kvm.get_all_instances_info()
     assert len({one.uuid, two.uuid, UUID(int=0)}) == 3
     assert one.pid != two.pid
@@ -361,10 +364,10 @@ def test_name_and_uuid_are_one_instances_own(
     ours = make_toy("ours")
     kvm.start_instance(ours, start_paused=True)
     stranger = start_stranger("-name", "ours", "-uuid", str(ours.uuid))
-    foreign = kvm.examine_instance(stranger.monitor)
-    with pytest.raises(AdoptionError, match="an instance ours is known here: stop it and clean it up first"):
+    foreign = kvm.inspect_monitor(stranger.monitor)
+    with pytest.raises(AdoptionError, match="instance ours exists: stop it and clean it up first"):
         kvm.adopt_instance(foreign)
-    with pytest.raises(ParameterError, match="instance ours has the same, and is paused"):
+    with pytest.raises(ParameterError, match="already used by instance ours, which is paused"):
         kvm.adopt_instance(foreign, name="theirs")
     assert kvm.list_instances() == ["ours"]
     assert state_of(kvm, "ours") is InstanceState.PAUSED
@@ -373,9 +376,9 @@ def test_name_and_uuid_are_one_instances_own(
 
 def test_machine_is_adopted_once(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
     stranger = start_stranger(*NAMED)
-    foreign = kvm.examine_instance(stranger.monitor)
+    foreign = kvm.inspect_monitor(stranger.monitor)
     kvm.adopt_instance(foreign)
-    with pytest.raises(AdoptionError, match="an instance theirs is known here"):
+    with pytest.raises(AdoptionError, match="instance theirs exists"):
         kvm.adopt_instance(foreign)
     with pytest.raises(AdoptionError, match=rf"process {stranger.pid} is instance theirs already"):
         kvm.adopt_instance(foreign, name="again")
@@ -391,7 +394,7 @@ def test_second_monitor_serves_us_while_somebody_has_the_first(
 ) -> None:
     second = tmp_path / "second.qmp"
     stranger = start_stranger(*NAMED, "-qmp", f"unix:{second},server=on,wait=off")
-    kvm.adopt_instance(kvm.examine_instance(stranger.monitor), watch_monitor=second)
+    kvm.adopt_instance(kvm.inspect_monitor(stranger.monitor), shared_monitor=second)
     with kvm.monitor("theirs"):
         assert state_of(kvm) is InstanceState.RUNNING
         kvm.reboot_instance("theirs")
@@ -399,7 +402,7 @@ def test_second_monitor_serves_us_while_somebody_has_the_first(
 
 def test_the_only_monitor_serves_who_comes_first(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
     stranger = start_stranger(*NAMED)
-    kvm.adopt_instance(kvm.examine_instance(stranger.monitor))
+    kvm.adopt_instance(kvm.inspect_monitor(stranger.monitor))
     with kvm.monitor("theirs"):
         assert state_of(kvm) is InstanceState.UNRESPONSIVE
     assert state_of(kvm) is InstanceState.RUNNING
@@ -409,26 +412,26 @@ def test_watch_sees_adopted_machines_and_leaves_them_their_monitor(
     kvm: KvmHypervisor, start_stranger: StartStranger
 ) -> None:
     stranger = start_stranger(*NAMED)
-    kvm.adopt_instance(kvm.examine_instance(stranger.monitor))
-    with kvm.watching() as watch:
+    kvm.adopt_instance(kvm.inspect_monitor(stranger.monitor))
+    with kvm.watch() as watch:
         for _ in range(2):
-            assert [info.state for info in watch.look()] == [InstanceState.RUNNING]
+            assert [info.state for info in watch.query()] == [InstanceState.RUNNING]
             kvm.reboot_instance("theirs")
         another = start_stranger(*NAMED, monitor=stranger.monitor)
-        assert [info.state for info in watch.look()] == [InstanceState.UNRESPONSIVE]
+        assert [info.state for info in watch.query()] == [InstanceState.UNRESPONSIVE]
         os.kill(stranger.pid, signal.SIGKILL)
         wait_until(lambda: not stranger.is_alive)
-        assert [info.state for info in watch.look()] == [InstanceState.CRASHED]
+        assert [info.state for info in watch.query()] == [InstanceState.CRASHED]
     assert another.is_alive
 
 
 def test_monitor_of_another_machine_is_no_second_one(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
     stranger, another = start_stranger(*NAMED), start_stranger()
-    foreign = kvm.examine_instance(stranger.monitor)
+    foreign = kvm.inspect_monitor(stranger.monitor)
     with pytest.raises(
-        ConnectError, match=rf"process {another.pid} listens there now, and not {stranger.pid}"
+        ConnectError, match=rf"process {another.pid} listens on it, not process {stranger.pid}"
     ) as caught:
-        kvm.adopt_instance(foreign, watch_monitor=another.monitor)
+        kvm.adopt_instance(foreign, shared_monitor=another.monitor)
     assert caught.value.address == str(another.monitor)
     assert kvm.list_instances() == []
     assert stranger.is_alive
@@ -437,11 +440,11 @@ def test_monitor_of_another_machine_is_no_second_one(kvm: KvmHypervisor, start_s
 
 def test_machine_that_is_another_by_now_is_not_adopted(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
     stranger = start_stranger(*NAMED)
-    foreign = kvm.examine_instance(stranger.monitor)
-    with pytest.raises(AdoptionError, match="it is another one than was looked at: theirs answers there now"):
+    foreign = kvm.inspect_monitor(stranger.monitor)
+    with pytest.raises(AdoptionError, match=r"QEMU 'theirs' .* answers on this monitor, not the one"):
         kvm.adopt_instance(attrs.evolve(foreign, uuid=uuid4()))
     another = start_stranger(*NAMED, monitor=stranger.monitor)
-    with pytest.raises(ConnectError, match=rf"process {another.pid} listens there now, and not {stranger.pid}"):
+    with pytest.raises(ConnectError, match=rf"process {another.pid} listens on it, not process {stranger.pid}"):
         kvm.adopt_instance(foreign)
     with QmpConnection(another.monitor) as monitor:
         monitor.execute(Quit())
@@ -454,11 +457,11 @@ def test_machine_that_is_another_by_now_is_not_adopted(kvm: KvmHypervisor, start
 
 def test_another_machine_at_the_monitor_is_left_alone(kvm: KvmHypervisor, start_stranger: StartStranger) -> None:
     stranger = start_stranger(*NAMED)
-    kvm.adopt_instance(kvm.examine_instance(stranger.monitor))
+    kvm.adopt_instance(kvm.inspect_monitor(stranger.monitor))
     another = start_stranger(*NAMED, "-S", monitor=stranger.monitor)
     assert state_of(kvm) is InstanceState.UNRESPONSIVE
     assert [info.state for info in kvm.get_all_instances_info()] == [InstanceState.UNRESPONSIVE]
-    with pytest.raises(ConnectError, match=rf"process {another.pid} listens there now, and not {stranger.pid}"):
+    with pytest.raises(ConnectError, match=rf"process {another.pid} listens on it, not process {stranger.pid}"):
         kvm.monitor("theirs").__enter__()
     kvm.stop_instance("theirs", force=True)
     assert not stranger.is_alive
@@ -472,13 +475,13 @@ def test_interrupted_adoption_leaves_nothing_here(
     kvm: KvmHypervisor, start_stranger: StartStranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stranger = start_stranger(*NAMED)
-    foreign = kvm.examine_instance(stranger.monitor)
+    foreign = kvm.inspect_monitor(stranger.monitor)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(adopt, "write_runtime", interrupt)
+        patch.setattr(handle, "write_runtime", interrupt)
         with pytest.raises(KeyboardInterrupt):
             kvm.adopt_instance(foreign)
     left = {path.name for path in kvm.run_dir.rglob("*")}
@@ -491,10 +494,10 @@ _DIES_OVER_IT: Final = """
 import os, signal, sys
 from hvkit.hypervisor.base import OPTIONAL_METHODS
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.adoption import adopt
-adopt.write_runtime = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from hvkit.hypervisor.kvm.instance import handle
+handle.write_runtime = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 kvm = KvmHypervisor(run_dir=sys.argv[1])
-kvm.adopt_instance(kvm.examine_instance(sys.argv[2]))
+kvm.adopt_instance(kvm.inspect_monitor(sys.argv[2]))
 """
 
 
@@ -520,7 +523,7 @@ def test_whoever_comes_after_a_death_over_an_adoption_goes_on(
 ) -> None:
     match how:
         case "adopt":
-            kvm.adopt_instance(kvm.examine_instance(half_adopted.monitor))
+            kvm.adopt_instance(kvm.inspect_monitor(half_adopted.monitor))
             assert kvm.get_instance_info("theirs").is_adopted
         case "cleanup":
             kvm.cleanup_instance("theirs")
@@ -535,7 +538,7 @@ def test_adopted_machine_of_which_nothing_sensible_is_remembered_is_stopped(
     kvm: KvmHypervisor, start_stranger: StartStranger
 ) -> None:
     stranger = start_stranger(*NAMED)
-    kvm.adopt_instance(kvm.examine_instance(stranger.monitor))
+    kvm.adopt_instance(kvm.inspect_monitor(stranger.monitor))
     (kvm.run_dir / "instances" / "theirs" / "runtime.json").write_text("{}")
     assert state_of_damaged(kvm) is InstanceState.UNRESPONSIVE
     kvm.stop_instance("theirs", force=True)

@@ -17,10 +17,10 @@ from uuid import UUID
 
 import pytest
 
-from faults import die_at
+from faults import crash_at
 from hvkit.hypervisor import Backup, BackupError, BackupProgress, Disk, Instance, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.runtime import read_runtime
+from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.qmp.schema import (
     BlockdevDel,
     DeviceDel,
@@ -122,7 +122,7 @@ def test_whole_and_what_changed_since_are_the_disk(lab: Lab) -> None:
     lab.kvm.backup_disks(
         "web1",
         Backup(files={FIRST: lab.image("mon-1"), SECOND: lab.image("mon-2")}, checkpoint="monday"),
-        report=seen.append,
+        on_progress=seen.append,
         timeout=60,
     )
     assert seen[-1].done_bytes == seen[-1].total_bytes > 0
@@ -228,7 +228,7 @@ def test_interrupted_one_leaves_nothing(lab: Lab) -> None:
         lab.write(SECOND, offset, 6)
     with pytest.raises(Enough):
         lab.kvm.backup_disks(
-            "web1", Backup(files={SECOND: lab.image("1")}, checkpoint="base", bytes_per_s=SLOW), report=stop
+            "web1", Backup(files={SECOND: lab.image("1")}, checkpoint="base", bytes_per_s=SLOW), on_progress=stop
         )
     assert lab.leftovers() == NOTHING
     assert lab.kvm.get_checkpoints("web1") == ()
@@ -245,7 +245,7 @@ def test_one_whose_machine_dies_leaves_no_file(lab: Lab) -> None:
     for offset in range(0, SIZE, 65536):
         lab.write(SECOND, offset, 6)
     with pytest.raises(BackupError) as caught:
-        lab.kvm.backup_disks("web1", Backup(files={SECOND: lab.image("1")}, bytes_per_s=SLOW), report=kill)
+        lab.kvm.backup_disks("web1", Backup(files={SECOND: lab.image("1")}, bytes_per_s=SLOW), on_progress=kill)
     assert caught.value.instance == "web1"
     assert list(lab.directory.iterdir()) == []
 
@@ -257,7 +257,7 @@ from hvkit.hypervisor import Backup
 from hvkit.hypervisor.kvm import KvmHypervisor
 kvm = KvmHypervisor(run_dir=sys.argv[1])
 backup = Backup(files={UUID(sys.argv[2]): sys.argv[3]}, checkpoint="base", bytes_per_s=1 << 20)
-kvm.backup_disks("web1", backup, report=lambda progress: print("going", flush=True))
+kvm.backup_disks("web1", backup, on_progress=lambda progress: print("going", flush=True))
 """
 
 
@@ -292,7 +292,7 @@ def test_wherever_somebody_dies_over_one_it_can_be_cleared_away_and_made_again(l
     lab.write(FIRST, 0, 5)
     backup = Backup(files={FIRST: lab.image("3"), SECOND: lab.image("4")}, since="base", checkpoint="next")
     for number in itertools.count(1):
-        if not die_at(number, lambda: lab.kvm.backup_disks("web1", backup, timeout=60)):
+        if not crash_at(number, lambda: lab.kvm.backup_disks("web1", backup, timeout=60)):
             break
         runtime = read_runtime(lab.kvm.run_dir / "instances/web1/runtime.json", "web1")
         assert runtime is not None
@@ -356,7 +356,7 @@ def test_disk_that_somebody_took_away_is_said_to_be_so(
             events.wait_for(lambda event: event.device == device, timeout=30)
         for node in monitor.execute(QueryNamedBlockNodes(flat=True)):
             monitor.execute(BlockdevDel(node_name=str(node.node_name)))
-    with pytest.raises(BackupError, match=r"has no block node .* somebody took it away"):
+    with pytest.raises(BackupError, match=r"no block node .* another client of the monitor has removed it"):
         kvm.backup_disks("web1", Backup(files={disk.uuid: str(tmp_path / "backup")}))
     assert not (tmp_path / "backup").exists()
     assert kvm.get_instance_info("web1").state is InstanceState.PAUSED

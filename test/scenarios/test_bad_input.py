@@ -39,7 +39,8 @@ from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host import probe
 from hvkit.hypervisor.kvm.host.network import has_interface
 from hvkit.hypervisor.kvm.host.process import ProcessError
-from hvkit.hypervisor.kvm.host.runtime import Runtime, write_runtime
+from hvkit.hypervisor.kvm.host.runtime import Runtime
+from hvkit.hypervisor.kvm.host.state_file import VERSION, write_runtime
 from hvkit.qmp.program import find_program
 from hvkit.qmp.program_cache import ProgramCache
 
@@ -175,9 +176,9 @@ def test_what_a_stranger_says_of_a_program_is_not_believed(
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "-x"])
 def test_name_that_leads_elsewhere(kvm: KvmHypervisor, make: MakeInstance, name: str) -> None:
-    with pytest.raises(ParameterError, match="not a name for an instance"):
+    with pytest.raises(ParameterError, match="not a valid name for an instance"):
         make(name)
-    with pytest.raises(ParameterError, match="not a name for an instance"):
+    with pytest.raises(ParameterError, match="not a valid name for an instance"):
         kvm.cleanup_instance(name)
 
 
@@ -349,7 +350,7 @@ def test_running_instance_with_a_damaged_runtime_file_can_be_stopped(kvm: KvmHyp
     kvm.start_instance(make())
     pid = kvm.get_instance_info("web1").pid
     sound = runtime_file(kvm).read_text()
-    runtime_file(kvm).write_text(sound.replace('"version": 2', '"version": 3'))
+    runtime_file(kvm).write_text(json.dumps({**json.loads(sound), "version": VERSION + 1}))
     (info,) = kvm.get_all_instances_info()
     assert info.state is InstanceState.UNRESPONSIVE
     assert "newer hvkit" in info.reason
@@ -370,7 +371,7 @@ def test_directory_of_no_instance_is_reported_and_hides_none(kvm: KvmHypervisor,
     (bad / "runtime.json").touch()
     assert kvm.list_instances() == ["web1"]
     assert [info.name for info in kvm.get_all_instances_info()] == ["web1"]
-    assert f"{bad}: no instance can have that name" in kvm.verify()
+    assert f"{bad}: not a valid name for an instance" in kvm.verify()
     shutil.rmtree(bad)
 
 
@@ -454,7 +455,7 @@ def test_node_that_was_restarted(kvm: KvmHypervisor, crashed: Instance) -> None:
     data["process"]["boot_id"] = "an earlier one"
     runtime_file(kvm).write_text(json.dumps(data))
     info = kvm.get_instance_info("web1")
-    assert (info.state, info.reason) == (InstanceState.CRASHED, "the node was restarted")
+    assert (info.state, info.reason) == (InstanceState.CRASHED, "node was restarted")
 
 
 # ---- starts that are cut short
@@ -472,7 +473,7 @@ def test_state_that_cannot_be_written_stops_the_start(
             raise RuntimeStateError("web1", str(path), "cannot be written: No space left on device")
         write_runtime(path, runtime)
 
-    monkeypatch.setattr("hvkit.hypervisor.kvm.lifecycle.start.write_runtime", fail_in_the_end)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.handle.write_runtime", fail_in_the_end)
     with pytest.raises(InstanceStartError, match="No space left on device"):
         kvm.start_instance(make())
     assert_nothing_left(kvm)
@@ -481,9 +482,9 @@ def test_state_that_cannot_be_written_stops_the_start(
 @pytest.mark.parametrize(
     ("function", "call"),
     [
-        *(("acts.start.write_runtime", call) for call in (1, 2, 3)),
+        *(("instance.handle.write_runtime", call) for call in (1, 2, 3)),
         ("host.process.read_boot_id", 1),
-        *((f"acts.start.{function}", 1) for function in ("spawn", "_launch", "_let_run")),
+        *((f"lifecycle.start.{function}", 1) for function in ("spawn", "_launch", "_run")),
     ],
 )
 def test_start_that_is_interrupted_leaves_nothing(
@@ -514,7 +515,7 @@ def test_start_that_may_have_left_a_process_is_remembered(
     with monkeypatch.context() as patch:
         patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.spawn", be_unsure)
         patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.find_listener", be_unsure)
-        with pytest.raises(InstanceStateError, match="may be there"):
+        with pytest.raises(InstanceStateError, match="its QEMU may be running"):
             kvm.start_instance(make())
     assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
     kvm.cleanup_instance("web1")
@@ -551,7 +552,7 @@ def test_crash_after_an_interrupted_stop_is_a_crash(
 
     kvm.start_instance(make())
     with monkeypatch.context() as patch:
-        patch.setattr("hvkit.hypervisor.kvm.instance.stop._talk", interrupt)
+        patch.setattr("hvkit.hypervisor.kvm.instance.stop._shut_down_and_quit", interrupt)
         with pytest.raises(KeyboardInterrupt):
             kvm.stop_instance("web1", timeout=60)
     info = kvm.get_instance_info("web1")
@@ -592,7 +593,7 @@ def test_uuid_that_another_instance_has(kvm: KvmHypervisor, make: MakeInstance) 
     first = make("web1")
     kvm.start_instance(first)
     twin = make("web2", uuid=first.uuid)
-    with pytest.raises(ParameterError, match="instance web1 has the same, and is running") as caught:
+    with pytest.raises(ParameterError, match="already used by instance web1, which is running") as caught:
         kvm.start_instance(twin)
     assert caught.value.name == "Instance(web2).uuid"
     assert kvm.list_instances() == ["web1"]
@@ -614,7 +615,7 @@ def test_qemu_that_hangs_when_told_to_quit_is_killed(
 ) -> None:
     kvm.start_instance(make_simulated(hang_on="quit")())
     kvm.stop_instance("web1", force=True)
-    assert kvm.get_instance_info("web1").reason == "QEMU was ended by a signal: it did not answer"
+    assert kvm.get_instance_info("web1").reason == "QEMU did not answer and was ended by a signal"
 
 
 def test_monitor_that_breaks_off_while_the_guest_is_asked(

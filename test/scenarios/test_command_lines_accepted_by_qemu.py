@@ -32,8 +32,9 @@ from hvkit.hypervisor.kvm.host.tpm import end_tpm, start_tpm
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.command_line import SHUTDOWN_TRACE, build_argv
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, TapFiles, build_disk, build_nic
-from hvkit.hypervisor.kvm.plan.machine import MachinePlan, MachineSockets
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.parameters import HUGE_PAGES, TABLE
+from hvkit.hypervisor.kvm.plan.resources import MachineSockets
 from hvkit.hypervisor.kvm.plan.topology import BusKind
 from hvkit.hypervisor.model import Disk
 from hvkit.qmp import ConnectError, QmpConnection
@@ -164,8 +165,8 @@ def _open(feature: Feature, directory: Path, stack: ExitStack, unmaking: ExitSta
     opened = _Open(
         MachineSockets(
             control=listener.fileno(),
+            shared=f"{directory}/shared",
             watch=f"{directory}/watch",
-            lookout=f"{directory}/lookout",
             serial=f"{directory}/serial",
             serial_log=f"{directory}/serial.log",
             agent=f"{directory}/agent",
@@ -285,7 +286,7 @@ def test_a_running_machine_takes_the_same_descriptions(
     settings = DiskSettings.from_parameters(TABLE.fill(feature.parameters))
     (directory / "second.img").write_bytes(bytes(1 << 20))
     with _running(plan, program, board, feature, directory) as (made, qmp):
-        used = set(made.used_addresses)
+        used = {disk.address for disk in made.disks} | {nic.address for nic in made.nics}
         disk_address = made.topology.allocate(settings.bus, used)
         nic_address = made.topology.allocate(BusKind.PCI, used | {disk_address})
         second = Disk(path=f"{directory}/second.img", uuid=SECOND_DISK)

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import attrs
 import pytest
 
-from faults import count_commands, die_at, fail_at
-from growing import agree, move, remembered
+from faults import count_commands, crash_at, fail_at
+from hotplug_state import assert_agreement, migrate, read_state
 from hvkit.hypervisor import HotplugCause, HotplugError, Instance, InstanceStateError, MigrationRefused, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.devices.memory import read_memory_mib
@@ -44,23 +44,23 @@ def toy(kvm: KvmHypervisor, make_toy: MakeInstance) -> Instance:
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 def test_processors_and_memory_come(kvm: KvmHypervisor, make_toy: MakeInstance, machine: str) -> None:
     kvm.start_instance(make_toy(parameters={**GROWING, "machine_version": machine}))
-    assert agree(kvm) == (1, 32)
+    assert assert_agreement(kvm) == (1, 32)
     assert kvm.set_instance_vcpus("web1", 2) == 2
     assert kvm.set_instance_vcpus("web1", 4) == 4
     assert kvm.set_instance_memory("web1", 288) == 288
     assert kvm.set_instance_memory("web1", 416) == 416
-    assert agree(kvm) == (4, 416)
+    assert assert_agreement(kvm) == (4, 416)
     assert kvm.set_instance_vcpus("web1", 4) == 4
     assert kvm.set_instance_memory("web1", 416) == 416
     kvm.reboot_instance("web1")
-    assert agree(kvm) == (4, 416)
+    assert assert_agreement(kvm) == (4, 416)
 
 
 def test_machine_that_stands_still_grows(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters=GROWING), start_paused=True)
     kvm.set_instance_vcpus("web1", 3)
     kvm.set_instance_memory("web1", 160)
-    assert agree(kvm) == (3, 160)
+    assert assert_agreement(kvm) == (3, 160)
 
 
 def test_processors_come_where_kvm_runs_them(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
@@ -68,7 +68,7 @@ def test_processors_come_where_kvm_runs_them(kvm: KvmHypervisor, make_toy: MakeI
         pytest.skip("/dev/kvm cannot be used, so processors are NOT plugged in under KVM here")
     kvm.start_instance(make_toy(parameters={**GROWING, "kvm_flag": "enabled"}))
     assert kvm.set_instance_vcpus("web1", 4) == 4
-    assert agree(kvm) == (4, 32)
+    assert assert_agreement(kvm) == (4, 32)
 
 
 def test_processor_that_comes_is_bound_as_the_mask_says(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
@@ -98,7 +98,7 @@ def test_processor_that_could_not_be_bound_is_bound_by_the_next_change(
     with kvm.monitor("web1") as monitor:
         (thread,) = (each.thread_id for each in monitor.execute(QueryCpusFast()) if each.cpu_index == 1)
     assert os.sched_getaffinity(thread) == {some}
-    assert agree(kvm) == (2, 32)
+    assert assert_agreement(kvm) == (2, 32)
 
 
 def test_processor_that_comes_runs_where_the_instance_does(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
@@ -114,7 +114,7 @@ def test_memory_that_comes_is_in_files_where_the_rest_is(
 ) -> None:
     kvm.start_instance(make_toy(parameters={**GROWING, "mem_path": str(tmp_path)}))
     kvm.set_instance_memory("web1", 160)
-    assert agree(kvm) == (1, 160)
+    assert assert_agreement(kvm) == (1, 160)
     with kvm.monitor("web1") as monitor:
         backends = monitor.execute(QomList(path="/objects"))
     assert {backend.type for backend in backends if backend.name.endswith("-memory")} == {"child<memory-backend-file>"}
@@ -129,7 +129,7 @@ def test_confined_machine_grows(
     kvm.start_instance(make_toy(parameters={**GROWING, **confined}))
     kvm.set_instance_vcpus("web1", 2)
     kvm.set_instance_memory("web1", 160)
-    assert agree(kvm) == (2, 160)
+    assert assert_agreement(kvm) == (2, 160)
 
 
 # ---- what is refused
@@ -163,7 +163,7 @@ def test_what_no_dimm_makes_up_is_refused(kvm: KvmHypervisor, toy: Instance) -> 
         with pytest.raises(HotplugError) as caught:
             kvm.set_instance_memory("web1", memory_mib)
         assert caught.value.cause is HotplugCause.UNFIT
-    assert agree(kvm) == (1, 288)
+    assert assert_agreement(kvm) == (1, 288)
 
 
 def test_instance_that_is_over_is_refused(kvm: KvmHypervisor, toy: Instance) -> None:
@@ -183,7 +183,7 @@ def test_guest_that_does_not_let_go_keeps_what_it_has(kvm: KvmHypervisor, toy: I
     with pytest.raises(HotplugError, match=r"the guest did not let go of it within 0\.2 s") as caught:
         kvm.set_instance_memory("web1", 32, timeout=0.2)
     assert (caught.value.device, caught.value.cause) == ("dimm-0", HotplugCause.GUEST_SILENT)
-    assert [record.pending for record in remembered(kvm).dimms] == [Pending.REMOVE]
+    assert [record.pending for record in read_state(kvm).dimms] == [Pending.REMOVE]
     assert kvm.get_instance_info("web1").memory_mib == 160
     assert kvm.set_instance_memory("web1", 288) == 288
 
@@ -191,7 +191,7 @@ def test_guest_that_does_not_let_go_keeps_what_it_has(kvm: KvmHypervisor, toy: I
 def test_guest_may_have_ejected_what_gives_it_memory(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     growing = {**GROWING, "memory_hotplug": "virtio-mem", "machine_version": "pc"}
     kvm.start_instance(make_toy(parameters=growing))
-    if remembered(kvm).qemu_version < (10, 0, 0):
+    if read_state(kvm).qemu_version < (10, 0, 0):
         pytest.skip("this QEMU lets no guest do that")
     with kvm.monitor("web1") as monitor, monitor.subscribe(DeviceDeletedEvent) as events:
         monitor.execute(DeviceDel(id=MEMORY_DEVICE_ID))
@@ -206,13 +206,13 @@ def test_guest_may_have_ejected_what_gives_it_memory(kvm: KvmHypervisor, make_to
 
 
 def test_processor_is_not_taken_from_a_qemu_that_would_not_survive_it(kvm: KvmHypervisor, toy: Instance) -> None:
-    if remembered(kvm).qemu_version >= (10, 0, 0):
+    if read_state(kvm).qemu_version >= (10, 0, 0):
         pytest.skip("this QEMU survives it")
     kvm.set_instance_vcpus("web1", 3)
     with pytest.raises(HotplugError, match="does not survive that a processor is taken out") as caught:
         kvm.set_instance_vcpus("web1", 2)
     assert caught.value.cause is HotplugCause.UNFIT
-    assert agree(kvm) == (3, 32)
+    assert assert_agreement(kvm) == (3, 32)
 
 
 # ---- the balloon
@@ -253,7 +253,7 @@ def test_whatever_command_fails_the_next_change_puts_it_right(
         kvm.start_instance(make_toy(parameters=GROWING))
         fail_at(monkeypatch, number, lambda: act(kvm), after=after)
         act(kvm)
-        assert agree(kvm) == reached
+        assert assert_agreement(kvm) == reached
 
 
 @pytest.mark.parametrize(("act", "reached"), ACTS, ids=["vcpus", "memory"])
@@ -265,13 +265,13 @@ def test_process_that_dies_leaves_what_the_next_change_settles(
 ) -> None:
     for number in itertools.count(1):
         kvm.start_instance(make_toy(parameters=GROWING))
-        is_dead = die_at(number, lambda: act(kvm))
+        is_dead = crash_at(number, lambda: act(kvm))
         info = kvm.get_instance_info("web1")
         with kvm.monitor("web1") as monitor:
             assert info.vcpus == len(monitor.execute(QueryCpusFast()))
             assert info.memory_mib == read_memory_mib(monitor)
         act(kvm)
-        assert agree(kvm) == reached
+        assert assert_agreement(kvm) == reached
         kvm.stop_instance("web1", force=True)
         if not is_dead:
             break
@@ -298,7 +298,7 @@ def test_change_whose_reply_was_lost_is_made(
     with monkeypatch.context() as patch:
         patch.setattr(QmpConnection, "execute", losing)
         act(kvm)
-    assert agree(kvm) == reached
+    assert assert_agreement(kvm) == reached
 
 
 def test_memory_that_cannot_be_had_leaves_nothing(kvm: KvmHypervisor, toy: Instance) -> None:
@@ -307,7 +307,7 @@ def test_memory_that_cannot_be_had_leaves_nothing(kvm: KvmHypervisor, toy: Insta
     with pytest.raises(HotplugError, match="dimm-0") as caught:
         kvm.set_instance_memory("web1", 160)
     assert caught.value.cause is HotplugCause.REFUSED
-    assert agree(kvm) == (1, 32)
+    assert assert_agreement(kvm) == (1, 32)
     assert kvm.set_instance_memory("web1", 160) == 160
 
 
@@ -333,15 +333,15 @@ def test_what_was_plugged_in_comes_along(
     kvm.set_instance_vcpus("web1", 3)
     kvm.set_instance_memory("web1", 160)
     kvm.set_instance_memory("web1", 416)
-    before = remembered(kvm)
-    move(kvm, other, toy, str(tmp_path / "there.sock"))
-    assert agree(other) == (3, 416)
-    after = remembered(other)
+    before = read_state(kvm)
+    migrate(kvm, other, toy, str(tmp_path / "there.sock"))
+    assert assert_agreement(other) == (3, 416)
+    after = read_state(other)
     assert (after.processors, after.dimms) == (before.processors, before.dimms)
     assert other.set_instance_vcpus("web1", 4) == 4
     assert other.set_instance_memory("web1", 544) == 544
-    move(other, kvm, toy, str(tmp_path / "back.sock"))
-    assert agree(kvm) == (4, 544)
+    migrate(other, kvm, toy, str(tmp_path / "back.sock"))
+    assert assert_agreement(kvm) == (4, 544)
 
 
 def test_node_whose_instance_cannot_grow_as_far_is_refused(

@@ -13,12 +13,12 @@ from typing import Any
 import attrs
 import pytest
 
-from faults import count_commands, die_at, fail_at
+from faults import count_commands, crash_at, fail_at
 from guest.console import GuestConsole
 from guest.fixtures import MakeDiskImage, TinyGuest
 from hvkit.hypervisor import Disk, DiskLimits, DiskRate, HotplugCause, HotplugError, Instance, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.runtime import read_runtime
+from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.hypervisor.kvm.plan.devices import disk_id
 from hvkit.qmp import ConnectionLost, QmpConnection
 from hvkit.qmp.schema import BlockDeviceInfo, BlockSetIoThrottle, QueryBlock, QueryBlockstats, QueryStatus
@@ -182,7 +182,7 @@ def test_disk_that_speaks_to_the_device_itself_cannot_be_limited(kvm: KvmHypervi
 def test_limits_that_qemu_refuses_leave_the_old_ones(
     kvm: KvmHypervisor, toy: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hvkit.hypervisor.model._MOST_ALLOWED", 10**17)
+    monkeypatch.setattr("hvkit.hypervisor.model.devices._MAX_RATE", 10**17)
     unspeakable = DiskLimits(write_bytes=DiskRate(10**16))
     with pytest.raises(HotplugError, match="must be within") as caught:
         kvm.limit_disk("web1", toy.disks[0], unspeakable)
@@ -223,7 +223,7 @@ def test_whatever_command_of_adding_fails_the_disk_has_its_limits_in_the_end(
 def test_process_that_dies_leaves_what_the_next_one_settles(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
     disk, found = toy.disks[0], set()
     number = 1
-    while die_at(number, lambda: kvm.limit_disk("web1", disk, BUSY)):
+    while crash_at(number, lambda: kvm.limit_disk("web1", disk, BUSY)):
         number += 1
         kvm.hot_add_device("web1", more)
         kvm.hot_del_device("web1", more)

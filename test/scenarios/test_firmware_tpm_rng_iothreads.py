@@ -15,7 +15,7 @@ import pytest
 
 from hvkit.hypervisor import InstanceStartError, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.plan.firmware import find_firmware
+from hvkit.hypervisor.kvm.host.firmware import find_firmware
 from hvkit.hypervisor.model import Instance
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import QomGet, QomList, QueryBlock, QueryIothreads, QueryTpm
@@ -198,13 +198,13 @@ def test_io_thread_of_a_scsi_controller(keeping: KvmHypervisor, make_toy: MakeIn
 def test_io_threads_for_disks_that_cannot_have_them_are_refused(
     keeping: KvmHypervisor, make_toy: MakeInstance, parameters: dict[str, object]
 ) -> None:
-    with pytest.raises(ParameterError, match="has no IOThread, which io_threads asks for"):
+    with pytest.raises(ParameterError, match="does not support IOThreads; set io_threads to 0"):
         keeping.start_instance(make_toy(parameters={"io_threads": 1, "machine_version": "pc", **parameters}))
 
 
 @pytest.mark.skipif(Path("/dev/vhost-vsock").exists(), reason="this node has vsocks")
 def test_vsock_that_the_node_cannot_have_is_named(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
-    with pytest.raises(ParameterError, match="there is no /dev/vhost-vsock"):
+    with pytest.raises(ParameterError, match="/dev/vhost-vsock does not exist"):
         keeping.start_instance(make_toy(parameters={"vsock_cid": 3}))
     assert keeping.list_instances() == []
 

@@ -12,9 +12,9 @@ import attrs
 import pytest
 
 from faults import count_commands, fail_at
-from growing import agree, move, remembered
 from guest.console import GuestConsole
 from guest.fixtures import TinyGuest
+from hotplug_state import assert_agreement, migrate, read_state
 from hvkit.hypervisor import HotplugCause, HotplugError, Instance, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.runtime import Pending
@@ -103,7 +103,7 @@ def test_guest_is_given_dimms_and_gives_them_back(by_dimms: Growing) -> None:
     assert by_dimms.memory_mib() == before + 128
     assert by_dimms.kvm.set_instance_memory("web1", 256) == 256
     assert by_dimms.memory_mib() == before
-    assert agree(by_dimms.kvm) == (1, 256)
+    assert assert_agreement(by_dimms.kvm) == (1, 256)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -126,7 +126,7 @@ def test_whatever_command_of_giving_back_fails_the_next_change_puts_it_right(
         grow()
         fail_at(monkeypatch, number, shrink, after=after)
         assert shrink() == 256
-        assert agree(by_dimms.kvm) == (1, 256)
+        assert assert_agreement(by_dimms.kvm) == (1, 256)
 
 
 def test_balloon_takes_of_dimms_too(by_dimms: Growing) -> None:
@@ -138,7 +138,7 @@ def test_balloon_takes_of_dimms_too(by_dimms: Growing) -> None:
     assert by_dimms.memory_mib() == before + 64
     assert by_dimms.kvm.balloon_instance_memory("web1", 384, timeout=30) == 384
     by_dimms.kvm.set_instance_memory("web1", 256)
-    assert agree(by_dimms.kvm) == (1, 256)
+    assert assert_agreement(by_dimms.kvm) == (1, 256)
 
 
 def test_memory_that_the_guest_put_something_into_is_refused(by_dimms: Growing) -> None:
@@ -151,7 +151,7 @@ def test_memory_that_the_guest_put_something_into_is_refused(by_dimms: Growing) 
     with pytest.raises(HotplugError, match="the guest refuses to let go of it") as caught:
         by_dimms.kvm.set_instance_memory("web1", 256)
     assert (caught.value.device, caught.value.cause) == ("dimm-0", HotplugCause.GUEST_REFUSED)
-    assert [record.pending for record in remembered(by_dimms.kvm).dimms] == [Pending.REMOVE]
+    assert [record.pending for record in read_state(by_dimms.kvm).dimms] == [Pending.REMOVE]
     assert by_dimms.kvm.get_instance_info("web1").memory_mib == 384
     assert by_dimms.memory_mib() == before + 128
 
@@ -225,7 +225,7 @@ def test_guest_moves_with_what_it_was_given(by_device: Growing, tmp_path: Path) 
     assert wait_for(lambda: by_device.vcpus() == 2)
     here = by_device.kvm
     try:
-        move(here, there, by_device.instance, str(tmp_path / "there.sock"))
+        migrate(here, there, by_device.instance, str(tmp_path / "there.sock"))
         by_device.console.close()
         path = there.get_instance_console("web1").path
         assert path is not None
@@ -237,7 +237,7 @@ def test_guest_moves_with_what_it_was_given(by_device: Growing, tmp_path: Path) 
         assert there.set_instance_memory("web1", 384) == 384
         assert there.set_instance_vcpus("web1", 3) == 3
         assert wait_for(lambda: by_device.vcpus() == 3)
-        move(there, here, by_device.instance, str(tmp_path / "back.sock"))
+        migrate(there, here, by_device.instance, str(tmp_path / "back.sock"))
         by_device.console.close()
         path = here.get_instance_console("web1").path
         assert path is not None
@@ -254,11 +254,11 @@ def test_guest_uses_processors_that_come_and_lets_go_of_them(by_dimms: Growing) 
     kvm = by_dimms.kvm
     assert kvm.set_instance_vcpus("web1", 3) == 3
     assert wait_for(lambda: by_dimms.vcpus() == 3)
-    if remembered(kvm).qemu_version < (10, 0, 0):
+    if read_state(kvm).qemu_version < (10, 0, 0):
         pytest.skip("this QEMU does not survive that a processor is taken out, so it is NOT tested here")
     assert kvm.set_instance_vcpus("web1", 1) == 1
     assert by_dimms.vcpus() == 1
-    assert remembered(kvm).processors_gone == 2
+    assert read_state(kvm).processors_gone == 2
     assert kvm.set_instance_vcpus("web1", 2) == 2
     assert wait_for(lambda: by_dimms.vcpus() == 2)
     with pytest.raises(HotplugError, match="QEMU without KVM can make 0 processors more: 2 were taken out") as caught:

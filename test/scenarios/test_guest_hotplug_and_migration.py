@@ -130,4 +130,4 @@ def test_guest_moves_with_all_that_it_knows(moving: Moving, leaves_early: bool) 
 def test_guest_that_moved_still_lets_go_of_disks_and_obeys(moving: Moving, tmp_path: Path) -> None:
     test_guest_sees_a_disk_come_and_go(moving, tmp_path)
     moving.here.stop_instance(moving.name, timeout=60)
-    assert moving.here.get_instance_info(moving.name).reason == "the guest shut down"
+    assert moving.here.get_instance_info(moving.name).reason == "guest shut down on request"

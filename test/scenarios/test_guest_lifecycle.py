@@ -140,11 +140,11 @@ def test_guest_gives_memory_to_the_balloon_and_gets_it_back(running: Running) ->
         reached_mib = running.kvm.balloon_instance_memory(running.name, memory_mib, timeout=ANSWER_TIMEOUT_S)
         assert reached_mib == memory_mib
         assert running.kvm.get_instance_info(running.name).memory_mib == memory_mib
-        assert [info.memory_mib for info in watch.look()] == [memory_mib]
+        assert [info.memory_mib for info in watch.query()] == [memory_mib]
 
     before_kib = total_kib()
-    with running.kvm.watching() as watch:
-        watch.look()
+    with running.kvm.watch() as watch:
+        watch.query()
         watch.wait(timeout=RELIES_ON_EVENTS_AFTER_S)
         balloon(MEMORY_MIB - 96)
         assert total_kib() == before_kib - 96 * 1024

@@ -55,12 +55,12 @@ def test_guest_goes_to_another_node_and_back(
             info = source.migration_info("web1")
             accept = partial(destination.accept_instance, instance, info, target)
             if address == FAR:
-                cable.there(accept)
+                cable.run_inside(accept)
             else:
                 accept()
             source.migrate_instance("web1", target, live=live)
             curve = Curve()
-            status = source.follow_migration("web1", on_progress=curve.note)
+            status = source.follow_migration("web1", on_progress=curve.add_sample)
             assert status.status is MigrationState.COMPLETED, status
             assert status.transferred_bytes is not None
             assert status.transferred_bytes > KNOWN_MIB << 20

@@ -65,7 +65,7 @@ def _assert_is_well(kvm: KvmHypervisor, instance: Instance) -> None:
     (info,) = (each for each in kvm.get_all_instances_info() if each.name == instance.name)
     assert (info.state, info.uuid, info.vcpus) == (InstanceState.RUNNING, instance.uuid, instance.vcpus)
     paths = RunDirectory(kvm.run_dir).instance(instance.name)
-    for path in (paths.control_socket, paths.watch_socket):
+    for path in (paths.control_socket, paths.shared_socket):
         with QmpConnection(path) as monitor:
             assert monitor.execute(QueryName()).name == instance.name
 
@@ -129,7 +129,7 @@ def test_what_is_another_instances_is_refused(
     paths = RunDirectory(kvm.run_dir).instance(beside.name)
     words = extra.format(
         control=paths.control_socket,
-        watch=paths.watch_socket,
+        shared=paths.shared_socket,
         runtime=paths.runtime_file,
         escaped=str(paths.runtime_file).replace("/", "\\/"),
         around=f"{kvm.run_dir}/../{kvm.run_dir.name}/./sockets/{paths.control_socket.name}",

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from faults import count_commands, die_at, fail_at
+from faults import count_commands, crash_at, fail_at
 from hvkit.hypervisor import (
     Backup,
     BackupError,
@@ -29,8 +29,9 @@ from hvkit.hypervisor import (
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.network import has_interface
-from hvkit.hypervisor.kvm.host.nics import plan_interface
-from hvkit.hypervisor.kvm.host.runtime import Pending, read_runtime
+from hvkit.hypervisor.kvm.host.runtime import Pending
+from hvkit.hypervisor.kvm.host.state_file import read_runtime
+from hvkit.hypervisor.kvm.plan.devices import tap_name
 from hvkit.hypervisor.model import DeviceAction, DeviceKind, HotplugDevice
 from hvkit.qmp import ConnectionLost, QmpConnection
 from hvkit.qmp.base import Command
@@ -165,10 +166,10 @@ def test_tap_comes_and_goes(kvm: KvmHypervisor, make_toy: MakeInstance, bridge: 
     kvm.start_instance(make_toy(parameters={"virtio_net_queues": queues}))
     nic = Nic(mac=MAC, link=bridge)
     kvm.hot_add_device("web1", nic)
-    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [plan_interface(nic)]
+    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [tap_name(nic)]
     assert len(agree(kvm)) == 2
     kvm.hot_del_device("web1", nic)
-    assert not has_interface(plan_interface(nic))
+    assert not has_interface(tap_name(nic))
     assert len(agree(kvm)) == 1
 
 
@@ -177,7 +178,7 @@ def test_nic_is_changed(kvm: KvmHypervisor, toy: Instance, bridge: str) -> None:
     kvm.hot_add_device("web1", nic)
     changed = Nic(mac=MAC, link=bridge, uuid=nic.uuid)
     kvm.hot_mod_device("web1", changed)
-    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [plan_interface(changed)]
+    assert os.listdir(f"/sys/class/net/{bridge}/brif") == [tap_name(changed)]
     kvm.hot_mod_device("web1", changed)
     assert len(agree(kvm)) == 2
 
@@ -320,7 +321,7 @@ def test_disk_that_is_backed_up_stays_until_that_is_over(
 
     with pytest.raises(BackupError, match="somebody else ended it"):
         kvm.backup_disks(
-            "web1", Backup(files={disk.uuid: str(tmp_path / "backup.qcow2")}, bytes_per_s=1 << 16), report=take_out
+            "web1", Backup(files={disk.uuid: str(tmp_path / "backup.qcow2")}, bytes_per_s=1 << 16), on_progress=take_out
         )
     assert len(agree(kvm)) == 2
     kvm.hot_del_device("web1", disk)
@@ -406,7 +407,7 @@ def test_process_that_dies_over_adding_leaves_what_the_next_one_settles(
     before = agree(kvm)
     disk = make_disk(kind="qcow2")
     for number in itertools.count(1):
-        is_dead = die_at(number, lambda: kvm.hot_add_device("web1", disk))
+        is_dead = crash_at(number, lambda: kvm.hot_add_device("web1", disk))
         _unless("the instance has it already", lambda: kvm.hot_add_device("web1", disk))
         assert len(agree(kvm) - before) == 1
         kvm.hot_del_device("web1", disk)
@@ -423,7 +424,7 @@ def test_process_that_dies_over_removing_leaves_what_the_next_one_settles(
     disk = make_disk(kind="qcow2")
     for number in itertools.count(1):
         kvm.hot_add_device("web1", disk)
-        is_dead = die_at(number, lambda: kvm.hot_del_device("web1", disk))
+        is_dead = crash_at(number, lambda: kvm.hot_del_device("web1", disk))
         _unless("the instance has no such device", lambda: kvm.hot_del_device("web1", disk))
         assert agree(kvm) == before
         if not is_dead:
@@ -496,7 +497,7 @@ def test_process_that_dies_over_changing_a_nic_leaves_one_of_the_two(
     settling = make_disk()
     outcomes = set()
     for number in itertools.count(1):
-        is_dead = die_at(number, lambda: kvm.hot_mod_device("web1", new))
+        is_dead = crash_at(number, lambda: kvm.hot_mod_device("web1", new))
         # Whoever next plugs on it settles what was left; a NIC that was asked to go may still do that.
         kvm.hot_add_device("web1", settling)
         kvm.hot_del_device("web1", settling)
@@ -507,7 +508,7 @@ def test_process_that_dies_over_changing_a_nic_leaves_one_of_the_two(
         outcomes.add(nic)
         kvm.hot_mod_device("web1", old)
         assert len(agree(kvm)) == 2
-        assert not has_interface(plan_interface(new))
+        assert not has_interface(tap_name(new))
         if not is_dead:
             break
     assert number > 10

@@ -36,7 +36,7 @@ from hvkit.hypervisor import (
     ParameterError,
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.locks import is_locked
+from hvkit.hypervisor.kvm.host.locks import is_lock_held
 from hvkit.hypervisor.kvm.host.network import has_interface
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.host.probe import read_kvm_host
@@ -149,7 +149,7 @@ def test_guest_runs_and_obeys_its_power_button(
     kvm.stop_instance("web1", timeout=GUEST_S)
     console.wait_for(FAREWELL)
     info = kvm.get_instance_info("web1")
-    assert (info.state, info.reason, info.pid) == (InstanceState.SHUTDOWN, "the guest shut down", None)
+    assert (info.state, info.reason, info.pid) == (InstanceState.SHUTDOWN, "guest shut down on request", None)
     assert not is_alive(pid)
     kvm.cleanup_instance("web1")
     assert kvm.list_instances() == []
@@ -165,13 +165,13 @@ def test_guest_runs_under_kvm(
     with kvm.monitor("web1") as monitor:
         assert monitor.execute(QueryKvm()).enabled
     kvm.stop_instance("web1", timeout=GUEST_S)
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
 def test_power_button_is_pressed_again_for_a_guest_that_boots(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy())
     kvm.stop_instance("web1", timeout=GUEST_S)
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
 def test_linux_obeys_its_power_button(
@@ -186,7 +186,7 @@ def test_linux_obeys_its_power_button(
         monitor.execute("cont")
     console.wait_until_ready()
     kvm.stop_instance("web1", timeout=GUEST_S)
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
 def test_guest_that_ignores_the_button_is_ended_in_time(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
@@ -194,7 +194,7 @@ def test_guest_that_ignores_the_button_is_ended_in_time(kvm: KvmHypervisor, make
     began = time.monotonic()
     kvm.stop_instance("web1", timeout=0.5)
     assert 0.5 <= time.monotonic() - began < 10
-    assert kvm.get_instance_info("web1").reason == "the guest did not shut down in time"
+    assert kvm.get_instance_info("web1").reason == "guest did not shut down in time"
 
 
 def test_retry_waits_without_pressing(
@@ -263,7 +263,7 @@ def test_reboot_that_is_cut_short_leaves_the_guests_reboots_as_they_were(
 
     kvm.start_instance(make_toy(parameters={"reboot_behavior": "exit"}))
     with monkeypatch.context() as patch:
-        patch.setattr("hvkit.hypervisor.kvm.lifecycle.reboot.SystemReset", interrupt)
+        patch.setattr("hvkit.hypervisor.kvm.lifecycle.run_state.SystemReset", interrupt)
         with pytest.raises(KeyboardInterrupt):
             kvm.reboot_instance("web1")
     with kvm.monitor("web1") as monitor, monitor.subscribe(ShutdownEvent) as events:
@@ -363,7 +363,7 @@ def test_nic_that_knows_no_virtio_header_has_a_tap_all_the_same(
 
 def test_agent_has_a_socket_if_it_is_used(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters={"use_guest_agent": True, "serial_console": False}), start_paused=True)
-    assert sorted(path.suffix for path in (kvm.run_dir / "sockets").iterdir()) == [".a", ".c", ".l", ".w"]
+    assert sorted(path.suffix for path in (kvm.run_dir / "sockets").iterdir()) == [".a", ".c", ".m", ".w"]
 
 
 @pytest.mark.parametrize(("mask", "bound"), [("0", ["0", "0"]), ("0:all", ["0", "all"]), ("all:0", ["all", "0"])])
@@ -420,7 +420,7 @@ def test_qemu_that_somebody_terminated_has_shut_down(kvm: KvmHypervisor, make_to
     os.kill(pid_of(kvm), signal.SIGTERM)
     wait_until(lambda: state_of(kvm).is_over)
     info = kvm.get_instance_info("web1")
-    assert (info.state, info.reason) == (InstanceState.SHUTDOWN, "QEMU was told to end")
+    assert (info.state, info.reason) == (InstanceState.SHUTDOWN, "QEMU was told to quit")
 
 
 def test_another_process_sees_that_it_crashed(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
@@ -454,7 +454,7 @@ def test_silent_instance_is_unresponsive_and_hides_no_other(kvm: KvmHypervisor, 
         "web2": InstanceState.RUNNING,
     }
     info = kvm.get_instance_info("web1")
-    assert (info.pid, info.reason) == (frozen.pid, "its process was stopped by a signal")
+    assert (info.pid, info.reason) == (frozen.pid, "QEMU process stopped by a signal")
 
 
 @pytest.mark.parametrize(("how", "limit_s"), [({"force": True}, 8), ({"timeout": 1}, 15)])
@@ -464,7 +464,7 @@ def test_silent_instance_can_be_stopped(
     began = time.monotonic()
     kvm.stop_instance("web1", **how)
     assert time.monotonic() - began < limit_s
-    assert kvm.get_instance_info("web1").reason == "QEMU was ended by a signal: it did not answer"
+    assert kvm.get_instance_info("web1").reason == "QEMU did not answer and was ended by a signal"
     assert frozen.pid is not None
     assert not is_alive(frozen.pid)
 
@@ -473,7 +473,7 @@ def test_stopped_process_is_not_waited_for_as_long_as_a_guest(kvm: KvmHypervisor
     began = time.monotonic()
     kvm.stop_instance("web1")
     assert time.monotonic() - began < 15
-    assert kvm.get_instance_info("web1").reason == "QEMU was ended by a signal: it did not answer"
+    assert kvm.get_instance_info("web1").reason == "QEMU did not answer and was ended by a signal"
 
 
 def test_process_that_goes_on_in_time_is_asked(
@@ -486,7 +486,7 @@ def test_process_that_goes_on_in_time_is_asked(
     alarm.start()
     kvm.stop_instance("web1", timeout=GUEST_S)
     alarm.join()
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
 def test_instance_that_is_being_stopped_while_its_control_monitor_is_taken_is_running(
@@ -501,7 +501,7 @@ def test_instance_that_is_being_stopped_while_its_control_monitor_is_taken_is_ru
             infos.append(kvm.get_instance_info("web1"))
         stopper.join()
     assert infos[-1].state is InstanceState.RUNNING
-    assert infos[-1].reason == "it is being stopped, and its monitors are taken"
+    assert infos[-1].reason == "being stopped; the stop uses the monitors"
     assert state_of(kvm) is InstanceState.SHUTDOWN
 
 
@@ -512,7 +512,7 @@ def test_instance_whose_control_monitor_is_taken_is_running_and_can_be_stopped(
     with kvm.monitor("web1"):
         assert state_of(kvm) is InstanceState.RUNNING
         kvm.stop_instance("web1", timeout=GUEST_S)
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
 # ---- several hands
@@ -570,7 +570,7 @@ def test_instance_that_somebody_works_on_is_busy(kvm: KvmHypervisor, make_toy: M
     stopper = threading.Thread(target=lambda: kvm.stop_instance("web1", timeout=2))
     stopper.start()
     lock_file = kvm.run_dir / "locks" / "web1"
-    wait_until(lambda: is_locked("web1", lock_file))
+    wait_until(lambda: is_lock_held("web1", lock_file))
     impatient = KvmHypervisor(run_dir=kvm.run_dir, lock_timeout_s=0.1)
     with pytest.raises(InstanceBusy) as caught:
         impatient.stop_instance("web1", force=True)
@@ -583,8 +583,8 @@ def test_instance_that_somebody_works_on_is_busy(kvm: KvmHypervisor, make_toy: M
 DIE: Final = """
 import os, signal
 from hvkit.hypervisor import Disk, Instance, get_hypervisor
-from hvkit.hypervisor.kvm.lifecycle import start
-write, count = start.write_runtime, 0
+from hvkit.hypervisor.kvm.instance import handle
+write, count = handle.write_runtime, 0
 def write_and_die(path, runtime):
     global count
     count += 1
@@ -593,7 +593,7 @@ def write_and_die(path, runtime):
     write(path, runtime)
     if count == {number}:
         os.kill(os.getpid(), signal.SIGKILL)
-start.write_runtime = write_and_die
+handle.write_runtime = write_and_die
 get_hypervisor("kvm", run_dir={run_dir!r}).start_instance(
     Instance(name="web1", memory_mib=32, parameters={parameters!r}))
 """
@@ -658,7 +658,7 @@ def test_machine_that_is_another_one_is_not_kept(kvm: KvmHypervisor, make_toy: M
     words = f'"${{@/{instance.uuid}/{uuid4()}}}"'
     impostor.write_text(f"#!/bin/bash\nexec {instance.parameters['kvm_path']} {words}\n")
     impostor.chmod(0o755)
-    with pytest.raises(InstanceStartError, match="calls itself web1, with uuid"):
+    with pytest.raises(InstanceStartError, match="the QEMU that answers has name web1 and uuid"):
         kvm.start_instance(attrs.evolve(instance, parameters={"kvm_path": str(impostor)}))
     assert qemus_of(kvm) == []
     assert kvm.list_instances() == []
@@ -696,7 +696,7 @@ def test_monitor_of_an_instance_is_closed_after_use(kvm: KvmHypervisor, make_toy
 def test_listing_asks_the_other_monitor_where_one_is_taken(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     for name in ("web1", "web2"):
         kvm.start_instance(make_toy(name))
-    with QmpConnection(RunDirectory(kvm.run_dir).instance("web1").watch_socket):
+    with QmpConnection(RunDirectory(kvm.run_dir).instance("web1").shared_socket):
         infos = kvm.get_all_instances_info()
     assert [(info.name, info.state, info.memory_mib) for info in infos] == [
         ("web1", InstanceState.RUNNING, 32),
@@ -717,7 +717,7 @@ def test_of_two_starts_with_one_uuid_one_wins(kvm: KvmHypervisor, make_toy: Make
     with ThreadPoolExecutor(2) as pool:
         problems = sorted(pool.map(start, ("web1", "web2")))
     assert problems[0] == ""
-    assert re.fullmatch("instance web[12] has the same, and is (running|paused)", problems[1])
+    assert re.fullmatch("already used by instance web[12], which is (running|paused)", problems[1])
     assert len(kvm.list_instances()) == 1
 
 
@@ -732,4 +732,4 @@ def test_sandbox_does_not_keep_a_machine_from_its_disk(kvm: KvmHypervisor, make_
             raise
         pytest.skip(f"no {aio} here: {error.log}")
     kvm.stop_instance("web1", timeout=30)
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"

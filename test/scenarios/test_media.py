@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 import attrs
 import pytest
 
-from faults import count_commands, die_at, fail_at
+from faults import count_commands, crash_at, fail_at
 from guest.console import ANSWER_TIMEOUT_S, GuestConsole
 from guest.fixtures import TinyGuest
 from hvkit.errors import ProgrammerError
@@ -25,7 +25,7 @@ from hvkit.hypervisor import (
     ParameterError,
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.runtime import read_runtime
+from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.qmp import CommandError, ConnectionLost, QmpConnection
 from hvkit.qmp.schema import (
     BlockdevCloseTray,
@@ -303,7 +303,7 @@ def test_process_that_dies_leaves_one_of_the_media_in_the_drive(
 ) -> None:
     act.prepare(kvm, image)
     found, number = set(), 1
-    while die_at(number, act.do):
+    while crash_at(number, act.do):
         number += 1
         told = kvm.migration_info("web1").data["media"]["cdrom_image_path"]
         assert told in ("empty", image(act.before or OTHER), image(act.after or OTHER))

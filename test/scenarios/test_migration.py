@@ -22,7 +22,7 @@ from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample, St
 from hvkit.hypervisor.errors import MigrationError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.process import open_process, read_identity
-from hvkit.hypervisor.kvm.instance.instances import LOOK_S
+from hvkit.hypervisor.kvm.instance.handle import QUERY_S
 from hvkit.hypervisor.model import MigrationState
 from hvkit.hypervisor.model.reports import MigrationInfo, MigrationStatus
 from hvkit.qmp.schema import MigrateContinue, MigrateSetCapabilities, MigrationCapabilityStatus
@@ -32,7 +32,7 @@ MakeInstance = Callable[..., Instance]
 pytestmark = pytest.mark.qemu
 
 #: Seconds for which a QEMU is silent: more than a mere look would wait.
-SILENT_S = LOOK_S + 1
+SILENT_S = QUERY_S + 1
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_instance_moves(
     assert outcome(kvm, other) == (None, InstanceState.RUNNING)
     other.stop_instance("web1", timeout=30)
     arrived = other.get_instance_info("web1")
-    assert (arrived.state, arrived.reason) == (InstanceState.SHUTDOWN, "the guest shut down")
+    assert (arrived.state, arrived.reason) == (InstanceState.SHUTDOWN, "guest shut down on request")
 
 
 def test_paused_instance_stays_paused(
@@ -240,7 +240,7 @@ def test_aborted_migration_leaves_the_guest_with_its_source(
     other.finalize_migration_destination(toy, info, success=False)
     assert outcome(kvm, other) == (InstanceState.RUNNING, None)
     kvm.stop_instance("web1", timeout=30)
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
 def test_instance_can_be_sent_again_after_a_failure(

@@ -74,13 +74,13 @@ class Journey:
 
 @pytest.fixture
 def journey(kvm: KvmHypervisor, make_toy: MakeInstance, cable: Cable, tmp_path: Path) -> Iterator[Journey]:
-    disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", is_restless=True)))
+    disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=True)))
     # Slow enough that it is on its way for as long as the test wants.
     toy = make_toy(disks=(disk,), parameters={"migration_bandwidth": 1, "migration_caps": "postcopy-ram"})
     kvm.start_instance(toy)
     info = kvm.migration_info("web1")
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
-    cable.there(lambda: destination.accept_instance(toy, info, f"{FAR}:4444"))
+    cable.run_inside(lambda: destination.accept_instance(toy, info, f"{FAR}:4444"))
     kvm.migrate_instance("web1", f"{FAR}:4444")
     yield Journey(kvm, destination, toy, info)
     for name in destination.list_instances():
@@ -103,17 +103,17 @@ def test_copy_of_a_disk_over_a_cut_link_is_ended(
     info = kvm.migration_info("web1")
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
     copies = DiskCopies(target=f"{FAR}:4446")
-    cable.there(lambda: destination.accept_instance(there, info, f"{FAR}:4444", copies))
+    cable.run_inside(lambda: destination.accept_instance(there, info, f"{FAR}:4444", copies))
     try:
         kvm.copy_disks("web1", copies)
-        cable.swallow()
+        cable.drop_packets()
         kvm.abort_migration("web1")
         assert kvm.get_disk_copies("web1") == ()
         assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
     finally:
         destination.finalize_migration_destination(there, info, success=False)
     kvm.stop_instance("web1", timeout=30)
-    assert kvm.get_instance_info("web1").reason == "the guest shut down"
+    assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
 def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,10 +123,10 @@ def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable, m
 
     def until_it_moves(status: MigrationStatus) -> None:
         nonlocal sent
-        curve.note(status)
+        curve.add_sample(status)
         sent = status.transferred_bytes or 0
         if sent > 1 << 20:
-            cable.swallow()
+            cable.drop_packets()
 
     status = journey.source.follow_migration("web1", ConvergencePolicy(stall_s=STALL_S, patience_s=60), until_it_moves)
     assert sent > 1 << 20
@@ -152,7 +152,7 @@ def test_guest_that_has_left_waits_for_another_link(journey: Journey, cable: Cab
     ):
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
-    cable.pull_out()
+    cable.set_down()
     status = source.follow_migration("web1", ConvergencePolicy(stall_s=STALL_S))
     # Whether that is noticed at once depends on what was being sent.
     if status.status is MigrationState.POSTCOPY:
@@ -169,10 +169,10 @@ def test_guest_that_has_left_waits_for_another_link(journey: Journey, cable: Cab
         assert journey.states()[0] is not InstanceState.RUNNING
         return
     assert source.get_migration_status("web1").status is MigrationState.PAUSED
-    cable.plug_in()
+    cable.set_up()
     with source.monitor("web1") as monitor:
         monitor.execute(MigrateSetParameters(max_postcopy_bandwidth=0))
-    cable.there(lambda: destination.resume_migration_destination("web1", f"{FAR}:4445"))
+    cable.run_inside(lambda: destination.resume_migration_destination("web1", f"{FAR}:4445"))
     source.resume_migration_source("web1", f"{FAR}:4445")
     assert source.follow_migration("web1").status is MigrationState.COMPLETED
     destination.finalize_migration_destination(journey.instance, journey.info, success=True)

@@ -18,14 +18,14 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from faults import die_at
+from faults import crash_at
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor import Disk, Instance, InstanceNotFound, InstanceState, MigrationState
 from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.process import open_process, read_identity
-from hvkit.hypervisor.kvm.host.runtime import to_plain
+from hvkit.hypervisor.kvm.host.state_file import to_plain
 from hvkit.hypervisor.model.reports import MigrationInfo
 from hvkit.qmp import QmpError
 from hvkit.qmp.schema import MigrateContinue, MigrateSetParameters, QueryStatus
@@ -133,10 +133,10 @@ def make_move(
 
     def make(phase: str) -> Move:
         """Start an instance that can be held in a phase: it never arrives by itself, or waits before the switch."""
-        is_restless = phase in ("active", "postcopy")
+        dirties_memory = phase in ("active", "postcopy")
         caps = {"active": "", "postcopy": "pause-before-switchover:postcopy-ram"}.get(phase, "pause-before-switchover")
-        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", is_restless=is_restless)))
-        parameters = {"migration_bandwidth": int(is_restless), "migration_caps": caps}
+        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=dirties_memory)))
+        parameters = {"migration_bandwidth": int(dirties_memory), "migration_caps": caps}
         toy = make_toy(disks=(disk,), parameters=parameters)
         kvm.start_instance(toy)
         return Move(kvm, destination, toy, str(tmp_path / "migration.sock"))
@@ -346,7 +346,7 @@ def test_wherever_in_an_act_somebody_dies_one_guest_is_left(make_move: Callable[
         move.info = move.source.migration_info("web1")
         for earlier in ACTS[: ACTS.index(act)]:
             act_of(move, earlier)()
-        is_dead = die_at(number, act_of(move, act))
+        is_dead = crash_at(number, act_of(move, act))
         move.settle()
         if state_of(move.destination) is CRASHED:  # a start that did not come to its end, as any other
             move.destination.cleanup_instance("web1")

@@ -90,8 +90,10 @@ def begin(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterato
     """Send an instance away; a restless one writes to its memory faster than a narrow link takes it."""
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
 
-    def begin(*, is_restless: bool = False, live: bool = True, is_kept_still: bool = False, **more: object) -> Journey:
-        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", is_restless=is_restless)))
+    def begin(
+        *, dirties_memory: bool = False, live: bool = True, is_kept_still: bool = False, **more: object
+    ) -> Journey:
+        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=dirties_memory)))
         toy = make_toy(disks=(disk,), parameters=more)
         kvm.start_instance(toy, start_paused=True)
         console = kvm.get_instance_console("web1").path
@@ -133,18 +135,18 @@ def writes_are_noticed(qemu_binary: str) -> None:
 
 @pytest.mark.usefixtures("writes_are_noticed")
 def test_guest_that_writes_too_fast_is_slowed_down(begin: Callable[..., Journey]) -> None:
-    journey = begin(is_restless=True, migration_bandwidth=1, migration_downtime=1, migration_caps="auto-converge")
+    journey = begin(dirties_memory=True, migration_bandwidth=1, migration_downtime=1, migration_caps="auto-converge")
     journey.wait_for(lambda progress: bool(progress.cpu_throttle_percentage))
     journey.call_back()
 
 
 @pytest.mark.usefixtures("writes_are_noticed")
 def test_bandwidth_is_not_exceeded(begin: Callable[..., Journey]) -> None:
-    journey = begin(is_restless=True, migration_bandwidth=2, migration_downtime=1)
+    journey = begin(dirties_memory=True, migration_bandwidth=2, migration_downtime=1)
     curve = Curve()
 
     def has_gone_on(progress: Progress) -> bool:
-        curve.note(journey.source.get_migration_status("web1"))
+        curve.add_sample(journey.source.get_migration_status("web1"))
         return progress.ram is not None and progress.ram.transferred > 6 * MIB
 
     progress = journey.wait_for(has_gone_on)
@@ -158,7 +160,7 @@ def test_bandwidth_is_not_exceeded(begin: Callable[..., Journey]) -> None:
 
 @pytest.mark.usefixtures("writes_are_noticed")
 def test_guest_stands_still_no_longer_than_it_may(begin: Callable[..., Journey]) -> None:
-    journey = begin(is_restless=True, migration_bandwidth=2, migration_downtime=1)
+    journey = begin(dirties_memory=True, migration_bandwidth=2, migration_downtime=1)
     progress = journey.wait_for(lambda progress: progress.ram is not None and progress.ram.dirty_sync_count > 5)
     assert progress.status == "active"
     # More than it may: so it goes on, until it may stand still for longer.
@@ -193,7 +195,7 @@ def test_memory_arrives_as_it_left(
     begin: Callable[..., Journey], tmp_path: Path, caplog: pytest.LogCaptureFixture, live: bool, caps: str
 ) -> None:
     journey = begin(
-        is_restless=True,
+        dirties_memory=True,
         live=live,
         is_kept_still=True,
         migration_bandwidth=0,
@@ -256,7 +258,7 @@ def test_instance_that_is_being_backed_up_stays(kvm: KvmHypervisor, make_toy: Ma
             kvm.migrate_instance("web1", str(tmp_path / "nobody.sock"))
         refusals.append(caught.value)
 
-    kvm.backup_disks("web1", Backup(files={toy.disks[0].uuid: str(tmp_path / "backup")}), report=send, timeout=60)
+    kvm.backup_disks("web1", Backup(files={toy.disks[0].uuid: str(tmp_path / "backup")}), on_progress=send, timeout=60)
     assert refusals
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 

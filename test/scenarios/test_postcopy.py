@@ -80,7 +80,7 @@ class Journey:
 @pytest.fixture
 def journey(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterator[Journey]:
     """A guest that is on its way and never arrives: its memory is written faster than it is sent."""
-    disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", is_restless=True)))
+    disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=True)))
     toy = make_toy(disks=(disk,), parameters={"migration_bandwidth": 1, "migration_caps": "postcopy-ram"})
     kvm.start_instance(toy)
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)

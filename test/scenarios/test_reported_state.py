@@ -17,7 +17,7 @@ from guest.console import GuestConsole
 from guest.fixtures import TinyGuest
 from hvkit.hypervisor import Disk, Instance, InstanceState, RuntimeStateError, StopCause
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.runtime import VERSION
+from hvkit.hypervisor.kvm.host.state_file import VERSION
 from hvkit.qmp.schema import BlockIoErrorEvent, Cont, QueryBlock, Stop, StopEvent
 from hvkit.testing.toy_guest import write_disk
 
@@ -91,7 +91,7 @@ def test_instance_whose_disk_is_full_waits_for_room(kvm: KvmHypervisor, full: Gu
         assert isinstance(events.get(timeout=60), StopEvent)
         for info in (kvm.get_instance_info("web1"), *kvm.get_all_instances_info()):
             assert (info.state, info.cause) == (InstanceState.PAUSED, StopCause.DISK)
-            assert info.reason == "a disk failed or is full"
+            assert info.reason == "disk error or disk full"
         monitor.execute(Cont())
     full.wait_for("WRITTEN", 60)
     info = kvm.get_instance_info("web1")
@@ -114,10 +114,10 @@ def test_each_state_is_told_with_its_reason_to_everybody(kvm: KvmHypervisor, mak
     assert (state, cause) == (InstanceState.CRASHED, StopCause.QEMU)
     assert reason in ("QEMU is gone", "QEMU was ended by SIGKILL")
     assert told == {
-        "new": (InstanceState.PAUSED, "it has not run yet", None),
-        "paused": (InstanceState.PAUSED, "", StopCause.REQUEST),
+        "new": (InstanceState.PAUSED, "guest has not run yet", None),
+        "paused": (InstanceState.PAUSED, "paused by request", StopCause.REQUEST),
         "running": (InstanceState.RUNNING, "", None),
-        "stopped": (InstanceState.UNRESPONSIVE, "its process was stopped by a signal", None),
+        "stopped": (InstanceState.UNRESPONSIVE, "QEMU process stopped by a signal", None),
     }
 
 

@@ -20,10 +20,18 @@ from typing import Final, NoReturn
 import pytest
 
 from guest.console import GuestConsole
-from hvkit.hypervisor import CaptureError, Disk, DumpProgress, Instance, InstanceState, ParameterError
+from hvkit.hypervisor import (
+    CaptureError,
+    Disk,
+    DumpProgress,
+    Instance,
+    InstanceState,
+    InstanceStateError,
+    ParameterError,
+)
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.qmp.schema import Cont, GuestPanickedEvent, QueryDumpGuestMemoryCapability, SystemPowerdown
-from hvkit.testing.toy_guest import GREETING, SECTOR_BYTES, Farewell, write_disk
+from hvkit.testing.toy_guest import GREETING, SECTOR_BYTES, PowerdownAction, write_disk
 
 pytestmark = pytest.mark.qemu
 
@@ -96,7 +104,7 @@ def test_screen_of_a_confined_machine(kvm: KvmHypervisor, make_toy: MakeInstance
 
 def test_machine_without_display_adapter_has_no_screen(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(), start_paused=True)
-    with pytest.raises(CaptureError, match="web1: it has no screen: its machine has no display adapter"):
+    with pytest.raises(CaptureError, match="web1: capture: no screen: the machine has no display adapter"):
         kvm.get_instance_screenshot("web1")
 
 
@@ -110,7 +118,7 @@ def test_machine_that_has_ended_has_neither_screen_nor_memory(
         lambda: kvm.get_dump_formats("web1"),
         lambda: kvm.dump_instance_memory("web1", tmp_path / "dump"),
     ):
-        with pytest.raises(CaptureError, match="web1: it has no process"):
+        with pytest.raises(InstanceStateError, match=r"^web1: QEMU is not running"):
             act()
     assert not (tmp_path / "dump").exists()
 
@@ -181,7 +189,10 @@ def test_every_format_is_written_that_qemu_has(kvm: KvmHypervisor, toy: Instance
             path.unlink()
         assert state_of(kvm) is InstanceState.RUNNING
     assert not any(directory.iterdir())
-    for wanted, problem in (("kdump-raw-zlib", "kdump-zlib holds the same"), ("zip", "this QEMU writes elf, .*'zip'")):
+    for wanted, problem in (
+        ("kdump-raw-zlib", "use kdump-zlib, which has the same contents"),
+        ("zip", "expected one of elf, .*'zip'"),
+    ):
         with pytest.raises(ParameterError, match=rf"dump_format: .*{problem}"):
             kvm.dump_instance_memory("web1", directory / "dump", dump_format=wanted)
 
@@ -196,7 +207,7 @@ def test_paused_machine_stays_paused(kvm: KvmHypervisor, make_toy: MakeInstance,
 def test_machine_whose_guest_panicked_is_dumped(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, directory: Path, tmp_path: Path
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "panics.img", then=Farewell.PANIC)))
+    disk = Disk(path=str(write_disk(tmp_path / "panics.img", on_powerdown=PowerdownAction.PANIC)))
     kvm.start_instance(make_toy(disks=(disk,)), start_paused=True)
     path = kvm.get_instance_console("web1").path
     assert path is not None
@@ -221,7 +232,7 @@ def test_dump_tells_how_far_it_is(kvm: KvmHypervisor, toy: Instance, directory: 
         reports.append(progress)
         states.append(state_of(kvm))
 
-    kvm.dump_instance_memory("web1", directory / "dump", report=report)
+    kvm.dump_instance_memory("web1", directory / "dump", on_progress=report)
     assert states[0] is InstanceState.PAUSED
     assert [each.done_bytes for each in reports] == sorted(each.done_bytes for each in reports)
     assert reports[-1].done_bytes == reports[-1].total_bytes >= toy.memory_mib << 20
@@ -242,9 +253,9 @@ def test_confined_machine_is_dumped(kvm: KvmHypervisor, make_toy: MakeInstance, 
 def test_nothing_is_overwritten(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
     del toy
     (directory / "dump").write_text("precious")
-    with pytest.raises(CaptureError, match="dump exists"):
+    with pytest.raises(CaptureError, match=r"^web1: capture: /.*/dump: File exists$"):
         kvm.dump_instance_memory("web1", directory / "dump")
-    with pytest.raises(CaptureError, match=r"web1: /.*/missing/dump: No such file or directory$"):
+    with pytest.raises(CaptureError, match=r"^web1: capture: /.*/missing/dump: No such file or directory$"):
         kvm.dump_instance_memory("web1", directory / "missing" / "dump")
     with pytest.raises(ParameterError, match="path: expected an absolute path"):
         kvm.dump_instance_memory("web1", "dump")
@@ -268,7 +279,7 @@ def test_guest_goes_on_where_there_is_no_room(
     kvm: KvmHypervisor, toy: Instance, directory: Path, dump_format: str
 ) -> None:
     del toy
-    with files_of_at_most(64 << 10), pytest.raises(CaptureError, match=r"web1: /.*/dump: File too large$"):
+    with files_of_at_most(64 << 10), pytest.raises(CaptureError, match=r"^web1: capture: /.*/dump: File too large$"):
         kvm.dump_instance_memory("web1", directory / "dump", dump_format=dump_format)
     assert state_of(kvm) is InstanceState.RUNNING
     assert not any(directory.iterdir())
@@ -277,7 +288,7 @@ def test_guest_goes_on_where_there_is_no_room(
 
 def test_guest_goes_on_after_a_deadline(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
     del toy
-    with pytest.raises(CaptureError, match="web1: it is not over after 0 s"):
+    with pytest.raises(CaptureError, match=r"^web1: capture: /.*/dump: not complete after 0 s$"):
         kvm.dump_instance_memory("web1", directory / "dump", timeout=0)
     assert state_of(kvm) is InstanceState.RUNNING
     assert not any(directory.iterdir())
@@ -292,7 +303,7 @@ def test_guest_goes_on_after_an_interruption(kvm: KvmHypervisor, toy: Instance, 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        kvm.dump_instance_memory("web1", directory / "dump", report=interrupt)
+        kvm.dump_instance_memory("web1", directory / "dump", on_progress=interrupt)
     assert state_of(kvm) is InstanceState.RUNNING
     assert not any(directory.iterdir())
 
@@ -305,7 +316,7 @@ kvm = KvmHypervisor(run_dir={run_dir!r})
 def report(progress):
     assert kvm.get_instance_info("web1").state is InstanceState.PAUSED
     os.kill(os.getpid(), signal.SIGKILL)
-kvm.dump_instance_memory("web1", {path!r}, report=report)
+kvm.dump_instance_memory("web1", {path!r}, on_progress=report)
 """
 
 
@@ -336,7 +347,7 @@ def test_there_is_one_dump_at_a_time(kvm: KvmHypervisor, toy: Instance, director
                 kvm.dump_instance_memory("web1", directory / "again")
             refused.append(caught.value.reason)
 
-    kvm.dump_instance_memory("web1", directory / "dump", report=dump_again)
+    kvm.dump_instance_memory("web1", directory / "dump", on_progress=dump_again)
     assert "There is a dump in process" in refused[0]
     assert [path.name for path in directory.iterdir()] == ["dump"]
 
@@ -344,7 +355,9 @@ def test_there_is_one_dump_at_a_time(kvm: KvmHypervisor, toy: Instance, director
 def test_machine_can_be_stopped_over_its_dump(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
     del toy
     with pytest.raises(CaptureError):
-        kvm.dump_instance_memory("web1", directory / "dump", report=lambda _: kvm.stop_instance("web1", force=True))
+        kvm.dump_instance_memory(
+            "web1", directory / "dump", on_progress=lambda _: kvm.stop_instance("web1", force=True)
+        )
     assert state_of(kvm) is InstanceState.SHUTDOWN
     assert not any(directory.iterdir())
 
@@ -354,6 +367,6 @@ def test_machine_that_is_killed_over_its_dump_leaves_no_file(
 ) -> None:
     del toy
     with pytest.raises(CaptureError):
-        kvm.dump_instance_memory("web1", directory / "dump", report=lambda _: os.kill(pid_of(kvm), signal.SIGKILL))
+        kvm.dump_instance_memory("web1", directory / "dump", on_progress=lambda _: os.kill(pid_of(kvm), signal.SIGKILL))
     assert state_of(kvm) is InstanceState.CRASHED
     assert not any(directory.iterdir())

@@ -16,7 +16,7 @@ from uuid import UUID
 import attrs
 import pytest
 
-from faults import die_at
+from faults import crash_at
 from hvkit.hypervisor import BackupProgress, Disk, Instance, InstanceState, SnapshotError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.qmp.schema import HumanMonitorCommand, QueryJobs, QueryNamedBlockNodes
@@ -153,7 +153,7 @@ def test_overlays_are_merged_one_by_one(kvm: KvmHypervisor, instance: Instance, 
         kvm.add_overlays("web1", {FIRST: path})
         qemu_io(kvm, FIRST, f"write -P {number + 1} {number} 1")
     seen: list[BackupProgress] = []
-    disks = kvm.merge_overlays("web1", [FIRST], report=seen.append, timeout=60)
+    disks = kvm.merge_overlays("web1", [FIRST], on_progress=seen.append, timeout=60)
     assert seen
     assert disks[0].path == over[0]
     assert not Path(over[1]).exists()
@@ -243,7 +243,7 @@ def assert_nothing_is_left(kvm: KvmHypervisor, directory: Path) -> None:
 @pytest.mark.qemu
 def test_whoever_dies_over_a_snapshot_keeps_nobody_from_the_next_one(kvm: KvmHypervisor, instance: Instance) -> None:
     for number in itertools.count(1):
-        if not die_at(number, lambda: kvm.save_snapshot("web1", "lost")):
+        if not crash_at(number, lambda: kvm.save_snapshot("web1", "lost")):
             break
         for tag in {"lost"} & {each.name for each in kvm.get_snapshots("web1")}:
             kvm.delete_snapshot("web1", tag)
@@ -259,7 +259,7 @@ def test_overlays_that_somebody_died_over_are_made_or_gone(
 ) -> None:
     overlays = {FIRST: str(tmp_path / "over1"), SECOND: str(tmp_path / "over2")}
     for number in itertools.count(1):
-        is_dead = die_at(number, lambda: kvm.add_overlays("web1", overlays))
+        is_dead = crash_at(number, lambda: kvm.add_overlays("web1", overlays))
         qemu_io(kvm, FIRST, f"write -P {number} {number} 1")
         # The next one can make them, whatever is left of the first try; or else they are there.
         if is_dead:
@@ -283,7 +283,7 @@ def test_merging_that_somebody_died_over_loses_nothing(
     for number in itertools.count(1):
         kvm.add_overlays("web1", {FIRST: str(tmp_path / "over")})
         qemu_io(kvm, FIRST, f"write -P {number} {number} 1")
-        is_dead = die_at(number, lambda: kvm.merge_overlays("web1", [FIRST], timeout=60))
+        is_dead = crash_at(number, lambda: kvm.merge_overlays("web1", [FIRST], timeout=60))
         qemu_io(kvm, FIRST, f"write -P {number} {number + 100} 1")
         # Whoever stacks another one on what is left has to know what the guest writes to.
         kvm.add_overlays("web1", {FIRST: str(tmp_path / "over-next")})

@@ -16,9 +16,9 @@ import pytest
 from guest.console import GuestConsole
 from hvkit.hypervisor import Disk, Instance, InstanceInfo, InstanceState, StopCause
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.log import KEPT_BYTES, MAX_BYTES, LastWords, cut_log, parse_last_words
+from hvkit.hypervisor.kvm.host.log import KEPT_BYTES, MAX_BYTES, LastWords, parse_last_words, trim_log
 from hvkit.qmp.schema import Quit, SystemPowerdown
-from hvkit.testing.toy_guest import GREETING, Farewell, write_disk
+from hvkit.testing.toy_guest import GREETING, PowerdownAction, write_disk
 
 #: As made by the fixture `make_toy`.
 MakeInstance = Callable[..., Instance]
@@ -26,6 +26,8 @@ MakeInstance = Callable[..., Instance]
 OpenConsole = Callable[[str], GuestConsole]
 
 GUEST_S = 60.0
+
+_EXIT_REASON = "shut down or rebooted by the guest (reboot_behavior=exit)"
 
 _OTHER_PROCESS = """
 import sys
@@ -73,9 +75,9 @@ def let_go(kvm: KvmHypervisor, instance: Instance, open_console: OpenConsole) ->
 @pytest.mark.parametrize(
     ("then", "state", "cause", "reason"),
     [
-        (Farewell.POWER_OFF, InstanceState.SHUTDOWN, StopCause.GUEST, "the guest shut down or rebooted, which ends it"),
-        (Farewell.REBOOT, InstanceState.SHUTDOWN, StopCause.GUEST, "the guest shut down or rebooted, which ends it"),
-        (Farewell.PANIC, InstanceState.CRASHED, StopCause.PANIC, "the guest panicked"),
+        (PowerdownAction.POWER_OFF, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
+        (PowerdownAction.REBOOT, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
+        (PowerdownAction.PANIC, InstanceState.CRASHED, StopCause.PANIC, "guest panicked"),
     ],
 )
 def test_what_the_guest_did_is_known_to_all(
@@ -84,12 +86,12 @@ def test_what_the_guest_did_is_known_to_all(
     guest_console: OpenConsole,
     tmp_path: Path,
     machine: str,
-    then: Farewell,
+    then: PowerdownAction,
     state: InstanceState,
     cause: StopCause,
     reason: str,
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "guest.img", then=then)))
+    disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=then)))
     parameters = {"reboot_behavior": "exit", "machine_version": machine}
     let_go(kvm, make_toy(parameters=parameters, disks=(disk,)), guest_console)
     info = wait_until_over(kvm)
@@ -104,7 +106,7 @@ def test_what_the_guest_did_is_known_to_all(
 def test_guest_that_may_reboot_goes_on(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, tmp_path: Path
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "guest.img", then=Farewell.REBOOT)))
+    disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=PowerdownAction.REBOOT)))
     kvm.start_instance(make_toy(disks=(disk,)), start_paused=True)
     path = kvm.get_instance_console("web1").path
     assert path is not None
@@ -202,32 +204,38 @@ def test_long_log_is_cut_to_whole_lines_and_can_be_written_on(tmp_path: Path) ->
     with log.open("ab", buffering=0) as qemu:
         for number in range(MAX_BYTES // 16 + 1):
             qemu.write(b"%015d\n" % number)
-        assert cut_log(log)
+        assert trim_log(log)
         qemu.write(b"the end\n")
     first, *middle, last = log.read_text().splitlines()
     assert first.endswith(" bytes were cut here)")
     assert (int(middle[-1]), last) == (MAX_BYTES // 16, "the end")
     assert all(len(line) == 15 for line in middle)
     assert log.stat().st_size <= KEPT_BYTES + 100
-    assert not cut_log(log)
+    assert not trim_log(log)
 
 
 def test_log_that_is_missing_or_a_link_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "long").write_bytes(b"x" * (MAX_BYTES + 1))
     (tmp_path / "log").symlink_to("long")
-    assert not cut_log(tmp_path / "log")
-    assert not cut_log(tmp_path / "none")
+    assert not trim_log(tmp_path / "log")
+    assert not trim_log(tmp_path / "none")
     assert (tmp_path / "long").stat().st_size == MAX_BYTES + 1
 
 
 @pytest.mark.qemu
-def test_log_of_a_machine_is_cut_by_who_looks_at_all(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_long_log_is_trimmed_by_watch_and_not_by_queries(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(), start_paused=True)
     log = kvm.run_dir / "instances" / "web1" / "log"
     with log.open("ab") as file:
         file.write(b"chatter\n" * (MAX_BYTES // 4))
+    size_bytes = log.stat().st_size
     (info,) = kvm.get_all_instances_info()
     assert info.state is InstanceState.PAUSED
+    assert kvm.get_instance_info("web1") == info
+    assert kvm.verify() == []
+    assert log.stat().st_size == size_bytes
+    with kvm.watch() as watch:
+        assert watch.query() == [info]
     assert log.stat().st_size < 2 * KEPT_BYTES
     kvm.stop_instance("web1", force=True)
     assert seen_by_another_process(kvm)[:2] == (InstanceState.SHUTDOWN, StopCause.REQUEST)
@@ -238,7 +246,7 @@ def test_log_of_a_machine_is_cut_by_who_looks_at_all(kvm: KvmHypervisor, make_to
 def test_user_that_may_shut_down_is_told_apart(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, tmp_path: Path, may: bool
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "guest.img", then=Farewell.POWER_OFF)))
+    disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=PowerdownAction.POWER_OFF)))
     let_go(kvm, make_toy(disks=(disk,), parameters={"user_shutdown": may}), guest_console)
     info = wait_until_over(kvm)
     assert (info.cause, info.is_user_shutdown) == (StopCause.GUEST, may)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""QEMU programs, recorded and real, and plans of machines to run on them."""
+"""Fixtures of QEMU programs, machine plans, hypervisors and instances."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hvkit.hypervisor.kvm.plan.capabilities import Accelerator, Capabilities
 from hvkit.hypervisor.kvm.plan.confinement import Confinement
 from hvkit.hypervisor.kvm.plan.devices import TapFiles
 from hvkit.hypervisor.kvm.plan.firmware import Firmware
-from hvkit.hypervisor.kvm.plan.machine import FileSet, MachinePlan, MachineSockets, Placement
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.parameters import (
     CDROM_DRIVERS,
     DISK_DRIVERS,
@@ -33,21 +33,23 @@ from hvkit.hypervisor.kvm.plan.parameters import (
     USB_DRIVERS,
 )
 from hvkit.hypervisor.kvm.plan.planning import plan_machine
+from hvkit.hypervisor.kvm.plan.request import MachineRequest, Placement
+from hvkit.hypervisor.kvm.plan.resources import FileSet, HostResources, MachineSockets
 from hvkit.hypervisor.model import Disk, Instance, Nic
 from hvkit.testing.simulator import write_executable
 from hvkit.testing.toy_guest import write_disk
 
 DATA: Final = Path(__file__).parent / "data"
 
-#: Set to 1 to write down what is found instead of comparing with it.
+#: With HVKIT_RECORD=1 tests record what they find instead of comparing with it.
 RECORDING: Final = os.environ.get("HVKIT_RECORD") == "1"
 
 INSTANCE_UUID: Final = UUID("6a1e8a52-3c1f-4d8e-9b51-0f6f1b1d2c3e")
 DISK_UUID: Final = UUID("d15c0000-0000-4000-8000-000000000001")
 NIC_UUID: Final = UUID("00c00000-0000-4000-8000-000000000001")
 
-#: What is kept of the many names that a program lists: those that a plan may need, and one of each kind besides.
-_KEPT_DEVICES: Final = {
+#: The names to record from the lists of a program: those that a plan may use, and one other of each kind.
+_RECORDED_DEVICES: Final = {
     *DISK_DRIVERS.values(),
     *DISPLAY_DRIVERS.values(),
     *(NIC_DRIVERS.get(name, name) for name in NIC_TYPES),
@@ -58,14 +60,14 @@ _KEPT_DEVICES: Final = {
     *("virtio-rng-pci", "virtio-mem-pci", "vhost-vsock-pci", "tpm-crb"),
     *("virtio-balloon-pci", "virtio-serial-pci", "virtserialport", "isa-serial", "pcie-root-port", "pvpanic"),
 }
-_KEPT_OBJECTS: Final = {"memory-backend-file", "monitor-qmp"}
-_KEPT_COMMANDS: Final = {"device_add", "blockdev-add", "netdev_add", "query-accelerators", "query-spice"}
-_KEPT_OPTIONS: Final = {"sandbox.elevateprivileges", "run-with.user", "run-with.chroot"}
-_KEPT_CPU_MODELS: Final = {"host", "max", "qemu64", "Skylake-Server"}
+_RECORDED_OBJECTS: Final = {"memory-backend-file", "monitor-qmp"}
+_RECORDED_COMMANDS: Final = {"device_add", "blockdev-add", "netdev_add", "query-accelerators", "query-spice"}
+_RECORDED_OPTIONS: Final = {"sandbox.elevateprivileges", "run-with.user", "run-with.chroot"}
+_RECORDED_CPU_MODELS: Final = {"host", "max", "qemu64", "Skylake-Server"}
 
 
 def trim(capabilities: Capabilities) -> Capabilities:
-    """Leave of a program's capabilities what is worth recording: nothing that depends on who built it."""
+    """Reduce the capabilities of a program to the part that is recorded and that does not depend on its build."""
     version = ".".join(map(str, capabilities.version[:2]))
     return attrs.evolve(
         capabilities,
@@ -78,23 +80,23 @@ def trim(capabilities: Capabilities) -> Capabilities:
                 key=lambda machine: machine.name,
             )
         ),
-        devices=capabilities.devices & _KEPT_DEVICES,
-        objects=capabilities.objects & _KEPT_OBJECTS,
-        commands=capabilities.commands & _KEPT_COMMANDS,
-        cpu_models=capabilities.cpu_models & _KEPT_CPU_MODELS,
-        options=capabilities.options & _KEPT_OPTIONS,
+        devices=capabilities.devices & _RECORDED_DEVICES,
+        objects=capabilities.objects & _RECORDED_OBJECTS,
+        commands=capabilities.commands & _RECORDED_COMMANDS,
+        cpu_models=capabilities.cpu_models & _RECORDED_CPU_MODELS,
+        options=capabilities.options & _RECORDED_OPTIONS,
     )
 
 
 @pytest.fixture(scope="session")
 def recorded() -> Callable[[str], Capabilities]:
-    """Give the recorded capabilities of a version of QEMU, such as 7.2."""
+    """Returns the recorded capabilities of a QEMU version, such as 7.2."""
     return lambda version: Capabilities.from_plain(json.loads((DATA / f"capabilities-{version}.json").read_text()))
 
 
 @pytest.fixture(scope="session")
 def as_recorded() -> Callable[[Capabilities], Capabilities]:
-    """Cut a program's capabilities down to what is recorded of them; with HVKIT_RECORD=1 record that."""
+    """Reduces the capabilities of a program to the recorded part; with HVKIT_RECORD=1 records it."""
 
     def cut(capabilities: Capabilities) -> Capabilities:
         kept = trim(capabilities)
@@ -107,7 +109,7 @@ def as_recorded() -> Callable[[Capabilities], Capabilities]:
 
 
 def real_binaries() -> list[str]:
-    """Return the programs to try command lines on: those of $HVKIT_QEMU_BINARIES, or the one under test."""
+    """Return the QEMU programs for tests of command lines: $HVKIT_QEMU_BINARIES, or the one under test."""
     named = os.environ.get("HVKIT_QEMU_BINARIES")
     if named:
         return named.split(":")
@@ -116,7 +118,7 @@ def real_binaries() -> list[str]:
 
 @pytest.fixture(scope="session", params=real_binaries(), ids=lambda path: path.replace("/", "_"))
 def real(request: pytest.FixtureRequest) -> Capabilities:
-    """Give the capabilities of each real program. A test that asks for it carries the marker `qemu`."""
+    """The capabilities of each real program. Tests that use it need the marker `qemu`."""
     return probe_capabilities(request.param)
 
 
@@ -131,8 +133,8 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
     default_nic = Nic(mac="52:54:00:00:00:01", mode="user", uuid=NIC_UUID)
     default_sockets = MachineSockets(
         control="/run/web1.c",
+        shared="/run/web1.m",
         watch="/run/web1.w",
-        lookout="/run/web1.l",
         serial="/run/web1.s",
         agent="/run/web1.a",
         pid_file="/run/web1.pid",
@@ -157,30 +159,30 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
         placement: Placement | None = None,
     ) -> MachinePlan:
         instance = Instance(name="web1", uuid=INSTANCE_UUID, memory_mib=memory_mib, vcpus=vcpus, disks=disks, nics=nics)
-        return plan_machine(
-            instance,
-            TABLE.check_syntax(parameters or {}),
-            recorded(capabilities) if isinstance(capabilities, str) else capabilities,
-            accelerator or Accelerator(name="tcg", best_cpu="max", reason="a test wants it"),
-            sockets,
-            taps,
-            block_devices=block_devices,
-            disk_files=disk_files,
+        request = MachineRequest(
+            instance=instance,
+            parameters=TABLE.check_syntax(parameters or {}),
+            capabilities=recorded(capabilities) if isinstance(capabilities, str) else capabilities,
+            accelerator=accelerator or Accelerator(name="tcg", best_cpu="max", reason="required by the test"),
+            block_devices=frozenset(block_devices),
             firmware=firmware,
-            files=files or {},
-            confinement=confinement,
             placement=placement,
         )
+        resources = HostResources(
+            sockets=sockets,
+            taps=taps or {},
+            disk_files=disk_files or {},
+            files=files or {},
+            confinement=confinement or Confinement(),
+        )
+        return plan_machine(request, resources)
 
     return make
 
 
-# ---- instances to run
-
-
 @pytest.fixture
 def kvm(tmp_path: Path) -> Iterator[KvmHypervisor]:
-    """A KVM hypervisor of the test's own; what it runs at the end is ended."""
+    """A KVM hypervisor with its own run_dir. Its instances are stopped and cleaned up after the test."""
     hypervisor = KvmHypervisor(run_dir=tmp_path / "run", lock_timeout_s=5.0)
     yield hypervisor
     for name in hypervisor.list_instances():
@@ -191,18 +193,18 @@ def kvm(tmp_path: Path) -> Iterator[KvmHypervisor]:
 
 
 def everything_below(run_dir: Path) -> set[str]:
-    """Return the paths of all that is in a run directory, but for what is kept of QEMU programs."""
+    """Return all paths in a run directory except the cache of QEMU capabilities."""
     found = {str(path.relative_to(run_dir)) for path in run_dir.rglob("*")}
     return {path for path in found if not path.startswith("cache/")}
 
 
-#: Makes an instance called web1, or another one.
+#: Returns an instance; its default name is web1.
 MakeInstance = Callable[..., Instance]
 
 
 @pytest.fixture
 def make_toy(tmp_path: Path, qemu_binary: str) -> MakeInstance:
-    """Make instances of a guest that obeys its power button, each with a disk of its own, to run on real QEMU."""
+    """Returns instances of the toy guest for real QEMU, each with its own disk."""
 
     def make(name: str = "web1", *, parameters: Mapping[str, object] | None = None, **members: Any) -> Instance:
         if "disks" not in members:
@@ -215,12 +217,12 @@ def make_toy(tmp_path: Path, qemu_binary: str) -> MakeInstance:
 
 @pytest.fixture
 def make_simulated(tmp_path: Path) -> Callable[..., MakeInstance]:
-    """Give, for some knobs of the simulator, a function that makes instances to run on it."""
+    """Takes members of `Behavior`, and returns a function that makes instances for the simulated QEMU."""
 
-    def with_knobs(**knobs: Any) -> MakeInstance:
+    def with_behavior(**behavior: Any) -> MakeInstance:
         directory = tmp_path / f"simulator-{uuid4()}"
         directory.mkdir()
-        executable = write_executable(directory, **knobs)
+        executable = write_executable(directory, **behavior)
 
         def make(name: str = "web1", *, parameters: Mapping[str, object] | None = None, **members: Any) -> Instance:
             members.setdefault("memory_mib", 32)
@@ -228,4 +230,4 @@ def make_simulated(tmp_path: Path) -> Callable[..., MakeInstance]:
 
         return make
 
-    return with_knobs
+    return with_behavior

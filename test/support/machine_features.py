@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Machines that differ from a plain one by a single feature each: what command lines are tried with.
+"""Machines that each differ from a plain one in a single feature, for tests of command lines.
 
-Whoever adds a parameter that changes the command line adds a feature here; test_command_line.py says which one lacks.
+Every parameter that changes the command line needs a feature here; test_command_line.py lists the missing ones.
 """
 
 from __future__ import annotations
@@ -16,34 +16,36 @@ from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, KvmHost, choose
 from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement
 from hvkit.hypervisor.kvm.plan.devices import TapFiles
 from hvkit.hypervisor.kvm.plan.firmware import Firmware
-from hvkit.hypervisor.kvm.plan.machine import VARIABLES, FileSet, MachinePlan, MachineSockets, Placement
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan
+from hvkit.hypervisor.kvm.plan.request import Placement
+from hvkit.hypervisor.kvm.plan.resources import VARIABLES, FileSet, MachineSockets
 from hvkit.hypervisor.model import Disk, Nic
 
 BOARDS: Final = ("q35", "pc")
-#: Of QEMU, for which command lines are written down.
+#: The QEMU versions with recorded command lines.
 VERSIONS: Final = ("7.2", "10.0", "11.1")
 
-#: Makes a plan: the fixture `plan`.
+#: The type of the fixture `plan`.
 Planner = Callable[..., MachinePlan]
 
 
 @attrs.frozen(kw_only=True)
 class Feature:
-    """How a machine differs from the plain one. ``/DIR`` in texts stands for the directory of all files.
+    """The difference between a machine and the plain one. ``/DIR`` in texts stands for the directory of all files.
 
     Attributes:
-        parameters: beside the defaults.
-        disks: of the machine; None for those of the plain one.
-        nics: of the machine; None for those of the plain one.
-        vcpus: how many processors it has.
-        memory_mib: how much memory.
-        queues: how many queues its taps have.
-        has_vhost: whether the kernel serves them.
-        kvm_flag: what accelerates it.
-        firmware: UEFI firmware; None for QEMU's own BIOS.
-        confinement: what its QEMU is confined to; its root directory is one of the files.
-        is_incoming: whether its guest comes from elsewhere.
-        lacks: what it needs beside files and is not everywhere; empty for nothing.
+        parameters: parameters that differ from their defaults.
+        disks: the disks; None for those of the plain machine.
+        nics: the NICs; None for those of the plain machine.
+        vcpus: the number of vCPUs.
+        memory_mib: the memory.
+        queues: the number of queues of each tap.
+        has_vhost: whether the taps use vhost-net.
+        kvm_flag: the accelerator, as for the parameter kvm_flag.
+        firmware: UEFI firmware; None for the default BIOS.
+        confinement: the confinement of QEMU. Its root directory is below ``/DIR``.
+        is_incoming: whether the machine waits for an incoming migration.
+        lacks: a requirement that not every node has; empty for none.
     """
 
     parameters: dict[str, Any] = attrs.field(factory=dict)
@@ -61,17 +63,17 @@ class Feature:
 
     @property
     def opens_by_name(self) -> bool:
-        """Whether QEMU can open the machine's files by their names."""
+        """Whether QEMU can open the machine's files by path."""
         return self.confinement.opens_by_name
 
 
 def make_disk(number: int = 1, file: str = "DIR/disk.img", **members: Any) -> Disk:
-    """Return a disk; the uuid tells its number."""
+    """Return a disk whose uuid contains its number."""
     return Disk(path=f"/{file}", uuid=UUID(f"d15c0000-0000-4000-8000-{number:012}"), **members)
 
 
 def make_nic(number: int = 1, **members: Any) -> Nic:
-    """Return a NIC of mode user, or of another one; the uuid tells its number."""
+    """Return a NIC whose uuid contains its number. The default mode is user."""
     uuid = UUID(f"00c00000-0000-4000-8000-{number:012}")
     return Nic(**{"mac": f"52:54:00:00:00:{number:02}", "mode": "user", "uuid": uuid, **members})
 
@@ -100,7 +102,7 @@ _NOBODY: Final = Account(uid=65534, gid=65534)
 _VIRTIO_SCSI: Final = {"scsi_controller_type": "virtio-scsi-pci"}
 _NIC_TYPES: Final = (*("e1000", "e1000e", "rtl8139", "ne2k_pci", "pcnet", "vmxnet3", "i82551", "i82557b", "i82559er"),)
 
-#: By theme, and in a theme by name. Each theme is a file of command lines.
+#: Features by theme and name. The command lines of a theme are recorded in one file.
 FEATURES: Final[dict[str, dict[str, Feature]]] = {
     "plain": {"plain": Feature(), "bare": Feature(disks=(), nics=())},
     "machine": {
@@ -118,20 +120,20 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
         "sockets-and-cores": Feature(parameters={"cpu_sockets": 2, "cpu_cores": 2}, vcpus=4),
         "threads": Feature(parameters={"cpu_threads": 2}, vcpus=4),
         "model": _with(cpu_type="qemu64,-svm"),
-        "more-may-come": _with(vcpus_max=4),
-        "as-many-as-are-arranged": Feature(parameters={"vcpus_max": 8, "cpu_sockets": 2, "cpu_cores": 4}, vcpus=3),
+        "hotplug": _with(vcpus_max=4),
+        "maximum-fills-topology": Feature(parameters={"vcpus_max": 8, "cpu_sockets": 2, "cpu_cores": 4}, vcpus=3),
     },
     "memory": {
         "files": _with(mem_path="/DIR"),
-        "taken-at-the-start": Feature(parameters={"mem_prealloc": True}, vcpus=4),
+        "preallocated": Feature(parameters={"mem_prealloc": True}, vcpus=4),
         "hugepages-2M": Feature(parameters={"hugepages": "2M"}),
         "hugepages-1G": Feature(parameters={"hugepages": "1G"}, memory_mib=2048),
         "bound": _with(numa_host_nodes="0"),
         "interleaved": _with(numa_host_nodes="0", numa_policy="interleave"),
-        "more-may-come": _with(memory_max_mib=1024),
-        "more-may-come-on-hugepages": _with(memory_max_mib=1024, hugepages="2M"),
-        "more-may-come-in-files": _with(memory_max_mib=1024, mem_path="/DIR"),
-        "more-may-come-as-dimms": _with(memory_max_mib=1024, memory_hotplug="dimm"),
+        "hotplug": _with(memory_max_mib=1024),
+        "hotplug-on-hugepages": _with(memory_max_mib=1024, hugepages="2M"),
+        "hotplug-in-files": _with(memory_max_mib=1024, mem_path="/DIR"),
+        "hotplug-as-dimms": _with(memory_max_mib=1024, memory_hotplug="dimm"),
     },
     "numa": {
         "one": _with(numa_nodes=1),
@@ -139,7 +141,7 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
         "two-bound": Feature(parameters={"numa_nodes": 2, "numa_host_nodes": "0:0", "mem_prealloc": True}, vcpus=2),
         "two-in-files": Feature(parameters={"numa_nodes": 2, "mem_path": "/DIR"}, vcpus=2),
         "two-of-hugepages": Feature(parameters={"numa_nodes": 2, "hugepages": "2M"}, vcpus=2),
-        "two-and-more-may-come": Feature(parameters={"numa_nodes": 2, "vcpus_max": 4, "memory_max_mib": 1024}, vcpus=3),
+        "two-hotplug": Feature(parameters={"numa_nodes": 2, "vcpus_max": 4, "memory_max_mib": 1024}, vcpus=3),
     },
     "slots": {
         "no-spare-ports": _with(hotplug_ports=0),
@@ -234,7 +236,7 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
     },
     "spice": {
         "address": _with(spice_bind="127.0.0.1", spice_port=5999, soundhw="hda"),
-        "of-choice": _with(
+        "all-options": _with(
             spice_bind="127.0.0.1",
             spice_port=5999,
             spice_ip_version=4,
@@ -259,9 +261,9 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
     "sound": {card: _with(soundhw=card) for card in ("hda", "ac97", "es1370")},
     "confinement": {
         "sandbox": _confined(is_sandboxed=True),
-        # Somebody else's account is taken before QEMU is started, and is on no command line; disks are given open.
+        # hvkit changes the account before it starts QEMU, so it is on no command line. Disks are passed as descriptors.
         "account": _confined(is_sandboxed=True, account=_NOBODY),
-        "account-given-up-to": _confined(is_sandboxed=True, account=_NOBODY, drops_account_itself=True),
+        "account-dropped-by-qemu": _confined(is_sandboxed=True, account=_NOBODY, drops_account_itself=True),
         "root-dir": _confined(root_dir="/DIR/root"),
         "all": _confined(is_sandboxed=True, account=_NOBODY, drops_account_itself=True, root_dir="/DIR/root"),
     },
@@ -269,7 +271,7 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
 
 
 def place(text: str, directory: str) -> str:
-    """Return a text with the directory of all files in it."""
+    """Replace ``/DIR`` in a text by the directory of all files."""
     return text.replace("/DIR", directory)
 
 
@@ -285,18 +287,18 @@ def plan_feature(
     taps: Mapping[UUID, TapFiles],
     descriptors: Mapping[str, tuple[int, ...]],
 ) -> MachinePlan:
-    """Plan a feature's machine.
+    """Plan the machine of a feature.
 
     Args:
-        plan: the fixture.
-        program: what QEMU can do.
+        plan: the fixture `plan`.
+        program: the capabilities of QEMU.
         board: q35 or pc.
-        feature: what makes the machine another one than the plain one.
-        directory: where all files are.
-        host: what this host has of KVM.
-        sockets: where the machine is reached.
-        taps: open files of its taps, by the NICs' uuids.
-        descriptors: by the path of each disk, its open files, for a QEMU that opens nothing by name.
+        feature: the feature.
+        directory: the directory of all files.
+        host: the KVM support of the node.
+        sockets: the sockets of the machine.
+        taps: the open tap files, by uuid of the NIC.
+        descriptors: the open descriptors of each disk by its path, for a QEMU that opens no files by path.
     """
     disks = (make_disk(),) if feature.disks is None else feature.disks
     disks = tuple(attrs.evolve(disk, path=place(disk.path, directory)) for disk in disks)

@@ -76,7 +76,7 @@ def test_environment_that_cannot_be_made_leaves_the_old_one(tree: Tree) -> None:
     failed = tree.set_up("dev", pip_exits=1)
     assert failed.returncode == 1
     assert "no network" in failed.stderr
-    assert "build/venv is left as it was" in failed.stderr
+    assert "build/venv was not changed" in failed.stderr
     assert tree.environments() == [before] == [tree.venv.resolve()]
     tree.require("attrs")
     assert tree.set_up("dev", pip_exits=1).returncode == 0

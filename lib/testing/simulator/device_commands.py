@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Commands about the parts of the machine: disks, devices, backends and other objects."""
+"""Commands about block nodes, devices, network backends and other objects."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -43,9 +43,9 @@ from hvkit.testing.simulator.devices import DEVICE_NAMES
 from hvkit.testing.simulator.dispatch import Dispatcher
 from hvkit.testing.simulator.machine import Machine
 from hvkit.testing.simulator.machine_commands import CPU_MODELS
-from hvkit.testing.simulator.refusal import Refusal
+from hvkit.testing.simulator.qmp_refusal import QmpRefusal
 
-#: What qom-list-types knows: types by what they implement.
+#: The types that qom-list-types returns, by the type they implement.
 _TYPES: Final[Mapping[str, tuple[str, ...]]] = {
     "device": DEVICE_NAMES,
     "accel": ("kvm-accel", "tcg-accel"),
@@ -53,9 +53,6 @@ _TYPES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 commands: Final = Dispatcher()
-
-
-# ---- disks
 
 
 @commands.runs(QueryBlock)
@@ -87,7 +84,7 @@ def _query_named_block_nodes(machine: Machine, _: QueryNamedBlockNodes) -> list[
 
 @commands.runs(QueryFdsets)
 def _query_fdsets(machine: Machine, _: QueryFdsets) -> list[FdsetInfo]:
-    return []  # nobody can lend it a file: it does not know add-fd
+    return []  # add-fd is not simulated
 
 
 @commands.runs(BlockdevAdd)
@@ -108,9 +105,6 @@ def _block_resize(machine: Machine, command: BlockResize) -> None:
 @commands.runs(BlockSetIoThrottle)
 def _block_set_io_throttle(machine: Machine, command: BlockSetIoThrottle) -> None:
     machine.graph.limit(command)
-
-
-# ---- devices
 
 
 @commands.runs(DeviceAdd)
@@ -152,14 +146,14 @@ def _query_pci(machine: Machine, _: QueryPci) -> list[PciInfo]:
 
 
 def _pci_devices(machine: Machine, bus: str, number: int) -> list[PciDeviceInfo]:
-    """Describe what is on a PCI bus, and behind it."""
+    """Describe the devices on a PCI bus and behind its root ports."""
     here = [device for device in machine.devices if device.bus is not None and device.bus.name == bus]
     ports = {device.id: index for index, device in enumerate(here, number + 1) if device.driver == "pcie-root-port"}
     return [
         PciDeviceInfo(
             bus=number,
-            slot=device.place[0],
-            function=device.place[1],
+            slot=device.address[0],
+            function=device.address[1],
             class_info=PciDeviceClass(class_=0, desc=device.driver),
             id=PciDeviceId(device=0, vendor=0x1AF4),
             irq_pin=1,
@@ -209,9 +203,6 @@ def _query_chardev(machine: Machine, _: QueryChardev) -> list[ChardevInfo]:
     ]
 
 
-# ---- objects
-
-
 @commands.runs(QomListTypes)
 def _qom_list_types(machine: Machine, command: QomListTypes) -> list[ObjectTypeInfo]:
     kinds = _TYPES if command.implements is None else [command.implements]
@@ -225,7 +216,7 @@ def _qom_list(machine: Machine, command: QomList) -> list[ObjectPropertyInfo]:
     elif command.path == "/objects":
         children = machine.objects
     else:
-        raise Refusal(f"Device '{command.path}' not found", "DeviceNotFound")
+        raise QmpRefusal(f"Device '{command.path}' not found", "DeviceNotFound")
     listed = [ObjectPropertyInfo(name=name, type=f"child<{kind}>") for name, kind in children.items()]
     return [ObjectPropertyInfo(name="type", type="string"), *listed]
 
@@ -233,7 +224,7 @@ def _qom_list(machine: Machine, command: QomList) -> list[ObjectPropertyInfo]:
 @commands.runs(QomGet)
 def _qom_get(machine: Machine, command: QomGet) -> Any:
     if command.path != "/machine":
-        raise Refusal(f"Device '{command.path}' not found", "DeviceNotFound")
+        raise QmpRefusal(f"Device '{command.path}' not found", "DeviceNotFound")
     if command.property != "type":
-        raise Refusal(f"Property '{machine.type.name}-machine.{command.property}' not found")
+        raise QmpRefusal(f"Property '{machine.type.name}-machine.{command.property}' not found")
     return f"{machine.type.name}-machine"

@@ -11,9 +11,8 @@ import contextlib
 from typing import Final
 
 from hvkit.hypervisor.kvm.devices.memory import read_beyond_balloon, read_memory_mib
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.instance.instances import Instances
-from hvkit.hypervisor.model import check_whole
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
+from hvkit.hypervisor.model import check_integer
 from hvkit.qmp import EventTimeout
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import Balloon, BalloonChangeEvent, QueryBalloon
@@ -23,14 +22,14 @@ _MIB: Final = 1 << 20
 _LOOK_AGAIN_S: Final = 0.1
 
 
-def balloon(instances: Instances, paths: InstancePaths, memory_mib: int, *, timeout_s: float) -> int:
+def balloon(handle: InstanceHandle, memory_mib: int, *, timeout_s: float) -> int:
     """Set the memory of a guest and return what it has, as `BaseHypervisor.balloon_instance_memory` says.
 
     The instance is not held while the guest is waited for.
 
     Args:
         instances: those of this node.
-        paths: files of the instance.
+        handle: files of the instance.
         memory_mib: what it is to have.
         timeout_s: seconds that the guest has.
 
@@ -39,21 +38,21 @@ def balloon(instances: Instances, paths: InstancePaths, memory_mib: int, *, time
         InstanceStateError: it is neither RUNNING nor PAUSED.
         QmpError: QEMU refuses, or does not answer.
     """
-    runtime = instances.recall(paths)
+    runtime = handle.load()
     parameters = runtime.instance.parameters
     can_grow = bool(parameters.get("memory_max_mib"))
     if not can_grow:
-        check_whole("memory_mib", memory_mib, 1, runtime.instance.memory_mib)
+        check_integer("memory_mib", memory_mib, 1, runtime.instance.memory_mib)
     beyond = 0
-    with contextlib.ExitStack() as held:
-        with instances.locked(paths):
-            instances.need_alive(paths, "its memory cannot be changed")
-            monitor = held.enter_context(instances.connected(paths))
+    with contextlib.ExitStack() as session:
+        with handle.locked():
+            handle.require_alive("its memory cannot be changed")
+            monitor = session.enter_context(handle.connected())
             if can_grow:
                 beyond = read_beyond_balloon(monitor, parameters)
-                check_whole("memory_mib", memory_mib, beyond // _MIB + 1, read_memory_mib(monitor))
+                check_integer("memory_mib", memory_mib, beyond // _MIB + 1, read_memory_mib(monitor))
             target = memory_mib * _MIB - beyond
-            changes = held.enter_context(monitor.subscribe(BalloonChangeEvent))
+            changes = session.enter_context(monitor.subscribe(BalloonChangeEvent))
             monitor.execute(Balloon(value=target))
         deadline = Deadline(timeout_s)
         while True:

@@ -17,9 +17,9 @@ from uuid import UUID
 import attrs
 
 from hvkit.hypervisor.errors import HotplugCause, HotplugError, ParameterError
-from hvkit.hypervisor.kvm.devices.limits import set_limits, settle_limits
+from hvkit.hypervisor.kvm.devices.limits import reconcile_limits, set_limits
 from hvkit.hypervisor.kvm.devices.session import (
-    Plugging,
+    HotplugSession,
     adding,
     is_loss,
     plugging,
@@ -29,10 +29,9 @@ from hvkit.hypervisor.kvm.devices.session import (
 )
 from hvkit.hypervisor.kvm.host.disks import open_disk, read_block_devices
 from hvkit.hypervisor.kvm.host.network import NetworkError
-from hvkit.hypervisor.kvm.host.nics import check_nic, open_nic, plan_interface, plan_tap_options, take_down_nic
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
+from hvkit.hypervisor.kvm.host.nics import check_nic, open_nic, plan_tap_options, take_down_nic
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Pending, Runtime
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.plan.devices import (
     DiskDevice,
     DiskSettings,
@@ -70,25 +69,25 @@ def device_id(device: HotplugDevice) -> str:
     return disk_id(device.uuid) if isinstance(device, Disk) else nic_id(device.uuid)
 
 
-def hot_add(instances: Instances, paths: InstancePaths, device: HotplugDevice) -> None:
+def hot_add(handle: InstanceHandle, device: HotplugDevice) -> None:
     """Plug a disk or a NIC in, as `BaseHypervisor.hot_add_device` says.
 
     Raises:
         HotplugError: the instance has it, has no room for it, or QEMU refuses it.
         ParameterError: it is a disk that this node does not have, or that somebody else uses.
     """
-    with plugging(instances, paths, "nothing can be plugged in", settle) as held:
-        if held.runtime.device(device.uuid) is not None:
-            raise held.error(device_id(device), "the instance has it already", HotplugCause.UNFIT)
-        parameters = TABLE.fill(held.runtime.instance.parameters)
+    with plugging(handle, "nothing can be plugged in", reconcile) as session:
+        if session.runtime.device(device.uuid) is not None:
+            raise session.error(device_id(device), "the instance has it already", HotplugCause.UNFIT)
+        parameters = TABLE.fill(session.runtime.instance.parameters)
         if isinstance(device, Disk):
-            _add_disk(held, device, parameters)
+            _add_disk(session, device, parameters)
         else:
-            address = _allocate(held.runtime, paths, device_id(device), BusKind.PCI)
-            _add_nic(held, device, address, parameters)
+            address = _allocate(session.runtime, handle, device_id(device), BusKind.PCI)
+            _add_nic(session, device, address, parameters)
 
 
-def hot_del(instances: Instances, paths: InstancePaths, uuid: UUID, *, timeout_s: float) -> None:
+def hot_del(handle: InstanceHandle, uuid: UUID, *, timeout_s: float) -> None:
     """Take a disk or a NIC out, as `BaseHypervisor.hot_del_device` says.
 
     One that the guest let go of since it was asked before is only forgotten. The guest is not asked for a disk that is
@@ -96,7 +95,7 @@ def hot_del(instances: Instances, paths: InstancePaths, uuid: UUID, *, timeout_s
 
     Args:
         instances: those of this node.
-        paths: files of the instance.
+        handle: files of the instance.
         uuid: of the device.
         timeout_s: seconds that the guest has to let go.
 
@@ -104,23 +103,23 @@ def hot_del(instances: Instances, paths: InstancePaths, uuid: UUID, *, timeout_s
         HotplugError: there is no such device, it is being worked on, or the guest refuses or does not answer. In the
             last two cases it is remembered as one that may go later.
     """
-    before = instances.recall(paths).device(uuid)
-    with plugging(instances, paths, "nothing can be taken out", settle) as held:
-        record = held.runtime.device(uuid)
+    before = handle.load().device(uuid)
+    with plugging(handle, "nothing can be taken out", reconcile) as session:
+        record = session.runtime.device(uuid)
         if record is None:
             if before is not None and before.pending is Pending.REMOVE:
                 return
-            raise held.error(str(uuid), "the instance has no such device", HotplugCause.UNFIT)
+            raise session.error(str(uuid), "the instance has no such device", HotplugCause.UNFIT)
         record = attrs.evolve(record, successor=None, fallback=None)
-        with held.explaining(record.device):
-            if jobs := find_jobs_on(held.monitor, record.device):
+        with session.translate_errors(record.device):
+            if jobs := find_jobs_on(session.monitor, record.device):
                 problem = f"it is being worked on, which has to be over, or aborted, before: {', '.join(jobs)}"
-                raise held.error(record.device, problem, HotplugCause.UNFIT)
-            _take_out(held, record, timeout_s=timeout_s)
-            held.insist(lambda monitor: _forget(held, monitor, record))
+                raise session.error(record.device, problem, HotplugCause.UNFIT)
+            _take_out(session, record, timeout_s=timeout_s)
+            session.retry_once(lambda monitor: _forget(session, monitor, record))
 
 
-def hot_mod(instances: Instances, paths: InstancePaths, nic: Nic, *, timeout_s: float) -> None:
+def hot_mod(handle: InstanceHandle, nic: Nic, *, timeout_s: float) -> None:
     """Change a NIC to what is given, as `BaseHypervisor.hot_mod_device` says: the old one goes, the new one comes.
 
     What would keep the new one from coming is looked for before the old one goes. Where it still cannot come, the old
@@ -130,125 +129,125 @@ def hot_mod(instances: Instances, paths: InstancePaths, nic: Nic, *, timeout_s: 
         HotplugError: the instance has no such NIC, or one of the steps failed; the error says where that leaves it.
         ParameterError: the instance cannot have such a NIC.
     """
-    with plugging(instances, paths, "no NIC can be changed", settle) as held:
-        record = held.runtime.device(nic.uuid)
-        old = _find_nic(held.runtime, nic.uuid)
+    with plugging(handle, "no NIC can be changed", reconcile) as session:
+        record = session.runtime.device(nic.uuid)
+        old = _find_nic(session.runtime, nic.uuid)
         if record is None or old is None:
-            raise held.error(nic_id(nic.uuid), "the instance has no such NIC", HotplugCause.UNFIT)
+            raise session.error(nic_id(nic.uuid), "the instance has no such NIC", HotplugCause.UNFIT)
         if old == nic and record.pending is None:
             return
-        with_device(held.runtime, nic, record)  # refuses twins
-        options = plan_tap_options(TABLE.fill(held.runtime.instance.parameters))
+        with_device(session.runtime, nic, record)  # refuses twins
+        options = plan_tap_options(TABLE.fill(session.runtime.instance.parameters))
         try:
             check_nic(nic, options, replaces=record.ifname)
         except NetworkError as error:
-            raise held.error(record.device, f"{error}; the old one is as it was") from error
-        with held.explaining(record.device):
-            _take_out(held, attrs.evolve(record, successor=nic, fallback=None), timeout_s=timeout_s)
-            _replace(held, record, nic, old)
+            raise session.error(record.device, f"{error}; the old one is as it was") from error
+        with session.translate_errors(record.device):
+            _take_out(session, attrs.evolve(record, successor=nic, fallback=None), timeout_s=timeout_s)
+            _replace(session, record, nic, old)
 
 
-def check_support(instances: Instances, paths: InstancePaths, kind: DeviceKind, *, needs_room: bool) -> None:
+def check_support(handle: InstanceHandle, kind: DeviceKind, *, needs_room: bool) -> None:
     """Return if devices of a kind can be plugged, as `BaseHypervisor.verify_hotplug_support` says.
 
     Raises:
         HotplugError: they cannot, and why.
     """
-    state = instances.look(paths).state
+    state = handle.query().state
     if not state.is_alive:
-        raise HotplugError(paths.name, kind.value, f"the instance is {state.value}", HotplugCause.UNFIT)
-    runtime = instances.recall(paths)
+        raise HotplugError(handle.name, kind.value, f"the instance is {state.value}", HotplugCause.UNFIT)
+    runtime = handle.load()
     bus = BusKind.PCI
     if kind is DeviceKind.DISK:
         bus = DiskSettings.from_parameters(TABLE.fill(runtime.instance.parameters)).bus
     if bus is BusKind.IDE:
-        raise HotplugError(paths.name, kind.value, _NO_IDE, HotplugCause.UNFIT)
+        raise HotplugError(handle.name, kind.value, _NO_IDE, HotplugCause.UNFIT)
     if needs_room:
-        _allocate(runtime, paths, kind.value, bus)
+        _allocate(runtime, handle, kind.value, bus)
 
 
 # ---- what adding and removing have in common
 
 
-def settle(held: Plugging) -> None:
+def reconcile(session: HotplugSession) -> None:
     """Bring what is remembered and what the machine has together, where somebody died over a device.
 
     Raises:
         QmpError: the machine does not answer.
     """
-    for record in held.runtime.devices:
+    for record in session.runtime.devices:
         if record.pending is None:
             continue
-        if is_plugged_in(held.monitor, record.device):
+        if is_plugged_in(session.monitor, record.device):
             if record.pending is Pending.ADD:  # one that was asked for may go at any time
-                _settle_as_added(held, record)
+                _settle_as_added(session, record)
             continue
-        nic = _find_nic(held.runtime, record.uuid)
+        nic = _find_nic(session.runtime, record.uuid)
         try:
             if nic is not None and record.pending is Pending.REMOVE and record.successor is not None:
-                _replace(held, record, record.successor, nic)
+                _replace(session, record, record.successor, nic)
             elif nic is not None and record.pending is Pending.ADD and record.fallback is not None:
-                _replace(held, record, nic, record.fallback)
+                _replace(session, record, nic, record.fallback)
             else:
-                _forget(held, held.monitor, record)
+                _forget(session, session.monitor, record)
         except (CommandError, HotplugError) as error:  # a job still uses what it stood on; the next one tries again
-            _log.warning("%s: device %s: not settled: %s", held.paths.name, record.device, error)
-    settle_limits(held)
+            _log.warning("%s: device %s: not settled: %s", session.handle.name, record.device, error)
+    reconcile_limits(session)
 
 
 def _find_nic(runtime: Runtime, uuid: UUID) -> Nic | None:
     return next((each for each in runtime.instance.nics if each.uuid == uuid), None)
 
 
-def _settle_as_added(held: Plugging, record: DeviceRecord) -> None:
-    held.remember(with_record(held.runtime, attrs.evolve(record, pending=None, successor=None, fallback=None)))
+def _settle_as_added(session: HotplugSession, record: DeviceRecord) -> None:
+    session.persist(with_record(session.runtime, attrs.evolve(record, pending=None, successor=None, fallback=None)))
 
 
-def _take_out(held: Plugging, record: DeviceRecord, *, timeout_s: float) -> None:
+def _take_out(session: HotplugSession, record: DeviceRecord, *, timeout_s: float) -> None:
     """Have the guest let go of a device; what it stood on is still there afterwards.
 
     Raises:
         HotplugError: the guest does not. The device is remembered as one that may go later.
         QmpError: QEMU does not answer, or refuses.
     """
-    held.remember(with_record(held.runtime, attrs.evolve(record, pending=Pending.REMOVE)))
-    held.unplug(record.device, Deadline(timeout_s))
+    session.persist(with_record(session.runtime, attrs.evolve(record, pending=Pending.REMOVE)))
+    session.unplug(record.device, Deadline(timeout_s))
 
 
-def _replace(held: Plugging, record: DeviceRecord, nic: Nic, fallback: Nic) -> None:
+def _replace(session: HotplugSession, record: DeviceRecord, nic: Nic, fallback: Nic) -> None:
     """Plug a NIC in where another one was, or else the one to fall back on. One of the two comes, or is tried again.
 
     Raises:
         HotplugError: the NIC cannot come; the error says what became of the other one.
     """
-    held.insist(lambda monitor: _clear_away(held, monitor, record))
-    parameters = TABLE.fill(held.runtime.instance.parameters)
+    session.retry_once(lambda monitor: _clear_away(session, monitor, record))
+    parameters = TABLE.fill(session.runtime.instance.parameters)
     try:
-        _add_nic(held, nic, record.address, parameters, fallback=fallback)
+        _add_nic(session, nic, record.address, parameters, fallback=fallback)
     except HotplugError as error:
         if error.cause is HotplugCause.UNKNOWN:
             raise
         try:
-            _add_nic(held, fallback, record.address, parameters, fallback=fallback)
+            _add_nic(session, fallback, record.address, parameters, fallback=fallback)
         except HotplugError as problem:
             left = f"neither could the old one be put back, which is tried again later: {problem.reason}"
-            raise held.error(record.device, f"{error.reason}; {left}", problem.cause) from error
-        raise held.error(record.device, f"{error.reason}; the old one is back") from error
+            raise session.error(record.device, f"{error.reason}; {left}", problem.cause) from error
+        raise session.error(record.device, f"{error.reason}; the old one is back") from error
 
 
-def _forget(held: Plugging, monitor: QmpConnection, record: DeviceRecord) -> None:
+def _forget(session: HotplugSession, monitor: QmpConnection, record: DeviceRecord) -> None:
     """Remove what is left of a device that the machine does not have any more, and forget it."""
-    _clear_away(held, monitor, record)
-    held.remember(without_device(held.runtime, record.uuid))
+    _clear_away(session, monitor, record)
+    session.persist(without_device(session.runtime, record.uuid))
 
 
-def _clear_away(held: Plugging, monitor: QmpConnection, record: DeviceRecord) -> None:
+def _clear_away(session: HotplugSession, monitor: QmpConnection, record: DeviceRecord) -> None:
     """Remove what is left of a device that the machine does not have any more. May be done twice."""
-    nic = _find_nic(held.runtime, record.uuid)
+    nic = _find_nic(session.runtime, record.uuid)
     if nic is None:
         _remove_nodes(monitor, record)
         return
-    queues = plan_tap_options(TABLE.fill(held.runtime.instance.parameters)).queues if nic.has_tap else 0
+    queues = plan_tap_options(TABLE.fill(session.runtime.instance.parameters)).queues if nic.has_tap else 0
     commands = [
         *(NetdevDel(id=backend) for backend in record.backends),
         *(Closefd(fdname=name) for name in _lent_names(record.device, queues)),
@@ -256,7 +255,7 @@ def _clear_away(held: Plugging, monitor: QmpConnection, record: DeviceRecord) ->
     for command in commands:
         with contextlib.suppress(CommandError):  # it was never made, or has gone
             monitor.execute(command)
-    take_down_nic(held.runtime.instance, nic, script=record.script)
+    take_down_nic(session.runtime.instance, nic, script=record.script)
 
 
 def _lent_names(device: str, queues: int) -> tuple[str, ...]:
@@ -276,88 +275,72 @@ def _remove_nodes(monitor: QmpConnection, record: DeviceRecord) -> None:
 # ---- adding
 
 
-def _allocate(runtime: Runtime, paths: InstancePaths, device: str, bus: BusKind) -> Address:
+def _allocate(runtime: Runtime, handle: InstanceHandle, device: str, bus: BusKind) -> Address:
     drives = plan_drive_places(TABLE.fill(runtime.instance.parameters), runtime.topology)
     used = {*drives.values(), *(record.address for record in runtime.devices)}
     try:
         return runtime.topology.allocate(bus, used)
     except ParameterError as error:
-        raise HotplugError(paths.name, device, error.problem, HotplugCause.UNFIT) from error
+        raise HotplugError(handle.name, device, error.problem, HotplugCause.UNFIT) from error
 
 
 @contextlib.contextmanager
-def _remembering(held: Plugging, device: HotplugDevice, record: DeviceRecord) -> Iterator[None]:
+def _remembering(session: HotplugSession, device: HotplugDevice, record: DeviceRecord) -> Iterator[None]:
     """Remember a device while it is added, and after; undo it where the block fails, as `adding` says.
 
     One that has a fallback stays marked where it could not come.
     """
     undo = _forget if record.fallback is None else _clear_away
-    held.remember(with_device(held.runtime, device, record))
-    with adding(held, record.device, lambda monitor: undo(held, monitor, record)):
+    session.persist(with_device(session.runtime, device, record))
+    with adding(session, record.device, lambda monitor: undo(session, monitor, record)):
         yield
-    _settle_as_added(held, record)
+    _settle_as_added(session, record)
 
 
-def _add_disk(held: Plugging, disk: Disk, parameters: dict[str, Any]) -> None:
+def _add_disk(session: HotplugSession, disk: Disk, parameters: dict[str, Any]) -> None:
     settings = DiskSettings.from_parameters(parameters)
     if settings.bus is BusKind.IDE:
-        raise held.error(disk_id(disk.uuid), _NO_IDE, HotplugCause.UNFIT)
+        raise session.error(disk_id(disk.uuid), _NO_IDE, HotplugCause.UNFIT)
     is_block_device = disk.uuid in read_block_devices([disk])
-    address = _allocate(held.runtime, held.paths, disk_id(disk.uuid), settings.bus)
+    address = _allocate(session.runtime, session.handle, disk_id(disk.uuid), settings.bus)
 
     def build(filename: str | None) -> DiskDevice:
         return build_disk(disk, settings, address, is_block_device=is_block_device, filename=filename)
 
     planned = build(None)
-    record = DeviceRecord(
-        uuid=disk.uuid,
-        device=disk_id(disk.uuid),
-        backends=planned.node_names,
-        address=address,
-        pending=Pending.ADD,
-        awaits_limits=disk.limits is not None,
-    )
-    with _remembering(held, disk, record), ExitStack() as lent:
-        if not held.runtime.opens_by_name:
-            planned = build(lent.enter_context(lending(held.monitor, open_disk(disk), record.device)))
+    record = DeviceRecord.of_disk(planned, pending=Pending.ADD, awaits_limits=disk.limits is not None)
+    with _remembering(session, disk, record), ExitStack() as lent:
+        if not session.runtime.opens_by_name:
+            planned = build(lent.enter_context(lending(session.monitor, open_disk(disk), record.device)))
         for node in planned.nodes:
-            held.monitor.execute(BlockdevAdd(node))
-        held.monitor.execute(planned.device)
+            session.monitor.execute(BlockdevAdd(node))
+        session.monitor.execute(planned.device)
     if disk.limits is not None:
         # They are the device's, and cannot be there before it.
         try:
-            set_limits(held, attrs.evolve(record, pending=None))
+            set_limits(session, attrs.evolve(record, pending=None))
         except QmpError as error:
             problem = f"it is there, and is limited when the instance is next worked on: {error}"
-            raise held.error(
+            raise session.error(
                 record.device, problem, HotplugCause.UNKNOWN if is_loss(error) else HotplugCause.REFUSED
             ) from error
 
 
 def _add_nic(
-    held: Plugging, nic: Nic, address: Address, parameters: dict[str, Any], *, fallback: Nic | None = None
+    session: HotplugSession, nic: Nic, address: Address, parameters: dict[str, Any], *, fallback: Nic | None = None
 ) -> None:
-    script = parameters["network_script"] if nic.has_tap else ""
-    record = DeviceRecord(
-        uuid=nic.uuid,
-        device=nic_id(nic.uuid),
-        backends=(f"{nic_id(nic.uuid)}-net",),
-        address=address,
-        ifname=plan_interface(nic),
-        script=script,
-        pending=Pending.ADD,
-        fallback=fallback,
-    )
-    with _remembering(held, nic, record), ExitStack() as lent:
+    script = parameters["network_script"]
+    record = DeviceRecord.of_nic(nic, address, script=script, pending=Pending.ADD, fallback=fallback)
+    with _remembering(session, nic, record), ExitStack() as lent:
         files = None
         if nic.has_tap:
-            tap = open_nic(held.runtime.instance, nic, plan_tap_options(parameters), script=script)
+            tap = open_nic(session.runtime.instance, nic, plan_tap_options(parameters), script=script)
             lent.callback(tap.close)
             names = _lent_names(record.device, len(tap.queues))
             lend = [
-                lent.enter_context(passed(held.monitor, *each)) for each in zip(tap.descriptors, names, strict=False)
+                lent.enter_context(passed(session.monitor, *each)) for each in zip(tap.descriptors, names, strict=False)
             ]
             files = TapFiles(queues=tuple(lend[: len(tap.queues)]), vhosts=tuple(lend[len(tap.queues) :]))
         planned = build_nic(nic, parameters["nic_type"], address, tap=files)
-        held.monitor.execute(NetdevAdd(planned.netdev))
-        held.monitor.execute(planned.device)
+        session.monitor.execute(NetdevAdd(planned.netdev))
+        session.monitor.execute(planned.device)

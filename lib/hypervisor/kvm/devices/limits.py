@@ -12,10 +12,9 @@ from uuid import UUID
 import attrs
 
 from hvkit.hypervisor.errors import HotplugCause, HotplugError
-from hvkit.hypervisor.kvm.devices.session import Plugging, find_disk, plugging, with_record
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
+from hvkit.hypervisor.kvm.devices.session import HotplugSession, find_disk, plugging, with_record
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_limits, check_can_be_limited
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.model import Disk, DiskLimits
@@ -24,7 +23,7 @@ from hvkit.qmp import CommandError
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
 
-def limit(instances: Instances, paths: InstancePaths, disk: Disk, limits: DiskLimits | None) -> None:
+def limit(handle: InstanceHandle, disk: Disk, limits: DiskLimits | None) -> None:
     """Change the limits of a disk, as `BaseHypervisor.limit_disk` says.
 
     Raises:
@@ -32,35 +31,35 @@ def limit(instances: Instances, paths: InstancePaths, disk: Disk, limits: DiskLi
         InstanceStateError: it is neither RUNNING nor PAUSED.
         HotplugError: QEMU refuses the limits, which are the old ones then, or does not answer.
     """
-    with plugging(instances, paths, "its disks cannot be limited", settle_limits) as held:
-        before = held.runtime
+    with plugging(handle, "its disks cannot be limited", reconcile_limits) as session:
+        before = session.runtime
         record = attrs.evolve(find_disk(before, disk), awaits_limits=True)
         check_can_be_limited(attrs.evolve(disk, limits=limits), _settings(before))
-        held.remember(with_record(_with_limits(before, disk.uuid, limits), record))
+        session.persist(with_record(_with_limits(before, disk.uuid, limits), record))
         try:
-            with held.explaining(record.device):
-                set_limits(held, record)
+            with session.translate_errors(record.device):
+                set_limits(session, record)
         except HotplugError as error:
             if error.cause is HotplugCause.REFUSED:
-                held.remember(before)
+                session.persist(before)
             raise
 
 
-def settle_limits(held: Plugging) -> None:
+def reconcile_limits(session: HotplugSession) -> None:
     """Set the limits of disks that await theirs.
 
     Raises:
         QmpError: the machine does not answer.
     """
-    for record in held.runtime.devices:
+    for record in session.runtime.devices:
         if record.awaits_limits:
             try:
-                set_limits(held, record)
+                set_limits(session, record)
             except CommandError as error:  # the disk has gone; who works on that comes by here
-                _log.warning("%s: device %s: its limits are not set: %s", held.paths.name, record.device, error)
+                _log.warning("%s: device %s: its limits are not set: %s", session.handle.name, record.device, error)
 
 
-def set_limits(held: Plugging, record: DeviceRecord) -> None:
+def set_limits(session: HotplugSession, record: DeviceRecord) -> None:
     """Tell the machine how a disk is limited, and remember that it knows.
 
     Raises:
@@ -68,10 +67,10 @@ def set_limits(held: Plugging, record: DeviceRecord) -> None:
         QmpError: it does not answer.
         InstanceStateError: it has ended.
     """
-    disk = next(disk for disk in held.runtime.instance.disks if disk.uuid == record.uuid)
-    command = build_limits(disk, _settings(held.runtime))
-    held.insist(lambda monitor: monitor.execute(command))
-    held.remember(with_record(held.runtime, attrs.evolve(record, awaits_limits=False)))
+    disk = next(disk for disk in session.runtime.instance.disks if disk.uuid == record.uuid)
+    command = build_limits(disk, _settings(session.runtime))
+    session.retry_once(lambda monitor: monitor.execute(command))
+    session.persist(with_record(session.runtime, attrs.evolve(record, awaits_limits=False)))
 
 
 def _settings(runtime: Runtime) -> DiskSettings:

@@ -13,10 +13,9 @@ from typing import Final
 import attrs
 
 from hvkit.hypervisor.errors import HotplugCause, ParameterError
-from hvkit.hypervisor.kvm.devices.session import Plugging, adding, plugging
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
+from hvkit.hypervisor.kvm.devices.session import HotplugSession, adding, plugging
 from hvkit.hypervisor.kvm.host.runtime import DimmRecord, Pending, Runtime
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.plan.memory import plan_dimm_backend
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.plan.planning import plan_memory_max
@@ -28,7 +27,7 @@ from hvkit.hypervisor.kvm.plan.plugged import (
     plan_dimms,
     read_dimms,
 )
-from hvkit.hypervisor.model import check_whole
+from hvkit.hypervisor.model import check_integer
 from hvkit.qmp import CommandError, EventTimeout, QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import (
@@ -48,12 +47,12 @@ _MIB: Final = 1 << 20
 _LOOK_AGAIN_S: Final = 0.5
 
 
-def set_memory(instances: Instances, paths: InstancePaths, memory_mib: int, *, timeout_s: float) -> int:
+def set_memory(handle: InstanceHandle, memory_mib: int, *, timeout_s: float) -> int:
     """Have an instance have an amount of memory, as `BaseHypervisor.set_instance_memory` says.
 
     Args:
         instances: those of this node.
-        paths: files of the instance.
+        handle: files of the instance.
         memory_mib: how much, in MiB.
         timeout_s: seconds that the guest has to do its part.
 
@@ -64,18 +63,18 @@ def set_memory(instances: Instances, paths: InstancePaths, memory_mib: int, *, t
         HotplugError: the machine does not, or the guest does not do its part.
         ParameterError: it cannot have so much, or so little.
     """
-    with plugging(instances, paths, "its memory cannot be changed", settle) as held:
-        instance = held.runtime.instance
+    with plugging(handle, "its memory cannot be changed", reconcile) as session:
+        instance = session.runtime.instance
         parameters = TABLE.fill(instance.parameters)
-        check_whole(_NAME, memory_mib, instance.memory_mib, plan_memory_max(instance, parameters))
-        with held.explaining(_NAME):
+        check_integer(_NAME, memory_mib, instance.memory_mib, plan_memory_max(instance, parameters))
+        with session.translate_errors(_NAME):
             if not parameters["memory_max_mib"]:
                 return memory_mib
             if has_memory_device(parameters):
-                _resize(held, memory_mib, Deadline(timeout_s))
+                _resize(session, memory_mib, Deadline(timeout_s))
             else:
-                _plug_dimms(held, memory_mib, Deadline(timeout_s))
-            return read_memory_mib(held.monitor)
+                _plug_dimms(session, memory_mib, Deadline(timeout_s))
+            return read_memory_mib(session.monitor)
 
 
 def read_memory_mib(monitor: QmpConnection) -> int:
@@ -88,21 +87,21 @@ def read_memory_mib(monitor: QmpConnection) -> int:
     return (memory.base_memory + (memory.plugged_memory or 0)) // _MIB
 
 
-def settle(held: Plugging) -> None:
+def reconcile(session: HotplugSession) -> None:
     """Bring the DIMMs that are remembered, and those that the machine has, together.
 
     Raises:
         QmpError: the machine does not answer.
     """
-    if not held.runtime.dimms:
+    if not session.runtime.dimms:
         return
-    there = {dimm.device: dimm for dimm in _read_dimms(held.monitor)}
-    for record in held.runtime.dimms:
+    there = {dimm.device: dimm for dimm in _read_dimms(session.monitor)}
+    for record in session.runtime.dimms:
         dimm = there.get(record.dimm.device)
         if dimm is None:
-            _forget(held, held.monitor, record)
+            _forget(session, session.monitor, record)
         elif record.pending is Pending.ADD:
-            held.remember(_with(held.runtime, DimmRecord(dimm=dimm)))
+            session.persist(_with(session.runtime, DimmRecord(dimm=dimm)))
 
 
 def _read_dimms(monitor: QmpConnection) -> tuple[Dimm, ...]:
@@ -112,41 +111,41 @@ def _read_dimms(monitor: QmpConnection) -> tuple[Dimm, ...]:
 # ---- DIMMs
 
 
-def _plug_dimms(held: Plugging, memory_mib: int, deadline: Deadline) -> None:
-    asked = [each.dimm.device for each in held.runtime.dimms if each.pending is Pending.REMOVE]
+def _plug_dimms(session: HotplugSession, memory_mib: int, deadline: Deadline) -> None:
+    asked = [each.dimm.device for each in session.runtime.dimms if each.pending is Pending.REMOVE]
     try:
-        change = plan_dimms(_read_dimms(held.monitor), held.runtime.instance.memory_mib, memory_mib, asked=asked)
+        change = plan_dimms(_read_dimms(session.monitor), session.runtime.instance.memory_mib, memory_mib, asked=asked)
     except ParameterError as error:
-        raise held.error(_NAME, error.problem, HotplugCause.UNFIT) from error
+        raise session.error(_NAME, error.problem, HotplugCause.UNFIT) from error
     for dimm in change.coming:
-        _add(held, dimm)
+        _add(session, dimm)
     for dimm in change.going:
-        _remove(held, dimm, deadline)
+        _remove(session, dimm, deadline)
 
 
-def _add(held: Plugging, dimm: Dimm) -> None:
+def _add(session: HotplugSession, dimm: Dimm) -> None:
     record = DimmRecord(dimm=dimm, pending=Pending.ADD)
-    held.remember(_with(held.runtime, record))
-    with adding(held, dimm.device, lambda monitor: _forget(held, monitor, record)):
-        held.monitor.execute(ObjectAdd(plan_dimm_backend(dimm, TABLE.fill(held.runtime.instance.parameters))))
-        held.monitor.execute(dimm.build())
-    for placed in held.insist(_read_dimms):
+    session.persist(_with(session.runtime, record))
+    with adding(session, dimm.device, lambda monitor: _forget(session, monitor, record)):
+        session.monitor.execute(ObjectAdd(plan_dimm_backend(dimm, TABLE.fill(session.runtime.instance.parameters))))
+        session.monitor.execute(dimm.build())
+    for placed in session.retry_once(_read_dimms):
         if placed.device == dimm.device:
-            held.remember(_with(held.runtime, DimmRecord(dimm=placed)))
+            session.persist(_with(session.runtime, DimmRecord(dimm=placed)))
 
 
-def _remove(held: Plugging, dimm: Dimm, deadline: Deadline) -> None:
+def _remove(session: HotplugSession, dimm: Dimm, deadline: Deadline) -> None:
     record = DimmRecord(dimm=dimm, pending=Pending.REMOVE)
-    held.remember(_with(held.runtime, record))
-    held.unplug(dimm.device, deadline)
-    held.insist(lambda monitor: _forget(held, monitor, record))
+    session.persist(_with(session.runtime, record))
+    session.unplug(dimm.device, deadline)
+    session.retry_once(lambda monitor: _forget(session, monitor, record))
 
 
-def _forget(held: Plugging, monitor: QmpConnection, record: DimmRecord) -> None:
+def _forget(session: HotplugSession, monitor: QmpConnection, record: DimmRecord) -> None:
     """Remove what is left of a DIMM that the machine does not have, and forget it. May be done twice."""
     with contextlib.suppress(CommandError):  # it was never made, or has gone
         monitor.execute(ObjectDel(id=record.dimm.backend))
-    held.remember(_drop(held.runtime, record))
+    session.persist(_drop(session.runtime, record))
 
 
 def _drop(runtime: Runtime, record: DimmRecord) -> Runtime:
@@ -160,26 +159,26 @@ def _with(runtime: Runtime, record: DimmRecord) -> Runtime:
 # ---- virtio-mem
 
 
-def _resize(held: Plugging, memory_mib: int, deadline: Deadline) -> None:
+def _resize(session: HotplugSession, memory_mib: int, deadline: Deadline) -> None:
     """Tell the device how much to give its guest, and wait until the guest has just that.
 
     Raises:
         HotplugError: the guest is not there in time. The device goes on to ask for it.
         QmpError: QEMU does not answer, or refuses.
     """
-    wanted = (memory_mib - held.runtime.instance.memory_mib) * _MIB
-    device = held.insist(_find_device)
+    wanted = (memory_mib - session.runtime.instance.memory_mib) * _MIB
+    device = session.retry_once(_find_device)
     if device is None:
         problem = "the guest let go of the device that gives it memory, and has it again when it is started anew"
-        raise held.error(MEMORY_DEVICE_ID, problem, HotplugCause.UNFIT)
+        raise session.error(MEMORY_DEVICE_ID, problem, HotplugCause.UNFIT)
     if wanted % device.block_size:
         problem = f"memory comes in steps of {device.block_size // _MIB} MiB"
-        raise held.error(MEMORY_DEVICE_ID, problem, HotplugCause.UNFIT)
-    reached = held.insist(lambda monitor: _await_size(monitor, wanted, deadline))
+        raise session.error(MEMORY_DEVICE_ID, problem, HotplugCause.UNFIT)
+    reached = session.retry_once(lambda monitor: _await_size(monitor, wanted, deadline))
     if reached != wanted:
-        reached_mib = held.runtime.instance.memory_mib + reached // _MIB
+        reached_mib = session.runtime.instance.memory_mib + reached // _MIB
         problem = f"the guest has {reached_mib} MiB of {memory_mib} after {deadline.timeout_s:g} s, and may go on"
-        raise held.error(MEMORY_DEVICE_ID, problem, HotplugCause.GUEST_SILENT)
+        raise session.error(MEMORY_DEVICE_ID, problem, HotplugCause.GUEST_SILENT)
 
 
 def read_beyond_balloon(monitor: QmpConnection, parameters: Mapping[str, object]) -> int:

@@ -11,16 +11,15 @@ from typing import Final
 import attrs
 
 from hvkit.hypervisor.errors import HotplugCause
-from hvkit.hypervisor.kvm.devices.session import Plugging, adding, plugging
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
+from hvkit.hypervisor.kvm.devices.session import HotplugSession, adding, plugging
 from hvkit.hypervisor.kvm.host.process import ProcessError
 from hvkit.hypervisor.kvm.host.runtime import Pending, ProcessorRecord, Runtime
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.plan.parameters import TABLE, parse_cpu_mask
 from hvkit.hypervisor.kvm.plan.planning import plan_vcpus_max
 from hvkit.hypervisor.kvm.plan.plugged import Processor, ProcessorPlaces, plan_processors
 from hvkit.hypervisor.kvm.qemu.pinning import bind_processors
-from hvkit.hypervisor.model import check_whole
+from hvkit.hypervisor.model import check_integer
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import QueryHotpluggableCpus
@@ -31,12 +30,12 @@ _NAME: Final = "vcpus"
 _SURVIVES_WITHOUT_KVM: Final = (10, 0, 0)
 
 
-def set_vcpus(instances: Instances, paths: InstancePaths, vcpus: int, *, timeout_s: float) -> int:
+def set_vcpus(handle: InstanceHandle, vcpus: int, *, timeout_s: float) -> int:
     """Have an instance have a number of processors, as `BaseHypervisor.set_instance_vcpus` says.
 
     Args:
         instances: those of this node.
-        paths: files of the instance.
+        handle: files of the instance.
         vcpus: how many.
         timeout_s: seconds that the guest has to let go of those that are too many.
 
@@ -47,39 +46,39 @@ def set_vcpus(instances: Instances, paths: InstancePaths, vcpus: int, *, timeout
         HotplugError: the machine does not, or the guest does not let go.
         ParameterError: there can be no such number of them.
     """
-    with plugging(instances, paths, "its processors cannot be changed", settle) as held:
-        instance = held.runtime.instance
+    with plugging(handle, "its processors cannot be changed", reconcile) as session:
+        instance = session.runtime.instance
         most = plan_vcpus_max(instance, TABLE.fill(instance.parameters))
-        check_whole(_NAME, vcpus, instance.vcpus, most)
-        with held.explaining(_NAME):
-            places = _read_places(held.monitor)
-            asked = [each.processor.device for each in held.runtime.processors if each.pending is Pending.REMOVE]
+        check_integer(_NAME, vcpus, instance.vcpus, most)
+        with session.translate_errors(_NAME):
+            places = _read_places(session.monitor)
+            asked = [each.processor.device for each in session.runtime.processors if each.pending is Pending.REMOVE]
             change = plan_processors(places, vcpus, asked=asked)
-            _check_emulator(held, change.coming, change.going, places.count, most)
+            _check_emulator(session, change.coming, change.going, places.count, most)
             for processor in change.coming:
-                _add(held, processor)
+                _add(session, processor)
             deadline = Deadline(timeout_s)
             for processor in change.going:
-                _remove(held, processor, deadline)
-        return held.runtime.vcpus
+                _remove(session, processor, deadline)
+        return session.runtime.vcpus
 
 
-def settle(held: Plugging) -> None:
+def reconcile(session: HotplugSession) -> None:
     """Bring the processors that are remembered, and those that the machine has, together.
 
     Raises:
         QmpError: the machine does not answer.
     """
-    if not held.runtime.processors:
+    if not session.runtime.processors:
         return
-    there = {processor.device for processor in _read_places(held.monitor).plugged}
-    for record in held.runtime.processors:
+    there = {processor.device for processor in _read_places(session.monitor).plugged}
+    for record in session.runtime.processors:
         if record.processor.device not in there:
-            held.remember(_drop(held.runtime, record, has_gone=record.pending is not Pending.ADD))
+            session.persist(_drop(session.runtime, record, has_gone=record.pending is not Pending.ADD))
         elif record.pending is Pending.ADD:
             with contextlib.suppress(ProcessError):
-                _bind(held)
-            held.remember(_with(held.runtime, attrs.evolve(record, pending=None)))
+                _bind(session)
+            session.persist(_with(session.runtime, attrs.evolve(record, pending=None)))
 
 
 def _read_places(monitor: QmpConnection) -> ProcessorPlaces:
@@ -87,41 +86,41 @@ def _read_places(monitor: QmpConnection) -> ProcessorPlaces:
 
 
 def _check_emulator(
-    held: Plugging, coming: tuple[Processor, ...], going: tuple[Processor, ...], there: int, most: int
+    session: HotplugSession, coming: tuple[Processor, ...], going: tuple[Processor, ...], there: int, most: int
 ) -> None:
     """Refuse what a QEMU that emulates the processors would not survive.
 
     Raises:
         HotplugError: it would not.
     """
-    runtime = held.runtime
+    runtime = session.runtime
     if runtime.accelerator != "tcg":
         return
     version = ".".join(map(str, runtime.qemu_version))
     if going and runtime.qemu_version < _SURVIVES_WITHOUT_KVM:
         problem = f"QEMU {version} does not survive that a processor is taken out where it runs without KVM"
-        raise held.error(going[0].device, problem, HotplugCause.UNFIT)
+        raise session.error(going[0].device, problem, HotplugCause.UNFIT)
     # It can translate for as many processors as there can be, and what it has for one that went is lost.
     room = most - there - runtime.processors_gone
     if len(coming) > room:
         problem = f"QEMU without KVM can make {room} processors more: {runtime.processors_gone} were taken out"
-        raise held.error(coming[0].device, problem, HotplugCause.UNFIT)
+        raise session.error(coming[0].device, problem, HotplugCause.UNFIT)
 
 
-def _add(held: Plugging, processor: Processor) -> None:
+def _add(session: HotplugSession, processor: Processor) -> None:
     record = ProcessorRecord(processor=processor, pending=Pending.ADD)
-    held.remember(_with(held.runtime, record))
-    with adding(held, processor.device, lambda _: held.remember(_drop(held.runtime, record))):
-        held.monitor.execute(processor.build())
+    session.persist(_with(session.runtime, record))
+    with adding(session, processor.device, lambda _: session.persist(_drop(session.runtime, record))):
+        session.monitor.execute(processor.build())
     try:
-        held.insist(lambda _: _bind(held))
+        session.retry_once(lambda _: _bind(session))
     except ProcessError as error:
         # It stays marked: the next change tries again.
-        raise held.error(processor.device, f"it has come, and is not bound as cpu_mask says: {error}") from error
-    held.remember(_with(held.runtime, ProcessorRecord(processor=processor)))
+        raise session.error(processor.device, f"it has come, and is not bound as cpu_mask says: {error}") from error
+    session.persist(_with(session.runtime, ProcessorRecord(processor=processor)))
 
 
-def _bind(held: Plugging) -> None:
+def _bind(session: HotplugSession) -> None:
     """Bind the processors to what the instance's `cpu_mask` has for each of them. May be done twice.
 
     Where the mask is for the instance as a whole, QEMU's new threads have it from the one that made them.
@@ -130,16 +129,16 @@ def _bind(held: Plugging) -> None:
         QmpError: the machine does not answer.
         ProcessError: the kernel refuses.
     """
-    affinity = parse_cpu_mask(TABLE.fill(held.runtime.instance.parameters)["cpu_mask"])
+    affinity = parse_cpu_mask(TABLE.fill(session.runtime.instance.parameters)["cpu_mask"])
     if len(affinity) > 1:
-        bind_processors(held.monitor, affinity)
+        bind_processors(session.monitor, affinity)
 
 
-def _remove(held: Plugging, processor: Processor, deadline: Deadline) -> None:
+def _remove(session: HotplugSession, processor: Processor, deadline: Deadline) -> None:
     record = ProcessorRecord(processor=processor, pending=Pending.REMOVE)
-    held.remember(_with(held.runtime, record))
-    held.unplug(processor.device, deadline)
-    held.remember(_drop(held.runtime, record, has_gone=True))
+    session.persist(_with(session.runtime, record))
+    session.unplug(processor.device, deadline)
+    session.persist(_drop(session.runtime, record, has_gone=True))
 
 
 # ---- what is remembered, changed by one processor

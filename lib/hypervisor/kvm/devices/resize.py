@@ -3,14 +3,13 @@
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.devices.session import find_disk
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.qemu.block_nodes import read_nodes
 from hvkit.hypervisor.model import Disk
 from hvkit.qmp.schema import BlockResize
 
 
-def resize(instances: Instances, paths: InstancePaths, disk: Disk, new_size_bytes: int) -> None:
+def resize(handle: InstanceHandle, disk: Disk, new_size_bytes: int) -> None:
     """Let a disk of a running machine grow, as `BaseHypervisor.resize_disk` says.
 
     An image is made larger by that; a block device has to have the size already.
@@ -20,13 +19,13 @@ def resize(instances: Instances, paths: InstancePaths, disk: Disk, new_size_byte
         InstanceStateError: it is neither RUNNING nor PAUSED.
         QmpError: QEMU refuses, or does not answer.
     """
-    with instances.locked(paths):
-        instances.need_alive(paths, "its disks cannot be resized")
-        node_name = find_disk(instances.recall(paths), disk).backends[-1]
-        with instances.connected(paths) as monitor:
+    with handle.locked():
+        handle.require_alive("its disks cannot be resized")
+        node_name = find_disk(handle.load(), disk).backends[-1]
+        with handle.connected() as monitor:
             nodes = read_nodes(monitor)
             if node_name not in nodes:
-                raise ParameterError("Disk.uuid", str(disk.uuid), f"somebody took that disk from {paths.name}")
+                raise ParameterError("Disk.uuid", str(disk.uuid), f"somebody took that disk from {handle.name}")
             size = nodes[node_name].image.virtual_size
             if new_size_bytes < size:
                 problem = f"the disk has {size} bytes, and only grows"

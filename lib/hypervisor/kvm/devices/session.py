@@ -16,9 +16,9 @@ import attrs
 from hvkit.errors import HypervisorError, ProgrammerError
 from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError, ParameterError
 from hvkit.hypervisor.kvm.host.network import NetworkError
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime, write_runtime
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime
+from hvkit.hypervisor.kvm.host.state_file import write_runtime
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.qemu.unplug import is_plugged_in, unplug
 from hvkit.hypervisor.model import Disk, HotplugDevice, InstanceState, Nic
 from hvkit.qmp import CommandError, QmpConnection, QmpError
@@ -33,29 +33,28 @@ def is_loss(error: BaseException) -> bool:
 
 
 @attrs.define
-class Plugging:
+class HotplugSession:
     """An instance that is held: what is remembered of it, and a monitor.
 
     Attributes:
         instances: those of this node.
-        paths: files of the instance.
+        handle: files of the instance.
         runtime: what is remembered of it now.
         monitor: of the machine; another one after `reconnect`.
     """
 
-    instances: Instances
-    paths: InstancePaths
+    handle: InstanceHandle
     runtime: Runtime
     monitor: QmpConnection
     _connections: ExitStack
 
-    def remember(self, runtime: Runtime) -> None:
+    def persist(self, runtime: Runtime) -> None:
         """Write down what is to be remembered from now on.
 
         Raises:
             RuntimeStateError: it could not be written; what was remembered before still is.
         """
-        write_runtime(self.paths.runtime_file, runtime)
+        write_runtime(self.handle.paths.runtime_file, runtime)
         self.runtime = runtime
 
     def reconnect(self) -> None:
@@ -66,9 +65,9 @@ class Plugging:
             ConnectError: it does not answer.
         """
         self.monitor.close()
-        self.monitor = self._connections.enter_context(self.instances.connected(self.paths))
+        self.monitor = self._connections.enter_context(self.handle.connected())
 
-    def insist(self, act: Callable[[QmpConnection], T]) -> T:
+    def retry_once(self, act: Callable[[QmpConnection], T]) -> T:
         """Do what may be done twice; where a reply is lost, do it again over a fresh connection.
 
         Raises:
@@ -85,7 +84,7 @@ class Plugging:
 
     def error(self, device: str, reason: str, cause: HotplugCause = HotplugCause.REFUSED) -> HotplugError:
         """Return the error that says what is wrong with a device of this instance."""
-        return HotplugError(self.paths.name, device, reason, cause)
+        return HotplugError(self.handle.name, device, reason, cause)
 
     def unplug(self, device: str, deadline: Deadline) -> None:
         """Have the guest let go of a device; what it stood on is still there afterwards.
@@ -96,14 +95,14 @@ class Plugging:
             HotplugError: the guest refuses, or does not do it before the deadline.
             QmpError: QEMU does not answer, or refuses.
         """
-        cause = self.insist(lambda monitor: unplug(monitor, device, timeout_s=max(deadline.remaining_s(), 0.0)))
+        cause = self.retry_once(lambda monitor: unplug(monitor, device, timeout_s=max(deadline.remaining_s(), 0.0)))
         if cause is HotplugCause.GUEST_REFUSED:
             raise self.error(device, "the guest refuses to let go of it", cause)
         if cause is not None:
             raise self.error(device, f"the guest did not let go of it within {deadline.timeout_s:g} s", cause)
 
     @contextlib.contextmanager
-    def explaining(self, device: str) -> Iterator[None]:
+    def translate_errors(self, device: str) -> Iterator[None]:
         """Have what the machine says, or fails to say, be said of a device.
 
         Raises:
@@ -118,40 +117,40 @@ class Plugging:
 
 @contextlib.contextmanager
 def plugging(
-    instances: Instances, paths: InstancePaths, problem: str, settle: Callable[[Plugging], None]
-) -> Iterator[Plugging]:
+    handle: InstanceHandle, problem: str, reconcile: Callable[[HotplugSession], None]
+) -> Iterator[HotplugSession]:
     """Hold an instance that is RUNNING or PAUSED, for as long as the block lasts.
 
     Args:
         instances: those of this node.
-        paths: files of the instance.
+        handle: files of the instance.
         problem: what cannot be done where it is in another state.
-        settle: brings what is remembered and what the machine has together, where somebody died over a device.
+        reconcile: brings what is remembered and what the machine has together, where somebody died over a device.
 
     Raises:
         InstanceBusy: somebody else is working on it.
         InstanceStateError: it is neither RUNNING nor PAUSED, or does not answer.
     """
-    with instances.locked(paths), ExitStack() as connections:
-        instances.need_alive(paths, problem)
-        monitor = connections.enter_context(instances.connected(paths))
-        held = Plugging(instances, paths, instances.recall(paths), monitor, connections)
+    with handle.locked(), ExitStack() as connections:
+        handle.require_alive(problem)
+        monitor = connections.enter_context(handle.connected())
+        session = HotplugSession(handle, handle.load(), monitor, connections)
         try:
-            settle(held)
+            reconcile(session)
         except QmpError as error:
-            raise InstanceStateError(paths.name, InstanceState.UNRESPONSIVE.value, str(error)) from error
-        yield held
+            raise InstanceStateError(handle.name, InstanceState.UNRESPONSIVE.value, str(error)) from error
+        yield session
 
 
 @contextlib.contextmanager
-def adding(held: Plugging, device: str, undo: Callable[[QmpConnection], None]) -> Iterator[None]:
+def adding(session: HotplugSession, device: str, undo: Callable[[QmpConnection], None]) -> Iterator[None]:
     """Undo what was made for a device where the block that adds it fails.
 
     Where the block fails because a reply was lost, the machine is asked over a fresh connection if it has the device:
     if so, all is well. Where it does not answer even then, the device stays as it was remembered before the block.
 
     Args:
-        held: the instance.
+        session: the instance.
         device: the device's id. That it is being added is remembered already.
         undo: removes what is left of a device that the machine does not have, and forgets it. May be done twice.
 
@@ -163,26 +162,26 @@ def adding(held: Plugging, device: str, undo: Callable[[QmpConnection], None]) -
         yield
     except (QmpError, NetworkError) as error:
         try:
-            has_it = _has_or_undo(held, device, undo, is_lost=is_loss(error))
+            has_it = _has_or_undo(session, device, undo, is_lost=is_loss(error))
         except (QmpError, InstanceStateError) as problem:
-            raise held.error(device, f"{error}; {fate}: {problem}", HotplugCause.UNKNOWN) from error
+            raise session.error(device, f"{error}; {fate}: {problem}", HotplugCause.UNKNOWN) from error
         if not has_it:
-            raise held.error(device, str(error)) from error
+            raise session.error(device, str(error)) from error
     except BaseException as error:
         try:
-            _has_or_undo(held, device, undo, is_lost=False)
+            _has_or_undo(session, device, undo, is_lost=False)
         except (HypervisorError, ProgrammerError) as problem:  # the connection may be closed
             error.add_note(f"{fate}: {problem}")
         raise
 
 
-def _has_or_undo(held: Plugging, device: str, undo: Callable[[QmpConnection], None], *, is_lost: bool) -> bool:
+def _has_or_undo(session: HotplugSession, device: str, undo: Callable[[QmpConnection], None], *, is_lost: bool) -> bool:
     """Tell whether the machine has a device whose adding failed, and remove what was made for it where it has not."""
     if is_lost:
-        held.reconnect()
-    if held.insist(lambda monitor: is_plugged_in(monitor, device)):
+        session.reconnect()
+    if session.retry_once(lambda monitor: is_plugged_in(monitor, device)):
         return True
-    held.insist(undo)
+    session.retry_once(undo)
     return False
 
 

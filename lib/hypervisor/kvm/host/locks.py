@@ -70,7 +70,7 @@ def instance_lock(name: str, lock_file: Path, *, timeout_s: float) -> Iterator[N
             queue.lock.release()
 
 
-def is_locked(name: str, lock_file: Path) -> bool:
+def is_lock_held(name: str, lock_file: Path) -> bool:
     """Tell whether somebody, this process included, is working on the instance at this moment. Keeps nobody from it.
 
     Raises:

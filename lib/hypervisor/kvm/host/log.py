@@ -14,7 +14,6 @@ from typing import Final, get_args
 
 import attrs
 
-from hvkit.hypervisor.kvm.host.process import read_log_tail
 from hvkit.hypervisor.kvm.plan.command_line import SHUTDOWN_TRACE
 from hvkit.hypervisor.model import StopCause
 from hvkit.qmp.schema import ShutdownCause
@@ -73,7 +72,7 @@ def parse_last_words(text: str) -> LastWords:
     return LastWords(cause, complaint)
 
 
-def cut_log(log_file: Path) -> bool:
+def trim_log(log_file: Path) -> bool:
     """Cut a log that has grown too long down to its end, and tell whether that was done.
 
     QEMU, which has the file open for appending, goes on behind it. What it writes at that very moment may be lost. A
@@ -96,3 +95,17 @@ def cut_log(log_file: Path) -> bool:
         finally:
             os.close(descriptor)
     return False
+
+
+def read_log_tail(log_file: Path, *, max_bytes: int = 4096) -> str:
+    """Return the end of a log, whole lines where it is longer; empty where there is none."""
+    try:
+        with open(log_file, "rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - max_bytes))
+            tail = log.read(max_bytes)
+    except OSError:
+        return ""
+    if size > max_bytes:
+        tail = tail.partition(b"\n")[2] or tail
+    return tail.decode("utf-8", errors="replace").strip()

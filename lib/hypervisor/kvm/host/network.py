@@ -17,7 +17,6 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
-from uuid import UUID
 
 import attrs
 
@@ -110,11 +109,6 @@ class NetworkError(HypervisorError):
 
     def __str__(self) -> str:
         return f"network interface {self.interface}: {self.problem}"
-
-
-def plan_tap_name(uuid: UUID) -> str:
-    """Return the name of the tap of a NIC that asks for none: the same for the same NIC, at most 15 characters."""
-    return f"hv{uuid.hex[:12]}"
 
 
 def make_tap(name: str, options: TapOptions | None = None, *, bridge: str = "", mtu: int = 0) -> Tap:

@@ -21,12 +21,11 @@ from hvkit.hypervisor.kvm.host.network import (
     has_interface,
     make_tap,
     open_tap,
-    plan_tap_name,
     route_to,
     run_tool,
 )
 from hvkit.hypervisor.kvm.host.runtime import Runtime
-from hvkit.hypervisor.kvm.plan.devices import TapFiles
+from hvkit.hypervisor.kvm.plan.devices import TapFiles, default_tap_name, tap_name
 from hvkit.hypervisor.model import Instance, Nic
 
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
@@ -45,11 +44,6 @@ def plan_tap_options(parameters: Mapping[str, Any]) -> TapOptions:
     )
 
 
-def plan_interface(nic: Nic) -> str:
-    """Return the name of a NIC's interface on this node; empty for one that has none."""
-    return (nic.ifname or plan_tap_name(nic.uuid)) if nic.has_tap else ""
-
-
 def check_nic(nic: Nic, options: TapOptions, *, replaces: str) -> None:
     """Find out whether the interface of a NIC could be made, as far as that can be told while another one is there.
 
@@ -61,7 +55,7 @@ def check_nic(nic: Nic, options: TapOptions, *, replaces: str) -> None:
     Raises:
         NetworkError: it could not.
     """
-    name = plan_interface(nic)
+    name = tap_name(nic)
     if nic.mode == "external":
         if name != replaces:
             open_tap(name, options).close()
@@ -71,7 +65,7 @@ def check_nic(nic: Nic, options: TapOptions, *, replaces: str) -> None:
         if nic.mode == "tap" and nic.link:
             check_bridge(name, nic.link)
         # One that joins no bridge: there it could be seen.
-        make_tap(plan_tap_name(uuid4()), options, mtu=nic.mtu).close()
+        make_tap(default_tap_name(uuid4()), options, mtu=nic.mtu).close()
 
 
 def open_nic(instance: Instance, nic: Nic, options: TapOptions, *, script: str) -> Tap:
@@ -89,7 +83,7 @@ def open_nic(instance: Instance, nic: Nic, options: TapOptions, *, script: str) 
     Raises:
         NetworkError: it cannot be made or opened, or the script failed.
     """
-    name = plan_interface(nic)
+    name = tap_name(nic)
     if nic.mode == "external":
         tap = open_tap(name, options)
     else:
@@ -136,7 +130,7 @@ def without_scripts(runtime: Runtime) -> Runtime:
 
 def _run_script(script: str, what: Literal["up", "down"], instance: Instance, nic: Nic) -> None:
     if script:
-        run_tool(plan_interface(nic), [script, what], _script_environment(instance, nic))
+        run_tool(tap_name(nic), [script, what], _script_environment(instance, nic))
 
 
 def _script_environment(instance: Instance, nic: Nic) -> dict[str, str]:
@@ -144,7 +138,7 @@ def _script_environment(instance: Instance, nic: Nic) -> dict[str, str]:
     return {
         "INSTANCE": instance.name,
         "INSTANCE_UUID": str(instance.uuid),
-        "INTERFACE": plan_interface(nic),
+        "INTERFACE": tap_name(nic),
         "INTERFACE_UUID": str(nic.uuid),
         "MODE": nic.mode,
         "LINK": nic.link,

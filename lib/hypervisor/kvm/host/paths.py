@@ -10,7 +10,7 @@ Below the run directory, all of it of mode 0700 and owned by us::
     instances/NAME/tpm.log        what swtpm said
     state/NAME/variables.fd       what its UEFI firmware keeps; here unless told otherwise, and never removed by itself
     state/NAME/tpm/               what its TPM keeps
-    sockets/KEY.c .w .l .s .a     control monitor, monitors of who looks in passing and of a watch, console, guest agent
+    sockets/KEY.c .m .w .s .a     control, shared and watch monitor, serial console, guest agent
                                   or, of an adopted instance, links to those that it has
     locks/NAME                    held while somebody works on the instance
     locks/.reserving              held while an instance takes its uuid and account
@@ -39,7 +39,7 @@ from hvkit.hypervisor.model import check_instance_name, is_instance_name
 #: The longest address of a unix socket: sun_path has 108 bytes, the last one is zero. Source: unix(7).
 MAX_SOCKET_PATH: Final = 107
 
-_SOCKET_SUFFIXES: Final = (".c", ".w", ".l", ".s", ".a")
+_SOCKET_SUFFIXES: Final = (".c", ".m", ".w", ".s", ".a")
 
 
 @attrs.frozen
@@ -58,8 +58,8 @@ class InstancePaths:
     lock_file: Path
     state_dir: Path
     control_socket: Path
+    shared_socket: Path
     watch_socket: Path
-    lookout_socket: Path
     serial_socket: Path
     agent_socket: Path
     runtime_file: Path = attrs.field(init=False)
@@ -97,7 +97,7 @@ class InstancePaths:
     @property
     def sockets(self) -> tuple[Path, ...]:
         """All its sockets."""
-        return (self.control_socket, self.watch_socket, self.lookout_socket, self.serial_socket, self.agent_socket)
+        return (self.control_socket, self.shared_socket, self.watch_socket, self.serial_socket, self.agent_socket)
 
     def make(self) -> None:
         """Make the directory of the instance, which is not there. The run directory is.
@@ -273,7 +273,7 @@ class RunDirectory:
         except OSError as error:
             raise _cannot(self.path, "cannot be looked at", error) from error
 
-    def refuse_trespass(self, parameter: str, words: Iterable[str]) -> None:
+    def check_no_internal_paths(self, parameter: str, words: Iterable[str]) -> None:
         """Refuse words for a command line that name something in here: QEMU would take it away from whose it is.
 
         Args:
@@ -317,15 +317,15 @@ def _socket_path(run_dir: Path, name: str, suffix: str) -> Path:
 
 @functools.lru_cache(maxsize=4096)
 def _instance_paths(run_dir: Path, state_dir: Path, name: str) -> InstancePaths:
-    control, watch, lookout, serial, agent = (_socket_path(run_dir, name, suffix) for suffix in _SOCKET_SUFFIXES)
+    control, shared, watch, serial, agent = (_socket_path(run_dir, name, suffix) for suffix in _SOCKET_SUFFIXES)
     return InstancePaths(
         name=name,
         dir=run_dir / "instances" / name,
         lock_file=run_dir / "locks" / name,
         state_dir=state_dir / name,
         control_socket=control,
+        shared_socket=shared,
         watch_socket=watch,
-        lookout_socket=lookout,
         serial_socket=serial,
         agent_socket=agent,
     )

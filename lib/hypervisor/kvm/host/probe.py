@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
-from hvkit.hypervisor.errors import InstanceStartError
+from hvkit.hypervisor.errors import ProgramError
 from hvkit.hypervisor.kvm.plan.capabilities import OLDEST_VERSION, Capabilities, KvmHost, MachineType
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.base import Command
@@ -62,13 +62,13 @@ def probe_capabilities(
         keeps: whether to keep these answers there; the directory is made where it is missing.
 
     Raises:
-        InstanceStartError: there is no such program, it cannot be run, it is not QEMU, it is too old, or it does not
+        ProgramError: there is no such program, it cannot be run, it is not QEMU, it is too old, or it does not
             answer in time. The error names it and quotes what it said.
     """
     try:
         identity = find_program(binary)
     except ConnectError as error:
-        raise InstanceStartError("", str(error)) from error
+        raise ProgramError(binary, str(error)) from error
     path = identity.path
     known = _known.get(path)
     if known is not None and known[0] == identity:
@@ -132,8 +132,8 @@ def _ask(binary: str, timeout_s: float) -> Capabilities:
                 return _question(binary, connection, deadline)
         except QmpError as error:
             reason = error.reason if isinstance(error, (ConnectError, ConnectionLost)) else str(error)
-            raise InstanceStartError(
-                "", f"{binary} does not answer like QEMU: {reason}", read_last_words(said)
+            raise ProgramError(
+                binary, f"{binary} does not answer like QEMU: {reason}", read_last_words(said)
             ) from error
 
 
@@ -143,7 +143,7 @@ def _explaining(binary: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InstanceStartError("", f"{binary} cannot be run: {os.strerror(error.errno or 0)}") from error
+        raise ProgramError(binary, f"{binary} cannot be run: {os.strerror(error.errno or 0)}") from error
 
 
 def _question(binary: str, connection: QmpConnection, deadline: Deadline) -> Capabilities:
@@ -151,7 +151,7 @@ def _question(binary: str, connection: QmpConnection, deadline: Deadline) -> Cap
 
     Raises:
         QmpError: it does not answer, or not as QEMU would.
-        InstanceStartError: it is too old.
+        ProgramError: it is too old.
     """
 
     def ask(command: Command[R]) -> R:
@@ -162,9 +162,8 @@ def _question(binary: str, connection: QmpConnection, deadline: Deadline) -> Cap
     numbers = (version.major, version.minor, version.micro)
     if numbers < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION[:2]))
-        raise InstanceStartError(
-            "", f"{binary} is QEMU {'.'.join(map(str, numbers))}, older than {oldest}, the oldest that is supported"
-        )
+        found = ".".join(map(str, numbers))
+        raise ProgramError(binary, f"{binary} is QEMU {found}; the oldest supported version is {oldest}")
     try:
         cpu_models = frozenset(model.name for model in ask(QueryCpuDefinitions()))
     except CommandError:  # not every architecture lists them

@@ -1,178 +1,157 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What joins a machine to its node: listening sockets, taps, open files, its TPM. QEMU inherits all of it, open."""
+"""Allocation of the host resources of a machine: listening sockets, taps, open files, swtpm."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import attrs
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.host.disks import open_disk, open_file
+from hvkit.hypervisor.kvm.host.firmware import make_variables
+from hvkit.hypervisor.kvm.host.listeners import listen
+from hvkit.hypervisor.kvm.host.network import Tap
 from hvkit.hypervisor.kvm.host.nics import open_nic, plan_tap_options, take_down_nic, tap_files
 from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.host.process import listen
 from hvkit.hypervisor.kvm.host.tpm import end_tpm, start_tpm
 from hvkit.hypervisor.kvm.plan.confinement import Confinement
-from hvkit.hypervisor.kvm.plan.devices import TapFiles, disk_id
+from hvkit.hypervisor.kvm.plan.devices import disk_id
 from hvkit.hypervisor.kvm.plan.drives import IMAGE_PARAMETERS
-from hvkit.hypervisor.kvm.plan.firmware import Firmware, make_variables
-from hvkit.hypervisor.kvm.plan.machine import VARIABLES, FileSet, MachineSockets
 from hvkit.hypervisor.kvm.plan.parameters import is_file
-from hvkit.hypervisor.model import Instance
+from hvkit.hypervisor.kvm.plan.request import MachineRequest
+from hvkit.hypervisor.kvm.plan.resources import VARIABLES, FileSet, HostResources, MachineSockets
 
-#: Stands for a descriptor where nothing will be started.
-_NO_FD: Final = -1
 _VSOCK_DEVICE: Final = "/dev/vhost-vsock"
 
 
-@attrs.frozen(kw_only=True)
-class Ends:
-    """What joins a machine to its node, all of it open.
-
-    Attributes:
-        sockets: where it is reached.
-        taps: of its NICs, by their uuids.
-        disk_files: of its disks, by their uuids, where it cannot open them by name.
-        files: its firmware's variables and the images in its drives, as `plan_machine` takes them.
-        confinement: what its QEMU is confined to.
-        descriptors: all that its QEMU inherits.
-    """
-
-    sockets: MachineSockets
-    taps: Mapping[UUID, TapFiles] = attrs.field(factory=dict)
-    disk_files: Mapping[UUID, FileSet] = attrs.field(factory=dict)
-    files: Mapping[str, str | FileSet] = attrs.field(factory=dict)
-    confinement: Confinement
-    descriptors: Sequence[int] = ()
-
-
-def imagine_ends(instance: Instance, confinement: Confinement) -> Ends:
-    """Return what stands for the ends that will be made, in a plan that nobody starts."""
-    imagined = TapFiles(queues=(str(_NO_FD),))
-    return Ends(
-        sockets=MachineSockets(
-            control=_NO_FD, watch=_NO_FD, lookout=_NO_FD, serial=_NO_FD, agent=_NO_FD, tpm=_NO_FD, vsock=_NO_FD
-        ),
-        taps={nic.uuid: imagined for nic in instance.nics if nic.has_tap},
-        files={VARIABLES: ""},
-        confinement=confinement,
-    )
-
-
-def make_ends(
-    instance: Instance,
-    parameters: Mapping[str, Any],
+def allocate(
+    request: MachineRequest,
     confinement: Confinement,
     paths: InstancePaths,
     *,
-    firmware: Firmware | None,
     inherited: ExitStack,
-    unmaking: ExitStack,
-) -> Ends:
-    """Make what joins an instance's machine to its node.
+    cleanup: ExitStack,
+) -> HostResources:
+    """Allocate the host resources of a machine.
+
+    After failure, unwinding both stacks releases everything that was allocated.
 
     Args:
-        instance: the instance.
-        parameters: its parameters, filled and checked.
-        confinement: what its QEMU is confined to.
-        paths: its files.
-        firmware: the UEFI firmware that was found for it; None for QEMU's own BIOS.
-        inherited: closes what is open here, once QEMU has it.
-        unmaking: undoes what was made, once QEMU has ended.
+        request: what the machine is planned from.
+        confinement: the confinement of its QEMU.
+        paths: the files of the instance.
+        inherited: closes our copies of what QEMU inherits; unwound once QEMU was started.
+        cleanup: undoes what outlives QEMU; unwound once QEMU has ended.
 
     Raises:
-        ParameterError: a disk, or the variables of its firmware, cannot be opened.
-        ProcessError: a socket or its TPM cannot be made.
-        NetworkError: a tap cannot be made.
-        RuntimeStateError: a directory cannot be made.
+        ParameterError: a disk, an image or the UEFI variables cannot be opened.
+        ProcessError: a socket cannot be created, or swtpm cannot be started.
+        NetworkError: a tap cannot be created.
+        RuntimeStateError: a directory cannot be created.
     """
     if confinement.root_dir:
         paths.make_root_dir()
-    sockets = _make_sockets(parameters, confinement, paths, inherited, unmaking)
-    listeners = (sockets.control, sockets.watch, sockets.lookout, sockets.serial, sockets.agent)
-    descriptors = [each for each in (*listeners, sockets.tpm, sockets.vsock) if isinstance(each, int)]
-    taps = {}
-    options, script = plan_tap_options(parameters), parameters["network_script"]
-    for nic in instance.nics:
-        if nic.has_tap:
-            tap = open_nic(instance, nic, options, script=script)
-            inherited.callback(tap.close)
-            unmaking.callback(take_down_nic, instance, nic, script=script)
-            taps[nic.uuid] = tap_files(tap)
-            descriptors += tap.descriptors
-    opens_by_name = confinement.opens_by_name
-    disk_files = {}
-    if not opens_by_name:
-        for number, disk in enumerate(instance.disks, start=1):
-            disk_files[disk.uuid] = _inherit(number, open_disk(disk), disk_id(disk.uuid), inherited)
-    files: dict[str, str | FileSet] = {}
-    if firmware is not None:
-        make_variables(firmware.template, paths.variables_file)
-        files[VARIABLES] = variables = str(paths.variables_file)
-        if not opens_by_name:
-            opened = open_file(variables, "firmware")
-            files[VARIABLES] = _inherit(len(disk_files) + 1, opened, VARIABLES, inherited)
-    if not opens_by_name:
-        first = len(disk_files) + 2
-        for number, (parameter, drive_id) in enumerate(IMAGE_PARAMETERS.items(), start=first):
-            image = parameters[parameter]
-            if is_file(image):
-                opened = open_file(image, parameter, read_only=True)
-                files[drive_id] = _inherit(number, opened, drive_id, inherited)
-    for each in (*disk_files.values(), *files.values()):
-        if isinstance(each, FileSet):
-            descriptors += each.descriptors
-    return Ends(
+    allocation = _Allocation(request, confinement, paths, inherited, cleanup)
+    sockets = allocation.make_sockets()
+    taps = allocation.open_taps()
+    disk_files = allocation.open_disks()
+    resources = HostResources(
         sockets=sockets,
-        taps=taps,
+        taps={uuid: tap_files(tap) for uuid, tap in taps.items()},
         disk_files=disk_files,
-        files=files,
+        files=allocation.open_files(first_set=len(disk_files) + 1),
         confinement=confinement,
-        descriptors=tuple(descriptors),
     )
-
-
-def _inherit(number: int, opened: Sequence[int], label: str, inherited: ExitStack) -> FileSet:
-    for descriptor in opened:
-        inherited.callback(os.close, descriptor)
-    return FileSet(number=number, descriptors=tuple(opened), label=label)
-
-
-def _make_sockets(
-    parameters: Mapping[str, Any],
-    confinement: Confinement,
-    paths: InstancePaths,
-    inherited: ExitStack,
-    unmaking: ExitStack,
-) -> MachineSockets:
-    def make(path: Path) -> int:
-        return inherited.enter_context(listen(path)).fileno()
-
-    def make_tpm() -> int:
-        unmaking.callback(end_tpm, paths.tpm_dir)
-        end = start_tpm(paths.tpm_dir, paths.tpm_log_file, account=confinement.account)
-        return inherited.enter_context(end).fileno()
-
-    return MachineSockets(
-        control=make(paths.control_socket),
-        watch=make(paths.watch_socket),
-        lookout=make(paths.lookout_socket),
-        serial=make(paths.serial_socket) if parameters["serial_console"] else None,
-        agent=make(paths.agent_socket) if parameters["use_guest_agent"] else None,
-        tpm=make_tpm() if parameters["tpm"] else None,
-        vsock=_open_vsock(inherited) if parameters["vsock_cid"] else None,
-        pid_file=str(paths.pid_file) if confinement.opens_by_name else "",
+    descriptors = (
+        *sockets.descriptors,
+        *(descriptor for tap in taps.values() for descriptor in tap.descriptors),
+        *(descriptor for file_set in resources.file_sets for descriptor in file_set.descriptors),
     )
+    return attrs.evolve(resources, descriptors=descriptors)
 
 
-def _open_vsock(inherited: ExitStack) -> int:
-    try:
-        descriptor = os.open(_VSOCK_DEVICE, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise ParameterError("vsock_cid", _VSOCK_DEVICE, f"{_VSOCK_DEVICE}: {error.strerror}") from error
-    inherited.callback(os.close, descriptor)
-    return descriptor
+@attrs.frozen
+class _Allocation:
+    request: MachineRequest
+    confinement: Confinement
+    paths: InstancePaths
+    inherited: ExitStack
+    cleanup: ExitStack
+
+    def make_sockets(self) -> MachineSockets:
+        parameters, paths = self.request.parameters, self.paths
+        return MachineSockets(
+            control=self._listen(paths.control_socket),
+            shared=self._listen(paths.shared_socket),
+            watch=self._listen(paths.watch_socket),
+            serial=self._listen(paths.serial_socket) if parameters["serial_console"] else None,
+            agent=self._listen(paths.agent_socket) if parameters["use_guest_agent"] else None,
+            tpm=self._start_tpm() if parameters["tpm"] else None,
+            vsock=self._open_vsock() if parameters["vsock_cid"] else None,
+            pid_file=str(paths.pid_file) if self.confinement.opens_by_name else "",
+        )
+
+    def _listen(self, path: Path) -> int:
+        return self.inherited.enter_context(listen(path)).fileno()
+
+    def _start_tpm(self) -> int:
+        self.cleanup.callback(end_tpm, self.paths.tpm_dir)
+        end = start_tpm(self.paths.tpm_dir, self.paths.tpm_log_file, account=self.confinement.account)
+        return self.inherited.enter_context(end).fileno()
+
+    def _open_vsock(self) -> int:
+        try:
+            descriptor = os.open(_VSOCK_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise ParameterError("vsock_cid", _VSOCK_DEVICE, f"{_VSOCK_DEVICE}: {error.strerror}") from error
+        self.inherited.callback(os.close, descriptor)
+        return descriptor
+
+    def open_taps(self) -> dict[UUID, Tap]:
+        instance, options = self.request.instance, plan_tap_options(self.request.parameters)
+        script = self.request.parameters["network_script"]
+        taps = {}
+        for nic in instance.nics:
+            if nic.has_tap:
+                taps[nic.uuid] = tap = open_nic(instance, nic, options, script=script)
+                self.inherited.callback(tap.close)
+                self.cleanup.callback(take_down_nic, instance, nic, script=script)
+        return taps
+
+    def open_disks(self) -> dict[UUID, FileSet]:
+        """Open the disks if QEMU cannot open them by name."""
+        if self.confinement.opens_by_name:
+            return {}
+        return {
+            disk.uuid: self._inherit(number, open_disk(disk), disk_id(disk.uuid))
+            for number, disk in enumerate(self.request.instance.disks, start=1)
+        }
+
+    def open_files(self, *, first_set: int) -> dict[str, str | FileSet]:
+        """Create the UEFI variables, and open them and the images of drives if QEMU cannot open them by name.
+
+        Args:
+            first_set: the first unused number of an fdset.
+        """
+        files: dict[str, str | FileSet] = {}
+        if self.request.firmware is not None:
+            make_variables(self.request.firmware.template, self.paths.variables_file)
+            files[VARIABLES] = variables = str(self.paths.variables_file)
+            if not self.confinement.opens_by_name:
+                files[VARIABLES] = self._inherit(first_set, open_file(variables, "firmware"), VARIABLES)
+        if self.confinement.opens_by_name:
+            return files
+        for number, (parameter, drive_id) in enumerate(IMAGE_PARAMETERS.items(), start=first_set + 1):
+            image = self.request.parameters[parameter]
+            if is_file(image):
+                files[drive_id] = self._inherit(number, open_file(image, parameter, read_only=True), drive_id)
+        return files
+
+    def _inherit(self, number: int, opened: Sequence[int], label: str) -> FileSet:
+        for descriptor in opened:
+            self.inherited.callback(os.close, descriptor)
+        return FileSet(number=number, descriptors=tuple(opened), label=label)

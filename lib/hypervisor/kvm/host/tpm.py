@@ -15,15 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from hvkit.hypervisor.kvm.host.log import read_log_tail
 from hvkit.hypervisor.kvm.host.process import (
     ProcessError,
     ProcessIdentity,
     describe_exit,
     open_process,
     read_identity,
-    read_log_tail,
-    spawn,
 )
+from hvkit.hypervisor.kvm.host.spawn import spawn
 from hvkit.hypervisor.kvm.plan.confinement import Account
 
 _PROGRAM: Final = "swtpm"

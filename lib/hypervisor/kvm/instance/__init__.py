@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The registry of instances, their state as derived from three inputs, and how they are stopped."""
+"""Instances of a run directory: their handles, their state as derived from three inputs, how they are stopped."""

@@ -1,196 +1,119 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Bring an instance up: all of it, or nothing.
+"""Start of an instance: completely, or not at all.
 
-Preparing looks and decides, and makes nothing. Bringing up makes one thing after the other, each with its undoing, and
-keeps what is remembered ahead of what exists: whoever dies here leaves something that the next one can find and end.
+Each step registers how it is undone, and is persisted before it is taken. A crash at any point leaves a process that
+the next operation finds and ends.
 """
 
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 import attrs
 
 from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, RuntimeStateError
-from hvkit.hypervisor.kvm.host.disks import read_block_devices
+from hvkit.hypervisor.kvm.host.accounts import kvm_groups
+from hvkit.hypervisor.kvm.host.listeners import find_listener
+from hvkit.hypervisor.kvm.host.log import read_log_tail
 from hvkit.hypervisor.kvm.host.network import NetworkError
-from hvkit.hypervisor.kvm.host.nics import plan_interface
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host
-from hvkit.hypervisor.kvm.host.process import (
-    Process,
-    ProcessError,
-    describe_exit,
-    find_listener,
-    open_process,
-    read_log_tail,
-    spawn,
-)
-from hvkit.hypervisor.kvm.host.resources import Ends, imagine_ends, make_ends
-from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, DimmRecord, Phase, ProcessorRecord, Runtime, write_runtime
-from hvkit.hypervisor.kvm.plan.accounts import kvm_groups
-from hvkit.hypervisor.kvm.plan.capabilities import Accelerator, Capabilities, choose_accelerator
+from hvkit.hypervisor.kvm.host.process import Process, ProcessError, describe_exit, open_process
+from hvkit.hypervisor.kvm.host.resources import allocate
+from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, DimmRecord, Phase, ProcessorRecord, Runtime
+from hvkit.hypervisor.kvm.host.spawn import spawn
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
+from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation, prepare
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
-from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement, plan_confinement
+from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_limits
-from hvkit.hypervisor.kvm.plan.firmware import Firmware, choose_firmware
-from hvkit.hypervisor.kvm.plan.machine import MachinePlan, Placement
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.machine_devices import SERIAL_ID
-from hvkit.hypervisor.kvm.plan.parameters import TABLE, resolve_places
-from hvkit.hypervisor.kvm.plan.planning import plan_machine
 from hvkit.hypervisor.kvm.qemu.passwords import give_passwords
 from hvkit.hypervisor.kvm.qemu.pinning import bind_threads
-from hvkit.hypervisor.model import Instance, InstanceState
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.model import Instance, InstanceState, check_kind
 from hvkit.qmp import ConnectError, ConnectionLost, QmpConnection, QmpError
-from hvkit.qmp.schema import Cont, DeviceAdd, QueryName, QueryUuid
+from hvkit.qmp.schema import Cont, QueryName, QueryUuid
 
-#: Seconds from the start of the process to its monitor's first answer.
+#: Seconds from the start of the process to the greeting of its monitor.
 _GREETING_S: Final = 60.0
-#: Seconds more for each GiB of memory that is taken beforehand.
-_TAKING_S_PER_GIB: Final = 2.0
-#: How a QEMU that did not come up is ended: it has nothing to write out, since its guest never ran.
+#: Additional seconds for each GiB of preallocated memory.
+_PREALLOCATION_S_PER_GIB: Final = 2.0
+#: The signals for the QEMU of a failed start, with seconds. It has nothing to flush, as its guest never ran.
 _UNDO_SIGNALS: Final = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 10.0))
-#: Stands for a descriptor where nothing will be started.
-_NO_FD: Final = -1
-#: Seconds in which a process whose monitor went away is expected to end.
-_END_S: Final = 2.0
+#: Seconds for a process to exit after its monitor was closed.
+_EXIT_S: Final = 2.0
 
 
-class _Mistaken(Exception):
-    """Raised when the machine that answers is not the one that was started."""
+class _IdentityMismatch(Exception):
+    """Raised when the QEMU that answers on the control monitor is not the one that was started."""
 
 
-@attrs.frozen(kw_only=True)
-class Preparation:
-    """What was found out about an instance that is to be started.
+class StartVerbs(KvmSubject):
+    """Starts instances."""
 
-    Attributes:
-        instance: the instance.
-        parameters: its parameters, filled and checked.
-        capabilities: of the QEMU program.
-        accelerator: what will run the guest's instructions.
-        block_devices: uuids of the disks that are block devices.
-        firmware: the UEFI firmware that was found for it; None for QEMU's own BIOS.
-        placement: where its devices have to sit, if it comes from another node; None for a new machine.
-        incoming_socket: the unix socket on which it will wait for its guest; empty for none.
-        copies_target: the address at which its disks will be written to meanwhile; empty for none.
-    """
+    def start_instance(self, instance: Instance, *, start_paused: bool = False) -> None:
+        """Start an instance.
 
-    instance: Instance
-    parameters: Mapping[str, Any]
-    capabilities: Capabilities
-    accelerator: Accelerator
-    block_devices: frozenset[UUID]
-    firmware: Firmware | None = None
-    placement: Placement | None = None
-    incoming_socket: str = ""
-    copies_target: str = ""
+        If the process of the caller is killed during the start, the instance is CRASHED afterwards, even if its QEMU
+        is still there: its guest has not run.
 
-    def plan(self, ends: Ends) -> MachinePlan:
-        """Plan the machine, as `plan_machine` does. It can be planned with any ends if it can with some."""
-        return plan_machine(
-            self.instance,
-            self.parameters,
-            self.capabilities,
-            self.accelerator,
-            ends.sockets,
-            ends.taps,
-            block_devices=self.block_devices,
-            disk_files=ends.disk_files,
-            firmware=self.firmware,
-            files=ends.files,
-            confinement=ends.confinement,
-            placement=self.placement,
-        )
-
-    def confine(self, account: Account | None, paths: InstancePaths | None) -> Confinement:
-        """Plan what QEMU is confined to, as `plan_confinement` does; without `paths` for a look only."""
-        has_kvm = self.accelerator.name == "kvm"
-        return plan_confinement(
-            self.parameters,
-            self.capabilities,
-            account=account,
-            root_dir="" if paths is None else str(paths.root_dir),
-            can_open_devices=not has_kvm or account is None or kvm_groups(account) is not None,
-        )
-
-    def imagine_ends(self) -> Ends:
-        """Return what stands for the ends that will be made, in a plan that nobody starts."""
-        return imagine_ends(self.instance, self.confine(None, None))
-
-
-def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
-    """Look at everything that an instance needs on this node, and find out whether it can be planned. Makes nothing.
-
-    Args:
-        instance: what is to be started.
-        cache_dir: where to keep what a QEMU program can do; None: nowhere.
-
-    Raises:
-        ParameterError: a parameter or a disk cannot be used, or they do not go together.
-        InstanceStartError: the program is not QEMU, or too old.
-    """
-    parameters = resolve_places(TABLE.validate(instance.parameters))
-    block_devices = read_block_devices(instance.disks)
-    try:
-        capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
-    except InstanceStartError as error:
-        raise InstanceStartError(instance.name, error.reason, error.log) from error
-    preparation = Preparation(
-        instance=instance,
-        parameters=parameters,
-        capabilities=capabilities,
-        accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
-        block_devices=block_devices,
-        firmware=choose_firmware(parameters, capabilities),
-    )
-    # What cannot be planned is found out here, while an earlier life of the instance can still be left as it is.
-    preparation.plan(preparation.imagine_ends())
-    return preparation
+        Raises:
+            ParameterError: another instance that is not stopped has the same uuid.
+        """
+        check_kind(instance, Instance)
+        handle = self._instances.handle(instance.name)
+        instance = self._with_program(instance)
+        preparation = prepare(instance, cache_dir=self._instances.find_cache_dir())
+        self._instances.check_no_internal_paths(instance)
+        self._instances.directory.make()
+        with handle.locked():
+            self._instances.check_uuid_unique(instance)
+            handle.reap_stopped("cannot be started")
+            reserved = self._instances.reserving(instance, preparation.parameters)
+            bring_up(preparation, handle, reserved, start_paused=start_paused)
 
 
 def bring_up(
     preparation: Preparation,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     reserved: AbstractContextManager[Account | None],
     *,
     start_paused: bool,
     await_guest: Callable[[QmpConnection], None] | None = None,
 ) -> None:
-    """Start the QEMU of an instance, make sure that it is the right one, and let it run.
+    """Start the QEMU of an instance, check its identity, and run the guest.
 
-    The caller holds the instance's lock, and nothing of an earlier life is there. After failure its process and taps
-    are gone, what its network script set up is taken down, and all of its files are removed.
+    The caller holds the lock, and the instance has no state. After failure the process and its taps are gone, the
+    network script has taken its interfaces down, and all files of the instance are removed.
 
     Args:
-        preparation: of the instance.
-        paths: its files.
-        reserved: gives the account that QEMU runs as; that, and the uuid, are nobody else's until they are remembered.
-        start_paused: leave its processors standing still.
-        await_guest: for a machine whose guest comes from another node, has it wait for that; it runs when it came.
+        preparation: the prepared instance.
+        handle: its handle.
+        reserved: yields the account for QEMU, and reserves it and the uuid until both are persisted.
+        start_paused: leave the vCPUs stopped.
+        await_guest: for an incoming migration, makes QEMU wait for it; called instead of running the guest.
 
     Raises:
-        InstanceStartError: it did not come up; carries the end of what QEMU said.
-        InstanceStateError: it did not come up, and its process cannot be found or ended. It is remembered.
+        InstanceStartError: the instance did not start; it carries the end of QEMU's log.
+        InstanceStateError: the instance did not start, and its process cannot be identified or ended. Its state stays
+            persisted.
     """
     launch = None
-    with ExitStack() as unmaking:
+    with ExitStack() as undo:
         try:
-            unmaking.callback(paths.remove)
-            paths.make()
-            launch = _launch(preparation, paths, reserved, unmaking)
-            _let_run(launch, paths, start_paused=start_paused, await_guest=await_guest)
-            unmaking.pop_all()
+            undo.callback(handle.paths.remove)
+            handle.paths.make()
+            launch = _launch(preparation, handle, reserved, undo)
+            _run(launch, handle, start_paused=start_paused, await_guest=await_guest)
+            undo.pop_all()
         except BaseException as error:
             process = launch.process if launch is not None else None
-            failure = _explain(error, process, preparation, paths)
+            failure = _to_start_error(error, process, handle)
             try:
-                _end_started(process, paths)
+                _end_process(process, handle)
             except BaseException:
-                unmaking.pop_all()  # what it uses is left to whoever finds it
+                undo.pop_all()  # the process may still use these resources; the next operation removes them
                 raise
             if failure is None:
                 raise
@@ -202,7 +125,7 @@ def bring_up(
 
 @attrs.frozen
 class _Launch:
-    """A QEMU that was started: what it is to be, what is to be remembered of it, and its process."""
+    """A QEMU that was started, with its plan and the state to persist."""
 
     parameters: Mapping[str, Any]
     plan: MachinePlan
@@ -212,66 +135,51 @@ class _Launch:
 
 def _launch(
     preparation: Preparation,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     reserved: AbstractContextManager[Account | None],
-    unmaking: ExitStack,
+    undo: ExitStack,
 ) -> _Launch:
-    """Note down what will be, make what QEMU inherits, and start QEMU.
+    """Persist the intent, allocate the resources that QEMU inherits, and start QEMU.
 
-    What has to be undone once QEMU has ended is put on `unmaking`.
+    Args:
+        preparation: the prepared instance.
+        handle: its handle.
+        reserved: see `bring_up`.
+        undo: receives what has to be undone after QEMU has ended.
     """
     with reserved as account:
-        confinement = preparation.confine(account, paths)
-        runtime = _describe(preparation, confinement)
-        write_runtime(paths.runtime_file, runtime)
+        confinement = preparation.confine(account, root_dir=str(handle.paths.root_dir))
+        runtime = _build_runtime(preparation, confinement)
+        handle.persist(runtime)
     with ExitStack() as inherited:
-        ends = make_ends(
-            preparation.instance,
-            preparation.parameters,
-            confinement,
-            paths,
-            firmware=preparation.firmware,
-            inherited=inherited,
-            unmaking=unmaking,
-        )
-        plan = preparation.plan(ends)
-        is_ours = account is None or confinement.drops_account_itself
+        resources = allocate(preparation.request, confinement, handle.paths, inherited=inherited, cleanup=undo)
+        plan = preparation.plan(resources)
+        keeps_account = account is None or confinement.drops_account_itself
         process = spawn(
             build_argv(plan),
-            log_file=paths.log_file,
-            pass_fds=ends.descriptors,
-            account=None if is_ours else account,
+            log_file=handle.paths.log_file,
+            pass_fds=resources.descriptors,
+            account=None if keeps_account else account,
             groups=(account and kvm_groups(account)) or (),
         )
         return _Launch(preparation.parameters, plan, runtime, process)
 
 
-def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
-    """Describe what will be. Which descriptors it inherits is nothing that anybody has to remember."""
-    instance = preparation.instance
-    plan = preparation.plan(preparation.imagine_ends())
-    disks = [
-        DeviceRecord(uuid=disk.uuid, device=_id(disk.device), backends=disk.node_names, address=disk.address)
-        for disk in plan.disks
-    ]
-    interfaces = {nic.uuid: plan_interface(nic) for nic in instance.nics}
+def _build_runtime(preparation: Preparation, confinement: Confinement) -> Runtime:
+    """Build the state to persist before the start. It does not depend on the allocated resources."""
+    request = preparation.request
+    plan = preparation.plan_with_placeholders()
+    script = request.parameters["network_script"]
+    disks = [DeviceRecord.of_disk(disk) for disk in plan.disks]
     nics = [
-        DeviceRecord(
-            uuid=nic.uuid,
-            device=_id(nic.device),
-            backends=(nic.netdev.id,),
-            address=nic.address,
-            ifname=interfaces[nic.uuid],
-            script=preparation.parameters["network_script"] if interfaces[nic.uuid] else "",
-        )
-        for nic in plan.nics
+        DeviceRecord.of_nic(nic, planned.address, script=script)
+        for nic, planned in zip(request.instance.nics, plan.nics, strict=True)
     ]
-    placement = preparation.placement
     return Runtime(
-        instance=instance,
+        instance=request.instance,
         phase=Phase.STARTING,
         binary=plan.binary,
-        qemu_version=preparation.capabilities.version,
+        qemu_version=request.capabilities.version,
         machine_type=plan.machine.name,
         accelerator=plan.accelerator.name,
         accelerator_reason=plan.accelerator.reason,
@@ -280,7 +188,7 @@ def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
         topology=plan.topology,
         devices=(*disks, *nics),
         account=confinement.account,
-        was_running=placement is None or placement.was_running,
+        was_running=request.placement is None or request.placement.was_running,
         has_pid_file=confinement.opens_by_name,
         cpu_model=plan.processors.model,
         incoming_socket=preparation.incoming_socket,
@@ -290,93 +198,86 @@ def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
     )
 
 
-def _id(device: DeviceAdd) -> str:
-    assert device.id is not None
-    return device.id
-
-
-def _let_run(
+def _run(
     launch: _Launch,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     *,
     start_paused: bool,
     await_guest: Callable[[QmpConnection], None] | None,
 ) -> None:
-    """Check the machine that came up, configure it and let it run, each noted down before it is done."""
+    """Check the identity of the started QEMU, configure it and run the guest. Each step is persisted before it."""
     runtime = attrs.evolve(launch.runtime, process=launch.process.identity)
-    write_runtime(paths.runtime_file, runtime)
+    handle.persist(runtime)
     with ExitStack() as stack:
-        monitor = QmpConnection(paths.control_socket)
+        monitor = QmpConnection(handle.paths.control_socket)
         stack.callback(monitor.close)
-        gib = launch.plan.memory_mib / 1024 if launch.plan.memory.is_taken else 0
-        monitor.connect(timeout=_GREETING_S + gib * _TAKING_S_PER_GIB)
+        gib = launch.plan.memory_mib / 1024 if launch.plan.memory.is_preallocated else 0
+        monitor.connect(timeout=_GREETING_S + gib * _PREALLOCATION_S_PER_GIB)
         _check_identity(monitor, runtime.instance)
         give_passwords(monitor, launch.parameters)
         bind_threads(monitor, launch.process, launch.plan)
         _limit_disks(monitor, runtime.instance, launch.parameters)
         if await_guest is not None:
-            write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.INCOMING))
+            handle.persist(attrs.evolve(runtime, phase=Phase.INCOMING))
             await_guest(monitor)
             return
-        # From here on the guest may have run: whoever finds this must not take it for a start that can be undone.
-        write_runtime(paths.runtime_file, attrs.evolve(runtime, phase=Phase.RUNNING))
+        # From here on the guest may have run, so that an interrupted start must not be undone.
+        handle.persist(attrs.evolve(runtime, phase=Phase.RUNNING))
         if not start_paused:
             monitor.execute(Cont())
 
 
 def _check_identity(monitor: QmpConnection, instance: Instance) -> None:
-    """Make sure that it is our machine that answers.
+    """Check that the QEMU behind a monitor is that of the instance.
 
     Raises:
-        _Mistaken: it is another one.
+        _IdentityMismatch: its name or uuid differs.
     """
     uuid = monitor.execute(QueryUuid()).UUID
     name = monitor.execute(QueryName()).name
     if (uuid, name) != (str(instance.uuid), instance.name):
-        raise _Mistaken(f"the machine that answers calls itself {name}, with uuid {uuid}")
+        raise _IdentityMismatch(f"the QEMU that answers has name {name} and uuid {uuid}")
 
 
 def _limit_disks(monitor: QmpConnection, instance: Instance, parameters: Mapping[str, Any]) -> None:
-    """Limit the disks that have limits, while nobody uses them yet."""
+    """Set the I/O limits of the disks that have any."""
     for disk in instance.disks:
         if disk.limits is not None:
             monitor.execute(build_limits(disk, DiskSettings.from_parameters(parameters)))
 
 
-def _explain(
-    error: BaseException, process: Process | None, preparation: Preparation, paths: InstancePaths
-) -> InstanceStartError | None:
-    """Say what kept an instance from coming up; None where the error says that itself."""
-    if not isinstance(error, (ProcessError, NetworkError, QmpError, RuntimeStateError, _Mistaken)):
+def _to_start_error(error: BaseException, process: Process | None, handle: InstanceHandle) -> InstanceStartError | None:
+    """Make an error from a failed start; None for an error that is to be raised as it is."""
+    if not isinstance(error, (ProcessError, NetworkError, QmpError, RuntimeStateError, _IdentityMismatch)):
         return None
-    reason = str(error)
-    # A monitor that goes away is how a QEMU that gives up is noticed; why is in its log.
-    if process is not None and process.wait(_END_S if isinstance(error, (ConnectError, ConnectionLost)) else 0):
+    reason = f"{error.path}: {error.reason}" if isinstance(error, RuntimeStateError) else str(error)
+    # A QEMU that fails to start closes its monitor and exits; its log has the reason.
+    if process is not None and process.wait(_EXIT_S if isinstance(error, (ConnectError, ConnectionLost)) else 0):
         reason = describe_exit(process.identity)
-    return InstanceStartError(preparation.instance.name, reason, read_log_tail(paths.log_file))
+    return InstanceStartError(handle.name, reason, read_log_tail(handle.paths.log_file))
 
 
-def _end_started(process: Process | None, paths: InstancePaths) -> None:
-    """End what was started.
+def _end_process(process: Process | None, handle: InstanceHandle) -> None:
+    """End the QEMU of a failed start.
 
     Args:
-        process: the QEMU; None where none was started, or nobody knows: who was interrupted may have started it.
-        paths: the instance's files.
+        process: the QEMU; None if it was not started, or if an interrupted start may have started it.
+        handle: the handle of the instance.
 
     Raises:
-        InstanceStateError: it cannot be found or ended.
+        InstanceStateError: it cannot be identified or ended.
     """
     try:
-        process = process or _find_started(paths)
+        process = process or _find_process(handle)
         if process is not None:
             with process:
                 if not process.end(_UNDO_SIGNALS):
-                    raise ProcessError(f"process {process.identity.pid} cannot be ended: the kernel holds it")
+                    raise ProcessError(f"process {process.identity.pid} survives SIGKILL: it is blocked in the kernel")
     except ProcessError as error:
-        problem = f"it did not come up, and what was started may be there: {error}"
-        raise InstanceStateError(paths.name, InstanceState.UNRESPONSIVE.value, problem) from error
+        problem = f"did not start, and its QEMU may be running: {error}"
+        raise InstanceStateError(handle.name, InstanceState.UNRESPONSIVE.value, problem) from error
 
 
-def _find_started(paths: InstancePaths) -> Process | None:
-    identity = find_listener(paths.control_socket, paths.pid_file)
+def _find_process(handle: InstanceHandle) -> Process | None:
+    identity = find_listener(handle.paths.control_socket, handle.paths.pid_file)
     return None if identity is None else open_process(identity)

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
 from hvkit.hypervisor.kvm.host.nics import take_down_nics
-from hvkit.hypervisor.kvm.host.paths import InstancePaths, remove_socket
+from hvkit.hypervisor.kvm.host.paths import remove_socket
 from hvkit.hypervisor.kvm.host.runtime import Runtime
-from hvkit.hypervisor.kvm.instance.instances import LOOK_S, Instances
+from hvkit.hypervisor.kvm.instance.handle import QUERY_S, InstanceHandle
 from hvkit.hypervisor.kvm.migration.tls import set_credentials
 from hvkit.hypervisor.model import MigrationState
 from hvkit.hypervisor.model.reports import MigrationStatus
@@ -112,7 +112,7 @@ def _to_uri(target: str) -> str:
 
 
 @contextlib.contextmanager
-def told(monitor: QmpConnection, target: str | int) -> Iterator[str]:
+def migration_uri(monitor: QmpConnection, target: str | int) -> Iterator[str]:
     """Tell QEMU of an address that was checked, and give what it calls that. A socket it is lent for the block."""
     if isinstance(target, int):
         with passed(monitor, target) as name:
@@ -185,42 +185,42 @@ def _set_capabilities(monitor: QmpConnection, wanted: set[MigrationCapability]) 
 
 
 @contextlib.contextmanager
-def explaining(paths: InstancePaths) -> Iterator[None]:
+def translate_errors(handle: InstanceHandle) -> Iterator[None]:
     """Tell of a QEMU that does not answer what that means for a migration."""
     try:
         yield
     except QmpError as error:
-        raise MigrationError(paths.name, f"what became of it is not known: {error}") from error
+        raise MigrationError(handle.name, f"what became of it is not known: {error}") from error
 
 
 @contextlib.contextmanager
-def talking(instances: Instances, paths: InstancePaths, *, timeout_s: float = ANSWER_S) -> Iterator[QmpConnection]:
+def monitor_session(handle: InstanceHandle, *, timeout_s: float = ANSWER_S) -> Iterator[QmpConnection]:
     """Open a monitor, and tell in terms of the migration what QEMU refuses or does not answer."""
     try:
-        with instances.connected(paths, timeout_s=timeout_s) as monitor:
+        with handle.connected(timeout_s=timeout_s) as monitor:
             yield monitor
     except (QmpError, InstanceStateError) as error:
-        raise MigrationError(paths.name, str(error)) from error
+        raise MigrationError(handle.name, str(error)) from error
 
 
-def forget(runtime: Runtime, paths: InstancePaths) -> None:
+def forget(runtime: Runtime, handle: InstanceHandle) -> None:
     """Remove what is left of an instance that has no process here any more."""
     take_down_nics(runtime)
     remove_socket(runtime.incoming_socket)
     remove_socket(runtime.copies_target)
-    paths.remove()
+    handle.paths.remove()
 
 
 # ---- how far it is
 
 
-def read_status(instances: Instances, paths: InstancePaths) -> MigrationStatus:
+def read_status(handle: InstanceHandle) -> MigrationStatus:
     """Return how far a migration is, as `BaseHypervisor.get_migration_status` says.
 
     Raises:
         MigrationError: its QEMU does not say.
     """
-    with talking(instances, paths, timeout_s=LOOK_S) as monitor:
+    with monitor_session(handle, timeout_s=QUERY_S) as monitor:
         return ask_status(monitor)
 
 
@@ -254,7 +254,7 @@ def _to_status(progress: Progress) -> MigrationStatus:
     )
 
 
-def cancel(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> MigrationStatus:
+def cancel(monitor: QmpConnection, runtime: Runtime, handle: InstanceHandle) -> MigrationStatus:
     """End a migration that goes on, and return how it ended; that may be well. The caller holds the lock.
 
     QEMU would cancel one whose guest has left, too, and let the guest run here again while it runs there.
@@ -264,11 +264,11 @@ def cancel(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> Mi
     """
     status = ask_status(monitor)
     if status.status in HAS_LEFT or (runtime.is_postcopy and status.status is MigrationState.ACTIVE):
-        raise MigrationError(paths.name, "its guest is on the other node, and fetches its memory from here")
+        raise MigrationError(handle.name, "its guest is on the other node, and fetches its memory from here")
     monitor.execute(MigrateCancel())
     deadline = Deadline(SETTLE_S)
     while (status := ask_status(monitor)).status is MigrationState.ACTIVE:
         if deadline.remaining_s() <= 0:
-            raise MigrationError(paths.name, f"it was cancelled, and goes on after {SETTLE_S:g} s")
+            raise MigrationError(handle.name, f"it was cancelled, and goes on after {SETTLE_S:g} s")
         time.sleep(LOOK_AGAIN_S)
     return status

@@ -10,13 +10,17 @@ import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
-from hvkit.hypervisor.kvm.host.paths import InstancePaths, remove_socket
-from hvkit.hypervisor.kvm.host.process import ProcessError, is_listening, read_log_tail
-from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime, write_runtime
+from hvkit.hypervisor.kvm.host.listeners import is_listening
+from hvkit.hypervisor.kvm.host.log import read_log_tail
+from hvkit.hypervisor.kvm.host.paths import remove_socket
+from hvkit.hypervisor.kvm.host.process import ProcessError
+from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.instance.instances import Instances
 from hvkit.hypervisor.kvm.instance.state import find_process
 from hvkit.hypervisor.kvm.instance.stop import stop_process
-from hvkit.hypervisor.kvm.lifecycle.start import Preparation, bring_up
+from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation
+from hvkit.hypervisor.kvm.lifecycle.start import bring_up
 from hvkit.hypervisor.kvm.migration.common import (
     ANSWER_S,
     HAS_LEFT,
@@ -25,11 +29,11 @@ from hvkit.hypervisor.kvm.migration.common import (
     ask_status,
     check_target,
     configure,
-    explaining,
     forget,
     incoming_socket,
+    migration_uri,
     reset_capabilities,
-    told,
+    translate_errors,
     with_port,
 )
 from hvkit.hypervisor.kvm.migration.disk_copies import offer_disks
@@ -45,7 +49,7 @@ _END_S: Final = 2.0
 def accept(
     instances: Instances,
     preparation: Preparation,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     target: str | int,
     hypervisor: str,
     copies: DiskCopies | None,
@@ -74,15 +78,15 @@ def accept(
     def await_guest(monitor: QmpConnection) -> None:
         configure(monitor, parameters, "server")
         if copies is not None:
-            offer_disks(monitor, instances.recall(paths), copies)
-        with told(monitor, target) as uri:
+            offer_disks(monitor, handle.load(), copies)
+        with migration_uri(monitor, target) as uri:
             monitor.execute(MigrateIncoming(uri=uri))
 
     reserved = instances.reserving(instance, parameters)
     copies_target = "" if copies is None else copies.target
     preparation = attrs.evolve(preparation, incoming_socket=socket_path, copies_target=copies_target)
     try:
-        bring_up(preparation, paths, reserved, start_paused=False, await_guest=await_guest)
+        bring_up(preparation, handle, reserved, start_paused=False, await_guest=await_guest)
     except InstanceStateError:
         raise
     except HypervisorError as error:
@@ -91,20 +95,20 @@ def accept(
         raise MigrationError(name, f"{hypervisor} cannot accept it: {error}") from error
 
 
-def finalize_destination(instances: Instances, paths: InstancePaths, *, success: bool) -> str:
+def finalize_destination(handle: InstanceHandle, *, success: bool) -> str:
     """End a migration on its destination, as `BaseHypervisor.finalize_migration_destination` says."""
-    with instances.locked(paths):
-        runtime = instances.recall(paths)
+    with handle.locked():
+        runtime = handle.load()
         if runtime.phase is not Phase.INCOMING:
             if success and runtime.has_arrived:
                 return ""
-            raise MigrationError(paths.name, "it is not coming here")
-        process = find_process(runtime, paths)
+            raise MigrationError(handle.name, "it is not coming here")
+        process = find_process(runtime, handle.paths)
         if process is None:
-            return _forget_unarrived(runtime, paths, success)
-        with process, explaining(paths):
+            return _forget_unarrived(runtime, handle, success)
+        with process, translate_errors(handle):
             try:
-                has_come = _is_here(instances, paths, runtime, timeout_s=SETTLE_S if success else 0.0)
+                has_come = _is_here(handle, runtime, timeout_s=SETTLE_S if success else 0.0)
             except (QmpError, InstanceStateError):
                 # A QEMU whose source goes away ends by itself.
                 if not process.wait(_END_S):
@@ -116,19 +120,19 @@ def finalize_destination(instances: Instances, paths: InstancePaths, *, success:
                 arrived = attrs.evolve(
                     runtime, phase=Phase.RUNNING, incoming_socket="", copies_target="", has_arrived=True
                 )
-                write_runtime(paths.runtime_file, arrived)
+                handle.persist(arrived)
                 return ""
             if success and not process.wait(0):
-                raise MigrationError(paths.name, _with_last_words("it has not come, or not all of it", paths))
+                raise MigrationError(handle.name, _with_last_words("it has not come, or not all of it", handle))
             if has_come:
-                raise MigrationError(paths.name, "it has come, and may run here")
-            stop_process(process, paths, guest_timeout_s=0)
-        return _forget_unarrived(runtime, paths, success)
+                raise MigrationError(handle.name, "it has come, and may run here")
+            stop_process(process, handle.paths, guest_timeout_s=0)
+        return _forget_unarrived(runtime, handle, success)
 
 
-def _is_here(instances: Instances, paths: InstancePaths, runtime: Runtime, *, timeout_s: float) -> bool:
+def _is_here(handle: InstanceHandle, runtime: Runtime, *, timeout_s: float) -> bool:
     """Tell whether a guest has come, waiting for it; with a time to wait, let it run that is to run."""
-    with instances.connected(paths, timeout_s=ANSWER_S) as monitor:
+    with handle.connected(timeout_s=ANSWER_S) as monitor:
         has_come = _await_guest_here(monitor, timeout_s)
         if timeout_s and has_come and runtime.copies_target:
             with contextlib.suppress(CommandError):  # somebody did so before, and died
@@ -157,20 +161,20 @@ def _await_guest_here(monitor: QmpConnection, timeout_s: float) -> bool:
     return True
 
 
-def _forget_unarrived(runtime: Runtime, paths: InstancePaths, success: bool) -> str:
+def _forget_unarrived(runtime: Runtime, handle: InstanceHandle, success: bool) -> str:
     """Remove a destination whose process has ended, and return what it said; complain where the guest was expected."""
-    said = _last_words(paths)
-    problem = _with_last_words("its process has gone: it does not run here", paths)
-    forget(runtime, paths)
+    said = _last_words(handle)
+    problem = _with_last_words("its process has gone: it does not run here", handle)
+    forget(runtime, handle)
     if success:
-        raise MigrationError(paths.name, problem)
+        raise MigrationError(handle.name, problem)
     return said
 
 
-def _with_last_words(problem: str, paths: InstancePaths) -> str:
-    said = _last_words(paths)
+def _with_last_words(problem: str, handle: InstanceHandle) -> str:
+    said = _last_words(handle)
     return f"{problem}: {said}" if said else problem
 
 
-def _last_words(paths: InstancePaths) -> str:
-    return " | ".join(read_log_tail(paths.log_file).splitlines())
+def _last_words(handle: InstanceHandle) -> str:
+    return " | ".join(read_log_tail(handle.paths.log_file).splitlines())

@@ -13,10 +13,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from hvkit.hypervisor.errors import MigrationError
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime
-from hvkit.hypervisor.kvm.instance.instances import Instances
-from hvkit.hypervisor.kvm.migration.common import LOOK_AGAIN_S, SETTLE_S, check_target, talking
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
+from hvkit.hypervisor.kvm.migration.common import LOOK_AGAIN_S, SETTLE_S, check_target, monitor_session
 from hvkit.hypervisor.kvm.migration.tls import CREDENTIALS_ID, set_credentials
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.block_nodes import read_nodes
@@ -81,27 +80,27 @@ def offer_disks(monitor: QmpConnection, runtime: Runtime, copies: DiskCopies) ->
 # ---- on the source
 
 
-def begin_copies(instances: Instances, paths: InstancePaths, copies: DiskCopies) -> None:
+def begin_copies(handle: InstanceHandle, copies: DiskCopies) -> None:
     """Begin to copy disks, as `BaseHypervisor.copy_disks` says.
 
     Raises:
         MigrationError: they cannot be copied; nothing is being copied then.
     """
-    with instances.locked(paths):
-        instances.need_alive(paths, "its disks cannot be copied")
-        runtime = instances.recall(paths)
+    with handle.locked():
+        handle.require_alive("its disks cannot be copied")
+        runtime = handle.load()
         parameters = TABLE.fill(runtime.instance.parameters)
-        check_target(paths.name, copies.target, parameters)
+        check_target(handle.name, copies.target, parameters)
         disks = _to_copy(runtime, copies)
-        with talking(instances, paths) as monitor:
+        with monitor_session(handle) as monitor:
             if find_jobs(monitor, _PREFIX):
-                raise MigrationError(paths.name, "its disks are being copied already")
+                raise MigrationError(handle.name, "its disks are being copied already")
             try:
                 set_credentials(monitor, parameters, "client")
                 for disk in disks:
                     _begin_copy(monitor, disk, copies.target, parameters)
             except CommandError:
-                drop_copies(monitor, paths)
+                drop_copies(monitor, handle)
                 raise
 
 
@@ -133,14 +132,14 @@ def _begin_copy(monitor: QmpConnection, disk: DeviceRecord, target: str, paramet
     )
 
 
-def read_copies(instances: Instances, paths: InstancePaths) -> tuple[DiskCopy, ...]:
+def read_copies(handle: InstanceHandle) -> tuple[DiskCopy, ...]:
     """Return how far copies are, as `BaseHypervisor.get_disk_copies` says.
 
     Raises:
         MigrationError: QEMU does not say.
     """
-    runtime = instances.recall(paths)
-    with talking(instances, paths) as monitor:
+    runtime = handle.load()
+    with monitor_session(handle) as monitor:
         jobs = {job.id: job for job in find_jobs(monitor, _PREFIX)}
     return tuple(
         DiskCopy(
@@ -155,7 +154,7 @@ def read_copies(instances: Instances, paths: InstancePaths) -> tuple[DiskCopy, .
     )
 
 
-def are_ready(monitor: QmpConnection, paths: InstancePaths) -> bool:
+def are_ready(monitor: QmpConnection, handle: InstanceHandle) -> bool:
     """Tell whether disks are being copied, and what was there is.
 
     Raises:
@@ -165,29 +164,29 @@ def are_ready(monitor: QmpConnection, paths: InstancePaths) -> bool:
     for job in jobs:
         if job.status != "ready":
             why = job.error or f"{job.current_progress} of {job.total_progress} bytes are"
-            raise MigrationError(paths.name, f"its disks are not all on the other node: {job.id}: {why}")
+            raise MigrationError(handle.name, f"its disks are not all on the other node: {job.id}: {why}")
     return bool(jobs)
 
 
-def finish_copies(monitor: QmpConnection, paths: InstancePaths) -> None:
+def finish_copies(monitor: QmpConnection, handle: InstanceHandle) -> None:
     """End all copies once the guest stands still, so that both disks are the same. May be done again.
 
     Raises:
         MigrationError: one failed, or does not end.
     """
-    _end(monitor, paths, are_dropped=False)
+    _end(monitor, handle, are_dropped=False)
 
 
-def drop_copies(monitor: QmpConnection, paths: InstancePaths) -> None:
+def drop_copies(monitor: QmpConnection, handle: InstanceHandle) -> None:
     """End all copies as they are; nobody is to use them. Nothing happens where there are none.
 
     Raises:
         MigrationError: one does not end.
     """
-    _end(monitor, paths, are_dropped=True)
+    _end(monitor, handle, are_dropped=True)
 
 
-def _end(monitor: QmpConnection, paths: InstancePaths, *, are_dropped: bool) -> None:
+def _end(monitor: QmpConnection, handle: InstanceHandle, *, are_dropped: bool) -> None:
     for job in find_jobs(monitor, _PREFIX):
         if job.status == "concluded":
             continue
@@ -197,10 +196,10 @@ def _end(monitor: QmpConnection, paths: InstancePaths, *, are_dropped: bool) -> 
                 monitor.execute(Yank(instances=[YankInstanceBlockNode(node_name=job.id)]))
         with contextlib.suppress(CommandError):  # it has ended by that
             monitor.execute(BlockJobCancel(device=job.id, force=are_dropped))
-    jobs = _await_end(monitor, paths)
+    jobs = _await_end(monitor, handle)
     failed = [f"{job.id}: {job.error}" for job in jobs if job.error]
     if failed and not are_dropped:
-        raise MigrationError(paths.name, f"its disks were not copied: {'; '.join(failed)}")
+        raise MigrationError(handle.name, f"its disks were not copied: {'; '.join(failed)}")
     for job in jobs:
         monitor.execute(JobDismiss(id=job.id))
     for node in read_nodes(monitor):
@@ -208,14 +207,14 @@ def _end(monitor: QmpConnection, paths: InstancePaths, *, are_dropped: bool) -> 
             monitor.execute(BlockdevDel(node_name=node))
 
 
-def _await_end(monitor: QmpConnection, paths: InstancePaths) -> list[JobInfo]:
+def _await_end(monitor: QmpConnection, handle: InstanceHandle) -> list[JobInfo]:
     deadline = Deadline(SETTLE_S)
     while True:
         jobs = find_jobs(monitor, _PREFIX)
         if all(job.status == "concluded" for job in jobs):
             return jobs
         if deadline.remaining_s() <= 0:
-            raise MigrationError(paths.name, f"the copies of its disks were ended, and go on after {SETTLE_S:g} s")
+            raise MigrationError(handle.name, f"the copies of its disks were ended, and go on after {SETTLE_S:g} s")
         time.sleep(LOOK_AGAIN_S)
 
 

@@ -15,8 +15,7 @@ import attrs
 
 from hvkit.hypervisor.convergence import MigrationPolicy, Sample, Step
 from hvkit.hypervisor.errors import InstanceStateError, MigrationError
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.migration.common import ANSWER_S, ask_status, cancel, wanted_capabilities
 from hvkit.hypervisor.kvm.migration.disk_copies import finish_copies
 from hvkit.hypervisor.kvm.migration.postcopy import let_leave
@@ -34,40 +33,38 @@ _LOOK_SHARE: Final = 0.02
 
 
 def follow(
-    instances: Instances,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     policy: MigrationPolicy,
     on_progress: Callable[[MigrationStatus], None] | None,
 ) -> MigrationStatus:
     """Watch a migration until it is over, and do what a policy decides, as `BaseHypervisor.follow_migration` says."""
-    with _line(instances, paths) as monitor:
-        return _follow(instances, paths, monitor, policy, on_progress)
+    with _line(handle) as monitor:
+        return _follow(handle, monitor, policy, on_progress)
 
 
 @contextlib.contextmanager
-def _line(instances: Instances, paths: InstancePaths) -> Iterator[QmpConnection]:
+def _line(handle: InstanceHandle) -> Iterator[QmpConnection]:
     """Keep a connection, and tell in terms of the migration what QEMU refuses or does not answer.
 
     It is one to the watchers' monitor: the control monitor is for others meanwhile.
     """
     try:
-        with instances.process(instances.recall(paths), paths) as process:
-            sockets = (paths.watch_socket, paths.control_socket)
+        with handle.open_process(handle.load()) as process:
+            sockets = (handle.paths.shared_socket, handle.paths.control_socket)
             monitor = connect_monitor(sockets, process, timeout_s=ANSWER_S, out_of_band=True)
             with contextlib.closing(monitor):
                 yield monitor
     except (QmpError, InstanceStateError) as error:
-        raise MigrationError(paths.name, str(error)) from error
+        raise MigrationError(handle.name, str(error)) from error
 
 
 def _follow(
-    instances: Instances,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     monitor: QmpConnection,
     policy: MigrationPolicy,
     on_progress: Callable[[MigrationStatus], None] | None,
 ) -> MigrationStatus:
-    runtime = instances.recall(paths)
+    runtime = handle.load()
     parameters = TABLE.fill(runtime.instance.parameters)
     downtime_ms = parameters["migration_downtime"]
     can_postcopy = "postcopy-ram" in wanted_capabilities(parameters)
@@ -79,11 +76,11 @@ def _follow(
         try:
             status = ask_status(monitor, timeout_s=ANSWER_S)
         except CommandTimeout:
-            return _break_off(instances, paths, monitor)
+            return _break_off(handle, monitor)
         if on_progress is not None:
             on_progress(status)
-        if status.phase == "pre-switchover" and instances.recall(paths).is_copied:
-            status = _switch(instances, paths, monitor, status)
+        if status.phase == "pre-switchover" and handle.load().is_copied:
+            status = _switch(handle, monitor, status)
         if status.status not in (MigrationState.ACTIVE, MigrationState.POSTCOPY):
             return status
         has_left = has_left or status.status is MigrationState.POSTCOPY
@@ -94,11 +91,11 @@ def _follow(
             decision = policy.decide(samples, downtime_ms, changed_at_s, can_postcopy=can_postcopy)
         match decision.step:
             case Step.GIVE_UP:
-                return _give_up(instances, paths, monitor, decision.reason)
+                return _give_up(handle, monitor, decision.reason)
             case Step.REPORT:
                 return attrs.evolve(status, reason=decision.reason)
             case Step.POSTCOPY:
-                has_left = _let_leave(instances, paths, monitor)
+                has_left = _let_leave(handle, monitor)
             case Step.ALLOW_DOWNTIME:
                 downtime_ms, changed_at_s = decision.downtime_ms, samples[-1].at_s
                 monitor.execute(MigrateSetParameters(downtime_limit=downtime_ms))
@@ -113,44 +110,42 @@ def _sample(status: MigrationStatus, at_s: float) -> Sample:
     )
 
 
-def _give_up(instances: Instances, paths: InstancePaths, monitor: QmpConnection, reason: str) -> MigrationStatus:
+def _give_up(handle: InstanceHandle, monitor: QmpConnection, reason: str) -> MigrationStatus:
     """End a migration, unless its guest arrives at this very moment, and return how it ended."""
-    with instances.locked(paths):
-        status = cancel(monitor, instances.recall(paths), paths)
+    with handle.locked():
+        status = cancel(monitor, handle.load(), handle)
     if status.status is MigrationState.COMPLETED:
         return status
     return attrs.evolve(status, reason=f"it was given up: {reason}")
 
 
-def _break_off(instances: Instances, paths: InstancePaths, monitor: QmpConnection) -> MigrationStatus:
+def _break_off(handle: InstanceHandle, monitor: QmpConnection) -> MigrationStatus:
     """End a migration whose QEMU answers nobody, by breaking its link off.
 
     Raises:
         QmpError: it cannot be told so, or still does not answer.
     """
     monitor.execute(Yank(instances=[YankInstance(type="migration")]), out_of_band=True, timeout=ANSWER_S)
-    return _give_up(instances, paths, monitor, f"QEMU did not answer for {ANSWER_S:g} s, until its link was broken off")
+    return _give_up(handle, monitor, f"QEMU did not answer for {ANSWER_S:g} s, until its link was broken off")
 
 
-def _switch(
-    instances: Instances, paths: InstancePaths, monitor: QmpConnection, status: MigrationStatus
-) -> MigrationStatus:
+def _switch(handle: InstanceHandle, monitor: QmpConnection, status: MigrationStatus) -> MigrationStatus:
     """End the copies of the disks of a guest that stands still, and let it go; where they failed, it stays."""
-    with instances.locked(paths):
+    with handle.locked():
         try:
-            finish_copies(monitor, paths)
+            finish_copies(monitor, handle)
         except MigrationError as error:
-            given_up = cancel(monitor, instances.recall(paths), paths)
+            given_up = cancel(monitor, handle.load(), handle)
             return attrs.evolve(given_up, reason=f"it was given up: {error.reason}")
         if ask_status(monitor).phase == "pre-switchover":  # somebody else may have come first
             monitor.execute(MigrateContinue(state="pre-switchover"))
     return status
 
 
-def _let_leave(instances: Instances, paths: InstancePaths, monitor: QmpConnection) -> bool:
+def _let_leave(handle: InstanceHandle, monitor: QmpConnection) -> bool:
     """Have a guest leave before its memory, and return whether it does: it may be over at this very moment."""
     try:
-        let_leave(instances, paths, monitor)
+        let_leave(handle, monitor)
     except (MigrationError, QmpError):
         if ask_status(monitor).status is MigrationState.ACTIVE:
             raise

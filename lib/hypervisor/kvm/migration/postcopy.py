@@ -12,17 +12,17 @@ import time
 import attrs
 
 from hvkit.hypervisor.errors import MigrationError
-from hvkit.hypervisor.kvm.host.paths import InstancePaths, remove_socket
-from hvkit.hypervisor.kvm.host.runtime import Phase, write_runtime
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.host.paths import remove_socket
+from hvkit.hypervisor.kvm.host.runtime import Phase
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.migration.common import (
     LOOK_AGAIN_S,
     SETTLE_S,
     ask_status,
     check_target,
     incoming_socket,
-    talking,
-    told,
+    migration_uri,
+    monitor_session,
 )
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.model import MigrationState
@@ -32,37 +32,37 @@ from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import Migrate, MigratePause, MigrateRecover, MigrateStartPostcopy, QueryStatus
 
 
-def start_postcopy(instances: Instances, paths: InstancePaths) -> None:
+def start_postcopy(handle: InstanceHandle) -> None:
     """Let a guest leave now, as `BaseHypervisor.start_postcopy` says.
 
     Raises:
         MigrationError: it cannot leave that way; it goes on as before.
     """
-    with talking(instances, paths) as monitor:
-        let_leave(instances, paths, monitor)
+    with monitor_session(handle) as monitor:
+        let_leave(handle, monitor)
 
 
-def let_leave(instances: Instances, paths: InstancePaths, monitor: QmpConnection) -> None:
+def let_leave(handle: InstanceHandle, monitor: QmpConnection) -> None:
     """Let a guest leave now, over a monitor that is open.
 
     Raises:
         MigrationError: it is not being sent from here, or not on its way.
         QmpError: QEMU refuses, or does not answer.
     """
-    with instances.locked(paths):
-        runtime = instances.recall(paths)
+    with handle.locked():
+        runtime = handle.load()
         if runtime.phase is not Phase.OUTGOING:
-            raise MigrationError(paths.name, "it is not being sent from here")
-        _need(monitor, paths, MigrationState.ACTIVE, "its guest cannot leave now")
-        write_runtime(paths.runtime_file, attrs.evolve(runtime, is_postcopy=True))
+            raise MigrationError(handle.name, "it is not being sent from here")
+        _need(monitor, handle, MigrationState.ACTIVE, "its guest cannot leave now")
+        handle.persist(attrs.evolve(runtime, is_postcopy=True))
         try:
             monitor.execute(MigrateStartPostcopy())
         except CommandError:
-            write_runtime(paths.runtime_file, runtime)
+            handle.persist(runtime)
             raise
 
 
-def pause(instances: Instances, paths: InstancePaths) -> MigrationStatus:
+def pause(handle: InstanceHandle) -> MigrationStatus:
     """Break the link of a guest that has left, as `BaseHypervisor.pause_migration` says.
 
     A destination that loses its source before it has the guest's devices gives up, and the guest is lost. Only the
@@ -72,62 +72,62 @@ def pause(instances: Instances, paths: InstancePaths) -> MigrationStatus:
         MigrationError: the guest has not left, or has everything, or is still arriving; or QEMU does not let go of the
             link.
     """
-    with talking(instances, paths) as monitor:
+    with monitor_session(handle) as monitor:
         if monitor.execute(QueryStatus()).status == "inmigrate":
-            raise MigrationError(paths.name, "its guest is still arriving, and would be lost")
-        _need(monitor, paths, MigrationState.POSTCOPY, "there is no link that it could be broken off from")
+            raise MigrationError(handle.name, "its guest is still arriving, and would be lost")
+        _need(monitor, handle, MigrationState.POSTCOPY, "there is no link that it could be broken off from")
         with contextlib.suppress(CommandError):  # a link that breaks by itself just now
             monitor.execute(MigratePause())
         deadline = Deadline(SETTLE_S)
         while (status := ask_status(monitor)).status is MigrationState.POSTCOPY:
             if deadline.remaining_s() <= 0:
-                raise MigrationError(paths.name, f"its link was broken off, and is there after {SETTLE_S:g} s")
+                raise MigrationError(handle.name, f"its link was broken off, and is there after {SETTLE_S:g} s")
             time.sleep(LOOK_AGAIN_S)
         return status
 
 
-def resume_destination(instances: Instances, paths: InstancePaths, target: str | int) -> None:
+def resume_destination(handle: InstanceHandle, target: str | int) -> None:
     """Wait for the source on another link, as `BaseHypervisor.resume_migration_destination` says.
 
     Raises:
         MigrationError: the link is not broken, or nobody can be waited for at that address.
     """
-    with instances.locked(paths), talking(instances, paths) as monitor:
-        runtime = instances.recall(paths)
-        check_target(paths.name, target, TABLE.fill(runtime.instance.parameters))
+    with handle.locked(), monitor_session(handle) as monitor:
+        runtime = handle.load()
+        check_target(handle.name, target, TABLE.fill(runtime.instance.parameters))
         if runtime.phase is not Phase.INCOMING:
-            raise MigrationError(paths.name, "it is not coming here")
-        _need(monitor, paths, MigrationState.PAUSED, "there is nothing to mend")
+            raise MigrationError(handle.name, "it is not coming here")
+        _need(monitor, handle, MigrationState.PAUSED, "there is nothing to mend")
         if runtime.incoming_socket != incoming_socket(target):
             remove_socket(runtime.incoming_socket)
-        write_runtime(paths.runtime_file, attrs.evolve(runtime, incoming_socket=incoming_socket(target)))
-        with told(monitor, target) as uri:
+        handle.persist(attrs.evolve(runtime, incoming_socket=incoming_socket(target)))
+        with migration_uri(monitor, target) as uri:
             monitor.execute(MigrateRecover(uri=uri))
 
 
-def resume_source(instances: Instances, paths: InstancePaths, target: str | int) -> None:
+def resume_source(handle: InstanceHandle, target: str | int) -> None:
     """Go on over another link, as `BaseHypervisor.resume_migration_source` says.
 
     Raises:
         MigrationError: the link is not broken, QEMU refuses, or the destination is not reached.
     """
-    with instances.locked(paths), talking(instances, paths) as monitor:
-        runtime = instances.recall(paths)
-        check_target(paths.name, target, TABLE.fill(runtime.instance.parameters))
+    with handle.locked(), monitor_session(handle) as monitor:
+        runtime = handle.load()
+        check_target(handle.name, target, TABLE.fill(runtime.instance.parameters))
         if runtime.phase is not Phase.OUTGOING:
-            raise MigrationError(paths.name, "it is not being sent from here")
-        _need(monitor, paths, MigrationState.PAUSED, "there is nothing to mend")
-        with told(monitor, target) as uri:
+            raise MigrationError(handle.name, "it is not being sent from here")
+        _need(monitor, handle, MigrationState.PAUSED, "there is nothing to mend")
+        with migration_uri(monitor, target) as uri:
             monitor.execute(Migrate(uri=uri, resume=True))
         # It begins when the destination has been reached, and QEMU does not say when that fails.
         deadline = Deadline(SETTLE_S)
         while ask_status(monitor).status is MigrationState.PAUSED:
             if deadline.remaining_s() <= 0:
-                raise MigrationError(paths.name, f"the destination was not reached at {target} in {SETTLE_S:g} s")
+                raise MigrationError(handle.name, f"the destination was not reached at {target} in {SETTLE_S:g} s")
             time.sleep(LOOK_AGAIN_S)
 
 
-def _need(monitor: QmpConnection, paths: InstancePaths, state: MigrationState, problem: str) -> None:
+def _need(monitor: QmpConnection, handle: InstanceHandle, state: MigrationState, problem: str) -> None:
     status = ask_status(monitor)
     if status.status is not state:
-        raise MigrationError(paths.name, f"QEMU says that it is {status.phase or status.status.value}: {problem}")
+        raise MigrationError(handle.name, f"QEMU says that it is {status.phase or status.status.value}: {problem}")

@@ -15,23 +15,24 @@ from uuid import UUID
 import attrs
 
 from hvkit.hypervisor.errors import (
-    InstanceStartError,
     MigrationError,
     MigrationObstacle,
     MigrationRefused,
     ObstacleKind,
     ParameterError,
+    ProgramError,
 )
 from hvkit.hypervisor.kvm.host.disks import read_block_devices
-from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host, read_processor_flags
-from hvkit.hypervisor.kvm.host.runtime import Runtime, from_plain, to_plain
-from hvkit.hypervisor.kvm.lifecycle.start import Preparation
-from hvkit.hypervisor.kvm.plan.capabilities import choose_accelerator
-from hvkit.hypervisor.kvm.plan.firmware import choose_firmware
-from hvkit.hypervisor.kvm.plan.machine import MachinePlan, Placement
+from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE
+from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_processor_flags
+from hvkit.hypervisor.kvm.host.runtime import Runtime
+from hvkit.hypervisor.kvm.host.state_file import from_plain, to_plain
+from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation
+from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.memory import backend_ids
-from hvkit.hypervisor.kvm.plan.parameters import TABLE, plan_boot_index, resolve_places
+from hvkit.hypervisor.kvm.plan.parameters import TABLE, plan_boot_index
 from hvkit.hypervisor.kvm.plan.plugged import DEVICES_PATH, Dimm, Processor, ProcessorPlaces, read_dimms
+from hvkit.hypervisor.kvm.plan.request import Placement
 from hvkit.hypervisor.kvm.plan.topology import Address, Topology
 from hvkit.hypervisor.model import Instance
 from hvkit.hypervisor.model.reports import MigrationInfo
@@ -225,23 +226,17 @@ def examine(
             obstacles.append(MigrationObstacle(ObstacleKind.DISK, str(error)))
     preparation = None
     try:
-        parameters = resolve_places(TABLE.validate(instance.parameters))
+        parameters = NODE_TABLE.validate(instance.parameters)
         capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
-        preparation = Preparation(
-            instance=instance,
-            parameters=parameters,
-            capabilities=capabilities,
-            accelerator=choose_accelerator(parameters["kvm_flag"], read_kvm_host(), capabilities),
-            block_devices=block_devices,
-            firmware=choose_firmware(parameters, capabilities),
-            placement=placement,
+        preparation = Preparation.assemble(
+            instance, parameters, capabilities, block_devices=block_devices, placement=placement
         )
         obstacles += _compare_program(sent, preparation)
-        plan = preparation.plan(preparation.imagine_ends())
+        plan = preparation.plan_with_placeholders()
         obstacles += compare_plan(sent, plan, node_flags=frozenset(_node_flags(sent.accelerator, sent.cpu_model)))
     except ParameterError as error:
         obstacles.append(MigrationObstacle(_KINDS.get(error.name, ObstacleKind.PARAMETER), str(error)))
-    except InstanceStartError as error:
+    except ProgramError as error:
         obstacles.append(MigrationObstacle(ObstacleKind.VERSION, str(error)))
     return preparation, tuple(obstacles)
 
@@ -298,7 +293,7 @@ def _compare_consequences(there: Mapping[str, Any], here: Mapping[str, Any]) -> 
 
 def _compare_program(sent: MachineDescription, preparation: Preparation) -> Iterator[MigrationObstacle]:
     """Compare the QEMU programs. One that is older may not know all that the newer one sends."""
-    capabilities, accelerator = preparation.capabilities, preparation.accelerator
+    capabilities, accelerator = preparation.request.capabilities, preparation.request.accelerator
     if capabilities.version[:2] < sent.qemu_version[:2]:
         there = ".".join(map(str, sent.qemu_version))
         problem = f"its QEMU on the source is {there}, and here is an older one: {capabilities.version_text}"

@@ -12,24 +12,24 @@ from hvkit.hypervisor.kvm.migration.follow import follow
 from hvkit.hypervisor.kvm.migration.postcopy import pause, resume_destination, resume_source, start_postcopy
 from hvkit.hypervisor.kvm.migration.preflight import examine, prepare_destination
 from hvkit.hypervisor.kvm.migration.source import abort, begin, finalize_source, read_info
-from hvkit.hypervisor.kvm.subject import KvmPart
-from hvkit.hypervisor.migration import MoveMethods
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.migration import MigrationMethods
 from hvkit.hypervisor.model import DiskCopies, Instance, check_kind
 from hvkit.hypervisor.model.reports import DiskCopy, MigrationInfo, MigrationStatus
 
 
-class KvmMoves(KvmPart, MoveMethods):
+class KvmMigration(KvmSubject, MigrationMethods):
     """Moves instances to other nodes, and takes them in."""
 
     def migration_info(self, name: str) -> MigrationInfo:
         """Return what the destination must know of an instance, as `BaseHypervisor.migration_info` says."""
-        return read_info(self._instances, self._instances.ours(name), self.name)
+        return read_info(self._instances.require_managed(name), self.name)
 
     def find_migration_obstacles(self, instance: Instance, info: MigrationInfo) -> tuple[MigrationObstacle, ...]:
         """Return all that keeps an instance from coming here, as `BaseHypervisor.find_migration_obstacles` says."""
         check_kind(instance, Instance)
         check_kind(info, MigrationInfo)
-        return examine(self._with_program(instance), info, self.name, cache_dir=self._instances.cache_dir())[1]
+        return examine(self._with_program(instance), info, self.name, cache_dir=self._instances.find_cache_dir())[1]
 
     def accept_instance(
         self, instance: Instance, info: MigrationInfo, target: str | int, copies: DiskCopies | None = None
@@ -40,28 +40,28 @@ class KvmMoves(KvmPart, MoveMethods):
         """
         check_kind(instance, Instance)
         check_kind(info, MigrationInfo)
-        paths = self._instances.directory.instance(instance.name)
+        handle = self._instances.handle(instance.name)
         instance = self._with_program(instance)
-        preparation = prepare_destination(instance, info, self.name, cache_dir=self._instances.cache_dir())
-        self._instances.refuse_trespass(instance)
+        preparation = prepare_destination(instance, info, self.name, cache_dir=self._instances.find_cache_dir())
+        self._instances.check_no_internal_paths(instance)
         self._instances.directory.make()
-        with self._instances.locked(paths):
-            self._instances.refuse_twin(instance)
-            self._instances.end_what_is_over(paths, "cannot be accepted")
-            accept(self._instances, preparation, paths, target, self.name, copies)
+        with handle.locked():
+            self._instances.check_uuid_unique(instance)
+            handle.reap_stopped("cannot be accepted")
+            accept(self._instances, preparation, handle, target, self.name, copies)
 
     def copy_disks(self, name: str, copies: DiskCopies) -> None:
         """Begin to copy disks to the node that their instance will move to, as `BaseHypervisor.copy_disks` says."""
         check_kind(copies, DiskCopies)
-        begin_copies(self._instances, self._instances.ours(name), copies)
+        begin_copies(self._instances.require_managed(name), copies)
 
     def get_disk_copies(self, name: str) -> tuple[DiskCopy, ...]:
         """Return how far copies of disks are, as `BaseHypervisor.get_disk_copies` says."""
-        return read_copies(self._instances, self._instances.ours(name))
+        return read_copies(self._instances.require_managed(name))
 
     def migrate_instance(self, name: str, target: str | int, live: bool = True) -> None:
         """Begin to send an instance to a node that has accepted it, as `BaseHypervisor.migrate_instance` says."""
-        begin(self._instances, self._instances.ours(name), target, live=live)
+        begin(self._instances.require_managed(name), target, live=live)
 
     def get_migration_status(self, name: str) -> MigrationStatus:
         """Return how far a migration from here is, as `BaseHypervisor.get_migration_status` says.
@@ -69,7 +69,7 @@ class KvmMoves(KvmPart, MoveMethods):
         Raises:
             MigrationError: QEMU does not say.
         """
-        return read_status(self._instances, self._instances.ours(name))
+        return read_status(self._instances.require_managed(name))
 
     def follow_migration(
         self,
@@ -78,30 +78,30 @@ class KvmMoves(KvmPart, MoveMethods):
         on_progress: Callable[[MigrationStatus], None] | None = None,
     ) -> MigrationStatus:
         """Watch a migration from here until it is over, as `BaseHypervisor.follow_migration` says."""
-        return follow(self._instances, self._instances.ours(name), policy or ConvergencePolicy(), on_progress)
+        return follow(self._instances.require_managed(name), policy or ConvergencePolicy(), on_progress)
 
     def abort_migration(self, name: str) -> None:
         """End a migration from here before it is over, as `BaseHypervisor.abort_migration` says."""
-        abort(self._instances, self._instances.ours(name))
+        abort(self._instances.require_managed(name))
 
     def start_postcopy(self, name: str) -> None:
         """Let a guest leave before its memory does, as `BaseHypervisor.start_postcopy` says.
 
         Both ends have the capability `postcopy-ram` for that, from the parameter `migration_caps`.
         """
-        start_postcopy(self._instances, self._instances.ours(name))
+        start_postcopy(self._instances.require_managed(name))
 
     def pause_migration(self, name: str) -> None:
         """Break the link of a guest that has left, as `BaseHypervisor.pause_migration` says."""
-        pause(self._instances, self._instances.ours(name))
+        pause(self._instances.require_managed(name))
 
     def resume_migration_destination(self, name: str, target: str | int) -> None:
         """Wait for the source on another link, as `BaseHypervisor.resume_migration_destination` says."""
-        resume_destination(self._instances, self._instances.ours(name), target)
+        resume_destination(self._instances.require_managed(name), target)
 
     def resume_migration_source(self, name: str, target: str | int) -> None:
         """Go on over another link, as `BaseHypervisor.resume_migration_source` says."""
-        resume_source(self._instances, self._instances.ours(name), target)
+        resume_source(self._instances.require_managed(name), target)
 
     def finalize_migration_source(self, name: str, success: bool, live: bool) -> None:
         """End a migration on its source, as `BaseHypervisor.finalize_migration_source` says.
@@ -109,7 +109,7 @@ class KvmMoves(KvmPart, MoveMethods):
         Whether the guest has left is what QEMU says; where that contradicts the caller, nothing is done.
         """
         del live  # what was running before is remembered
-        finalize_source(self._instances, self._instances.ours(name), success=success)
+        finalize_source(self._instances.require_managed(name), success=success)
 
     def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> str:
         """End a migration on its destination, as `BaseHypervisor.finalize_migration_destination` says.
@@ -118,6 +118,6 @@ class KvmMoves(KvmPart, MoveMethods):
         """
         check_kind(instance, Instance)
         del info  # the machine was made by it
-        return finalize_destination(self._instances, self._instances.ours(instance.name), success=success)
+        return finalize_destination(self._instances.require_managed(instance.name), success=success)
 
     # ---- what the methods have in common

@@ -49,12 +49,12 @@ class Memory:
     Attributes:
         backends: objects, one for each NUMA node or one for all of it; none where QEMU has its own.
         nodes: the NUMA nodes; none where the guest sees no such thing.
-        is_taken: whether all of it is taken from the node before the guest runs.
+        is_preallocated: whether all of it is taken from the node before the guest runs.
     """
 
     backends: tuple[ObjectOptions, ...] = ()
     nodes: tuple[NumaNode, ...] = ()
-    is_taken: bool = False
+    is_preallocated: bool = False
 
 
 def backend_ids(parameters: Mapping[str, Any]) -> tuple[str, ...]:
@@ -90,20 +90,20 @@ def plan_memory(memory_mib: int, processors: int, parameters: Mapping[str, Any])
         problem = f"{size_mib} MiB are no whole number of pages of {page_mib} MiB"
         raise ParameterError("hugepages", parameters["hugepages"], problem)
     common: dict[str, Any] = {"size": size_mib << 20}
-    if is_taken(parameters):
+    if is_preallocated(parameters):
         common |= {"prealloc": True, "prealloc_threads": min(processors, _MAX_THREADS)}
     backends = tuple(
         _backend(parameters, id=backend, **common, **place)
         for backend, place in zip(ids, _places(parameters, len(ids)), strict=True)
     )
     if not parameters["numa_nodes"]:
-        return Memory(backends=backends, is_taken=is_taken(parameters))
+        return Memory(backends=backends, is_preallocated=is_preallocated(parameters))
     share = _divide("vcpus", processors, "processors", parameters, len(ids))
     nodes = tuple(
         NumaNode(memory=backend, first_cpu=number * share, last_cpu=(number + 1) * share - 1)
         for number, backend in enumerate(ids)
     )
-    return Memory(backends=backends, nodes=nodes, is_taken=is_taken(parameters))
+    return Memory(backends=backends, nodes=nodes, is_preallocated=is_preallocated(parameters))
 
 
 def plan_dimm_backend(dimm: Dimm, parameters: Mapping[str, Any]) -> ObjectOptions:
@@ -113,7 +113,7 @@ def plan_dimm_backend(dimm: Dimm, parameters: Mapping[str, Any]) -> ObjectOption
         dimm: the DIMM.
         parameters: of the instance, filled and checked.
     """
-    taken = {"prealloc": True} if is_taken(parameters) else {}
+    taken = {"prealloc": True} if is_preallocated(parameters) else {}
     return _backend(parameters, id=dimm.backend, size=dimm.size_mib << 20, **taken, **_first_place(parameters))
 
 
@@ -141,7 +141,7 @@ def plan_reserve(size_mib: int, parameters: Mapping[str, Any]) -> ObjectOptions:
     return _backend(parameters, id=MEMORY_DEVICE_BACKEND, size=size_mib << 20, **members, **_first_place(parameters))
 
 
-def is_taken(parameters: Mapping[str, Any]) -> bool:
+def is_preallocated(parameters: Mapping[str, Any]) -> bool:
     """Tell whether an instance's memory is taken before the guest uses it: a page that is missing later kills it."""
     return bool(parameters["mem_prealloc"] or parameters["mem_path"] or parameters["hugepages"])
 

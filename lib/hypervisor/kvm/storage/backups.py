@@ -19,11 +19,11 @@ import attrs
 
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import BackupError, InstanceStateError
-from hvkit.hypervisor.kvm.host.paths import InstancePaths, remove_partial_files
-from hvkit.hypervisor.kvm.host.runtime import BackupRecord, DeviceRecord, Runtime, write_runtime
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.host.paths import remove_partial_files
+from hvkit.hypervisor.kvm.host.runtime import BackupRecord, DeviceRecord, Runtime
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.instance.state import find_process
-from hvkit.hypervisor.kvm.qemu.block_nodes import NodeMissing, read_nodes, take_back_files
+from hvkit.hypervisor.kvm.qemu.block_nodes import BlockNodeNotFound, read_nodes, take_back_files
 from hvkit.hypervisor.kvm.qemu.freezing import frozen
 from hvkit.hypervisor.kvm.qemu.jobs import end_jobs, find_jobs
 from hvkit.hypervisor.model import Backup
@@ -97,11 +97,10 @@ class _Target:
 
 
 def back_up(
-    instances: Instances,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     backup: Backup,
     *,
-    report: ReportProgress | None,
+    on_progress: ReportProgress | None,
     timeout_s: float,
 ) -> None:
     """Back up disks, as `BaseHypervisor.backup_disks` says.
@@ -112,49 +111,49 @@ def back_up(
         BackupError: it failed, or was not over in time.
     """
     deadline = Deadline(timeout_s)
-    with _explaining(paths), ExitStack() as stack:
-        with instances.locked(paths):
-            instances.need_alive(paths, "its disks cannot be backed up")
-            runtime = instances.recall(paths)
-            monitor = stack.enter_context(instances.connected(paths))
+    with _translate_errors(handle), ExitStack() as stack:
+        with handle.locked():
+            handle.require_alive("its disks cannot be backed up")
+            runtime = handle.load()
+            monitor = stack.enter_context(handle.connected())
             targets = _choose(runtime, backup)
             if runtime.backup is not None:
-                raise BackupError(paths.name, "its disks are being backed up already, or somebody died over that")
-            _check_checkpoints(monitor, targets, backup, paths.name)
+                raise BackupError(handle.name, "its disks are being backed up already, or somebody died over that")
+            _check_checkpoints(monitor, targets, backup, handle.name)
             partial_files = tuple(target.partial for target in targets)
             record = BackupRecord(uuid=uuid4(), checkpoint=backup.checkpoint, partial_files=partial_files)
             # What fails from here on leaves nothing behind.
-            undoing = stack.enter_context(_Undoing(instances, paths, monitor, targets, record))
-            write_runtime(paths.runtime_file, attrs.evolve(runtime, backup=record))
+            undoing = stack.enter_context(_Undoing(handle, monitor, targets, record))
+            handle.persist(attrs.evolve(runtime, backup=record))
             for target in targets:
                 _make_file(stack, monitor, target, backup, undoing.made)
-            with frozen(paths, freezes=backup.freezes):
+            with frozen(handle.paths.agent_socket, freezes=backup.freezes):
                 monitor.execute(_transaction(targets, backup))
-        _follow(monitor, targets, deadline, report, paths.name)
-        with instances.locked(paths):
+        _follow(monitor, targets, deadline, on_progress, handle.name)
+        with handle.locked():
             _close(monitor, targets)
             for target in targets:
                 os.rename(target.partial, target.path)
                 undoing.made.append(target.path)
-            _forget(instances, paths)
+            _forget(handle)
 
 
-def abort(instances: Instances, paths: InstancePaths) -> None:
+def abort(handle: InstanceHandle) -> None:
     """End a backup, and remove what it left, as `BaseHypervisor.abort_backup` says.
 
     Raises:
         BackupError: QEMU does not obey.
     """
-    with _explaining(paths), instances.locked(paths):
-        runtime = instances.recall(paths)
-        process = find_process(runtime, paths)
+    with _translate_errors(handle), handle.locked():
+        runtime = handle.load()
+        process = find_process(runtime, handle.paths)
         if process is not None:
             process.close()
-            with instances.connected(paths) as monitor:
+            with handle.connected() as monitor:
                 _clear_machine(monitor, runtime)
         if runtime.backup is not None:
             remove_partial_files(runtime.backup.partial_files)
-            _forget(instances, paths)
+            _forget(handle)
 
 
 def _clear_machine(monitor: QmpConnection, runtime: Runtime) -> None:
@@ -169,22 +168,22 @@ def _clear_machine(monitor: QmpConnection, runtime: Runtime) -> None:
         _remove_checkpoint(monitor, sources, runtime.backup.checkpoint)
 
 
-def _forget(instances: Instances, paths: InstancePaths) -> None:
+def _forget(handle: InstanceHandle) -> None:
     """Forget a backup that has left nothing; others may have changed meanwhile what is remembered beside it."""
-    runtime = instances.recall(paths)
+    runtime = handle.load()
     if runtime.backup is not None:
-        write_runtime(paths.runtime_file, attrs.evolve(runtime, backup=None))
+        handle.persist(attrs.evolve(runtime, backup=None))
 
 
-def read_checkpoints(instances: Instances, paths: InstancePaths) -> tuple[Checkpoint, ...]:
+def read_checkpoints(handle: InstanceHandle) -> tuple[Checkpoint, ...]:
     """Return what an incremental backup can begin at, as `BaseHypervisor.get_checkpoints` says.
 
     Raises:
         BackupError: QEMU does not say.
     """
-    with _explaining(paths):
-        runtime = instances.recall(paths)
-        with instances.connected(paths) as monitor:
+    with _translate_errors(handle):
+        runtime = handle.load()
+        with handle.connected() as monitor:
             nodes = read_nodes(monitor)
     found: dict[str, dict[UUID, int]] = {}
     broken: set[str] = set()
@@ -203,15 +202,15 @@ def read_checkpoints(instances: Instances, paths: InstancePaths) -> tuple[Checkp
     )
 
 
-def drop_checkpoint(instances: Instances, paths: InstancePaths, checkpoint: str) -> None:
+def drop_checkpoint(handle: InstanceHandle, checkpoint: str) -> None:
     """Forget a checkpoint, as `BaseHypervisor.drop_checkpoint` says.
 
     Raises:
         BackupError: a backup is using it, or QEMU does not answer.
     """
-    with _explaining(paths), instances.locked(paths):
-        runtime = instances.recall(paths)
-        with instances.connected(paths) as monitor:
+    with _translate_errors(handle), handle.locked():
+        runtime = handle.load()
+        with handle.connected() as monitor:
             nodes = {record.backends[-1] for record in _disks(runtime)}
             with_it = {name for name, node in read_nodes(monitor).items() if _has_bitmap(node, checkpoint)}
             for node in nodes & with_it:
@@ -301,7 +300,11 @@ def _transaction(targets: Sequence[_Target], backup: Backup) -> Transaction:
 
 
 def _follow(
-    monitor: QmpConnection, targets: Sequence[_Target], deadline: Deadline, report: ReportProgress | None, name: str
+    monitor: QmpConnection,
+    targets: Sequence[_Target],
+    deadline: Deadline,
+    on_progress: ReportProgress | None,
+    name: str,
 ) -> None:
     """Wait until all jobs are over, and tell how far they are.
 
@@ -312,9 +315,9 @@ def _follow(
         jobs = find_jobs(monitor, _PREFIX)
         if len(jobs) < len(targets):
             raise BackupError(name, "somebody else ended it")
-        if report is not None:
+        if on_progress is not None:
             done, total = (sum(getattr(job, f"{what}_progress") for job in jobs) for what in ("current", "total"))
-            report(BackupProgress(done_bytes=done, total_bytes=total))
+            on_progress(BackupProgress(done_bytes=done, total_bytes=total))
         failed = [f"{job.id.removeprefix(_PREFIX)}: {job.error}" for job in jobs if job.error]
         if failed:
             raise BackupError(name, "; ".join(failed))
@@ -345,15 +348,13 @@ class _Undoing(AbstractContextManager["_Undoing"]):
 
     def __init__(
         self,
-        instances: Instances,
-        paths: InstancePaths,
+        handle: InstanceHandle,
         monitor: QmpConnection,
         targets: Sequence[_Target],
         record: BackupRecord,
     ) -> None:
         self.made: list[str] = []
-        self._instances = instances
-        self._paths = paths
+        self._handle = handle
         self._monitor = monitor
         self._targets = targets
         self._record = record
@@ -362,12 +363,12 @@ class _Undoing(AbstractContextManager["_Undoing"]):
         if error is None:
             return
         try:
-            with self._instances.locked(self._paths):
+            with self._handle.locked():
                 # Somebody else may have aborted it, and begun another one.
-                if self._instances.recall(self._paths).backup == self._record:
+                if self._handle.load().backup == self._record:
                     remove_partial_files(self.made)
                     self._clear_machine()
-                    _forget(self._instances, self._paths)
+                    _forget(self._handle)
         except (QmpError, HypervisorError) as problem:
             error.add_note(f"what is left of the backup could not be removed: {problem}")
 
@@ -395,11 +396,11 @@ def _remove_checkpoint(monitor: QmpConnection, nodes: Sequence[str], checkpoint:
 
 
 @contextlib.contextmanager
-def _explaining(paths: InstancePaths) -> Iterator[None]:
+def _translate_errors(handle: InstanceHandle) -> Iterator[None]:
     try:
         yield
-    except (QmpError, InstanceStateError, NodeMissing, OSError) as error:
-        raise BackupError(paths.name, str(error)) from error
+    except (QmpError, InstanceStateError, BlockNodeNotFound, OSError) as error:
+        raise BackupError(handle.name, str(error)) from error
 
 
 def _disks(runtime: Runtime) -> list[DeviceRecord]:

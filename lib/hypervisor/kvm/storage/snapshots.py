@@ -18,11 +18,10 @@ import attrs
 
 from hvkit.errors import HypervisorError, ProgrammerError
 from hvkit.hypervisor.errors import InstanceStateError, SnapshotError
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime, write_runtime
-from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.migration.common import reset_capabilities
-from hvkit.hypervisor.kvm.qemu.block_nodes import NodeMissing, read_nodes
+from hvkit.hypervisor.kvm.qemu.block_nodes import BlockNodeNotFound, read_nodes
 from hvkit.hypervisor.kvm.qemu.freezing import frozen
 from hvkit.hypervisor.kvm.qemu.jobs import end_jobs
 from hvkit.hypervisor.model import Disk
@@ -56,54 +55,54 @@ _MAKE_S: Final = 30.0
 # ---- of the whole machine
 
 
-def save(instances: Instances, paths: InstancePaths, tag: str, *, timeout_s: float) -> None:
+def save(handle: InstanceHandle, tag: str, *, timeout_s: float) -> None:
     """Keep a machine as it is now, as `BaseHypervisor.save_snapshot` says.
 
     Raises:
         SnapshotError: it could not be kept.
     """
-    with _working(instances, paths) as (runtime, monitor):
+    with _working(handle) as (runtime, monitor):
         nodes = _writable_nodes(runtime)
         if any(snapshot.name == tag for snapshot in _find(monitor, nodes)):
-            raise SnapshotError(paths.name, f"there is a snapshot {tag!r} already")
+            raise SnapshotError(handle.name, f"there is a snapshot {tag!r} already")
         reset_capabilities(monitor)
         run_job(monitor, SnapshotSave(job_id=_JOB, tag=tag, vmstate=nodes[0], devices=nodes), timeout=timeout_s)
 
 
-def load(instances: Instances, paths: InstancePaths, tag: str, *, timeout_s: float) -> None:
+def load(handle: InstanceHandle, tag: str, *, timeout_s: float) -> None:
     """Make a machine what it was, as `BaseHypervisor.load_snapshot` says.
 
     Raises:
         SnapshotError: there is no such snapshot, or it could not be loaded.
     """
-    with _working(instances, paths) as (runtime, monitor):
+    with _working(handle) as (runtime, monitor):
         nodes = _writable_nodes(runtime)
-        _need(monitor, nodes, tag, paths.name)
+        _need(monitor, nodes, tag, handle.name)
         reset_capabilities(monitor)
         run_job(monitor, SnapshotLoad(job_id=_JOB, tag=tag, vmstate=nodes[0], devices=nodes), timeout=timeout_s)
 
 
-def delete(instances: Instances, paths: InstancePaths, tag: str, *, timeout_s: float) -> None:
+def delete(handle: InstanceHandle, tag: str, *, timeout_s: float) -> None:
     """Forget what a machine was, as `BaseHypervisor.delete_snapshot` says.
 
     Raises:
         SnapshotError: there is no such snapshot, or it could not be deleted.
     """
-    with _working(instances, paths) as (runtime, monitor):
+    with _working(handle) as (runtime, monitor):
         nodes = _writable_nodes(runtime)
-        _need(monitor, nodes, tag, paths.name)
+        _need(monitor, nodes, tag, handle.name)
         run_job(monitor, SnapshotDelete(job_id=_JOB, tag=tag, devices=nodes), timeout=timeout_s)
 
 
-def read_snapshots(instances: Instances, paths: InstancePaths) -> tuple[Snapshot, ...]:
+def read_snapshots(handle: InstanceHandle) -> tuple[Snapshot, ...]:
     """Return what a machine can be made again, as `BaseHypervisor.get_snapshots` says.
 
     Raises:
         SnapshotError: QEMU does not say.
     """
-    with _explaining(paths):
-        runtime = instances.recall(paths)
-        with instances.connected(paths) as monitor:
+    with _translate_errors(handle):
+        runtime = handle.load()
+        with handle.connected() as monitor:
             return tuple(_find(monitor, _writable_nodes(runtime)))
 
 
@@ -124,10 +123,10 @@ def _writable_nodes(runtime: Runtime) -> list[str]:
 
 def _find(monitor: QmpConnection, nodes: Collection[str]) -> Iterator[Snapshot]:
     """Find the snapshots that all of some nodes have, the oldest first."""
-    held = [node.image.snapshots or [] for name, node in read_nodes(monitor).items() if name in nodes]
-    common = set.intersection(*({snapshot.name for snapshot in each} for each in held)) if held else set()
+    lists = [node.image.snapshots or [] for name, node in read_nodes(monitor).items() if name in nodes]
+    common = set.intersection(*({snapshot.name for snapshot in each} for each in lists)) if lists else set()
     seen: dict[str, Snapshot] = {}
-    for snapshot in (snapshot for each in held for snapshot in each if snapshot.name in common):
+    for snapshot in (snapshot for each in lists for snapshot in each if snapshot.name in common):
         state_bytes = max(snapshot.vm_state_size, seen[snapshot.name].state_bytes if snapshot.name in seen else 0)
         taken_at_s = snapshot.date_sec + snapshot.date_nsec / 1e9
         seen[snapshot.name] = Snapshot(name=snapshot.name, taken_at_s=taken_at_s, state_bytes=state_bytes)
@@ -142,22 +141,20 @@ def _need(monitor: QmpConnection, nodes: Collection[str], tag: str, name: str) -
 # ---- of disks
 
 
-def add_overlays(
-    instances: Instances, paths: InstancePaths, overlays: Mapping[UUID, str], *, freezes: bool
-) -> tuple[Disk, ...]:
+def add_overlays(handle: InstanceHandle, overlays: Mapping[UUID, str], *, freezes: bool) -> tuple[Disk, ...]:
     """Have disks write to new files, as `BaseHypervisor.add_overlays` says.
 
     Raises:
         SnapshotError: that cannot be; the disks write to where they did.
     """
-    with _working(instances, paths) as (runtime, monitor):
+    with _working(handle) as (runtime, monitor):
         if not runtime.opens_by_name:
             problem = "its QEMU is confined to an account or a root directory, and could not open the files below"
-            raise SnapshotError(paths.name, problem)
+            raise SnapshotError(handle.name, problem)
         changed = runtime
         for uuid, path in overlays.items():
             changed = _stack(changed, uuid, path)
-        write_runtime(paths.runtime_file, changed)
+        handle.persist(changed)
         try:
             for uuid, path in overlays.items():
                 _make_overlay(monitor, runtime, changed, uuid, path)
@@ -169,11 +166,11 @@ def add_overlays(
                 )
                 for uuid in overlays
             ]
-            with frozen(paths, freezes=freezes):
+            with frozen(handle.paths.agent_socket, freezes=freezes):
                 monitor.execute(Transaction(actions=list(actions)))
         except BaseException as error:
             try:
-                _settle(monitor, changed, paths)
+                _settle(monitor, changed, handle)
             except (HypervisorError, ProgrammerError) as problem:  # the connection may be closed
                 error.add_note(f"which files the disks write to is settled later: {problem}")
             raise
@@ -214,11 +211,10 @@ def _make_overlay(monitor: QmpConnection, runtime: Runtime, changed: Runtime, uu
 
 
 def merge_overlays(
-    instances: Instances,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     disks: Collection[UUID],
     *,
-    report: Callable[[BackupProgress], None] | None,
+    on_progress: Callable[[BackupProgress], None] | None,
     timeout_s: float,
 ) -> tuple[Disk, ...]:
     """Put the contents of overlays into what they stand on, as `BaseHypervisor.merge_overlays` says.
@@ -226,12 +222,12 @@ def merge_overlays(
     Raises:
         SnapshotError: a disk has none, or it failed; then the disk writes to its overlay as before.
     """
-    with _working(instances, paths) as (runtime, monitor):
+    with _working(handle) as (runtime, monitor):
         for uuid in disks:
             if len(_record(runtime, uuid).backends) <= _PLAIN_NODES:
-                raise SnapshotError(paths.name, f"disk {uuid} has no overlay")
+                raise SnapshotError(handle.name, f"disk {uuid} has no overlay")
         for uuid in disks:
-            runtime = _merge(monitor, runtime, paths, uuid, report, timeout_s)
+            runtime = _merge(monitor, runtime, handle, uuid, on_progress, timeout_s)
         return runtime.instance.disks
 
 
@@ -242,9 +238,9 @@ _PLAIN_NODES: Final = 2
 def _merge(
     monitor: QmpConnection,
     runtime: Runtime,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     uuid: UUID,
-    report: Callable[[BackupProgress], None] | None,
+    on_progress: Callable[[BackupProgress], None] | None,
     timeout_s: float,
 ) -> Runtime:
     (disk,) = (disk for disk in runtime.instance.disks if disk.uuid == uuid)
@@ -254,8 +250,8 @@ def _merge(
     with Job.start(monitor, command) as job:
         try:
             for progress in job.progress():
-                if report is not None:
-                    report(BackupProgress(done_bytes=progress.done, total_bytes=progress.total))
+                if on_progress is not None:
+                    on_progress(BackupProgress(done_bytes=progress.done, total_bytes=progress.total))
                 if progress.status == "ready":
                     break
             job.wait_for("ready", timeout=timeout_s)
@@ -270,7 +266,7 @@ def _merge(
         except JobError:
             os.rename(disk.path + _MERGING, disk.path)
             raise
-        write_runtime(paths.runtime_file, before)
+        handle.persist(before)
     os.unlink(disk.path + _MERGING)
     _delete_nodes(monitor, (node, file_node))
     return before
@@ -285,7 +281,7 @@ def _cut_back(monitor: QmpConnection, runtime: Runtime, uuid: UUID, backends: tu
 # ---- what somebody died over
 
 
-def _settle(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> Runtime:
+def _settle(monitor: QmpConnection, runtime: Runtime, handle: InstanceHandle) -> Runtime:
     """Bring what is remembered of disks and the files that the guest writes to together, and return it.
 
     The lock is ours: whoever made what is in the way has gone.
@@ -303,14 +299,14 @@ def _settle(monitor: QmpConnection, runtime: Runtime, paths: InstancePaths) -> R
         while len(backends) > _PLAIN_NODES and backends[-1] not in in_use:
             backends = backends[:-2]
         if backends and backends[-1] in in_use:
-            runtime = _settle_disk(monitor, runtime, paths, disk, backends, files)
+            runtime = _settle_disk(monitor, runtime, handle, disk, backends, files)
     return runtime
 
 
 def _settle_disk(
     monitor: QmpConnection,
     runtime: Runtime,
-    paths: InstancePaths,
+    handle: InstanceHandle,
     disk: Disk,
     backends: tuple[str, ...],
     files: Mapping[str, str],
@@ -320,7 +316,7 @@ def _settle_disk(
     Args:
         monitor: of the machine.
         runtime: what is remembered.
-        paths: files of the instance.
+        handle: files of the instance.
         disk: the disk, as remembered.
         backends: its nodes up to the one that the guest uses.
         files: by the names of nodes, their files.
@@ -339,7 +335,7 @@ def _settle_disk(
         return runtime
     settled = _cut_back(monitor, runtime, disk.uuid, backends)
     if os.path.lexists(merging):  # it was merged, and that was not noted down
-        write_runtime(paths.runtime_file, settled)
+        handle.persist(settled)
         os.unlink(merging)
         _delete_nodes(monitor, left)
     else:  # it was about to be made, and the guest never wrote to it
@@ -347,7 +343,7 @@ def _settle_disk(
             if any(files[name] == disk.path for name in left) or not os.path.getsize(disk.path):
                 os.unlink(disk.path)
         _delete_nodes(monitor, left)
-        write_runtime(paths.runtime_file, settled)
+        handle.persist(settled)
     return settled
 
 
@@ -370,20 +366,20 @@ def _delete_nodes(monitor: QmpConnection, names: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def _working(instances: Instances, paths: InstancePaths) -> Iterator[tuple[Runtime, QmpConnection]]:
+def _working(handle: InstanceHandle) -> Iterator[tuple[Runtime, QmpConnection]]:
     """Hold the lock of an instance that is alive, and give what is remembered, now settled, and a monitor."""
-    with _explaining(paths), instances.locked(paths):
-        instances.need_alive(paths, "it has no snapshots to work with")
-        with instances.connected(paths) as monitor:
-            yield _settle(monitor, instances.recall(paths), paths), monitor
+    with _translate_errors(handle), handle.locked():
+        handle.require_alive("it has no snapshots to work with")
+        with handle.connected() as monitor:
+            yield _settle(monitor, handle.load(), handle), monitor
 
 
 @contextlib.contextmanager
-def _explaining(paths: InstancePaths) -> Iterator[None]:
+def _translate_errors(handle: InstanceHandle) -> Iterator[None]:
     try:
         yield
-    except (QmpError, InstanceStateError, NodeMissing, OSError) as error:
-        raise SnapshotError(paths.name, str(error)) from error
+    except (QmpError, InstanceStateError, BlockNodeNotFound, OSError) as error:
+        raise SnapshotError(handle.name, str(error)) from error
 
 
 def _record(runtime: Runtime, uuid: UUID) -> DeviceRecord:

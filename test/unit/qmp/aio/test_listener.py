@@ -20,7 +20,7 @@ from hvkit.qmp.listener import QmpListener
 from hvkit.qmp.schema import QueryStatus
 from hvkit.testing import QmpStub
 from loops import descriptors, in_loop
-from paused_machine import calling
+from paused_machine import reconnecting_monitor
 
 STATUS = (None, {"return": {"status": "running", "running": True}})
 
@@ -148,7 +148,7 @@ async def test_accept_of_other_client_raises_connect_error(tmp_path: Path) -> No
 @in_loop
 async def test_accept_of_real_qemu_works_repeatedly(qemu_binary: str, tmp_path: Path) -> None:
     path = tmp_path / "s"
-    with AsyncQmpListener(path) as listener, calling(qemu_binary, path):
+    with AsyncQmpListener(path) as listener, reconnecting_monitor(qemu_binary, path):
         for _ in range(2):
             connection = await listener.accept(timeout=20)
             assert (await connection.execute(QueryStatus())).status == "prelaunch"

@@ -15,7 +15,7 @@ from hvkit.qmp import ConnectError
 from hvkit.qmp.listener import QmpListener
 from hvkit.qmp.schema import QueryStatus
 from hvkit.testing import QmpStub
-from paused_machine import calling
+from paused_machine import reconnecting_monitor
 
 
 def test_accept_returns_connection_ready_for_commands(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_close_ends_waiting_accept(tmp_path: Path) -> None:
 @pytest.mark.qemu
 def test_accept_of_real_qemu_works_repeatedly(qemu_binary: str, tmp_path: Path) -> None:
     path = tmp_path / "s"
-    with QmpListener(path) as listener, calling(qemu_binary, path):
+    with QmpListener(path) as listener, reconnecting_monitor(qemu_binary, path):
         for _ in range(2):
             connection = listener.accept(timeout=20)
             assert connection.execute(QueryStatus()).status == "prelaunch"

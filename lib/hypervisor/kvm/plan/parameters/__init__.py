@@ -27,7 +27,6 @@ from hvkit.hypervisor.kvm.plan.parameters.display import (
     SOUND_DRIVERS,
     USB_DRIVERS,
     parse_usb_device,
-    resolve_places,
 )
 from hvkit.hypervisor.kvm.plan.parameters.drives import CDROM_DRIVERS, EMPTY, cdrom_type, is_file, is_url
 from hvkit.hypervisor.kvm.plan.parameters.machine import parse_extra
@@ -59,7 +58,6 @@ __all__ = [
     "parse_host_nodes",
     "parse_usb_device",
     "plan_boot_index",
-    "resolve_places",
 ]
 
 #: Modules of parameters, in the order in which they are documented.

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.plan.parameters.checks import PRINTABLE, passes
-from hvkit.hypervisor.parameters import ABSOLUTE_PATH, READABLE_FILE, Check, Parameter, Rule
+from hvkit.hypervisor.parameters import ABSOLUTE_PATH, Check, Parameter, Rule
 
 #: What a machine can be booted from.
 BOOT_DEVICES: Final = ("disk", "cdrom", "floppy", "network")
@@ -57,7 +57,6 @@ PARAMETERS: Final = (
         default="",
         doc="Kernel to boot directly; boot_order has no say then. Empty: the guest's own boot loader.",
         syntax=ABSOLUTE_PATH,
-        node=READABLE_FILE,
     ),
     Parameter(
         name="initrd_path",
@@ -65,7 +64,6 @@ PARAMETERS: Final = (
         default="",
         doc="Initial RAM disk for kernel_path.",
         syntax=ABSOLUTE_PATH,
-        node=READABLE_FILE,
     ),
     Parameter(
         name="root_path",

@@ -7,11 +7,8 @@ from typing import Any, Final
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.plan.parameters.checks import WORD, passes
-from hvkit.hypervisor.node import find_interface_address
 from hvkit.hypervisor.parameters import (
     ABSOLUTE_PATH,
-    DIRECTORY,
-    READABLE_FILE,
     Check,
     Parameter,
     Rule,
@@ -42,9 +39,6 @@ USB_DRIVERS: Final[dict[str, str]] = {
     "keyboard": "usb-kbd",
     "wacom-tablet": "usb-wacom-tablet",
 }
-
-#: The longest password that VNC knows; what follows is not compared. Source: RFC 6143, 7.2.2.
-VNC_PASSWORD_BYTES: Final = 8
 
 
 def is_address(text: str) -> bool:
@@ -86,32 +80,12 @@ def _parse_usb_devices(text: str) -> None:
         parse_usb_device(item)
 
 
-def resolve_places(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters with the addresses of network interfaces in place of their names."""
-    resolved = dict(parameters)
-    for name in ("vnc_bind_address", "spice_bind"):
-        place = parameters[name]
-        if place and not place.startswith("/"):
-            resolved[name] = find_interface_address(place)
-    return resolved
-
-
 _PLACE: Final = Check(
     "an address, the name of a network interface, or a directory",
     lambda value: ABSOLUTE_PATH.accepts(value) or (WORD.accepts(value) and "/" not in value),
 )
-_PLACE_HERE: Final = Check(
-    "an address, an interface of this node that has one, or a directory of it",
-    lambda value: DIRECTORY.accepts(value) if value.startswith("/") else bool(find_interface_address(value)),
-)
 _BIND: Final = Check(
     "an address, or the name of a network interface", lambda value: _PLACE.accepts(value) and value[:1] != "/"
-)
-_CERTIFICATES: Final = Check(
-    "a directory of this node with ca-cert.pem, server-cert.pem and server-key.pem",
-    lambda value: all(
-        READABLE_FILE.accepts(f"{value}/{name}.pem") for name in ("ca-cert", "server-cert", "server-key")
-    ),
 )
 
 
@@ -159,7 +133,6 @@ PARAMETERS: Final = (
         doc="Where VNC listens: an address, an interface whose address it is, or a directory for a unix socket "
         "NAME.vnc. Empty: no VNC.",
         syntax=_PLACE,
-        node=_PLACE_HERE,
     ),
     Parameter(
         name="vnc_port",
@@ -180,7 +153,6 @@ PARAMETERS: Final = (
         default="",
         doc="Directory of the certificates for vnc_tls: ca-cert.pem, server-cert.pem, server-key.pem.",
         syntax=ABSOLUTE_PATH,
-        node=_CERTIFICATES,
     ),
     Parameter(
         name="vnc_x509_verify",
@@ -194,7 +166,6 @@ PARAMETERS: Final = (
         default="",
         doc="File whose first line is the password of VNC, which compares 8 bytes of it. Empty: none is asked for.",
         syntax=ABSOLUTE_PATH,
-        node=READABLE_FILE,
     ),
     Parameter(
         name="spice_bind",
@@ -202,7 +173,6 @@ PARAMETERS: Final = (
         default="",
         doc="Where SPICE listens: an address, or an interface whose address it is. Empty: no SPICE.",
         syntax=_BIND,
-        node=_PLACE_HERE,
     ),
     Parameter(
         name="spice_port",
@@ -224,7 +194,6 @@ PARAMETERS: Final = (
         default="",
         doc="File whose first line is the password of SPICE. Empty: none is asked for.",
         syntax=ABSOLUTE_PATH,
-        node=READABLE_FILE,
     ),
     Parameter(
         name="spice_image_compression",
@@ -262,7 +231,6 @@ PARAMETERS: Final = (
         default="",
         doc="Directory of the certificates for spice_use_tls: ca-cert.pem, server-cert.pem, server-key.pem.",
         syntax=ABSOLUTE_PATH,
-        node=_CERTIFICATES,
     ),
     Parameter(
         name="spice_tls_ciphers",

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.plan.parameters.disks import DISK_DRIVERS
-from hvkit.hypervisor.parameters import ABSOLUTE_PATH, READABLE_FILE, Check, Parameter, Rule, one_of
+from hvkit.hypervisor.parameters import ABSOLUTE_PATH, Check, Parameter, Rule, one_of
 
 #: Which device a CD drive is, by the value of the parameter.
 CDROM_DRIVERS: Final[dict[str, str]] = {"paravirtual": "virtio-blk-pci", "ide": "ide-cd", "scsi-cd": "scsi-cd"}
@@ -41,10 +41,6 @@ _CD: Final = Check(
     lambda value: value.isprintable() and (not is_file(value) or ABSOLUTE_PATH.accepts(value)),
 )
 _FLOPPY: Final = Check(f"an absolute path, or {EMPTY}", lambda value: value == EMPTY or ABSOLUTE_PATH.accepts(value))
-_FLOPPY_HERE: Final = Check(READABLE_FILE.wanted, lambda value: value == EMPTY or READABLE_FILE.accepts(value))
-_CD_HERE: Final = Check(
-    "a URL, or a file of this node that can be read", lambda value: not is_file(value) or READABLE_FILE.accepts(value)
-)
 
 
 def _second_cdrom_has_a_first(parameters: Mapping[str, Any]) -> None:
@@ -72,7 +68,6 @@ PARAMETERS: Final = (
         doc="Image in the CD drive: a file, or a URL of http or https; the word empty for a drive with nothing in it. "
         "No text: no drive.",
         syntax=_CD,
-        node=_CD_HERE,
     ),
     Parameter(
         name="cdrom2_image_path",
@@ -80,7 +75,6 @@ PARAMETERS: Final = (
         default="",
         doc="Image in a second CD drive, such as one with drivers for the guest; as cdrom_image_path.",
         syntax=_CD,
-        node=_CD_HERE,
     ),
     Parameter(
         name="cdrom_disk_type",
@@ -96,7 +90,6 @@ PARAMETERS: Final = (
         default="",
         doc="Image in the floppy drive: a file; the word empty for a drive with nothing in it. No text: no drive.",
         syntax=_FLOPPY,
-        node=_FLOPPY_HERE,
     ),
 )
 

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Parameters: the machine as such, and the program that models it."""
 
-import os
 import shlex
-import shutil
 from typing import Final
 
 from hvkit.hypervisor.errors import ParameterError
@@ -12,7 +10,6 @@ from hvkit.hypervisor.kvm.plan.parameters.checks import WORD, passes
 from hvkit.hypervisor.kvm.plan.topology import FIRST_SLOT, MAX_PORTS, MAX_RESERVED_SLOTS
 from hvkit.hypervisor.parameters import (
     ABSOLUTE_PATH,
-    EXECUTABLE_FILE,
     Check,
     Parameter,
     between,
@@ -72,7 +69,6 @@ PARAMETERS: Final = (
         default="/usr/bin/qemu-system-x86_64",
         doc="The QEMU program.",
         syntax=ABSOLUTE_PATH,
-        node=EXECUTABLE_FILE,
     ),
     Parameter(
         name="machine_version",
@@ -111,7 +107,6 @@ PARAMETERS: Final = (
         kind=bool,
         default=False,
         doc="Whether it has a TPM 2.0, by swtpm. What that keeps outlives the instance.",
-        node=Check("false: swtpm is not installed", lambda value: not value or bool(shutil.which("swtpm"))),
     ),
     Parameter(
         name="virtio_rng",
@@ -125,7 +120,6 @@ PARAMETERS: Final = (
         default=0,
         doc="Context id for sockets between guest and host: 3 or more, and no other guest's. 0: no vsock.",
         syntax=Check("0, or 3 to 4294967294", lambda value: value == 0 or 3 <= value <= 0xFFFFFFFE),
-        node=Check("0: there is no /dev/vhost-vsock", lambda value: not value or os.path.exists("/dev/vhost-vsock")),
     ),
     Parameter(
         name="use_localtime",

@@ -2,18 +2,14 @@
 """Parameters: memory, and where on the node it is."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.plan.parameters.checks import passes
-from hvkit.hypervisor.node import read_numa_nodes
-from hvkit.hypervisor.parameters import ABSOLUTE_PATH, DIRECTORY, Check, Parameter, Rule, at_least, between, one_of
+from hvkit.hypervisor.parameters import ABSOLUTE_PATH, Check, Parameter, Rule, at_least, between, one_of
 
 #: Sizes of huge pages in MiB, by the name of each.
 HUGE_PAGES: Final[dict[str, int]] = {"2M": 2, "1G": 1024}
-#: Where the kernel lists its huge pages.
-_HUGE_PAGES_DIR: Final = Path("/sys/kernel/mm/hugepages")
 #: The most NUMA nodes that QEMU gives a guest. Source: QEMU, MAX_NODES.
 _MAX_NODES: Final = 128
 
@@ -39,14 +35,6 @@ def _parse_nodes(part: str, text: str) -> frozenset[int]:
             raise ParameterError("numa_host_nodes", text, f"expected something like 0:1 or 0-1, got {text!r}")
         nodes.update(range(int(ends[0]), int(ends[1]) + 1))
     return frozenset(nodes)
-
-
-def _has_nodes(text: str) -> bool:
-    return frozenset[int]().union(*parse_host_nodes(text)) <= read_numa_nodes()
-
-
-def _has_huge_pages(size: str) -> bool:
-    return (_HUGE_PAGES_DIR / f"hugepages-{HUGE_PAGES[size] * 1024}kB").is_dir()
 
 
 def _is_held_in_one_way(parameters: Mapping[str, Any]) -> None:
@@ -99,7 +87,6 @@ PARAMETERS: Final = (
         doc="Directory whose files hold the guest's memory, such as a mount of hugetlbfs; all of it is taken at the "
         "start. Empty: no files.",
         syntax=ABSOLUTE_PATH,
-        node=DIRECTORY,
     ),
     Parameter(
         name="hugepages",
@@ -108,7 +95,6 @@ PARAMETERS: Final = (
         doc="Size of the node's huge pages that hold the guest's memory; all of it is taken at the start. It needs "
         "no mount. Empty: ordinary pages.",
         syntax=one_of("", *HUGE_PAGES),
-        node=Check("huge pages that this node's kernel has", _has_huge_pages),
     ),
     Parameter(
         name="mem_prealloc",
@@ -130,7 +116,6 @@ PARAMETERS: Final = (
         doc="NUMA nodes of this node that the memory is on: a list (0-1) for all of it, or one list for each NUMA node "
         "of the guest with colons between them (0:1). Empty: wherever the kernel puts it.",
         syntax=Check("something like 0-1 or 0:1", passes(parse_host_nodes)),
-        node=Check("NUMA nodes that this node has", _has_nodes),
     ),
     Parameter(
         name="numa_policy",

@@ -6,7 +6,7 @@ from typing import Any, Final, get_args
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.plan.parameters.checks import WORD
-from hvkit.hypervisor.parameters import ABSOLUTE_PATH, DIRECTORY, Check, Parameter, Rule, between, one_of
+from hvkit.hypervisor.parameters import ABSOLUTE_PATH, Check, Parameter, Rule, between, one_of
 from hvkit.qmp.schema import MigrationCapability
 
 #: Capabilities that take more than switching on: what they are for is not what a migration to another node does.
@@ -80,7 +80,6 @@ PARAMETERS: Final = (
         doc="Directory with the credentials for migration_tls: ca-cert.pem, server-cert.pem, server-key.pem,"
         " client-cert.pem and client-key.pem; or keys.psk. QEMU reads them, with the rights that it has.",
         syntax=ABSOLUTE_PATH,
-        node=DIRECTORY,
     ),
     Parameter(
         name="migration_tls_hostname",

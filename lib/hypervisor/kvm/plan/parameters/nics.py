@@ -5,7 +5,6 @@ from typing import Final
 
 from hvkit.hypervisor.parameters import (
     ABSOLUTE_PATH,
-    EXECUTABLE_FILE,
     Parameter,
     between,
     one_of,
@@ -53,6 +52,5 @@ PARAMETERS: Final = (
         doc="Program that is told when the interface of a NIC comes (up) and has gone (down), as its argument, and"
         " everything about the NIC by its environment. Empty: none.",
         syntax=ABSOLUTE_PATH,
-        node=EXECUTABLE_FILE,
     ),
 )

@@ -5,7 +5,6 @@ from typing import Final
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.plan.parameters.checks import WORD, passes
-from hvkit.hypervisor.node import read_online_cpus
 from hvkit.hypervisor.parameters import (
     Check,
     Parameter,
@@ -48,11 +47,6 @@ def _parse_io_thread_mask(text: str) -> tuple[CpuSet, ...]:
     return parse_cpu_mask(text, "io_thread_mask")
 
 
-def _has_processors(text: str) -> bool:
-    """Whether this node has a processor for each thread that is to be bound: the kernel asks for no more."""
-    return all(cpus is None or cpus & read_online_cpus() for cpus in parse_cpu_mask(text))
-
-
 def _is_number(text: str) -> bool:
     # Four digits: more processors than any host has, and not so many that a range of them fills the memory.
     return text.isascii() and text.isdigit() and len(text) <= 4
@@ -91,7 +85,6 @@ PARAMETERS: Final = (
         doc="Processors of the host to run on: all, a list (0-3,6) for the instance, or one list for each virtual "
         "processor with colons between them (0-2:all:1,3).",
         syntax=Check("something like all, 0-3,6 or 0-2:all:1,3", passes(parse_cpu_mask)),
-        node=Check("processors that this node has", _has_processors),
     ),
     Parameter(
         name="io_thread_mask",
@@ -100,6 +93,5 @@ PARAMETERS: Final = (
         doc="Processors of the host for the IOThreads: all, where the rest of the instance runs; a list (0-3,6) for "
         "all of them, or one list for each with colons between them (0:1:all).",
         syntax=Check("something like all, 0-3,6 or 0:1:all", passes(_parse_io_thread_mask)),
-        node=Check("processors that this node has", _has_processors),
     ),
 )

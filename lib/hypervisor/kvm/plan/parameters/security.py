@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.plan.accounts import can_change_account, find_account
 from hvkit.hypervisor.kvm.plan.confinement import parse_account_pool
 from hvkit.hypervisor.kvm.plan.parameters.checks import WORD, passes
 from hvkit.hypervisor.parameters import (
@@ -23,10 +22,6 @@ def _account_has_its_source(parameters: Mapping[str, Any]) -> None:
             if parameters["security_model"] == model:
                 problem = f"security_model {model} needs it"
             raise ParameterError(source, parameters[source], problem)
-
-
-def _can_have_account(model: str) -> bool:
-    return model == "none" or can_change_account()
 
 
 PARAMETERS: Final = (
@@ -48,7 +43,6 @@ PARAMETERS: Final = (
         doc="Who QEMU runs as: whoever starts it (none), the user security_domain (user), or one of security_pool"
         " that no other instance has (pool).",
         syntax=one_of("none", "user", "pool"),
-        node=Check("none: only root can start QEMU as somebody else", _can_have_account),
     ),
     Parameter(
         name="security_domain",
@@ -56,7 +50,6 @@ PARAMETERS: Final = (
         default="",
         doc="User of this node that QEMU runs as, for security_model user.",
         syntax=WORD,
-        node=Check("a user of this node other than root", passes(find_account)),
     ),
     Parameter(
         name="security_pool",
@@ -71,7 +64,6 @@ PARAMETERS: Final = (
         kind=bool,
         default=False,
         doc="Whether QEMU's root directory is an empty one once its machine is made.",
-        node=Check("false: only root can change a root directory", lambda value: not value or can_change_account()),
     ),
 )
 

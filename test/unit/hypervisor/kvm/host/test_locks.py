@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from hvkit.hypervisor.errors import InstanceBusy, RuntimeStateError
-from hvkit.hypervisor.kvm.host.locks import instance_lock, is_locked
+from hvkit.hypervisor.kvm.host.locks import instance_lock, is_lock_held
 
 HOLD = """
 import sys
@@ -50,10 +50,10 @@ def held_by_another_process(lock_file: Path) -> Iterator[subprocess.Popen[bytes]
 
 
 def test_lock_is_held_and_given_up(lock_file: Path) -> None:
-    assert not is_locked("web1", lock_file)
+    assert not is_lock_held("web1", lock_file)
     with instance_lock("web1", lock_file, timeout_s=1):
-        assert is_locked("web1", lock_file)
-    assert not is_locked("web1", lock_file)
+        assert is_lock_held("web1", lock_file)
+    assert not is_lock_held("web1", lock_file)
 
 
 def test_lock_is_given_up_after_an_error(lock_file: Path) -> None:
@@ -90,11 +90,11 @@ def test_other_thread_gives_up_at_its_deadline(lock_file: Path) -> None:
 
 def test_other_process_is_named(lock_file: Path) -> None:
     with held_by_another_process(lock_file) as holder:
-        assert is_locked("web1", lock_file)
+        assert is_lock_held("web1", lock_file)
         with pytest.raises(InstanceBusy) as caught, instance_lock("web1", lock_file, timeout_s=0.1):
             pass
     assert caught.value.holder == holder.pid
-    assert f"process {holder.pid} is working on it" in str(caught.value)
+    assert f"locked by process {holder.pid}" in str(caught.value)
 
 
 def test_looking_keeps_nobody_from_the_lock(lock_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_looking_keeps_nobody_from_the_lock(lock_file: Path, monkeypatch: pytest
         close(descriptor)
 
     monkeypatch.setattr(os, "close", take_before_closing)
-    assert not is_locked("web1", lock_file)
+    assert not is_lock_held("web1", lock_file)
     assert taken, "the looker still had the file open"
 
 
@@ -119,8 +119,8 @@ def test_lock_is_held_on_a_full_disk(lock_file: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "pwrite", fail)
     with instance_lock("web1", lock_file, timeout_s=1):
-        assert is_locked("web1", lock_file)
-    assert not is_locked("web1", lock_file)
+        assert is_lock_held("web1", lock_file)
+    assert not is_lock_held("web1", lock_file)
 
 
 def test_lock_of_a_process_that_died_is_free(lock_file: Path) -> None:
@@ -136,20 +136,20 @@ def test_lock_is_given_up_by_its_holder_also_for_who_has_the_file_from_him(lock_
             (descriptor,) = (int(each.name) for each in Path("/proc/self/fd").iterdir() if each.resolve() == lock_file)
             # What a child gets that is forked at this moment.
             stack.callback(os.close, os.dup(descriptor))
-        assert not is_locked("web1", lock_file)
+        assert not is_lock_held("web1", lock_file)
 
 
 FORK = """
 import os, sys
 from pathlib import Path
-from hvkit.hypervisor.kvm.host.locks import instance_lock, is_locked
+from hvkit.hypervisor.kvm.host.locks import instance_lock, is_lock_held
 lock_file = Path(sys.argv[1])
 with instance_lock("web1", lock_file, timeout_s=5):
     child = os.fork()
     if not child:
         sys.exit(0)
     os.waitpid(child, 0)
-    print(is_locked("web1", lock_file))
+    print(is_lock_held("web1", lock_file))
 """
 
 
@@ -162,7 +162,7 @@ def test_lock_is_not_given_up_by_a_child_that_was_forked_under_it(lock_file: Pat
 def test_lock_file_that_cannot_be_opened_is_named(lock_file: Path) -> None:
     lock_file.symlink_to(lock_file.with_name("elsewhere"))
     with pytest.raises(RuntimeStateError, match="cannot be opened: Too many levels of symbolic links") as caught:
-        is_locked("web1", lock_file)
+        is_lock_held("web1", lock_file)
     assert caught.value.path == str(lock_file)
     with pytest.raises(RuntimeStateError), instance_lock("web1", lock_file, timeout_s=1):
         pass

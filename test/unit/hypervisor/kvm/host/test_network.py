@@ -7,19 +7,17 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
 from hvkit.hypervisor.kvm.host.network import (
-    MAX_NAME,
     NetworkError,
     TapOptions,
     has_interface,
     is_bridge,
     make_tap,
     open_tap,
-    plan_tap_name,
     route_to,
 )
 
@@ -40,12 +38,6 @@ def bridge() -> Iterator[str]:
     subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
     yield name
     subprocess.run(["ip", "link", "delete", name], check=True)
-
-
-def test_name_of_a_tap_is_short_and_always_the_same() -> None:
-    uuid = UUID("00112233-4455-6677-8899-aabbccddeeff")
-    assert plan_tap_name(uuid) == "hv001122334455"
-    assert len(plan_tap_name(uuid4())) <= MAX_NAME
 
 
 @needs_tun

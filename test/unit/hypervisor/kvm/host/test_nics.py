@@ -15,12 +15,13 @@ from uuid import UUID
 
 import pytest
 
-from faults import die_at
+from faults import crash_at
 from hvkit.hypervisor import Instance, InstanceStartError, InstanceState, Nic, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.network import NetworkError, TapOptions, has_interface, run_tool
-from hvkit.hypervisor.kvm.host.nics import plan_interface, plan_tap_options
+from hvkit.hypervisor.kvm.host.nics import plan_tap_options
 from hvkit.hypervisor.kvm.host.process import open_process, read_identity
+from hvkit.hypervisor.kvm.plan.devices import tap_name
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.qmp.schema import SystemPowerdown
 
@@ -63,12 +64,6 @@ class Script:
 # ---- plans
 
 
-def test_interface_is_named_after_the_nic_unless_it_has_a_name() -> None:
-    assert plan_interface(Nic(mac=MAC, uuid=NIC_UUID)) == INTERFACE
-    assert plan_interface(Nic(mac=MAC, ifname="web1-eth0")) == "web1-eth0"
-    assert plan_interface(Nic(mac=MAC, mode="user")) == ""
-
-
 def test_queues_and_the_kernels_half_are_for_paravirtual_nics() -> None:
     parameters = TABLE.fill({"virtio_net_queues": 4, "vnet_hdr": False})
     assert plan_tap_options(parameters) == TapOptions(queues=4, vnet_hdr=False, vhost=True)
@@ -86,7 +81,7 @@ def test_queues_and_the_kernels_half_are_for_paravirtual_nics() -> None:
     ],
 )
 def test_member_that_means_nothing_in_a_mode_is_refused(members: dict[str, Any], field: str, modes: str) -> None:
-    with pytest.raises(ParameterError, match=f"only a NIC of mode {modes} has one") as caught:
+    with pytest.raises(ParameterError, match=f"only used with mode {modes}") as caught:
         Nic(mac=MAC, **members)
     assert caught.value.name == f"Nic.{field}"
 
@@ -206,7 +201,7 @@ def test_wherever_in_a_start_somebody_dies_the_script_takes_down_what_came_up(
     toy = make_toy(nics=nics, parameters={"network_script": str(script.path)})
     came_up = False
     for number in itertools.count(1):
-        is_dead = die_at(number, lambda: kvm.start_instance(toy))
+        is_dead = crash_at(number, lambda: kvm.start_instance(toy))
         if kvm.list_instances():
             came_up = came_up or (is_dead and "up there" in script.told)
             if not kvm.get_instance_info("web1").state.is_over:
@@ -215,7 +210,7 @@ def test_wherever_in_a_start_somebody_dies_the_script_takes_down_what_came_up(
         ups = [told for told in script.told if told.startswith("up")]
         downs = [told for told in script.told if told.startswith("down")]
         assert len(downs) >= len(ups)
-        assert not [nic for nic in nics if has_interface(plan_interface(nic))]
+        assert not [nic for nic in nics if has_interface(tap_name(nic))]
         if not is_dead:
             break
     assert came_up

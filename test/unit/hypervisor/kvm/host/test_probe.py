@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Asking programs what they can do: real ones, and ones that are no QEMU at all."""
+"""StatusSource programs what they can do: real ones, and ones that are no QEMU at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hvkit.hypervisor.errors import InstanceStartError
+from hvkit.hypervisor.errors import ProgramError
 from hvkit.hypervisor.kvm.host import probe
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, KvmHost
@@ -217,7 +217,7 @@ def test_many_may_ask_at_once(program: Program, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_program_is_named(path: str, problem: str) -> None:
-    with pytest.raises(InstanceStartError) as caught:
+    with pytest.raises(ProgramError) as caught:
         probe_capabilities(path)
     assert str(caught.value) == f"{path}: {problem}"
 
@@ -228,7 +228,7 @@ def test_program_sees_of_our_environment_what_it_needs(tmp_path: Path, monkeypat
     program = tmp_path / "qemu"
     program.write_text(f"#!/bin/sh\nenv > {seen}\n")
     program.chmod(0o755)
-    with pytest.raises(InstanceStartError):
+    with pytest.raises(ProgramError):
         probe_capabilities(str(program))
     assert "PATH=" in seen.read_text()
     assert "hunter2" not in seen.read_text()
@@ -238,7 +238,7 @@ def test_a_file_that_the_kernel_does_not_run_is_named(tmp_path: Path) -> None:
     file = tmp_path / "qemu"
     file.write_bytes(b"\x7fELFnot really")
     file.chmod(0o755)
-    with pytest.raises(InstanceStartError, match=f"{file} cannot be run: Exec format error"):
+    with pytest.raises(ProgramError, match=f"{file} cannot be run: Exec format error"):
         probe_capabilities(str(file))
 
 
@@ -247,12 +247,12 @@ def test_no_room_for_a_file_is_the_worlds_fault(program: Program, monkeypatch: p
         raise OSError(errno.ENOSPC, "no room")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    with pytest.raises(InstanceStartError, match="cannot be run: No space left on device"):
+    with pytest.raises(ProgramError, match="cannot be run: No space left on device"):
         probe_capabilities(program.write_answering())
 
 
 def test_an_old_qemu_is_refused_by_its_version(program: Program) -> None:
-    with pytest.raises(InstanceStartError, match=r"is QEMU 7\.1\.9, older than 7\.2, the oldest that is supported"):
+    with pytest.raises(ProgramError, match=r"is QEMU 7\.1\.9; the oldest supported version is 7\.2"):
         probe_capabilities(program.write_answering((7, 1, 9)))
 
 
@@ -268,7 +268,7 @@ def test_an_old_qemu_is_refused_by_its_version(program: Program) -> None:
 )
 def test_what_is_no_qemu_is_named_and_quoted(program: Program, source: str) -> None:
     path = program.write(f"import os, sys\nprint('this is not QEMU', file=sys.stderr, flush=True)\n{source}")
-    with pytest.raises(InstanceStartError) as caught:
+    with pytest.raises(ProgramError) as caught:
         probe_capabilities(path)
     assert str(caught.value).startswith(f"{path} does not answer like QEMU: ")
     assert caught.value.log == "this is not QEMU"
@@ -276,14 +276,14 @@ def test_what_is_no_qemu_is_named_and_quoted(program: Program, source: str) -> N
 
 def test_only_the_end_of_what_it_said_is_quoted(program: Program) -> None:
     path = program.write("import sys; sys.stderr.write('x' * 1000000 + 'the end'); sys.exit(1)")
-    with pytest.raises(InstanceStartError) as caught:
+    with pytest.raises(ProgramError) as caught:
         probe_capabilities(path)
     assert caught.value.log.endswith("the end")
     assert len(caught.value.log) <= 2000
 
 
 def test_an_answer_of_another_shape_is_named(program: Program) -> None:
-    with pytest.raises(InstanceStartError, match="query-target"):
+    with pytest.raises(ProgramError, match="query-target"):
         probe_capabilities(program.write_answering(query_target={"arch": 5}))
 
 
@@ -304,14 +304,14 @@ print('{"QMP": {"version": ' + version + ', "capabilities": []}}', flush=True)
 @pytest.mark.parametrize("greeting", ["", GREETING], ids=["no-greeting", "no-answer"])
 def test_one_that_hangs_is_killed_with_its_children_in_time(program: Program, greeting: str) -> None:
     path = program.write(NOTE_AND_HANG.format(runs=str(program.runs_file), greeting=greeting))
-    with pytest.raises(InstanceStartError, match="does not answer like QEMU"):
+    with pytest.raises(ProgramError, match="does not answer like QEMU"):
         probe_capabilities(path, timeout_s=2.0)
     assert len(program.pids) == 2
 
 
 def test_a_failure_is_not_kept(program: Program, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    with pytest.raises(InstanceStartError):
+    with pytest.raises(ProgramError):
         probe_capabilities(program.write("import sys; sys.exit(1)"), cache_dir=cache)
     assert not cache.exists()
     assert probe_capabilities(program.write_answering(), cache_dir=cache).version == (8, 0, 1)

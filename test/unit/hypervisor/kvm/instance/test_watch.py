@@ -19,10 +19,11 @@ import pytest
 
 from hvkit.hypervisor import Instance, InstanceInfo, InstanceState, InstanceWatch
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.locks import is_locked
+from hvkit.hypervisor.kvm.host.locks import is_lock_held
+from hvkit.hypervisor.kvm.host.log import MAX_BYTES
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.instance import watch
-from hvkit.hypervisor.kvm.instance.state import Suspect, ask_in_passing
+from hvkit.hypervisor.kvm.instance.query import Candidate, query_transiently
 from hvkit.qmp import EventTimeout, QmpConnection
 from hvkit.qmp.fleet import Fleet
 from hvkit.qmp.schema import Balloon, Cont, ShutdownEvent, Stop, SystemPowerdown
@@ -41,12 +42,12 @@ def in_passing(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     """Who was asked in passing, look by look."""
     asked: list[set[str]] = []
 
-    def note(suspects: Mapping[str, Suspect], timeout_s: float) -> Any:
-        if suspects:
-            asked.append(set(suspects))
-        return ask_in_passing(suspects, timeout_s)
+    def note(candidates: Mapping[str, Candidate], timeout_s: float) -> Any:
+        if candidates:
+            asked.append(set(candidates))
+        return query_transiently(candidates, timeout_s)
 
-    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.watch.ask_in_passing", note)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.watch.query_transiently", note)
     return asked
 
 
@@ -68,13 +69,13 @@ def questions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, list[str]]]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give those who answer all the time that a busy machine may need."""
-    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.LOOK_S", 60.0)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.QUERY_S", 60.0)
 
 
 @pytest.fixture
 def less_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give those who answer more time than usual, where those who do not are waited for."""
-    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.LOOK_S", 5.0)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.QUERY_S", 5.0)
 
 
 def wait_until(claim: Callable[[], bool]) -> None:
@@ -90,7 +91,7 @@ def sockets(kvm: KvmHypervisor, name: str = "web1") -> Any:
 
 def agreed(kvm: KvmHypervisor, opened: InstanceWatch) -> dict[str, InstanceInfo]:
     """Return what a watch and a listing both see, which is the same."""
-    infos = opened.look()
+    infos = opened.query()
     assert infos == kvm.get_all_instances_info()
     return {info.name: info for info in infos}
 
@@ -113,7 +114,7 @@ def power_off(kvm: KvmHypervisor, name: str) -> None:
 
 def live(kvm: KvmHypervisor, make: MakeInstance) -> None:
     """Lead instances through their lives, and compare after every step."""
-    with kvm.watching() as opened:
+    with kvm.watch() as opened:
         assert agreed(kvm, opened) == {}
         for name in ("web1", "web2"):
             kvm.start_instance(make(name))
@@ -129,9 +130,9 @@ def live(kvm: KvmHypervisor, make: MakeInstance) -> None:
         pid = pid_of(kvm, "web2")
         os.kill(pid, signal.SIGSTOP)
         for _ in range(2):
-            assert agreed(kvm, opened)["web2"].reason == "its process was stopped by a signal"
+            assert agreed(kvm, opened)["web2"].reason == "QEMU process stopped by a signal"
         os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: opened.look() == kvm.get_all_instances_info())
+        wait_until(lambda: opened.query() == kvm.get_all_instances_info())
         assert agreed(kvm, opened)["web2"].state is InstanceState.RUNNING
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: agreed(kvm, opened)["web2"].state is InstanceState.CRASHED)
@@ -160,7 +161,7 @@ def test_a_watch_sees_what_a_listing_sees_of_simulated_machines(kvm: KvmHypervis
 def test_damage_to_what_is_remembered_is_seen(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
     for name in ("web1", "web2"):
         kvm.start_instance(simulated(name))
-    with kvm.watching() as opened:
+    with kvm.watch() as opened:
         agreed(kvm, opened)
         file = sockets(kvm).runtime_file
         kept = file.read_bytes()
@@ -175,11 +176,33 @@ def test_no_new_connections_are_made_and_nobody_is_kept_out(
     kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
 ) -> None:
     kvm.start_instance(simulated())
-    with kvm.watching() as opened:
-        opened.look()
-        with QmpConnection(sockets(kvm).control_socket), QmpConnection(sockets(kvm).watch_socket):
-            assert [info.state for info in opened.look()] == [InstanceState.RUNNING]
+    with kvm.watch() as opened:
+        opened.query()
+        with QmpConnection(sockets(kvm).control_socket), QmpConnection(sockets(kvm).shared_socket):
+            assert [info.state for info in opened.query()] == [InstanceState.RUNNING]
     assert in_passing == []
+
+
+def test_watch_trims_logs_once_a_minute(
+    kvm: KvmHypervisor, simulated: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kvm.start_instance(simulated())
+    log = sockets(kvm).log_file
+
+    def grow() -> None:
+        with log.open("ab") as file:
+            file.write(b"chatter\n" * (MAX_BYTES // 4))
+
+    with kvm.watch() as opened:
+        grow()
+        opened.query()
+        assert log.stat().st_size < MAX_BYTES
+        grow()
+        opened.query()
+        assert log.stat().st_size > MAX_BYTES
+        monkeypatch.setattr(watch, "_TRIM_INTERVAL_S", 0.0)
+        opened.query()
+        assert log.stat().st_size < MAX_BYTES
 
 
 # ---- what the balloon left
@@ -188,7 +211,7 @@ def test_no_new_connections_are_made_and_nobody_is_kept_out(
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Believe at once that no event is held back."""
-    monkeypatch.setattr(watch, "_HELD_BACK_S", 0.0)
+    monkeypatch.setattr(watch, "_EVENT_DELAY_S", 0.0)
 
 
 def balloon(kvm: KvmHypervisor, memory_mib: int) -> None:
@@ -201,9 +224,9 @@ def test_what_the_balloon_left_is_asked_again_when_the_machine_says_something(
     kvm: KvmHypervisor, simulated: MakeInstance, questions: list[dict[str, list[str]]]
 ) -> None:
     kvm.start_instance(simulated(memory_mib=64))
-    with kvm.watching() as opened:
+    with kvm.watch() as opened:
         for _ in range(3):
-            assert [info.memory_mib for info in opened.look()] == [64]
+            assert [info.memory_mib for info in opened.query()] == [64]
         assert questions[-2:] == [{"web1": ["query-status"]}] * 2
         balloon(kvm, 48)
         wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
@@ -217,12 +240,12 @@ def test_what_is_never_told_is_asked_from_time_to_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kvm.start_instance(make_simulated(drop_events=["BALLOON_CHANGE"])(memory_mib=64))
-    with kvm.watching() as opened:
-        opened.look()
+    with kvm.watch() as opened:
+        opened.query()
         balloon(kvm, 48)
         wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
-        assert [info.memory_mib for info in opened.look()] == [64]
-        monkeypatch.setattr(watch, "_TRUSTED_S", 0.0)
+        assert [info.memory_mib for info in opened.query()] == [64]
+        monkeypatch.setattr(watch, "_RESOURCES_VALID_S", 0.0)
         assert agreed(kvm, opened)["web1"].memory_mib == 48
 
 
@@ -230,24 +253,24 @@ def test_what_is_never_told_is_asked_from_time_to_time(
 def test_an_answer_that_was_late_is_not_taken_for_none(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_TRUSTED_S", 3600.0)
+    monkeypatch.setattr(watch, "_RESOURCES_VALID_S", 3600.0)
     kvm.start_instance(make_simulated(slow_commands={"query-balloon": 1.5})(memory_mib=64))
     balloon(kvm, 48)
     wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
-    with kvm.watching() as opened:
-        monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.LOOK_S", 1.0)
-        opened.look()
-        monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.LOOK_S", 60.0)
+    with kvm.watch() as opened:
+        monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.QUERY_S", 1.0)
+        opened.query()
+        monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.QUERY_S", 60.0)
         for _ in range(3):
-            assert [info.memory_mib for info in opened.look()] == [48]
+            assert [info.memory_mib for info in opened.query()] == [48]
 
 
 def test_an_event_that_may_be_held_back_is_not_relied_on(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
 ) -> None:
     kvm.start_instance(make_simulated(drop_events=["BALLOON_CHANGE"])(memory_mib=64))
-    with kvm.watching() as opened:
-        opened.look()
+    with kvm.watch() as opened:
+        opened.query()
         balloon(kvm, 48)
         wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
         assert agreed(kvm, opened)["web1"].memory_mib == 48
@@ -263,9 +286,9 @@ def test_a_stopped_process_is_waited_for_once(
     for name in ("web1", "web2"):
         kvm.start_instance(simulated(name))
     os.kill(pid_of(kvm), signal.SIGSTOP)
-    with kvm.watching() as opened:
+    with kvm.watch() as opened:
         for _ in range(3):
-            assert [info.state for info in opened.look()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
+            assert [info.state for info in opened.query()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
         assert in_passing == [{"web1"}]
         assert [set(each) for each in questions[-2:]] == [{"web2"}] * 2
 
@@ -276,11 +299,11 @@ def test_a_machine_that_hangs_is_sent_no_second_question(
 ) -> None:
     kvm.start_instance(make_simulated(hang_on="query-balloon")("web1"))
     kvm.start_instance(make_simulated()("web2"))
-    with kvm.watching() as opened:
-        opened.look()
+    with kvm.watch() as opened:
+        opened.query()
         for _ in range(2):
-            assert [info.state for info in opened.look()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
-        assert agreed(kvm, opened)["web1"].reason == "its process is there, and no monitor answers"
+            assert [info.state for info in opened.query()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
+        assert agreed(kvm, opened)["web1"].reason == "no monitor answers, but the QEMU process is running"
     assert [set(each) for each in questions] == [{"web1", "web2"}, *[{"web2"}] * 3]
 
 
@@ -289,11 +312,11 @@ def test_a_machine_that_is_slow_and_was_silent_once_is_not_called_silent_for_eve
 ) -> None:
     kvm.start_instance(make_simulated(latency_s=0.3)())
     pid = pid_of(kvm)
-    with kvm.watching() as opened:
+    with kvm.watch() as opened:
         os.kill(pid, signal.SIGSTOP)
-        assert [info.state for info in opened.look()] == [InstanceState.UNRESPONSIVE]
+        assert [info.state for info in opened.query()] == [InstanceState.UNRESPONSIVE]
         os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: [info.state for info in opened.look()] == [InstanceState.RUNNING])
+        wait_until(lambda: [info.state for info in opened.query()] == [InstanceState.RUNNING])
 
 
 @pytest.mark.usefixtures("less_patient")
@@ -302,8 +325,8 @@ def test_a_lookout_that_somebody_else_has_is_done_without(
 ) -> None:
     for name in ("web1", "web2"):
         kvm.start_instance(simulated(name))
-    with socket.socket(socket.AF_UNIX) as stranger, kvm.watching() as opened:
-        stranger.connect(str(sockets(kvm).lookout_socket))
+    with socket.socket(socket.AF_UNIX) as stranger, kvm.watch() as opened:
+        stranger.connect(str(sockets(kvm).watch_socket))
         stranger.recv(4096)
         assert [info.state for info in agreed(kvm, opened).values()] == [InstanceState.RUNNING] * 2
         assert in_passing == [{"web1"}]
@@ -315,8 +338,8 @@ def test_a_machine_without_a_lookout_is_asked_in_passing(
 ) -> None:
     for name in ("web1", "web2"):
         kvm.start_instance(simulated(name))
-    sockets(kvm).lookout_socket.unlink()
-    with kvm.watching() as opened:
+    sockets(kvm).watch_socket.unlink()
+    with kvm.watch() as opened:
         for _ in range(2):
             assert [info.state for info in agreed(kvm, opened).values()] == [InstanceState.RUNNING] * 2
     assert in_passing == [{"web1"}] * 2
@@ -329,22 +352,22 @@ def test_a_second_watch_is_as_true_and_takes_over(
     kvm: KvmHypervisor, simulated: MakeInstance, questions: list[dict[str, list[str]]]
 ) -> None:
     kvm.start_instance(simulated())
-    with kvm.watching() as second:
-        with kvm.watching() as first:
-            first.look()
+    with kvm.watch() as second:
+        with kvm.watch() as first:
+            first.query()
             questions.clear()
             agreed(kvm, second)
             assert questions == []
         agreed(kvm, second)
         assert len(questions) == 1
-    assert not is_locked("the watch", RunDirectory(kvm.run_dir).watching_lock_file)
+    assert not is_lock_held("the watch", RunDirectory(kvm.run_dir).watching_lock_file)
 
 
 WATCH_AND_DIE = """
 import os, signal
 from hvkit.hypervisor import get_hypervisor
-watch = get_hypervisor("kvm", run_dir={run_dir!r}).watching()
-print([info.state.value for info in watch.look()], flush=True)
+watch = get_hypervisor("kvm", run_dir={run_dir!r}).watch()
+print([info.state.value for info in watch.query()], flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -357,7 +380,7 @@ def test_a_watch_that_dies_with_its_process_leaves_nothing_in_the_way(
     program = WATCH_AND_DIE.format(run_dir=str(kvm.run_dir))
     ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "['running']\n")
-    with kvm.watching() as opened:
+    with kvm.watch() as opened:
         agreed(kvm, opened)
         assert in_passing == []
 
@@ -365,28 +388,27 @@ def test_a_watch_that_dies_with_its_process_leaves_nothing_in_the_way(
 WATCH_AND_FORK = """
 import os, signal, sys
 from hvkit.hypervisor import get_hypervisor
-from hvkit.hypervisor.kvm import watch
-from hvkit.hypervisor.kvm.host import state
+from hvkit.hypervisor.kvm.instance import query, watch
 asked = []
-original = state.ask_in_passing
-def note(suspects, timeout_s):
-    asked.extend(suspects)
-    return original(suspects, timeout_s)
-state.ask_in_passing = watch.ask_in_passing = note
+original = query.query_transiently
+def note(candidates, timeout_s):
+    asked.extend(candidates)
+    return original(candidates, timeout_s)
+query.query_transiently = watch.query_transiently = note
 reader, writer = os.pipe()
-with get_hypervisor("kvm", run_dir={run_dir!r}).watching() as opened:
-    (info,) = opened.look()
+with get_hypervisor("kvm", run_dir={run_dir!r}).watch() as opened:
+    (info,) = opened.query()
     child = os.fork()
     if child:
         os.read(reader, 1)
-        opened.look()
+        opened.query()
         print(asked, flush=True)
         os.kill(info.pid, signal.SIGKILL)
-        while opened.look()[0].state.value == "running":
+        while opened.query()[0].state.value == "running":
             pass
         print([change.after.state.value for change in opened.wait(timeout=0.1)], flush=True)
     else:
-        print([info.state.value for info in opened.look()], asked, flush=True)
+        print([info.state.value for info in opened.query()], asked, flush=True)
         {act}
         os.write(writer, b"!")
         signal.pause()
@@ -428,8 +450,8 @@ def test_a_wait_is_ended_by_what_happens(
     kvm: KvmHypervisor, simulated: MakeInstance, act: Callable[[KvmHypervisor], None], state: InstanceState
 ) -> None:
     kvm.start_instance(simulated())
-    with kvm.watching() as opened:
-        opened.look()
+    with kvm.watch() as opened:
+        opened.query()
         actor = threading.Timer(0.3, act, [kvm])
         actor.start()
         (change,) = opened.wait()
@@ -441,7 +463,7 @@ def test_a_wait_is_ended_by_what_happens(
 
 
 def test_instances_that_come_are_waited_for(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
-    with kvm.watching() as opened:
+    with kvm.watch() as opened:
         assert opened.wait(timeout=0.05) == []
         starter = threading.Timer(0.2, kvm.start_instance, [simulated()])
         starter.start()
@@ -456,7 +478,7 @@ def test_instances_that_come_are_waited_for(kvm: KvmHypervisor, simulated: MakeI
 def test_nothing_is_left_open(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
     kvm.start_instance(simulated())
     before = len(list(Path("/proc/self/fd").iterdir()))
-    with kvm.watching() as opened:
-        opened.look()
+    with kvm.watch() as opened:
+        opened.query()
         assert len(list(Path("/proc/self/fd").iterdir())) > before
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -23,8 +23,8 @@ import machine_features
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, KvmHost
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
 from hvkit.hypervisor.kvm.plan.devices import TapFiles
-from hvkit.hypervisor.kvm.plan.machine import MachineSockets
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
+from hvkit.hypervisor.kvm.plan.resources import MachineSockets
 from machine_features import BOARDS, FEATURES, VERSIONS, Feature, Planner, plan_feature
 
 WRITTEN: Final = Path(machine_features.__file__).parent / "data" / "command-lines"
@@ -62,8 +62,8 @@ def _argv(plan: Planner, program: Capabilities, board: str, feature: Feature) ->
     """Return what is written down of a feature: its command line, with names that are the same on every machine."""
     sockets = MachineSockets(
         control=f"{WRITTEN_DIR}/control",
+        shared=f"{WRITTEN_DIR}/shared",
         watch=f"{WRITTEN_DIR}/watch",
-        lookout=f"{WRITTEN_DIR}/lookout",
         serial=f"{WRITTEN_DIR}/serial",
         serial_log=f"{WRITTEN_DIR}/serial.log",
         agent=f"{WRITTEN_DIR}/agent",
@@ -159,10 +159,10 @@ def test_each_parameter_that_changes_a_command_line_has_a_feature(name: str) -> 
 
 
 def test_a_listening_descriptor_takes_the_place_of_a_path(plan: Planner) -> None:
-    argv = build_argv(plan(sockets=MachineSockets(control=5, watch=6, lookout=7, serial=8)))
+    argv = build_argv(plan(sockets=MachineSockets(control=5, shared=6, watch=7, serial=8)))
     assert "socket,id=control,fd=5,server=on,wait=off" in argv
-    assert "socket,id=watch,fd=6,server=on,wait=off" in argv
-    assert "socket,id=lookout,fd=7,server=on,wait=off" in argv
+    assert "socket,id=shared,fd=6,server=on,wait=off" in argv
+    assert "socket,id=watch,fd=7,server=on,wait=off" in argv
     assert "socket,id=serial0,fd=8,server=on,wait=off" in argv
 
 

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.plan.devices import DiskSettings, TapFiles, build_disk, build_nic, disk_id, nic_id
+from hvkit.hypervisor.kvm.host.network import MAX_NAME
+from hvkit.hypervisor.kvm.plan.devices import (
+    DiskSettings,
+    TapFiles,
+    build_disk,
+    build_nic,
+    default_tap_name,
+    disk_id,
+    nic_id,
+    tap_name,
+)
 from hvkit.hypervisor.kvm.plan.topology import Address, BusKind
 from hvkit.hypervisor.model import Disk, Nic
 from hvkit.qmp.converter import unstructure
@@ -156,3 +166,11 @@ def test_the_serial_number_of_a_disk_fits_and_tells_disks_apart() -> None:
     }
     assert len(serials) == 10
     assert all(len(serial) <= 20 for serial in serials)
+
+
+def test_tap_name_derives_from_the_uuid_unless_the_nic_has_a_name() -> None:
+    uuid = UUID("00112233-4455-6677-8899-aabbccddeeff")
+    assert tap_name(Nic(mac=NIC.mac, uuid=uuid)) == default_tap_name(uuid) == "hv001122334455"
+    assert len(default_tap_name(uuid4())) <= MAX_NAME
+    assert tap_name(Nic(mac=NIC.mac, ifname="web1-eth0")) == "web1-eth0"
+    assert tap_name(Nic(mac=NIC.mac, mode="user")) == ""

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.plan.firmware import check_files, find_firmware, make_variables
+from hvkit.hypervisor.kvm.host.firmware import check_files, find_firmware, make_variables
 
 Q35: Final = "pc-q35-7.2"
 PC: Final = "pc-i440fx-7.2"

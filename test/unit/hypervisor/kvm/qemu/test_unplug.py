@@ -11,7 +11,7 @@ import pytest
 
 from hvkit.hypervisor import Disk, Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.runtime import read_runtime
+from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.hypervisor.kvm.qemu.unplug import await_release, is_plugged_in
 from hvkit.qmp.schema import BlockdevDel, Cont, DeviceDel, Stop
 

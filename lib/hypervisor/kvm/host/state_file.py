@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The state file of an instance: read strictly, replaced atomically, versioned.
+
+The file is replaced as a whole, after its bytes are on the disk: a crash leaves the old or the new one. It holds a
+description of the machine, never a command line, because options of QEMU come and go between versions.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn
+
+from hvkit.hypervisor.errors import RuntimeStateError
+from hvkit.hypervisor.kvm.host.runtime import Runtime
+
+T = TypeVar("T")
+
+#: The version of the file format. A newer one is refused, an older one is upgraded when it is read. Members added by
+#: version 2 have defaults. Version 3 renamed `adoption.watch_monitor` to `adoption.shared_monitor`.
+VERSION: Final = 3
+_FORMAT: Final = "hvkit kvm runtime"
+
+
+def write_runtime(path: Path, runtime: Runtime) -> None:
+    """Replace what is remembered of an instance.
+
+    After success the new state is on the disk; after failure the old one still is. The caller holds the instance's
+    lock.
+
+    Raises:
+        RuntimeStateError: it could not be written.
+    """
+    data = {"format": _FORMAT, "version": VERSION, **_converter.unstructure(runtime)}
+    text = json.dumps(data, indent=1, allow_nan=False)
+    new = path.with_name(f"{path.name}.new")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(new, path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise RuntimeStateError(runtime.instance.name, str(path), f"cannot be written: {error.strerror}") from error
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_runtime(path: Path, name: str) -> Runtime | None:
+    """Return what is remembered of an instance; None where nothing is.
+
+    Args:
+        path: the runtime file.
+        name: the instance that it has to be about.
+
+    Raises:
+        RuntimeStateError: the file cannot be read, is damaged, or was written by a newer hvkit. The reason names the
+            place in it.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RuntimeStateError(name, str(path), f"cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise RuntimeStateError(name, str(path), f"is damaged: {error}") from error
+    try:
+        runtime = _parse(data)
+    except _Damage as error:
+        raise RuntimeStateError(name, str(path), str(error)) from error
+    if runtime.instance.name != name:
+        raise RuntimeStateError(name, str(path), f"is damaged: it is about instance {runtime.instance.name}")
+    return runtime
+
+
+class RuntimeCache:
+    """Reads what is remembered of instances, and of each again only where it was written again.
+
+    For those who look often. Who acts on an instance reads the file itself. Several threads may use one.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[int, ...], Runtime]] = {}
+
+    def read(self, path: Path, name: str) -> Runtime | None:
+        """Return what is remembered of an instance, as `read_runtime` does.
+
+        Raises:
+            RuntimeStateError: as for `read_runtime`.
+        """
+        try:
+            status = os.stat(path)
+        except OSError:  # what is the matter with it, reading will tell
+            return read_runtime(path, name)
+        # The file is replaced and never written to: another one is another inode, or that of an older one later on.
+        stamp = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        known = self._known.get(name)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        # It may be replaced before it is read; then it has another stamp when it is looked at next.
+        runtime = read_runtime(path, name)
+        if runtime is not None:
+            self._known[name] = (stamp, runtime)
+        return runtime
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all instances but some."""
+        for name in self._known.keys() - set(names):
+            self._known.pop(name, None)  # another thread may have done so
+
+
+def to_plain(value: Any) -> Any:
+    """Return a value of the classes of this file as plain data, such as JSON can carry."""
+    return _converter.unstructure(value)
+
+
+def from_plain(data: Any, kind: type[T]) -> T:
+    """Return what `to_plain` made plain data of.
+
+    Raises:
+        ValueError: it made something else of it. The text names the place.
+    """
+    try:
+        return _converter.structure(data, kind)
+    except cattrs.BaseValidationError as error:
+        raise ValueError(_describe(error)) from error
+
+
+class _Damage(Exception):
+    """Raised when data is not what we write."""
+
+
+def _parse(data: Any) -> Runtime:
+    if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
+        raise _Damage("is damaged: it does not say what it is")
+    version = data.pop("version", None)
+    if type(version) is not int or version < 1:
+        raise _Damage(f"is damaged: version: {version!r}")
+    if version > VERSION:
+        raise _Damage(f"has version {version} and was written by a newer hvkit; this one reads up to {VERSION}")
+    if version < 3:
+        _upgrade_to_3(data)
+    try:
+        return _converter.structure(data, Runtime)
+    except cattrs.BaseValidationError as error:
+        raise _Damage(f"is damaged: {_describe(error)}") from error
+
+
+def _upgrade_to_3(data: dict[str, Any]) -> None:
+    adoption = data.get("adoption")
+    if isinstance(adoption, dict) and "watch_monitor" in adoption:
+        adoption["shared_monitor"] = adoption.pop("watch_monitor")
+
+
+_NOTE: Final = re.compile(r"@ (attribute|index) (\S+)$")
+
+
+def _describe(error: BaseException, place: str = "") -> str:
+    """Say where the first misfit is, and what it is: cattrs notes each step on the exception of the step below."""
+    for note in getattr(error, "__notes__", ()):
+        match = _NOTE.search(note)
+        if match:
+            place += f"[{match[2]}]" if match[1] == "index" else f".{match[2]}"
+    if isinstance(error, cattrs.BaseValidationError):
+        return _describe(error.exceptions[0], place)
+    problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return f"{place.lstrip('.')}: {problem}" if place else problem
+
+
+# ---- strict conversion: nothing is coerced, nothing unknown is passed over
+
+
+def _scalar_hook(*kinds: type) -> Callable[[Any, Any], Any]:
+    names = " or ".join(kind.__name__ for kind in kinds)
+
+    def structure_scalar(data: Any, _: Any) -> Any:
+        if type(data) not in kinds:
+            raise TypeError(f"expected {names}, got {type(data).__name__}")
+        return data
+
+    return structure_scalar
+
+
+def _structure_uuid(data: Any, _: Any) -> UUID:
+    if type(data) is not str:
+        raise TypeError(f"expected a UUID, got {type(data).__name__}")
+    return UUID(data)
+
+
+def _class_hook(cls: type) -> Callable[[Any, Any], Any]:
+    structure_members: Callable[[Any, Any], Any] = make_dict_structure_fn(
+        cls, _converter, _cattrs_forbid_extra_keys=True
+    )
+
+    def structure_class(data: Any, _: Any) -> Any:
+        if type(data) is not dict:
+            raise TypeError(f"expected object, got {type(data).__name__}")
+        return structure_members(data, cls)
+
+    return structure_class
+
+
+_converter: Final = cattrs.Converter(detailed_validation=True)
+for _kind in (str, int, bool):
+    _converter.register_structure_hook(_kind, _scalar_hook(_kind))
+_converter.register_structure_hook_func(lambda kind: kind is object, _scalar_hook(str, int, float, bool))
+_converter.register_structure_hook(UUID, _structure_uuid)
+_converter.register_unstructure_hook(UUID, str)
+_converter.register_structure_hook_factory(attrs.has, _class_hook)
