@@ -23,7 +23,6 @@ import attrs
 from hvkit.errors import ProgrammerError
 from hvkit.qmp import schema
 from hvkit.qmp.base import Command, free_form_member
-from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.converter import structure, unstructure
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import ConnectError, ConnectionLost, DataError, NotInThisQemu, QmpError
@@ -43,6 +42,7 @@ from hvkit.qmp.schema import (
     SchemaInfoObjectMember,
 )
 from hvkit.qmp.schema_path import SchemaPath, Step, describe_place, parse_path
+from hvkit.qmp.sync.connection import QmpConnection
 
 __all__ = ["Introspection", "Member", "Missing", "introspect", "introspect_program"]
 

@@ -19,8 +19,8 @@ from hvkit.qmp.schema import JobFinalize, JobPause, JobResume
 
 if TYPE_CHECKING:
     from hvkit.qmp.aio import AsyncQmpConnection
-    from hvkit.qmp.connection import QmpConnection
     from hvkit.qmp.schema import JobStatus
+    from hvkit.qmp.sync.connection import QmpConnection
 
 __all__ = ["AsyncJob", "Job", "JobCancelled", "JobError", "JobProgress", "run_async_job", "run_job"]
 

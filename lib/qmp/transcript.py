@@ -40,6 +40,6 @@ class Transcript:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            log.warning("transcript %s: %s", self._path, error.strerror)
+            log.warning(self._path, "cannot write the transcript: %s", error.strerror)
         except ValueError as error:  # a path that cannot be one: a null byte in it
-            log.warning("transcript %r: %s", self._path, error)
+            log.warning(repr(self._path), "cannot write the transcript: %s", error)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, overload
@@ -13,15 +14,16 @@ from hvkit.qmp.agent.programs import ProgramResult, run_program
 from hvkit.qmp.agent.protocol import AgentProtocol
 from hvkit.qmp.agent.session import AgentSession
 from hvkit.qmp.base import Command
-from hvkit.qmp.blocking import BlockingEndpoint
-from hvkit.qmp.endpoint import from_wire, to_wire
-from hvkit.qmp.errors import ConnectError, DataError
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.codec import structure_reply, unstructure_command
+from hvkit.qmp.deadlines import check_timeout
+from hvkit.qmp.errors import ConnectError, DataError, QmpError
+from hvkit.qmp.sync.connection import SyncConnection
+from hvkit.qmp.sync.transport import Transport
 
 R = TypeVar("R")
 
 
-class AgentConnection(BlockingEndpoint[AgentSession]):
+class AgentConnection(SyncConnection[AgentSession]):
     """A connection to the agent in one guest.
 
     Any number of threads may use it; the agent works on one command at a time, so they take turns. A connection that
@@ -56,7 +58,7 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
         super().connect(timeout=timeout)
 
     def _new_session(self, transport: Transport) -> AgentSession:
-        return AgentSession(transport, AgentProtocol(trace=self._trace()))
+        return AgentSession(transport, AgentProtocol(self._name, trace=self._trace()))
 
     # ---- commands
 
@@ -103,19 +105,25 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             ProgrammerError: there is no connection, or the arguments cannot be sent.
         """
         session = self._session or self._open_session("execute()")
-        name, plain, has_reply, reply_type = to_wire(command, arguments)
-        if self._command_check is not None:
-            self._command_check.check(name, plain)
-        exchange = session.exchange(
-            name,
-            lambda protocol: protocol.open_exchange(name, plain),
-            self._deadline(name, timeout),
-            has_reply=has_reply,
-        )
+        name, plain, has_reply, reply_type = unstructure_command(command, arguments)
+        if timeout is not None:
+            check_timeout(timeout)
         try:
-            return from_wire(exchange, reply_type)
-        except DataError:
-            session.doubt()
+            if self._command_check is not None:
+                self._command_check.check(name, plain)
+            exchange = session.exchange(
+                name,
+                lambda protocol: protocol.open_exchange(name, plain),
+                self._deadline(name, timeout),
+                has_reply=has_reply,
+            )
+            try:
+                return structure_reply(exchange, reply_type)
+            except DataError:
+                session.doubt()
+                raise
+        except QmpError as error:
+            error.set_monitor(self._name)
             raise
 
     # ---- what takes several commands
@@ -147,7 +155,21 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
                 not be thawed.
             ConnectionLost: the connection ended. At the end of the block: they could not be thawed.
         """
-        return hold_frozen(self, self._connect_again, limit_s, mountpoints)
+        return self._hold_frozen(limit_s, mountpoints)
+
+    @contextlib.contextmanager
+    def _hold_frozen(self, limit_s: float, mountpoints: Sequence[str] | None) -> Iterator[Freeze]:
+        with self._set_monitor(), hold_frozen(self, self._connect_again, limit_s, mountpoints) as freeze:
+            yield freeze
+
+    @contextlib.contextmanager
+    def _set_monitor(self) -> Iterator[None]:
+        """Set the monitor of the errors that a block raises."""
+        try:
+            yield
+        except QmpError as error:
+            error.set_monitor(self._name)
+            raise
 
     def _connect_again(self, timeout: float) -> None:
         if self.is_connected:
@@ -182,7 +204,8 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             ConnectionLost: the connection ended; the program may be running.
             DataError: what came is no base64, or has not the shape it should have.
         """
-        return run_program(self, argv, input, env, timeout)
+        with self._set_monitor():
+            return run_program(self, argv, input, env, timeout)
 
     def read_file(self, path: str, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         """Read a file in the guest, piece by piece.
@@ -198,7 +221,11 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             CommandError: the file cannot be opened or read.
             QmpError: as `execute` does. Where the agent answers again, the file has been closed all the same.
         """
-        return read_chunks(self, path, chunk_bytes)
+        return self._read_chunks(read_chunks(self, path, chunk_bytes))
+
+    def _read_chunks(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        with self._set_monitor():
+            yield from chunks
 
     def write_file(self, path: str, data: bytes | Iterable[bytes], *, append: bool = False) -> int:
         """Write a file in the guest, and return the number of bytes.
@@ -214,4 +241,5 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             CommandError: the file cannot be opened, written or closed; its filesystem may be full.
             QmpError: as `execute` does. Where the agent answers again, the file has been closed all the same.
         """
-        return write_chunks(self, path, data, append)
+        with self._set_monitor():
+            return write_chunks(self, path, data, append)

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from hvkit.errors import HvkitError, ProgrammerError
 from hvkit.qmp import log
 from hvkit.qmp.agent.executor import Executor
-from hvkit.qmp.deadlines import Deadline, pace_of
+from hvkit.qmp.deadlines import Deadline, timeout_class_of
 from hvkit.qmp.errors import (
     AgentCommandDisabled,
     AgentFreezeExpired,
@@ -83,7 +83,7 @@ class Freeze:
         command = (
             GuestFsfreezeFreeze() if mountpoints is None else GuestFsfreezeFreezeList(mountpoints=list(mountpoints))
         )
-        timeout = min(self.limit_s, pace_of(command.wire_name).timeout_s)
+        timeout = min(self.limit_s, timeout_class_of(command.wire_name).timeout_s)
         self.filesystems = self._agent.execute(command, timeout=timeout)
         self.is_frozen = True
         self._watchdog.start()
@@ -92,10 +92,10 @@ class Freeze:
         try:
             if not self._is_over.wait(min(max(self.remaining_s(), 0.0), threading.TIMEOUT_MAX)):
                 self._has_expired = True
-                log.warning("filesystems of a guest were frozen for %g s and are thawed", self.limit_s)
+                log.warning(repr(self._agent), "filesystems were frozen for %g s and are thawed", self.limit_s)
             self._thaw()
         except HvkitError as error:  # the end of the block says so, or tries again
-            log.warning("a guest's filesystems could not be thawed: %s", error)
+            log.warning(repr(self._agent), "a guest's filesystems could not be thawed: %s", error)
             self._failure = error
         finally:
             self._is_watchdog_done.set()
@@ -152,7 +152,7 @@ def thaw(agent: Executor, connect_again: ConnectAgain) -> int | None:
         except _PASSING as error:
             if deadline.remaining_s() <= _PAUSE_S:
                 raise
-            log.warning("a guest's filesystems are not thawed yet: %s", error)
+            log.warning(repr(agent), "a guest's filesystems are not thawed yet: %s", error)
             is_first = False
             time.sleep(_PAUSE_S)
         else:

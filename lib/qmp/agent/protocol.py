@@ -23,9 +23,13 @@ from hvkit.errors import ProgrammerError
 from hvkit.qmp import log
 from hvkit.qmp.errors import DataError, QmpError
 from hvkit.qmp.message import decode, encode
-from hvkit.qmp.protocol import Exchange, Protocol, Trace
+from hvkit.qmp.protocol import ENDED, Exchange, Protocol, Trace
 
 SYNC_COMMAND: Final = "guest-sync-delimited"
+#: After so long, in seconds, synchronizing is tried anew: the guest may have been reset with our question in its hands.
+_SYNC_ATTEMPT_S: Final = 2.0
+#: The numbers of synchronizing are below this.
+_SYNC_NUMBERS: Final = 1 << 31
 
 #: The largest honest reply is that of a `guest-file-read` of 48 MiB, in base64. The peer is a guest: it is not trusted.
 MAX_MESSAGE_BYTES: Final = 80 * 1024 * 1024
@@ -40,6 +44,7 @@ class AgentProtocol(Protocol):
     """One conversation with a guest agent.
 
     Args:
+        name: what log records and errors call the agent.
         trace: called with ``->`` or ``<-`` and each message that is sent or received, without its secrets.
         max_message_bytes: longest message to take.
 
@@ -47,8 +52,14 @@ class AgentProtocol(Protocol):
         is_synchronized: whether the next reply is certain to be that to the next command.
     """
 
-    def __init__(self, *, trace: Trace | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        super().__init__(expects_greeting=False, max_message_bytes=max_message_bytes, trace=trace)
+    def __init__(
+        self,
+        name: str = "guest agent",
+        *,
+        trace: Trace | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        super().__init__(name, expects_greeting=False, max_message_bytes=max_message_bytes, trace=trace)
         self.is_synchronized = False
         self._sync: Exchange | None = None
         self._sync_number = 0
@@ -65,6 +76,25 @@ class AgentProtocol(Protocol):
         exchange, data = self._send_out(SYNC_COMMAND, {"id": number})
         self._sync, self._sync_number = exchange, number
         return exchange, _SENTINEL + data
+
+    def start_sync(self, number: int) -> None:
+        """Synchronize until it succeeds, as a negotiation: bytes to send, and a timer that starts anew.
+
+        Args:
+            number: one that was not used before; every try uses the next one.
+        """
+        _, self._outgoing = self.open_sync(number)
+
+    @property
+    def is_negotiating(self) -> bool:
+        return not self.is_synchronized and self.state is not ENDED
+
+    def next_timer(self) -> float | None:
+        return None if self._sync is None else _SYNC_ATTEMPT_S
+
+    def handle_timer(self) -> None:
+        if self._sync is not None:
+            self.start_sync((self._sync_number + 1) % _SYNC_NUMBERS)
 
     def open_unchecked(
         self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool = False
@@ -90,12 +120,12 @@ class AgentProtocol(Protocol):
     def _show(self, direction: str, message: Mapping[str, Any]) -> None:
         super()._show(direction, {name: _without_payload(value) for name, value in message.items()})
 
-    def give_up(self, exchange: Exchange) -> None:
+    def abandon(self, exchange: Exchange) -> None:
         """Stop waiting for an exchange; what comes is dropped until the two are synchronized again."""
-        super().give_up(exchange)
+        super().abandon(exchange)
         self.doubt()
 
-    def forget(self, exchange: Exchange) -> None:
+    def discard(self, exchange: Exchange) -> None:
         """Drop an exchange; unless its reply was there already, one may still come."""
         if exchange.request_id in self._in_flight:
             self.doubt()
@@ -113,7 +143,7 @@ class AgentProtocol(Protocol):
         if sentinel:
             self._receive_sync(rest)
         elif not self.is_synchronized:
-            log.info("dropped %d bytes from a guest agent before it was synchronized", len(line))
+            log.info(self.name, "dropped %d bytes from a guest agent before it was synchronized", len(line))
         else:
             super()._receive_line(line)
 
@@ -124,7 +154,7 @@ class AgentProtocol(Protocol):
             message = {}
         number = message.get("return")
         if self._sync is None or type(number) is not int or number != self._sync_number:
-            log.info("dropped a guest agent's answer to an earlier %s", SYNC_COMMAND)
+            log.info(self.name, "dropped a guest agent's answer to an earlier %s", SYNC_COMMAND)
             return
         exchange, self._sync = self._sync, None
         del self._in_flight[exchange.request_id]
@@ -135,7 +165,7 @@ class AgentProtocol(Protocol):
 
     def _receive_reply(self, message: dict[str, Any]) -> None:
         if not self._in_flight:
-            log.warning("dropped a guest agent's reply that nobody waits for")
+            log.warning(self.name, "dropped a guest agent's reply that nobody waits for")
             self.doubt()
             return
         message.pop("id", None)  # we sent none
@@ -143,7 +173,7 @@ class AgentProtocol(Protocol):
 
     def _breach(self, error: QmpError) -> None:
         """The agent sent something senseless: whoever waits does not know what became of the command."""
-        log.warning("the guest agent broke the protocol: %s", error)
+        log.warning(self.name, "the guest agent broke the protocol: %s", error)
         self._fail_all(error)
         self.doubt()
 

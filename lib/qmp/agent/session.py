@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -10,15 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from hvkit.qmp import schema
-from hvkit.qmp.agent.protocol import SYNC_COMMAND, AgentProtocol
+from hvkit.qmp.agent.protocol import AgentProtocol
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import AgentNotResponding, CommandTimeout, ConnectError, ConnectionLost, QmpError
-from hvkit.qmp.protocol import Exchange, Protocol
-from hvkit.qmp.session import Session
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.protocol import ENDED, Exchange, Protocol
+from hvkit.qmp.sync.session import Session
+from hvkit.qmp.sync.transport import Transport
 
-#: After so long, in seconds, synchronizing is tried anew: the guest may have been reset with our question in its hands.
-_SYNC_ATTEMPT_S: Final = 2.0
 #: How long an agent may take to refuse a command that has no reply otherwise, in seconds.
 _REFUSAL_GRACE_S: Final = 0.3
 
@@ -82,7 +81,7 @@ class AgentSession(Session):
             has_turn = self._turn.acquire(timeout=wait_s)
             if not has_turn:
                 raise AgentNotResponding(self.address, f"busy with another command for {deadline.timeout_s:g} s")
-            self._read_what_came()
+            self._read_available()
             if not self._agent.is_synchronized:
                 self._synchronize(deadline)
             if has_reply and _is_answered(command):
@@ -109,23 +108,18 @@ class AgentSession(Session):
             ConnectionLost: the session ended.
             ProtocolError: it sent a message without end; the session has ended.
         """
-
-        def start(_: Protocol) -> tuple[Exchange, bytes]:
-            return self._agent.open_sync(int.from_bytes(os.urandom(4), "big") >> 1)
-
-        while True:
-            try:
-                exchange = super().exchange(SYNC_COMMAND, start, deadline.sooner(_SYNC_ATTEMPT_S))
-            except CommandTimeout as error:
-                if deadline.remaining_s() <= 0:
-                    raise AgentNotResponding(
-                        self.address,
-                        f"no answer within {deadline.timeout_s:g} s: the guest has not booted or is stopped, no agent "
-                        "runs in it, or another client holds the agent's socket",
-                    ) from error
-            else:
-                exchange.result()
-                return
+        with self._lock:
+            if self._protocol.state is not ENDED:
+                self._agent.start_sync(int.from_bytes(os.urandom(4), "big") >> 1)
+        is_synchronized = False
+        with contextlib.suppress(CommandTimeout):  # another thread was sending until the deadline
+            is_synchronized = self._negotiate(deadline)
+        if not is_synchronized:
+            raise AgentNotResponding(
+                self.address,
+                f"no answer within {deadline.timeout_s:g} s: the guest has not booted or is stopped, no agent "
+                "runs in it, or another client holds the agent's socket",
+            )
 
 
 @functools.cache

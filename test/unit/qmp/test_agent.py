@@ -424,7 +424,7 @@ def test_an_answer_is_the_commands_own_or_none(steps: list[str]) -> None:
         elif step == "old sync":
             protocol.receive_data(answer(number + 1000))
         if step in ("give up", "late"):
-            protocol.give_up(exchange)
+            protocol.abandon(exchange)
         if step != "give up":
             protocol.receive_data(b"".join(owed))
             owed.clear()

@@ -79,7 +79,7 @@ def test_what_is_wrong_with_one_is_told_of_that_one(tmp_path: Path) -> None:
         "mute": (ConnectError, "no greeting within 0.5 s"),
         "web": (ConnectError, "not JSON"),
         "missing": (ConnectError, "there is no such socket"),
-        "left-over": (ConnectError, "nobody listens"),
+        "left-over": (ConnectError, "no process listens"),
     }
     for name, (kind, text) in expected.items():
         error = outcomes[name].error
@@ -145,18 +145,18 @@ def test_what_came_in_time_counts_whatever_became_of_the_rest(tmp_path: Path) ->
         assert status.value == RUNNING
         assert isinstance(late.error, CommandTimeout)
         assert late.error.command == "query-name"
-        assert fleet.owing() == {"m"}
+        assert fleet.unanswered() == {"m"}
 
 
 def test_a_late_answer_is_taken_in_without_a_question(tmp_path: Path) -> None:
     with QmpStub(tmp_path / "s", [(None, [Delay(0.2), STATUS])]), Fleet({"m": tmp_path / "s"}) as fleet:
-        assert fleet.owing() == set()
+        assert fleet.unanswered() == set()
         fleet.execute(QueryStatus(), timeout=0.05)
-        assert fleet.owing() == {"m"}
+        assert fleet.unanswered() == {"m"}
         assert select.select([fleet], [], [], 30)[0]
         fleet.receive()
-        assert fleet.owing() == set()
-        assert fleet.take_stirred() == set()
+        assert fleet.unanswered() == set()
+        assert fleet.take_changed() == set()
         assert not select.select([fleet], [], [], 0)[0]
 
 
@@ -168,7 +168,7 @@ def test_who_was_not_greeted_waits_on_and_is_answered_once_it_is(tmp_path: Path)
         listener.listen(1)
         for _ in range(3):  # more than the backlog has room for
             assert "no greeting" in str(fleet.execute(QueryStatus(), timeout=0.05)["m"].error)
-            assert fleet.owing() == {"m"}
+            assert fleet.unanswered() == {"m"}
         with listener.accept()[0] as client:
 
             def serve() -> None:
@@ -181,7 +181,7 @@ def test_who_was_not_greeted_waits_on_and_is_answered_once_it_is(tmp_path: Path)
             server.start()
             assert fleet.execute(QueryStatus())["m"].value == RUNNING
             server.join()
-        assert fleet.owing() == set()
+        assert fleet.unanswered() == set()
 
 
 def test_a_question_that_was_given_up_is_not_sent_later(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_question_that_was_given_up_is_not_sent_later(tmp_path: Path) -> None:
     late: list[Any] = [Delay(0.2), DEFAULT_GREETING]
     with QmpStub(tmp_path / "s", script, greeting=late) as stub, Fleet({"m": tmp_path / "s"}) as fleet:
         assert fleet.execute(QueryStatus(), timeout=0.05)["m"].error is not None
-        while fleet.owing():
+        while fleet.unanswered():
             assert select.select([fleet], [], [], 30)[0]
             fleet.receive()
         assert fleet.execute(QueryName())["m"].error is None
@@ -205,13 +205,13 @@ def test_who_sent_an_event_or_was_lost_is_told_once(tmp_path: Path) -> None:
         Fleet({name: tmp_path / name for name in "abc"}) as fleet,
     ):
         assert all(outcome.error is None for outcome in fleet.execute(QueryStatus()).values())
-        stirred = fleet.take_stirred()
+        stirred = fleet.take_changed()
         while len(stirred) < 2:
             assert select.select([fleet], [], [], 30)[0]
             fleet.receive()
-            stirred |= fleet.take_stirred()
+            stirred |= fleet.take_changed()
         assert stirred == {"a", "c"}
-        assert fleet.take_stirred() == set()
+        assert fleet.take_changed() == set()
 
 
 def test_a_machine_is_lost_also_where_somebody_else_has_its_socket(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_machine_is_lost_also_where_somebody_else_has_its_socket(tmp_path: Pat
         assert all(outcome.error is None for outcome in fleet.execute(QueryStatus()).values())
         stack.enter_context(socket_as_of_a_child(tmp_path / "a"))
         machine.stop()
-        while "a" not in fleet.take_stirred():
+        while "a" not in fleet.take_changed():
             assert select.select([fleet], [], [], 30)[0]
             fleet.receive()
         assert select.select([fleet], [], [], 0.1)[0] == []
@@ -366,7 +366,7 @@ def test_the_next_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "getaddrinfo", resolving_to("127.0.0.2", "127.0.0.3"))
     error = ask({"m": ("name", port)}, QueryStatus(), timeout=2)["m"].error
     assert isinstance(error, ConnectError)
-    assert "nobody listens" in error.reason
+    assert "no process listens" in error.reason
 
 
 def test_names_of_hosts_are_looked_up_before_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,7 +522,7 @@ def test_real_machines_of_which_some_are_stopped_busy_or_dead(
         outcomes = ask(addresses, QueryName(), timeout=1)
     assert [name for name, outcome in outcomes.items() if outcome.error is None] == ["vm3", "vm4", "vm5"]
     assert "no greeting" in str(outcomes["vm0"].error)
-    assert "nobody listens" in str(outcomes["vm1"].error)
+    assert "no process listens" in str(outcomes["vm1"].error)
     assert "no greeting" in str(outcomes["vm2"].error)
 
 

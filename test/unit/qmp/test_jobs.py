@@ -630,6 +630,8 @@ def test_a_refused_cancel_leaves_the_events_where_they_are() -> None:
 class NoSource:
     """A connection that nobody waits on."""
 
+    address = "nowhere"
+
     def wait_for_event(self, subscription: Subscription[Any], deadline: Deadline) -> bool:
         raise NotImplementedError
 

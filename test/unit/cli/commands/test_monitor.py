@@ -76,15 +76,15 @@ def test_qmp_error_reply_fails(run_command: RunCommand, play_monitor: PlayMonito
     error = {"class": "DeviceNotFound", "desc": "Device 'x' not found"}
     play_monitor([({"execute": "device_del", "arguments": {"id": "x"}}, {"error": error})])
     result = run_command("qmp", "web1", "device_del", "id=x")
-    assert (result.code, result.err) == (EXIT_WORLD, "hvkit: device_del: Device 'x' not found\n")
+    assert (result.code, result.err) == (EXIT_WORLD, "hvkit: web1: device_del: Device 'x' not found\n")
 
 
 @pytest.mark.parametrize(
     ("command", "code", "text"),
     [
         ("query-blok", EXIT_USAGE, "hvkit: query-blok: not found; did you mean query-block"),
-        ("xyzzy", EXIT_WORLD, "hvkit: xyzzy: not found\n"),
-        ("query-status", EXIT_WORLD, "hvkit: query-status: not found\n"),
+        ("xyzzy", EXIT_WORLD, "hvkit: web1: xyzzy: not found\n"),
+        ("query-status", EXIT_WORLD, "hvkit: web1: query-status: not found\n"),
     ],
 )
 def test_qmp_command_unknown_to_qemu_fails_with_suggestion(
@@ -107,7 +107,7 @@ def test_qmp_with_invalid_reply_fails(run_command: RunCommand, play_monitor: Pla
     play_monitor([({"execute": "query-status"}, {"return": {**STATUS, "running": "yes"}})])
     result = run_command("qmp", "web1", "query-status")
     assert result.code == EXIT_WORLD
-    assert result.err == "hvkit: query-status.running: expected bool, got str\n"
+    assert result.err == "hvkit: web1: query-status.running: expected bool, got str\n"
 
 
 @pytest.mark.parametrize("words", [("x=" + "[" * 9999,), ("a." * 5000 + "a=1",)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Many threads on one connection, with replies in any order, late ones, and events in between."""
+"""Many threads on one connection: replies in any order, late replies, and events in between."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GREETING = {"QMP": {"version": {"qemu": {"major": 9, "minor": 1, "micro": 0}, "p
 
 
 def requests_of(peer: socket.socket) -> Iterator[dict[str, Any] | None]:
-    """Yield what is asked, and None where nothing has come for a while; ends when the client leaves."""
+    """Yield requests, and None if none came for a while, until the client closes."""
     decoder, text = json.JSONDecoder(), ""
     while True:
         try:
@@ -42,7 +42,7 @@ def requests_of(peer: socket.socket) -> Iterator[dict[str, Any] | None]:
 
 
 def serve(peer: socket.socket, rng: random.Random) -> int:
-    """Answer every request in the end, in any order among events; returns how many those were.
+    """Answer all requests in random order, with events in between; return the number of events.
 
     Nothing is answered before several have been asked, or nothing has come for a while; `last` is answered last.
     """
@@ -67,7 +67,7 @@ def serve(peer: socket.socket, rng: random.Random) -> int:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_each_thread_gets_its_own_answer_and_no_event_is_lost(seed: int) -> None:
+def test_threads_with_replies_in_any_order_get_their_own_and_lose_no_event(seed: int) -> None:
     ours, theirs = socket.socketpair()
     sent_events: list[int] = []
     wrong: list[tuple[int, Any]] = []

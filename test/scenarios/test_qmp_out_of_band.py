@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Commands out of band, over a real QEMU that is stuck in another one."""
+"""Out-of-band commands while a real QEMU is blocked in another command."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def machine(qemu_binary: str, tmp_path: Path) -> Iterator[Machine]:
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> Path:
-    """Whoever opens it for reading waits until somebody opens it for writing."""
+    """A FIFO: opening it for reading blocks until it is opened for writing."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     return path
 
 
 def stuck_on(fifo: Path) -> BlockdevAdd:
-    """Return a command that keeps QEMU's main thread until `release`; then it is refused."""
+    """Return a command that blocks the main thread of QEMU until `release`, and then fails."""
     return BlockdevAdd(BlockdevOptionsFile(driver="file", node_name="n", filename=str(fifo), read_only=True))
 
 
@@ -50,7 +50,7 @@ def release(fifo: Path) -> None:
     os.close(os.open(fifo, os.O_WRONLY))
 
 
-def test_they_overtake_a_command_that_blocks(machine: Machine, fifo: Path, tmp_path: Path) -> None:
+def test_out_of_band_command_overtakes_blocked_command_of_thread(machine: Machine, fifo: Path, tmp_path: Path) -> None:
     transcript = tmp_path / "transcript"
     with (
         QmpConnection(machine.path, out_of_band=True, transcript=transcript) as connection,
@@ -58,7 +58,7 @@ def test_they_overtake_a_command_that_blocks(machine: Machine, fifo: Path, tmp_p
     ):
         blocked = pool.submit(connection.execute, stuck_on(fifo), timeout=60)
         try:
-            while "blockdev-add" not in transcript.read_text():  # noted when it is its turn to be sent
+            while "blockdev-add" not in transcript.read_text():  # written just before it is sent
                 pass
             connection.execute(Yank(instances=[]), out_of_band=True)
             with pytest.raises(CommandError, match="migrat") as refused:
@@ -66,7 +66,7 @@ def test_they_overtake_a_command_that_blocks(machine: Machine, fifo: Path, tmp_p
             assert refused.value.command == "migrate-pause"
             with pytest.raises(CommandError, match="migrat"):
                 connection.execute(MigrateRecover(uri="tcp:127.0.0.1:1"), out_of_band=True)
-            with pytest.raises(CommandTimeout):  # what is in band waits for its turn
+            with pytest.raises(CommandTimeout):  # an in-band command has to wait
                 connection.execute(QueryStatus(), timeout=0.1)
             assert not blocked.done()
         finally:
@@ -77,7 +77,7 @@ def test_they_overtake_a_command_that_blocks(machine: Machine, fifo: Path, tmp_p
 
 
 @in_loop
-async def test_they_overtake_a_command_that_blocks_a_task(machine: Machine, fifo: Path) -> None:
+async def test_out_of_band_command_overtakes_blocked_command_of_task(machine: Machine, fifo: Path) -> None:
     async with AsyncQmpConnection(machine.path, out_of_band=True) as connection:
         blocked = asyncio.create_task(connection.execute(stuck_on(fifo), timeout=60))
         await asyncio.sleep(0)  # it is sent

@@ -1,43 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is public, on purpose; and the errors' promises."""
+"""The classes of errors, and their texts."""
 
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import pickle
-from types import FunctionType
 from typing import Any
 
 import pytest
 
-import hvkit.qmp
 from hvkit.errors import HvkitError, HypervisorError, ProgrammerError
-from hvkit.qmp import deadlines, errors, schema
-
-PUBLIC = {
-    *("QmpConnection", "QmpMessage", "QemuVersion", "Subscription"),
-    *("Command", "Event", "GenericEvent", "NULL"),
-    *("QmpError", "ConnectError", "ConnectionLost", "CommandTimeout", "EventTimeout", "ProtocolError", "DataError"),
-    "NotInThisQemu",
-    *("CommandError", "CommandNotFound", "DeviceNotFound", "DeviceNotActive", "KvmMissingCapability"),
-}
-
-#: What else there is to import, by module; where a module has no `__all__`, the classes and functions it defines.
-ELSEWHERE = {
-    "agent": {
-        *("AgentConnection", "Freeze", "ProgramResult"),
-        *("AgentCommandDisabled", "AgentFreezeExpired", "AgentNotResponding", "AgentProgramTimeout"),
-    },
-    "aio": {"AsyncQmpConnection", "AsyncQmpListener", "AsyncSubscription"},
-    "deadlines": {"Deadline", "Pace", "pace_of"},
-    "descriptors": {"fdset", "passed"},
-    "fleet": {"Fleet", "Outcome", "ask"},
-    "introspection": {"Introspection", "Member", "Missing", "introspect", "introspect_program"},
-    "jobs": {"AsyncJob", "Job", "JobCancelled", "JobError", "JobProgress", "run_async_job", "run_job"},
-    "listener": {"QmpListener"},
-}
+from hvkit.qmp import errors
 
 ERRORS = [
     errors.QmpError("text"),
@@ -62,30 +36,13 @@ ERRORS = [
 ]
 
 
-def test_the_public_names_are_these() -> None:
-    assert set(hvkit.qmp.__all__) == PUBLIC
-    assert all(hasattr(hvkit.qmp, name) for name in PUBLIC)
-
-
-@pytest.mark.parametrize("name", ELSEWHERE)
-def test_the_public_names_of_a_module_are_these(name: str) -> None:
-    module = importlib.import_module(f"hvkit.qmp.{name}")
-    defined = {
-        each.__name__
-        for each in vars(module).values()
-        if isinstance(each, type | FunctionType) and each.__module__ == module.__name__ and each.__name__[0] != "_"
-    }
-    assert set(getattr(module, "__all__", defined)) == ELSEWHERE[name]
-    assert all(hasattr(module, each) for each in ELSEWHERE[name])
-
-
-def test_every_error_of_the_module_is_listed_here() -> None:
+def test_errors_listed_here_are_complete() -> None:
     defined = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.QmpError)}
     assert {type(error) for error in ERRORS} == defined
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_errors_are_of_the_worlds_family_and_survive_pickling(error: errors.QmpError) -> None:
+def test_errors_are_hypervisor_errors_and_survive_pickling(error: errors.QmpError) -> None:
     assert isinstance(error, HypervisorError)
     assert isinstance(error, HvkitError)
     assert isinstance(error, ProgrammerError) is isinstance(error, errors.DataError)
@@ -106,29 +63,40 @@ def test_errors_are_of_the_worlds_family_and_survive_pickling(error: errors.QmpE
         ("NewerThanWe", errors.CommandError),
     ],
 )
-def test_the_qapi_error_class_picks_the_class(error_class: str, kind: type[Any]) -> None:
+def test_command_error_class_follows_the_qapi_error_class(error_class: str, kind: type[Any]) -> None:
     error = errors.command_error("c", error_class, "d")
     assert type(error) is kind
     assert error.error_class == error_class
 
 
-def test_a_command_that_an_agent_has_disabled_has_a_class_of_its_own() -> None:
+def test_command_error_for_disabled_agent_command_has_its_own_class() -> None:
     text = "Command guest-exec has been disabled: the command is not allowed"
     assert type(errors.command_error("guest-exec", "CommandNotFound", text)) is errors.AgentCommandDisabled
     assert type(errors.command_error("guest-ping", "CommandNotFound", text)) is errors.CommandNotFound
 
 
-def test_the_classes_of_errors_are_those_of_qapi(pytestconfig: pytest.Config) -> None:
+def test_command_error_classes_are_those_of_qapi(pytestconfig: pytest.Config) -> None:
     facts = json.loads((pytestconfig.rootpath / "tools/qapi/qapi-facts.json").read_text())
     assert set(errors.COMMAND_ERRORS) | {"GenericError"} == set(facts["qmp"]["QapiErrorClass"]["values"])
 
 
-def test_paces_name_commands_that_exist() -> None:
-    assert set(deadlines.PACES) <= {*schema.commands(), *schema.agent_commands()}
-    assert deadlines.pace_of("guest-ping") is deadlines.QUICK
-    assert deadlines.pace_of("guest-exec") is deadlines.BLOCK
-    assert deadlines.pace_of("guest-fstrim") is deadlines.HEAVY
-    assert deadlines.pace_of("query-status") is deadlines.QUICK
-    assert deadlines.pace_of("blockdev-add") is deadlines.BLOCK
-    assert deadlines.pace_of("dump-guest-memory") is deadlines.ENDLESS
-    assert deadlines.pace_of("newer-than-we") is deadlines.QUICK
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_error_text_starts_with_the_monitor_once(error: errors.QmpError) -> None:
+    named = copy.copy(error)
+    named.set_monitor("/run/web1.sock")
+    monitor = error.monitor or "/run/web1.sock"
+    assert named.monitor == monitor
+    assert str(named).startswith(f"{monitor}: ")
+    assert str(named).count(monitor) == 1
+    assert named.reason == error.reason
+    assert named.reason in str(named)
+    assert monitor not in named.reason
+    twin = pickle.loads(pickle.dumps(named))  # noqa: S301
+    assert (str(twin), twin.monitor) == (str(named), monitor)
+
+
+def test_set_monitor_when_set_keeps_the_first() -> None:
+    error = errors.CommandTimeout("stop", 5.0)
+    error.set_monitor("a.sock")
+    error.set_monitor("b.sock")
+    assert str(error) == "a.sock: stop: no reply within 5 s; its fate is unknown"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What must not be shown, wherever messages are shown."""
+"""Redaction of secrets in logs, transcripts, errors and representations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from paused_machine import paused_machine
 
 SECRET = "opensesame"
 
-#: Commands with the secret in them, by wire name.
+#: Arguments that contain the secret, by wire name of the command.
 HIDDEN: list[tuple[str, dict[str, Any]]] = [
     ("set_password", {"protocol": "vnc", "password": SECRET}),
     ("change-vnc-password", {"password": SECRET}),
@@ -57,7 +57,7 @@ HIDDEN: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("command", "arguments"), HIDDEN)
-def test_a_secret_is_shown_nowhere(
+def test_secrets_are_redacted_everywhere(
     command: str, arguments: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, transcript = tmp_path / "s", tmp_path / "transcript"
@@ -103,12 +103,12 @@ def test_a_secret_is_shown_nowhere(
         ["a:b@c", None, 1.5],
     ],
 )
-def test_what_is_no_secret_is_shown(shown: Any) -> None:
+def test_other_members_are_shown(shown: Any) -> None:
     assert redact(shown) == shown
 
 
 @pytest.mark.parametrize("name", ["qom-get", "human-monitor-command"])
-def test_what_a_command_reads_is_given_and_not_shown(
+def test_secret_read_by_a_command_is_returned_and_redacted(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, transcript = tmp_path / "s", tmp_path / "transcript"
@@ -127,14 +127,14 @@ def test_what_a_command_reads_is_given_and_not_shown(
         assert "shown" in text
 
 
-def test_of_a_line_for_people_the_first_word_is_shown() -> None:
+def test_hmp_command_line_shows_only_the_first_word() -> None:
     command = schema.HumanMonitorCommand(command_line=f"change vnc password {SECRET}")
     assert repr(command) == "HumanMonitorCommand(command_line='change <hidden>')"
     assert redact({"command-line": f"  object_add {SECRET}"}) == {"command-line": "object_add <hidden>"}
 
 
 @pytest.mark.qemu
-def test_a_secret_of_a_real_qemu_is_shown_nowhere(
+def test_secret_of_real_qemu_is_redacted_everywhere(
     qemu_binary: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     transcript = tmp_path / "transcript"
@@ -159,5 +159,5 @@ def test_a_secret_of_a_real_qemu_is_shown_nowhere(
     assert "object_add <hidden>" in caplog.text
 
 
-def test_who_asked_and_where_is_still_told() -> None:
+def test_url_password_is_redacted_and_host_is_shown() -> None:
     assert redact(f"rsync://me:{SECRET}@host:873/x and http://host") == "rsync://me:<hidden>@host:873/x and http://host"

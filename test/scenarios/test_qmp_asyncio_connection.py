@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The asyncio connection against a real QEMU: driven by many tasks, stopped, killed, busy."""
+"""The asyncio connection with a real QEMU: many tasks; QEMU stopped, killed or busy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def machine(qemu_binary: str, tmp_path: Path) -> Iterator[Machine]:
 
 
 @in_loop
-async def test_a_machine_is_driven_with_typed_calls(machine: Machine) -> None:
+async def test_typed_commands_control_a_machine(machine: Machine) -> None:
     async with AsyncQmpConnection(machine.path) as connection:
         assert connection.version >= (7, 2)
         assert (await connection.execute(QueryStatus())).status == "prelaunch"
@@ -65,7 +65,7 @@ async def test_a_machine_is_driven_with_typed_calls(machine: Machine) -> None:
 
 
 @in_loop
-async def test_a_descriptor_is_taken(machine: Machine) -> None:
+async def test_getfd_takes_a_descriptor(machine: Machine) -> None:
     before = descriptors()
     async with AsyncQmpConnection(machine.path) as connection:
         reading, writing = os.pipe()
@@ -77,7 +77,7 @@ async def test_a_descriptor_is_taken(machine: Machine) -> None:
 
 
 @in_loop
-async def test_a_stopped_qemu_costs_a_deadline_and_recovers(machine: Machine) -> None:
+async def test_stopped_qemu_times_out_and_recovers(machine: Machine) -> None:
     async with AsyncQmpConnection(machine.path) as connection:
         os.kill(machine.process.pid, signal.SIGSTOP)
         with pytest.raises(CommandTimeout):
@@ -89,7 +89,7 @@ async def test_a_stopped_qemu_costs_a_deadline_and_recovers(machine: Machine) ->
 
 
 @in_loop
-async def test_a_killed_qemu_wakes_everybody(machine: Machine) -> None:
+async def test_killed_qemu_wakes_all_tasks(machine: Machine) -> None:
     async with AsyncQmpConnection(machine.path) as connection:
         os.kill(machine.process.pid, signal.SIGSTOP)
         events = connection.subscribe()
@@ -102,7 +102,7 @@ async def test_a_killed_qemu_wakes_everybody(machine: Machine) -> None:
 
 
 @in_loop
-async def test_a_storm_of_cancellations(machine: Machine) -> None:
+async def test_many_cancellations_give_no_wrong_reply(machine: Machine) -> None:
     chance = random.Random(3)
     wrong: list[int] = []
     async with AsyncQmpConnection(machine.path) as connection:

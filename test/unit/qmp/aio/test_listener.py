@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Monitors that call the tasks of an event loop."""
+"""The listener for tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATUS = (None, {"return": {"status": "running", "running": True}})
 
 @contextlib.asynccontextmanager
 async def waiting(listener: AsyncQmpListener, count: int = 1) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Tasks that wait for a call, execute a command and hang up."""
+    """Tasks that accept a connection, execute a command and close."""
 
     async def answer() -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -51,7 +51,7 @@ def call(path: Path) -> socket.socket:
     return caller
 
 
-def test_both_kinds_have_the_same_names() -> None:
+def test_listeners_have_the_same_methods() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
@@ -59,7 +59,7 @@ def test_both_kinds_have_the_same_names() -> None:
 
 
 @in_loop
-async def test_a_monitor_that_calls_is_answered(tmp_path: Path) -> None:
+async def test_accept_returns_connection_ready_for_commands(tmp_path: Path) -> None:
     path = tmp_path / "s"
     before = descriptors()
     with AsyncQmpListener(path) as listener:
@@ -67,7 +67,7 @@ async def test_a_monitor_that_calls_is_answered(tmp_path: Path) -> None:
         async with waiting(listener) as tasks:
             with QmpStub(call(path), [STATUS]):
                 await tasks[0]
-        with QmpStub(call(path), []):  # and one that has called before anybody waits
+        with QmpStub(call(path), []):  # a monitor that connects before a task waits
             connection = await listener.accept(timeout=5)
             await connection.close()
     assert not path.exists()
@@ -76,7 +76,7 @@ async def test_a_monitor_that_calls_is_answered(tmp_path: Path) -> None:
 
 
 @in_loop
-async def test_any_number_of_tasks_may_wait(tmp_path: Path) -> None:
+async def test_accept_by_several_tasks_serves_each(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with AsyncQmpListener(path) as listener:
         async with waiting(listener, 3) as tasks:
@@ -88,7 +88,7 @@ async def test_any_number_of_tasks_may_wait(tmp_path: Path) -> None:
 
 
 @in_loop
-async def test_who_is_cancelled_takes_no_call_away(tmp_path: Path) -> None:
+async def test_accept_when_cancelled_accepts_nothing(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with AsyncQmpListener(path) as listener:
         async with waiting(listener, 2) as tasks:
@@ -99,16 +99,16 @@ async def test_who_is_cancelled_takes_no_call_away(tmp_path: Path) -> None:
 
 
 @in_loop
-async def test_nobody_calls(tmp_path: Path) -> None:
+async def test_accept_without_monitor_raises_connect_error_at_the_deadline(tmp_path: Path) -> None:
     with (
         AsyncQmpListener(tmp_path / "s") as listener,
-        pytest.raises(ConnectError, match=r"nobody called within 0\.1 s"),
+        pytest.raises(ConnectError, match=r"no monitor connected within 0\.1 s"),
     ):
         await listener.accept(timeout=0.1)
 
 
 @in_loop
-async def test_a_listener_may_wait_without_end(tmp_path: Path) -> None:
+async def test_accept_with_infinite_timeout_waits(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with AsyncQmpListener(path) as listener:
         task = asyncio.create_task(listener.accept(timeout=math.inf))
@@ -118,7 +118,7 @@ async def test_a_listener_may_wait_without_end(tmp_path: Path) -> None:
 
 
 @in_loop
-async def test_who_waits_hears_that_the_listener_was_closed(tmp_path: Path) -> None:
+async def test_close_ends_waiting_accept(tmp_path: Path) -> None:
     listener = AsyncQmpListener(tmp_path / "s")
     async with waiting(listener, 2) as tasks:
         listener.close()
@@ -127,7 +127,9 @@ async def test_who_waits_hears_that_the_listener_was_closed(tmp_path: Path) -> N
                 await task
     with pytest.raises(ProgrammerError, match="after close"):
         await listener.accept()
-    with AsyncQmpListener(tmp_path / "s") as another:  # of which the loop must not think that it watches it already
+    with AsyncQmpListener(
+        tmp_path / "s"
+    ) as another:  # may get the same descriptor, which the loop must not take for watched
         accepting = asyncio.create_task(another.accept(timeout=math.inf))
         await asyncio.sleep(0)
         with QmpStub(call(tmp_path / "s"), []):
@@ -135,7 +137,7 @@ async def test_who_waits_hears_that_the_listener_was_closed(tmp_path: Path) -> N
 
 
 @in_loop
-async def test_a_caller_that_is_no_monitor_is_refused(tmp_path: Path) -> None:
+async def test_accept_of_other_client_raises_connect_error(tmp_path: Path) -> None:
     with AsyncQmpListener(tmp_path / "s") as listener, call(tmp_path / "s") as caller:
         caller.sendall(b"GET / HTTP/1.1\r\n")
         with pytest.raises(ConnectError):
@@ -144,7 +146,7 @@ async def test_a_caller_that_is_no_monitor_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.qemu
 @in_loop
-async def test_a_real_qemu_calls_and_calls_again(qemu_binary: str, tmp_path: Path) -> None:
+async def test_accept_of_real_qemu_works_repeatedly(qemu_binary: str, tmp_path: Path) -> None:
     path = tmp_path / "s"
     with AsyncQmpListener(path) as listener, reconnecting_monitor(qemu_binary, path):
         for _ in range(2):

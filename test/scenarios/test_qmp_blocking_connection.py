@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The blocking connection against a real QEMU: driven, stopped, killed, busy, with its backlog full."""
+"""The blocking connection with a real QEMU: QEMU stopped, killed or busy, and a full backlog."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def machine(qemu_binary: str, tmp_path: Path) -> Iterator[Machine]:
         yield machine
 
 
-def test_a_machine_is_driven_with_typed_calls(machine: Machine, qemu_binary: str) -> None:
+def test_typed_commands_control_a_machine(machine: Machine, qemu_binary: str) -> None:
     with QmpConnection(machine.path) as connection:
         assert connection.version >= (7, 2)
         assert connection.execute(QueryStatus()).status == "prelaunch"
@@ -63,7 +63,7 @@ def test_a_machine_is_driven_with_typed_calls(machine: Machine, qemu_binary: str
     assert machine.process.wait(10) == 0
 
 
-def test_errors_are_qemus_own(machine: Machine) -> None:
+def test_command_error_has_the_text_of_qemu(machine: Machine) -> None:
     with QmpConnection(machine.path) as connection:
         with pytest.raises(CommandNotFound, match="has not been found"):
             connection.execute("does-not-exist")
@@ -72,12 +72,12 @@ def test_errors_are_qemus_own(machine: Machine) -> None:
         assert caught.value.error_class == "GenericError"
 
 
-def test_the_schema_of_200_kb_arrives_whole(machine: Machine) -> None:
+def test_schema_of_200_kb_is_complete(machine: Machine) -> None:
     with QmpConnection(machine.path) as connection:
         assert len(connection.execute(QueryQmpSchema())) > 1000
 
 
-def test_a_stopped_qemu_costs_a_deadline_and_recovers(machine: Machine) -> None:
+def test_stopped_qemu_times_out_and_recovers(machine: Machine) -> None:
     with QmpConnection(machine.path) as connection:
         os.kill(machine.process.pid, signal.SIGSTOP)
         with pytest.raises(CommandTimeout):
@@ -87,7 +87,7 @@ def test_a_stopped_qemu_costs_a_deadline_and_recovers(machine: Machine) -> None:
         assert connection.execute(QueryStatus()).status == "prelaunch"
 
 
-def test_a_stopped_qemu_cannot_be_connected_to(machine: Machine) -> None:
+def test_connect_to_stopped_qemu_raises_connect_error(machine: Machine) -> None:
     with QmpConnection(machine.path):
         pass
     os.kill(machine.process.pid, signal.SIGSTOP)
@@ -95,11 +95,11 @@ def test_a_stopped_qemu_cannot_be_connected_to(machine: Machine) -> None:
         QmpConnection(machine.path).connect(timeout=0.3)
 
 
-def test_a_busy_monitor_with_a_full_backlog(machine: Machine) -> None:
+def test_connect_to_busy_monitor_with_full_backlog_raises_connect_error(machine: Machine) -> None:
     with QmpConnection(machine.path) as connection, contextlib.ExitStack() as waiters:
         with pytest.raises(ConnectError, match="busy"):
             QmpConnection(machine.path).connect(timeout=0.3)
-        for _ in range(8):  # those who wait fill the backlog, however long the kernel keeps it
+        for _ in range(8):  # waiting connections fill the backlog, whatever its size
             waiter = waiters.enter_context(socket.socket(socket.AF_UNIX))
             waiter.setblocking(False)
             with contextlib.suppress(BlockingIOError):
@@ -109,7 +109,7 @@ def test_a_busy_monitor_with_a_full_backlog(machine: Machine) -> None:
         assert connection.execute(QueryStatus()).status == "prelaunch"
 
 
-def test_a_killed_qemu_is_a_lost_connection(machine: Machine) -> None:
+def test_killed_qemu_raises_connection_lost(machine: Machine) -> None:
     with QmpConnection(machine.path) as connection:
         killer = threading.Timer(0.2, machine.process.kill)
         os.kill(machine.process.pid, signal.SIGSTOP)
@@ -118,11 +118,11 @@ def test_a_killed_qemu_is_a_lost_connection(machine: Machine) -> None:
             connection.execute(QueryStatus(), timeout=10)
         killer.join()
     machine.process.wait()
-    with pytest.raises(ConnectError, match="nobody listens"):
+    with pytest.raises(ConnectError, match="no process listens"):
         QmpConnection(machine.path).connect()
 
 
-def test_threads_share_a_real_monitor(machine: Machine) -> None:
+def test_threads_share_a_monitor(machine: Machine) -> None:
     wrong: list[str] = []
     with QmpConnection(machine.path) as connection:
         for number in range(4):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The asyncio connection among many tasks: cancelled ones, peers that do not read, and its end."""
+"""The session that tasks share: sending, cancellation, its end."""
 
 from __future__ import annotations
 
@@ -20,21 +20,12 @@ from hvkit.qmp.schema import StopEvent
 from hvkit.testing import CLOSE, SILENCE, QmpStub
 from loops import descriptors, in_loop, requests_of
 
-OK: dict[str, Any] = {"return": {}}
 STOPPED = {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 0}}
 READY = b'{"QMP": {"version": {}}}\n{"return": {}, "id": 1}\n'
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "qmp.sock"
-
-
-# ---- a peer that does not read
-
-
 class Reader:
-    """A peer over a socket pair with small buffers, which reads when it is told to."""
+    """A server over a socket pair with small buffers, which reads on request."""
 
     def __init__(self) -> None:
         ours, self.socket = socket.socketpair()
@@ -62,7 +53,7 @@ class Reader:
 
 
 @in_loop
-async def test_a_peer_that_does_not_read_costs_a_timeout_not_the_stream() -> None:
+async def test_execute_with_server_that_does_not_read_times_out_and_keeps_the_stream() -> None:
     async with Reader() as peer:
         with pytest.raises(CommandTimeout):
             await peer.connection.execute("big", {"data": "x" * 1_000_000}, timeout=0.2)
@@ -75,7 +66,7 @@ async def test_a_peer_that_does_not_read_costs_a_timeout_not_the_stream() -> Non
 
 
 @in_loop
-async def test_a_command_of_which_nothing_was_sent_is_not_in_flight() -> None:
+async def test_execute_timeout_before_sending_leaves_nothing_in_flight() -> None:
     async with Reader() as peer:
         with pytest.raises(CommandTimeout):
             await peer.connection.execute("big", {"data": "x" * 1_000_000}, timeout=0.1)
@@ -97,19 +88,19 @@ async def test_a_command_of_which_nothing_was_sent_is_not_in_flight() -> None:
 
 
 @in_loop
-async def test_a_peer_that_does_not_read_does_not_stop_the_loop() -> None:
+async def test_server_that_does_not_read_does_not_block_the_loop() -> None:
     async with Reader() as peer:
         big = asyncio.create_task(peer.connection.execute("big", {"data": "x" * 5_000_000}, timeout=10))
         for _ in range(10):
             await asyncio.sleep(0.01)
-        assert not big.done()  # a loop that was stopped by it would have gone on at its deadline
+        assert not big.done()  # it would be done at its deadline if it had blocked the loop
         await peer.connection.close()
         with pytest.raises(ConnectionLost, match="was closed"):
             await big
 
 
 @in_loop
-async def test_descriptors_travel_with_their_command_and_stay_the_callers(tmp_path: Path) -> None:
+async def test_execute_sends_descriptors_with_the_command_and_leaves_them_open(tmp_path: Path) -> None:
     note = tmp_path / "note"
     note.write_text("hello")
     before = descriptors()
@@ -128,14 +119,14 @@ async def test_descriptors_travel_with_their_command_and_stay_the_callers(tmp_pa
 
 
 @in_loop
-async def test_descriptors_of_a_cancelled_command_are_not_sent_later(tmp_path: Path) -> None:
+async def test_descriptors_of_cancelled_command_are_not_sent(tmp_path: Path) -> None:
     async with Reader() as peer:
         big = asyncio.create_task(peer.connection.execute("big", {"data": "x" * 1_000_000}))
         await asyncio.sleep(0)
         reading, writing = os.pipe()
         sending = asyncio.create_task(peer.connection.execute("getfd", {"fdname": "n"}, fds=[reading]))
         await asyncio.sleep(0)
-        peer.socket.sendall(b"garbage\n")  # ends both, one of them sent in part and the other not at all
+        peer.socket.sendall(b"garbage\n")  # fails both: one was sent in part, the other not at all
         for task in (big, sending):
             with pytest.raises(DataError):
                 await task
@@ -152,7 +143,7 @@ async def test_descriptors_of_a_cancelled_command_are_not_sent_later(tmp_path: P
 
 @in_loop
 @pytest.mark.parametrize("fds", [["x"], [2**40], [None]], ids=["text", "too-large", "none"])
-async def test_what_is_no_descriptor_costs_only_its_own_command(fds: list[Any]) -> None:
+async def test_execute_with_invalid_descriptor_fails_only_that_command(fds: list[Any]) -> None:
     async with Reader() as peer:
         for is_first in (True, False):
             ahead = "ahead" if is_first else "x" * 1_000_000
@@ -170,7 +161,7 @@ async def test_what_is_no_descriptor_costs_only_its_own_command(fds: list[Any]) 
 
 
 def parse_all(text: str) -> list[dict[str, Any]]:
-    """Read messages that nothing stands between."""
+    """Parse messages without a separator."""
     messages, position, decoder = [], 0, json.JSONDecoder()
     while position < len(text):
         message, position = decoder.raw_decode(text, position)
@@ -183,7 +174,7 @@ def echo(request: dict[str, Any]) -> list[Any]:
 
 
 @in_loop
-async def test_tasks_get_their_own_answers(path: Path) -> None:
+async def test_tasks_at_once_get_their_own_replies(path: Path) -> None:
     count = 500
     with QmpStub(path, [(None, echo)] * count):
         async with AsyncQmpConnection(path) as connection:
@@ -197,8 +188,8 @@ async def test_tasks_get_their_own_answers(path: Path) -> None:
 
 @pytest.mark.parametrize("echo_ids", [True, False])
 @in_loop
-async def test_a_storm_of_cancellations_gives_no_wrong_answer(path: Path, echo_ids: bool) -> None:
-    """Hundreds of tasks, most of them cancelled or timed out at some moment; whoever gets an answer gets his own."""
+async def test_many_cancellations_give_no_wrong_reply(path: Path, echo_ids: bool) -> None:
+    """Hundreds of tasks, most of them cancelled or timed out at random; each reply belongs to its task."""
     chance = random.Random(7)
     count = 400
     wrong: list[Any] = []
@@ -229,8 +220,8 @@ async def test_a_storm_of_cancellations_gives_no_wrong_answer(path: Path, echo_i
 
 
 @in_loop
-async def test_a_storm_of_cancellations_while_the_peer_reads_slowly() -> None:
-    """The stream of requests stays whole, and holds those that were begun and no others."""
+async def test_many_cancellations_with_slow_server_give_no_wrong_reply() -> None:
+    """The stream of requests stays valid and contains exactly those that were started."""
     chance = random.Random(11)
     async with Reader() as peer:
         begun = [
@@ -254,7 +245,7 @@ async def test_a_storm_of_cancellations_while_the_peer_reads_slowly() -> None:
 
 
 @in_loop
-async def test_closing_wakes_everybody(path: Path) -> None:
+async def test_close_wakes_all_waiters(path: Path) -> None:
     with QmpStub(path, [(None, SILENCE)] * 3, check_on_exit=False) as stub:
         connection = AsyncQmpConnection(path)
         await connection.connect()
@@ -269,7 +260,7 @@ async def test_closing_wakes_everybody(path: Path) -> None:
 
 
 @in_loop
-async def test_the_end_of_the_peer_wakes_everybody(path: Path) -> None:
+async def test_end_of_server_wakes_all_tasks(path: Path) -> None:
     with QmpStub(path, [(None, SILENCE), (None, CLOSE)]):
         async with AsyncQmpConnection(path) as connection:
             events = connection.subscribe(StopEvent)
