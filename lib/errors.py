@@ -13,6 +13,7 @@ The whole tree, so that a caller can choose what to catch::
     │   │   │   └── AgentProgramTimeout     a program in the guest did not end in time
     │   │   ├── AgentFreezeExpired  the guest's filesystems did not stay frozen
     │   │   ├── EventTimeout        no event that was waited for came in time
+    │   │   │   └── JobTimeout      a job did not end in time; it continues
     │   │   ├── NotInThisQemu       it lacks what it is asked for; nothing was sent
     │   │   ├── JobError            a job failed
     │   │   │   └── JobCancelled    it was cancelled

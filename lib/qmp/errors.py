@@ -106,20 +106,22 @@ class AgentProgramTimeout(CommandTimeout):
 
 
 class AgentFreezeExpired(QmpError):
-    """Raised when filesystems did not stay frozen for as long as they had to; they are not frozen any more.
+    """Raised when the guest's filesystems were thawed too early; they are not frozen any more.
 
     Attributes:
-        limit_s: the limit that was set, in seconds.
-        reason: what thawed them.
+        address: the address of the agent's socket, as text.
+        limit_s: the limit of the freeze, in seconds.
+        reason: why they were thawed.
     """
 
-    def __init__(self, limit_s: float, reason: str) -> None:
-        super().__init__(limit_s, reason)
+    def __init__(self, address: str, limit_s: float, reason: str) -> None:
+        super().__init__(address, limit_s, reason)
+        self.address = address
         self.limit_s = limit_s
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"the guest's filesystems did not stay frozen: {self.reason}"
+        return f"{self.address}: the guest's filesystems did not stay frozen: {self.reason}"
 
 
 class NotInThisQemu(QmpError):
@@ -157,6 +159,22 @@ class EventTimeout(QmpError):
 
     def __str__(self) -> str:
         return f"no event ({', '.join(self.events) or 'of any type'}) within {self.timeout_s:g} s"
+
+
+class JobTimeout(EventTimeout):
+    """Raised when a job did not end, or did not reach a status, in time; it continues.
+
+    Attributes:
+        job_id: the job's id.
+    """
+
+    def __init__(self, job_id: str, events: Sequence[str], timeout_s: float) -> None:
+        super().__init__(events, timeout_s)
+        self.args = (job_id, self.events, timeout_s)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return f"job {self.job_id}: not done within {self.timeout_s:g} s; it continues"
 
 
 class ProtocolError(QmpError):

@@ -28,7 +28,7 @@ from hvkit.qmp import (
 )
 from hvkit.qmp.aio import AsyncQmpConnection
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.job_steps import Following
+from hvkit.qmp.job_steps import JobTracker
 from hvkit.qmp.jobs import JobCancelled, JobError
 from hvkit.qmp.schema import (
     BlkdebugInjectErrorOptions,
@@ -618,7 +618,7 @@ def test_a_cancel_takes_no_event_from_the_thread_that_waits(tmp_path: Path) -> N
 
 def test_a_refused_cancel_leaves_the_events_where_they_are() -> None:
     arrived = Subscription(NoSource(), (JobStatusChangeEvent,))
-    cancelling = Following("b", arrived, is_old=True).cancelling(keep_copy=False)
+    cancelling = JobTracker("b", arrived, exists=True)._cancel_steps(keep_copy=False)
     assert isinstance(next(cancelling), JobCancel)
     arrived.offer(change("concluded"))
     cancelling.throw(CommandError("job-cancel", "GenericError", "it is concluded"))

@@ -35,7 +35,7 @@ ELSEWHERE = {
     "descriptors": {"fdset", "passed"},
     "fleet": {"Fleet", "Outcome", "ask"},
     "introspection": {"Introspection", "Member", "Missing", "introspect", "introspect_program"},
-    "jobs": {"AsyncJob", "Job", "JobCancelled", "JobError", "JobProgress", "run_async_job", "run_job"},
+    "jobs": {"AsyncJob", "Job", "JobCancelled", "JobError", "JobProgress", "JobTimeout", "run_async_job", "run_job"},
     "listener": {"QmpListener"},
 }
 
@@ -47,8 +47,9 @@ ERRORS = [
     errors.NotInThisQemu({"migrate/channels": "since 8.2"}, "7.2.0"),
     errors.AgentNotResponding("/run/agent.sock", "no answer"),
     errors.AgentProgramTimeout("guest-exec", 5.0, 42),
-    errors.AgentFreezeExpired(5.0, "the limit passed"),
+    errors.AgentFreezeExpired("/run/agent", 5.0, "the limit passed"),
     errors.EventTimeout(("STOP",), 5.0),
+    errors.JobTimeout("backup", ("JOB_STATUS_CHANGE",), 5.0),
     errors.JobError("backup", "No space left on device"),
     errors.JobCancelled("backup", "Operation canceled"),
     errors.ProtocolError("the peer sent something"),
