@@ -109,19 +109,17 @@ class AgentFreezeExpired(QmpError):
     """Raised when the guest's filesystems were thawed too early; they are not frozen any more.
 
     Attributes:
-        address: the address of the agent's socket, as text.
         limit_s: the limit of the freeze, in seconds.
         reason: why they were thawed.
     """
 
-    def __init__(self, address: str, limit_s: float, reason: str) -> None:
-        super().__init__(address, limit_s, reason)
-        self.address = address
+    def __init__(self, limit_s: float, reason: str) -> None:
+        super().__init__(limit_s, reason)
         self.limit_s = limit_s
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.address}: the guest's filesystems did not stay frozen: {self.reason}"
+        return f"the guest's filesystems did not stay frozen: {self.reason}"
 
 
 class NotInThisQemu(QmpError):

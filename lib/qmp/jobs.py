@@ -16,11 +16,11 @@ from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import EventTimeout, JobCancelled, JobError, JobTimeout, QmpError
 from hvkit.qmp.job_steps import (
     EVENTS,
-    JobTracker,
-    JobProgress,
-    NextEvent,
-    JobGenerator,
     BoundedCommand,
+    JobGenerator,
+    JobProgress,
+    JobTracker,
+    NextEvent,
     is_about,
     prepare_command,
 )

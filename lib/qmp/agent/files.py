@@ -48,9 +48,7 @@ def _read(agent: Executor, path: str, chunk_bytes: int) -> Iterator[bytes]:
             if data:
                 yield data
             elif not is_at_end:
-                raise ProtocolError(
-                    f"{agent.address}: cannot read {path}: guest-file-read returned no data before the end of the file"
-                )
+                raise ProtocolError(f"cannot read {path}: guest-file-read returned no data before the end of the file")
 
 
 def write_chunks(agent: Executor, path: str, data: bytes | Iterable[bytes], append: bool) -> int:
@@ -63,9 +61,7 @@ def write_chunks(agent: Executor, path: str, data: bytes | Iterable[bytes], appe
                 part = bytes(view[:CHUNK_BYTES])
                 count = agent.execute(GuestFileWrite(handle=handle, buf_b64=to_base64(part))).count
                 if not 0 < count <= len(part):
-                    raise ProtocolError(
-                        f"{agent.address}: cannot write {path}: guest-file-write reported {count} of {len(part)} bytes"
-                    )
+                    raise ProtocolError(f"cannot write {path}: guest-file-write reported {count} of {len(part)} bytes")
                 view = view[count:]
                 written += count
     return written

@@ -123,9 +123,9 @@ class Freeze:
         if not self._is_thawed:
             self._thaw()
         if self._has_expired:
-            raise AgentFreezeExpired(self._agent.address, self.limit_s, f"the limit of {self.limit_s:g} s passed")
+            raise AgentFreezeExpired(self.limit_s, f"the limit of {self.limit_s:g} s passed")
         if self._thawed == 0 and self.filesystems:
-            raise AgentFreezeExpired(self._agent.address, self.limit_s, "another client thawed them")
+            raise AgentFreezeExpired(self.limit_s, "another client thawed them")
 
 
 def thaw(agent: ReconnectingExecutor) -> int | None:

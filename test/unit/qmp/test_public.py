@@ -47,7 +47,7 @@ ERRORS = [
     errors.NotInThisQemu({"migrate/channels": "since 8.2"}, "7.2.0"),
     errors.AgentNotResponding("/run/agent.sock", "no answer"),
     errors.AgentProgramTimeout("guest-exec", 5.0, 42),
-    errors.AgentFreezeExpired("/run/agent", 5.0, "the limit passed"),
+    errors.AgentFreezeExpired(5.0, "the limit passed"),
     errors.EventTimeout(("STOP",), 5.0),
     errors.JobTimeout("backup", ("JOB_STATUS_CHANGE",), 5.0),
     errors.JobError("backup", "No space left on device"),
