@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Descriptors passed_node to QEMU: used by real ones, and none left there, whatever goes wrong."""
+"""`passed` and `fdset` with a real QEMU and with stubs; no descriptor is left in QEMU."""
 
 from __future__ import annotations
 
