@@ -148,7 +148,7 @@ def test_read_modules_returns_the_modules_of_a_program(tmp_path: Path) -> None:
 
 
 def test_complete_adds_widths_flags_conditions_and_features() -> None:
-    told = ReferenceDefinition(
+    read_definition = ReferenceDefinition(
         Definition(
             kind="command",
             module="m",
@@ -167,8 +167,8 @@ def test_complete_adds_widths_flags_conditions_and_features() -> None:
         features=("unstable", "gone"),
         members={"a": Item("uint8", features=("deprecated",)), "b": Item("str", condition="CONFIG_Y")},
     )
-    lent = complete(told, older)
-    assert lent == Definition(
+    completed = complete(read_definition, older)
+    assert completed == Definition(
         kind="command",
         module="m",
         condition="CONFIG_X",
@@ -184,8 +184,8 @@ def test_complete_adds_widths_flags_conditions_and_features() -> None:
 
 
 def test_complete_new_definition_keeps_all_features() -> None:
-    told = ReferenceDefinition(Definition(kind="struct", module="m"), features=("unstable",))
-    assert complete(told, None).features == ("unstable",)
+    read_definition = ReferenceDefinition(Definition(kind="struct", module="m"), features=("unstable",))
+    assert complete(read_definition, None).features == ("unstable",)
 
 
 def test_place_features_follows_the_reply() -> None:

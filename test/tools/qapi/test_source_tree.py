@@ -1,4 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
+"""Reading facts from a source tree."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
