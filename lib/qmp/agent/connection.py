@@ -38,11 +38,6 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             output of programs, are left out.
     """
 
-    @property
-    def address(self) -> str:
-        """The address of the agent's socket, as text."""
-        return self._name
-
     def connect(self, *, timeout: float | None = None) -> None:
         """Connect to the agent's socket and synchronize with the agent; replies to earlier clients are dropped.
 
@@ -150,23 +145,7 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             ConnectionLost: the connection ended. At the end of the block: thawing failed.
             ProgrammerError: the connection is not open, or `limit_s` is not a number.
         """
-        return hold_frozen(self, limit_s, mountpoints)
-
-    def reconnect(self, *, timeout: float | None = None) -> None:
-        """Connect again if the connection was closed or lost; do nothing if it is open.
-
-        Args:
-            timeout: as for `connect`.
-
-        Raises:
-            ConnectError: as for `connect`; or the connection was made from a socket and cannot be connected again.
-            ProgrammerError: as for `connect`.
-        """
-        if self.is_connected:
-            return
-        if self._is_given:
-            raise ConnectError(self._name, "connection lost; a connection made from a socket cannot be connected again")
-        self.connect(timeout=timeout)
+        return hold_frozen(_ReconnectingAgent(self), limit_s, mountpoints)
 
     def run(
         self,
@@ -233,3 +212,27 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             QmpError: as for `execute`.
         """
         return write_chunks(self, path, data, append)
+
+
+class _ReconnectingAgent:
+    """A connection that is made again, if necessary, to thaw filesystems."""
+
+    def __init__(self, connection: AgentConnection) -> None:
+        self._connection = connection
+
+    @property
+    def address(self) -> str:
+        return self._connection._name
+
+    def execute(self, command: Command[R], /, *, timeout: float | None = None) -> R:
+        return self._connection.execute(command, timeout=timeout)
+
+    def reconnect(self, *, timeout: float) -> None:
+        connection = self._connection
+        if connection.is_connected:
+            return
+        if connection._is_given:
+            raise ConnectError(
+                self.address, "connection lost; a connection made from a socket cannot be connected again"
+            )
+        connection.connect(timeout=timeout)

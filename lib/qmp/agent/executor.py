@@ -17,18 +17,18 @@ R = TypeVar("R")
 class Executor(typing.Protocol):
     """A connection that executes typed guest agent commands."""
 
-    @property
-    def address(self) -> str:
-        """The address of the agent's socket, as text."""
-
     def execute(self, command: Command[R], /, *, timeout: float | None = None) -> R:
         """Execute a command and return its reply."""
 
 
 class ReconnectingExecutor(Executor, typing.Protocol):
-    """An executor that can replace a lost connection."""
+    """An executor that can connect again."""
 
-    def reconnect(self, *, timeout: float | None = None) -> None:
+    @property
+    def address(self) -> str:
+        """The address of the agent's socket, as text."""
+
+    def reconnect(self, *, timeout: float) -> None:
         """Connect again if the connection was closed or lost."""
 
 

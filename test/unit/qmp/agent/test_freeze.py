@@ -168,7 +168,7 @@ class FailingFirstThaw:
         self.thaws = 0
         self.has_tried = threading.Event()
 
-    def reconnect(self, *, timeout: float | None = None) -> None:
+    def reconnect(self, *, timeout: float) -> None:
         """Do nothing: the connection is never lost."""
 
     def execute(self, command: Any, /, *, timeout: float | None = None) -> Any:
