@@ -24,7 +24,7 @@ from hvkit.qmp.errors import (
 )
 from hvkit.qmp.schema import GuestFsfreezeFreeze, GuestFsfreezeFreezeList, GuestFsfreezeThaw
 
-#: Timeouts of thawing in total and of one attempt, in seconds. A restarted agent never answers the attempt before.
+#: Timeouts of thawing in total and of one attempt, in seconds. A restarted agent does not answer earlier attempts.
 _THAW_TIMEOUT_S: Final = 60.0
 _THAW_ATTEMPT_S: Final = 15.0
 _RETRY_INTERVAL_S: Final = 0.2

@@ -17,7 +17,7 @@ from hvkit.qmp.protocol import Exchange, Protocol
 from hvkit.qmp.session import Session
 from hvkit.qmp.transport import Transport
 
-#: Timeout of one synchronization attempt, in seconds. A guest that is reset loses the attempt before.
+#: Timeout of one synchronization attempt, in seconds. A reset of the guest can lose an attempt.
 _SYNC_ATTEMPT_S: Final = 2.0
 #: How long to wait for the error reply of a command that has no reply on success, in seconds.
 _REFUSAL_GRACE_S: Final = 0.3
@@ -82,7 +82,7 @@ class AgentSession(Session):
             has_turn = self._turn.acquire(timeout=wait_s)
             if not has_turn:
                 raise AgentNotResponding(
-                    self.address, f"not sent: the agent was busy with another command for {deadline.timeout_s:g} s"
+                    self.address, f"{command} not sent: busy with another command for {deadline.timeout_s:g} s"
                 )
             self._read_what_came()
             if not self._agent.is_synchronized:
