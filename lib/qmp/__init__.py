@@ -5,7 +5,6 @@
 """
 
 from hvkit.qmp.base import NULL, Command, Event, GenericEvent
-from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.errors import (
     CommandError,
     CommandNotFound,
@@ -21,8 +20,9 @@ from hvkit.qmp.errors import (
     ProtocolError,
     QmpError,
 )
-from hvkit.qmp.events import Subscription
 from hvkit.qmp.message import QemuVersion, QmpMessage
+from hvkit.qmp.sync.connection import QmpConnection
+from hvkit.qmp.sync.subscription import Subscription
 
 __all__ = [
     "NULL",

@@ -14,9 +14,9 @@ from typing import Final
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command
-from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.errors import CommandError, QmpError
 from hvkit.qmp.schema import AddFd, Closefd, Getfd, RemoveFd
+from hvkit.qmp.sync.connection import QmpConnection
 
 #: The number of random bytes in a generated name.
 _UNIQUE_BYTES: Final = 8

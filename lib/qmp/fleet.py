@@ -17,11 +17,10 @@ from typing import Any, Final, Self, TypeVar, overload
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command
-from hvkit.qmp.deadlines import QUICK, Deadline
+from hvkit.qmp.common.transport import Address
+from hvkit.qmp.deadlines import QUICK, Deadline, check_timeout
 from hvkit.qmp.errors import ConnectError
-from hvkit.qmp.link import Link, Outcome, Question, problem_of
-from hvkit.qmp.protocol import LINE_END_GRACE_S
-from hvkit.qmp.transport import Address
+from hvkit.qmp.link import TICK_S, Link, Outcome, Question, problem_of
 
 __all__ = ["Fleet", "Outcome", "ask"]
 
@@ -128,6 +127,7 @@ class Fleet:
 
     def _ask(self, questions: Mapping[str, Sequence[Question]], timeout: float) -> dict[str, tuple[Outcome[Any], ...]]:
         self._check(questions)
+        check_timeout(timeout)
         asked = {name: self._links[name] for name in questions}
         deadline = Deadline(timeout)
         try:
@@ -155,8 +155,8 @@ class Fleet:
 
     def _serve(self, unsettled: set[Link], deadline: Deadline) -> None:
         by_fd = {link.fd: link for link in self._links.values() if link.fd >= 0}
-        on_their_way = {link for link in unsettled if link.is_on_its_way}
-        tick_at_s = time.monotonic() + LINE_END_GRACE_S
+        on_their_way = {link for link in unsettled if link.needs_ticks}
+        tick_at_s = time.monotonic() + TICK_S
         while unsettled:
             remaining_s = deadline.remaining_s()
             if remaining_s <= 0:
@@ -167,11 +167,11 @@ class Fleet:
                 link.serve(events)
                 self._note(link, by_fd, unsettled, deadline)
             if on_their_way and (now_s := time.monotonic()) >= tick_at_s:
-                tick_at_s = now_s + LINE_END_GRACE_S
+                tick_at_s = now_s + TICK_S
                 for link in on_their_way:
                     link.tick(now_s)
                     self._note(link, by_fd, unsettled, deadline)
-                on_their_way = {link for link in on_their_way & unsettled if link.is_on_its_way}
+                on_their_way = {link for link in on_their_way & unsettled if link.needs_ticks}
 
     @staticmethod
     def _note(link: Link, by_fd: dict[int, Link], unsettled: set[Link], deadline: Deadline) -> None:
@@ -243,22 +243,22 @@ class Fleet:
         for fd, events in self._poller.poll(0, len(by_fd) or 1):
             by_fd[fd].serve(events)
 
-    def take_stirred(self) -> set[str]:
+    def take_changed(self) -> set[str]:
         """Return the monitors that sent an event or lost their connection since the previous call.
 
         Information from before that may be outdated.
         """
-        stirred = {name for name, link in self._links.items() if link.has_stirred}
-        for name in stirred:
-            self._links[name].has_stirred = False
-        return stirred
+        changed = {name for name, link in self._links.items() if link.has_changed}
+        for name in changed:
+            self._links[name].has_changed = False
+        return changed
 
-    def owing(self) -> set[str]:
+    def unanswered(self) -> set[str]:
         """Return the connected monitors that did not send their greeting or a reply in time.
 
         A monitor is no longer included once `receive` or a command has processed what was missing.
         """
-        return {name for name, link in self._links.items() if link.is_owing}
+        return {name for name, link in self._links.items() if link.is_unanswered}
 
     def close(self) -> None:
         """Close all connections. Closing again does nothing."""
@@ -267,7 +267,7 @@ class Fleet:
             if is_ours:
                 link.close()
             else:
-                link.let_go()
+                link.detach()
         self._poller.close()
 
     def __enter__(self) -> Self:

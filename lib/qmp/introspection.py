@@ -21,10 +21,9 @@ import attrs
 from hvkit.errors import ProgrammerError
 from hvkit.qmp import schema
 from hvkit.qmp.base import Command, free_form_member
-from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.converter import unstructure
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.errors import ConnectError, ConnectionLost, NotInThisQemu, QmpError
+from hvkit.qmp.errors import ConnectError, DataError, NotInThisQemu, QmpError
 from hvkit.qmp.message import QemuVersion
 from hvkit.qmp.program import find_program, read_output_tail, run_program
 from hvkit.qmp.program_cache import ProgramCache, ProgramIdentity, read_identity
@@ -39,6 +38,7 @@ from hvkit.qmp.schema import (
 )
 from hvkit.qmp.schema_graph import QUERY, SchemaGraph, branch_type, json_type
 from hvkit.qmp.schema_path import SchemaPath, Step, describe_place, parse_path
+from hvkit.qmp.sync.connection import QmpConnection
 
 __all__ = ["Introspection", "Member", "Missing", "introspect", "introspect_program"]
 
@@ -335,7 +335,12 @@ def introspect(connection: QmpConnection, *, timeout: float | None = None) -> In
         QmpError: as for `QmpConnection.execute`.
         ProgrammerError: the connection is not open.
     """
-    return Introspection(connection.execute(QUERY, timeout=timeout), connection.version)
+    reply = connection.execute(QUERY, timeout=timeout)
+    try:
+        return Introspection(reply, connection.version)
+    except DataError as error:
+        error.set_monitor(connection._name)
+        raise
 
 
 #: By path, so that the entry of an upgraded program replaces the old one.
@@ -382,9 +387,8 @@ def _query_program(binary: str, timeout_s: float) -> Introspection:
                     connection.connect(timeout=timeout_s)
                     return introspect(connection, timeout=max(deadline.remaining_s(), 0.0))
             except QmpError as error:
-                reason = error.reason if isinstance(error, (ConnectError, ConnectionLost)) else str(error)
                 output = read_output_tail(stderr)
-                reason = f"cannot query its schema: {reason}" + (f"; stderr: {output}" if output else "")
+                reason = f"cannot query its schema: {error.reason}" + (f"; stderr: {output}" if output else "")
                 raise ConnectError(binary, reason) from error
     except OSError as error:
         raise ConnectError(binary, f"cannot run it: {os.strerror(error.errno or 0)}") from error

@@ -42,8 +42,8 @@ from hvkit.qmp.schema import (
 
 if TYPE_CHECKING:
     from hvkit.qmp.aio import AsyncSubscription
-    from hvkit.qmp.events import Subscription
     from hvkit.qmp.schema import JobStatus
+    from hvkit.qmp.sync.subscription import Subscription
 
 T = TypeVar("T")
 

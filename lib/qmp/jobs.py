@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from hvkit.qmp.base import Command
-from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.deadlines import Deadline, check_timeout
 from hvkit.qmp.errors import EventTimeout, JobCancelled, JobError, JobTimeout, QmpError
 from hvkit.qmp.job_steps import (
     EVENTS,
@@ -28,8 +28,8 @@ from hvkit.qmp.schema import JobFinalize, JobPause, JobResume
 
 if TYPE_CHECKING:
     from hvkit.qmp.aio import AsyncQmpConnection
-    from hvkit.qmp.connection import QmpConnection
     from hvkit.qmp.schema import JobStatus
+    from hvkit.qmp.sync.connection import QmpConnection
 
 __all__ = ["AsyncJob", "Job", "JobCancelled", "JobError", "JobProgress", "JobTimeout", "run_async_job", "run_job"]
 
@@ -37,7 +37,10 @@ T = TypeVar("T")
 
 
 def _deadline(timeout: float | None) -> Deadline:
-    return Deadline(math.inf if timeout is None else timeout)
+    if timeout is None:
+        return Deadline(math.inf)
+    check_timeout(timeout)
+    return Deadline(timeout)
 
 
 class Job(JobTracker):
@@ -111,6 +114,9 @@ class Job(JobTracker):
         except StopIteration as end:
             returned: T = end.value
             return returned
+        except QmpError as error:
+            error.set_monitor(self._connection._name)
+            raise
 
     def _perform(self, request: Command[Any] | BoundedCommand | NextEvent) -> Any:
         if isinstance(request, BoundedCommand):
@@ -306,6 +312,9 @@ class AsyncJob(JobTracker):
         except StopIteration as end:
             returned: T = end.value
             return returned
+        except QmpError as error:
+            error.set_monitor(self._connection._name)
+            raise
 
     async def _perform(self, request: Command[Any] | BoundedCommand | NextEvent) -> Any:
         if isinstance(request, BoundedCommand):

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.errors import ConnectError
 from hvkit.qmp.program_cache import ProgramIdentity, read_identity
+from hvkit.qmp.sync.connection import QmpConnection
 
 #: Options for a query: no machine, no devices, no configuration, the monitor on stdin and stdout.
 _OPTIONS: Final = ("-S", "-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio")

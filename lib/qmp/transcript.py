@@ -40,6 +40,6 @@ class Transcript:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            log.warning("cannot write transcript %s: %s", self._path, error.strerror)
+            log.warning(self._path, "cannot write the transcript: %s", error.strerror)
         except ValueError as error:  # the path contains a null byte
-            log.warning("cannot write transcript %r: %s", self._path, error)
+            log.warning(repr(self._path), "cannot write the transcript: %s", error)

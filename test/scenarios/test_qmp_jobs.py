@@ -210,7 +210,7 @@ def test_wait_after_dismiss_returns_the_result(qemu: Any) -> None:
 def test_run_job_failure_raises_the_error_from_query_jobs(qemu: Any) -> None:
     add_null(qemu, "src")
     command = SnapshotSave(job_id="save", tag="t", vmstate="src", devices=["src"])
-    with pytest.raises(JobError, match=r"^job save: .*src.*snapshot") as caught:
+    with pytest.raises(JobError, match=r"^/.*/qmp\.sock: job save: .*src.*snapshot") as caught:
         qemu.run_job(command, timeout=20)
     assert caught.value.job_id == "save"
     assert type(caught.value) is JobError

@@ -103,7 +103,7 @@ def damaged_conversation(rng: random.Random) -> None:
         stream = b"".join(rng.sample([answer, line(NOISE[0]), line(NOISE[1])], 3))
         for piece in in_pieces(rng, damage(rng, stream) if rng.random() < 0.7 else stream):
             protocol.receive_data(piece)
-        protocol.take_notices()
+        protocol.take_events()
     check_outcomes(protocol, exchanges)
 
 
@@ -128,9 +128,9 @@ def disordered_conversation(rng: random.Random) -> None:
                 events += isinstance(noise, dict) and "event" in noise
         for piece in in_pieces(rng, stream):
             protocol.receive_data(piece)
-        seen += len(protocol.take_notices())
+        seen += len(protocol.take_events())
         if rng.random() < 0.3:
-            protocol.give_up(rng.choice(exchanges)[1])
+            protocol.abandon(rng.choice(exchanges)[1])
     assert protocol.state is State.READY
     assert seen == events
     for number, exchange in exchanges:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, overload
@@ -13,15 +14,16 @@ from hvkit.qmp.agent.programs import ProgramResult, run_program
 from hvkit.qmp.agent.protocol import AgentProtocol
 from hvkit.qmp.agent.session import AgentSession
 from hvkit.qmp.base import Command
-from hvkit.qmp.blocking import BlockingEndpoint
-from hvkit.qmp.endpoint import from_wire, to_wire
-from hvkit.qmp.errors import ConnectError, DataError
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.codec import structure_reply, unstructure_command
+from hvkit.qmp.deadlines import check_timeout
+from hvkit.qmp.errors import ConnectError, DataError, QmpError
+from hvkit.qmp.sync.connection import SyncConnection
+from hvkit.qmp.sync.transport import Transport
 
 R = TypeVar("R")
 
 
-class AgentConnection(BlockingEndpoint[AgentSession]):
+class AgentConnection(SyncConnection[AgentSession]):
     """A connection to the guest agent of one instance.
 
     Any number of threads may use the connection. The agent executes one command at a time, so the threads take turns.
@@ -56,7 +58,7 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
         super().connect(timeout=timeout)
 
     def _new_session(self, transport: Transport) -> AgentSession:
-        return AgentSession(transport, AgentProtocol(trace=self._trace()))
+        return AgentSession(transport, AgentProtocol(self._name, trace=self._trace()))
 
     @overload
     def execute(self, command: Command[R], /, *, timeout: float | None = None) -> R: ...
@@ -100,19 +102,25 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             ProgrammerError: the connection is not open, the arguments cannot be sent, or `timeout` is not a number.
         """
         session = self._session or self._open_session("execute()")
-        name, plain, has_reply, reply_type = to_wire(command, arguments)
-        if self._command_check is not None:
-            self._command_check.check(name, plain)
-        exchange = session.exchange(
-            name,
-            lambda protocol: protocol.open_exchange(name, plain),
-            self._deadline(name, timeout),
-            has_reply=has_reply,
-        )
+        name, plain, has_reply, reply_type = unstructure_command(command, arguments)
+        if timeout is not None:
+            check_timeout(timeout)
         try:
-            return from_wire(exchange, reply_type)
-        except DataError:
-            session.require_sync()
+            if self._command_check is not None:
+                self._command_check.check(name, plain)
+            exchange = session.exchange(
+                name,
+                lambda protocol: protocol.open_exchange(name, plain),
+                self._deadline(name, timeout),
+                has_reply=has_reply,
+            )
+            try:
+                return structure_reply(exchange, reply_type)
+            except DataError:
+                session.require_sync()
+                raise
+        except QmpError as error:
+            error.set_monitor(self._name)
             raise
 
     def frozen(
@@ -145,7 +153,22 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             ConnectionLost: the connection ended. At the end of the block: thawing failed.
             ProgrammerError: the connection is not open, or `limit_s` is not a number.
         """
-        return hold_frozen(_ReconnectingAgent(self), limit_s, mountpoints)
+        check_timeout(limit_s)
+        return self._hold_frozen(limit_s, mountpoints)
+
+    @contextlib.contextmanager
+    def _hold_frozen(self, limit_s: float, mountpoints: Sequence[str] | None) -> Iterator[Freeze]:
+        with self._set_monitor(), hold_frozen(_ReconnectingAgent(self), limit_s, mountpoints) as freeze:
+            yield freeze
+
+    @contextlib.contextmanager
+    def _set_monitor(self) -> Iterator[None]:
+        """Set the monitor of the errors that a block raises."""
+        try:
+            yield
+        except QmpError as error:
+            error.set_monitor(self._name)
+            raise
 
     def run(
         self,
@@ -174,7 +197,9 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             DataError: a reply does not match its type, or the output is not base64.
             ProgrammerError: the connection is not open, `argv` is empty or a string, or `timeout` is not a number.
         """
-        return run_program(self, argv, input, env, timeout)
+        check_timeout(timeout)
+        with self._set_monitor():
+            return run_program(self, argv, input, env, timeout)
 
     def read_file(self, path: str, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         """Read a file in the guest, in chunks.
@@ -193,7 +218,11 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             QmpError: as for `execute`.
             ProgrammerError: `chunk_bytes` is less than 1.
         """
-        return read_chunks(self, path, chunk_bytes)
+        return self._read_chunks(read_chunks(self, path, chunk_bytes))
+
+    def _read_chunks(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        with self._set_monitor():
+            yield from chunks
 
     def write_file(self, path: str, data: bytes | Iterable[bytes], *, append: bool = False) -> int:
         """Write a file in the guest and return the number of bytes written.
@@ -211,7 +240,8 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
             ProtocolError: the agent reported an impossible number of bytes.
             QmpError: as for `execute`.
         """
-        return write_chunks(self, path, data, append)
+        with self._set_monitor():
+            return write_chunks(self, path, data, append)
 
 
 class _ReconnectingAgent:

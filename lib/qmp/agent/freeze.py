@@ -12,7 +12,7 @@ from typing import Final
 from hvkit.errors import HvkitError, ProgrammerError
 from hvkit.qmp import log
 from hvkit.qmp.agent.executor import ReconnectingExecutor
-from hvkit.qmp.deadlines import Deadline, pace_of
+from hvkit.qmp.deadlines import Deadline, timeout_class_of
 from hvkit.qmp.errors import (
     AgentCommandDisabled,
     AgentFreezeExpired,
@@ -21,6 +21,7 @@ from hvkit.qmp.errors import (
     ConnectionLost,
     DataError,
     ProtocolError,
+    QmpError,
 )
 from hvkit.qmp.schema import GuestFsfreezeFreeze, GuestFsfreezeFreezeList, GuestFsfreezeThaw
 
@@ -80,7 +81,7 @@ class Freeze:
         command = (
             GuestFsfreezeFreeze() if mountpoints is None else GuestFsfreezeFreezeList(mountpoints=list(mountpoints))
         )
-        timeout = min(self.limit_s, pace_of(command.wire_name).timeout_s)
+        timeout = min(self.limit_s, timeout_class_of(command.wire_name).timeout_s)
         self.filesystems = self._agent.execute(command, timeout=timeout)
         self.is_frozen = True
         self._watchdog.start()
@@ -89,10 +90,10 @@ class Freeze:
         try:
             if not self._is_over.wait(min(max(self.remaining_s(), 0.0), threading.TIMEOUT_MAX)):
                 self._has_expired = True
-                log.warning("%s: thawing filesystems after the limit of %g s", self._agent.address, self.limit_s)
+                log.warning(self._agent.address, "thawing filesystems after the limit of %g s", self.limit_s)
             self._thaw()
         except HvkitError as error:  # `end` raises it or retries
-            log.warning("%s: cannot thaw filesystems: %s", self._agent.address, error)
+            log.warning(self._agent.address, "cannot thaw filesystems: %s", _reason(error))
             self._failure = error
         finally:
             self._is_watchdog_done.set()
@@ -149,11 +150,16 @@ def thaw(agent: ReconnectingExecutor) -> int | None:
         except _TRANSIENT_ERRORS as error:
             if deadline.remaining_s() <= _RETRY_INTERVAL_S:
                 raise
-            log.warning("%s: retrying to thaw filesystems: %s", agent.address, error)
+            log.warning(agent.address, "retrying to thaw filesystems: %s", _reason(error))
             is_first = False
             time.sleep(_RETRY_INTERVAL_S)
         else:
             return thawed if is_first else None
+
+
+def _reason(error: HvkitError) -> str:
+    """Return the text of an error without the monitor, which log records name already."""
+    return error.reason if isinstance(error, QmpError) else str(error)
 
 
 @contextlib.contextmanager

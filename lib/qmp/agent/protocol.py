@@ -23,9 +23,13 @@ from hvkit.errors import ProgrammerError
 from hvkit.qmp import log
 from hvkit.qmp.errors import DataError, QmpError
 from hvkit.qmp.message import decode, encode
-from hvkit.qmp.protocol import Exchange, Protocol, Trace
+from hvkit.qmp.protocol import ENDED, Exchange, Protocol, Trace
 
 SYNC_COMMAND: Final = "guest-sync-delimited"
+#: Timeout of one synchronization attempt, in seconds. A reset of the guest can lose an attempt.
+_SYNC_ATTEMPT_S: Final = 2.0
+#: The numbers in synchronizations are below this.
+_SYNC_NUMBERS: Final = 1 << 31
 
 #: The largest valid reply is that of a `guest-file-read` of 48 MiB, in base64. Guests are not trusted.
 MAX_MESSAGE_BYTES: Final = 80 * 1024 * 1024
@@ -40,6 +44,7 @@ class AgentProtocol(Protocol):
     """The protocol state of one connection to a guest agent.
 
     Args:
+        name: the name of the agent in log records and errors.
         trace: called with ``->`` or ``<-`` and each message sent or received, with secrets redacted.
         max_message_bytes: size limit for a message.
 
@@ -47,8 +52,14 @@ class AgentProtocol(Protocol):
         is_synchronized: whether the next reply is known to belong to the next command.
     """
 
-    def __init__(self, *, trace: Trace | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        super().__init__(expects_greeting=False, max_message_bytes=max_message_bytes, trace=trace)
+    def __init__(
+        self,
+        name: str = "guest agent",
+        *,
+        trace: Trace | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        super().__init__(name, expects_greeting=False, max_message_bytes=max_message_bytes, trace=trace)
         self.is_synchronized = False
         self._sync: Exchange | None = None
         self._sync_number = 0
@@ -65,6 +76,25 @@ class AgentProtocol(Protocol):
         exchange, data = self._open(SYNC_COMMAND, {"id": number})
         self._sync, self._sync_number = exchange, number
         return exchange, _SENTINEL + data
+
+    def start_sync(self, number: int) -> None:
+        """Start a synchronization as a negotiation, which is repeated on every timeout until it succeeds.
+
+        Args:
+            number: a number that was not used before; every further attempt uses the next number.
+        """
+        _, self._outgoing = self.open_sync(number)
+
+    @property
+    def is_negotiating(self) -> bool:
+        return not self.is_synchronized and self.state is not ENDED
+
+    def next_timer(self) -> float | None:
+        return None if self._sync is None else _SYNC_ATTEMPT_S
+
+    def handle_timer(self) -> None:
+        if self._sync is not None:
+            self.start_sync((self._sync_number + 1) % _SYNC_NUMBERS)
 
     def open_unchecked(
         self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool = False
@@ -93,12 +123,12 @@ class AgentProtocol(Protocol):
     def _show(self, direction: str, message: Mapping[str, Any]) -> None:
         super()._show(direction, {name: _without_payload(value) for name, value in message.items()})
 
-    def give_up(self, exchange: Exchange) -> None:
+    def abandon(self, exchange: Exchange) -> None:
         """Stop waiting for an exchange; everything received is dropped until the next synchronization."""
-        super().give_up(exchange)
+        super().abandon(exchange)
         self.require_sync()
 
-    def forget(self, exchange: Exchange) -> None:
+    def discard(self, exchange: Exchange) -> None:
         """Drop an exchange. If it has no reply yet, the agent must be synchronized again."""
         if exchange.request_id in self._in_flight:
             self.require_sync()
@@ -114,7 +144,7 @@ class AgentProtocol(Protocol):
         if sentinel:
             self._receive_sync(rest)
         elif not self.is_synchronized:
-            log.info("dropped %d bytes from a guest agent before it was synchronized", len(line))
+            log.info(self.name, "dropped %d bytes before the synchronization", len(line))
         else:
             super()._receive_line(line)
 
@@ -125,7 +155,7 @@ class AgentProtocol(Protocol):
             message = {}
         number = message.get("return")
         if self._sync is None or type(number) is not int or number != self._sync_number:
-            log.info("dropped a guest agent's reply to an earlier %s", SYNC_COMMAND)
+            log.info(self.name, "dropped a reply to an earlier %s", SYNC_COMMAND)
             return
         exchange, self._sync = self._sync, None
         del self._in_flight[exchange.request_id]
@@ -136,7 +166,7 @@ class AgentProtocol(Protocol):
 
     def _receive_reply(self, message: dict[str, Any]) -> None:
         if not self._in_flight:
-            log.warning("dropped an unexpected reply of a guest agent")
+            log.warning(self.name, "dropped an unexpected reply")
             self.require_sync()
             return
         message.pop("id", None)  # the command had none
@@ -144,7 +174,7 @@ class AgentProtocol(Protocol):
 
     def _breach(self, error: QmpError) -> None:
         """Fail the exchange in flight, whose outcome is unknown, after a malformed message."""
-        log.warning("the guest agent broke the protocol: %s", error)
+        log.warning(self.name, "the guest agent violated the protocol: %s", error.reason)
         self._fail_all(error)
         self.require_sync()
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -10,15 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from hvkit.qmp import schema
-from hvkit.qmp.agent.protocol import SYNC_COMMAND, AgentProtocol
+from hvkit.qmp.agent.protocol import AgentProtocol
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import AgentNotResponding, CommandTimeout, ConnectError, ConnectionLost, QmpError
-from hvkit.qmp.protocol import Exchange, Protocol
-from hvkit.qmp.session import Session
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.protocol import ENDED, Exchange, Protocol
+from hvkit.qmp.sync.session import Session
+from hvkit.qmp.sync.transport import Transport
 
-#: Timeout of one synchronization attempt, in seconds. A reset of the guest can lose an attempt.
-_SYNC_ATTEMPT_S: Final = 2.0
 #: How long to wait for the error reply of a command that has no reply on success, in seconds.
 _REFUSAL_GRACE_S: Final = 0.3
 
@@ -84,7 +83,7 @@ class AgentSession(Session):
                 raise AgentNotResponding(
                     self.address, f"{command} not sent: busy with another command for {deadline.timeout_s:g} s"
                 )
-            self._read_what_came()
+            self._read_available()
             if not self._agent.is_synchronized:
                 self._synchronize(deadline)
             if has_reply and _replies_on_success(command):
@@ -111,23 +110,18 @@ class AgentSession(Session):
             ConnectionLost: the session ended.
             ProtocolError: the agent sent an oversized message; the session has ended.
         """
-
-        def start(_: Protocol) -> tuple[Exchange, bytes]:
-            return self._agent.open_sync(int.from_bytes(os.urandom(4), "big") >> 1)
-
-        while True:
-            try:
-                exchange = super().exchange(SYNC_COMMAND, start, deadline.sooner(_SYNC_ATTEMPT_S))
-            except CommandTimeout as error:
-                if deadline.remaining_s() <= 0:
-                    raise AgentNotResponding(
-                        self.address,
-                        f"no answer within {deadline.timeout_s:g} s: the guest has not booted or is paused, no agent "
-                        "runs in it, or another client is connected to the agent's socket",
-                    ) from error
-            else:
-                exchange.result()
-                return
+        with self._lock:
+            if self._protocol.state is not ENDED:
+                self._agent.start_sync(int.from_bytes(os.urandom(4), "big") >> 1)
+        is_synchronized = False
+        with contextlib.suppress(CommandTimeout):  # another thread was sending until the deadline
+            is_synchronized = self._negotiate(deadline)
+        if not is_synchronized:
+            raise AgentNotResponding(
+                self.address,
+                f"no answer within {deadline.timeout_s:g} s: the guest has not booted or is paused, no agent runs in "
+                "it, or another client is connected to the agent's socket",
+            )
 
 
 @functools.cache

@@ -154,11 +154,11 @@ async def test_what_keeps_us_from_connecting_is_named(path: Path, tmp_path: Path
         await AsyncQmpConnection(path).connect()
     with socket.socket(socket.AF_UNIX) as left_over:
         left_over.bind(str(path))
-    with pytest.raises(ConnectError, match="nobody listens"):
+    with pytest.raises(ConnectError, match="no process listens"):
         await AsyncQmpConnection(path).connect()
     with pytest.raises(ConnectError, match="too long"):
         await AsyncQmpConnection(tmp_path / ("x" * 200)).connect()
-    with pytest.raises(ConnectError, match="the host is not known"):
+    with pytest.raises(ConnectError, match="unknown host"):
         await AsyncQmpConnection(("no-such-host.invalid", 4444)).connect()
 
 
@@ -195,7 +195,7 @@ async def test_a_full_backlog_costs_the_deadline_and_not_the_loop(path: Path) ->
         listener.listen(0)
         first.connect(str(path))
         ticking = asyncio.create_task(tick())
-        with pytest.raises(ConnectError, match=r"no place in the socket's backlog within 0\.3 s"):
+        with pytest.raises(ConnectError, match=r"the backlog of the socket stayed full for 0\.3 s"):
             await AsyncQmpConnection(path).connect(timeout=0.3)
         ticking.cancel()
         await asyncio.wait({ticking})
@@ -222,7 +222,7 @@ async def test_a_place_in_a_backlog_that_becomes_free_is_taken(path: Path) -> No
     [
         ({"greeting": CLOSE}, "closed the connection"),
         ({"capabilities_reply": {"error": {"class": "GenericError", "desc": "not you"}}}, "not you"),
-        ({"capabilities_reply": SILENCE}, "no answer to qmp_capabilities"),
+        ({"capabilities_reply": SILENCE}, "no reply to qmp_capabilities"),
     ],
 )
 @in_loop
@@ -275,7 +275,7 @@ async def test_all_transports(path: Path) -> None:
         for address in (f"@{name}", ("127.0.0.1", port)):
             async with AsyncQmpConnection(address) as connection:
                 assert (await connection.execute(QueryStatus())).running
-    with pytest.raises(ConnectError, match=f"127.0.0.1:{port}: nobody listens"):
+    with pytest.raises(ConnectError, match=f"127.0.0.1:{port}: no process listens"):
         await AsyncQmpConnection(("127.0.0.1", port)).connect()
 
 
@@ -287,7 +287,7 @@ async def test_a_socket_that_is_connected_already_will_do() -> None:
         await connection.connect()
         assert (await connection.execute(QueryStatus())).running
         await connection.close()
-        with pytest.raises(ProgrammerError, match="connects once"):
+        with pytest.raises(ProgrammerError, match="can be connected only once"):
             await connection.connect()
     ours, theirs = socket.socketpair()
     await AsyncQmpConnection.from_socket(ours).close()
@@ -339,7 +339,7 @@ async def test_closing_ends_a_connect_that_waits_for_the_backlog(path: Path) -> 
         connection = AsyncQmpConnection(path)
         connecting = asyncio.create_task(connection.connect())
         await asyncio.sleep(0)
-        with pytest.raises(ProgrammerError, match="being connected"):
+        with pytest.raises(ProgrammerError, match="another task connects"):
             await connection.connect()
         await connection.close()
         listener.accept()[0].close()
@@ -430,7 +430,7 @@ async def test_what_cannot_be_encoded_is_the_callers_fault_and_costs_nothing(pat
         async with AsyncQmpConnection(path) as connection:
             with pytest.raises(ProgrammerError):
                 await connection.execute("x", {"a": {1, 2}})
-            with pytest.raises(ProgrammerError, match="carries its arguments itself"):
+            with pytest.raises(ProgrammerError, match="contains its arguments"):
                 await connection.execute(QueryStatus(), {"a": 1})  # type: ignore[call-overload]
             assert (await connection.execute(QueryStatus())).running
 
@@ -452,7 +452,7 @@ async def test_garbage_of_a_peer_without_ids_ends_the_connection(path: Path) -> 
         async with AsyncQmpConnection(path) as connection:
             with pytest.raises(DataError):
                 await connection.execute(QueryStatus())
-            with pytest.raises(ConnectionLost, match="given up: not JSON"):
+            with pytest.raises(ConnectionLost, match="hvkit closed the connection: not JSON"):
                 await connection.execute(QueryStatus())
 
 
@@ -555,7 +555,7 @@ async def test_the_last_words_of_a_peer_that_left_are_heard() -> None:
     theirs.sendall(b'{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}\n')
     theirs.recv(4096)
     theirs.close()
-    with pytest.raises(ConnectionLost, match=r"the peer is gone|closed the connection"):
+    with pytest.raises(ConnectionLost, match=r"cannot send|closed the connection"):
         await connection.execute("query-status")
     assert connection.take_events() == [ShutdownEvent(guest=True, reason="guest-shutdown")]
     await connection.close()
@@ -605,7 +605,7 @@ async def test_a_subscription_is_to_events(path: Path) -> None:
         async with AsyncQmpConnection(path) as connection:
             wrongs: list[Any] = [QueryStatus, Event, "STOP", StopEvent()]
             for wrong in wrongs:
-                with pytest.raises(ProgrammerError, match="classes that stand for one event"):
+                with pytest.raises(ProgrammerError, match="subscribe to event classes, not to"):
                     connection.subscribe(wrong)
 
 

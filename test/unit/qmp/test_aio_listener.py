@@ -102,7 +102,7 @@ async def test_who_is_cancelled_takes_no_call_away(tmp_path: Path) -> None:
 async def test_nobody_calls(tmp_path: Path) -> None:
     with (
         AsyncQmpListener(tmp_path / "s") as listener,
-        pytest.raises(ConnectError, match=r"nobody called within 0\.1 s"),
+        pytest.raises(ConnectError, match=r"no monitor connected within 0\.1 s"),
     ):
         await listener.accept(timeout=0.1)
 

@@ -79,7 +79,7 @@ def test_execute_with_failing_monitors_returns_their_errors(tmp_path: Path) -> N
         "mute": (ConnectError, "no greeting within 0.5 s"),
         "web": (ConnectError, "not JSON"),
         "missing": (ConnectError, "there is no such socket"),
-        "left-over": (ConnectError, "nobody listens"),
+        "left-over": (ConnectError, "no process listens"),
     }
     for name, (kind, text) in expected.items():
         error = outcomes[name].error
@@ -145,18 +145,18 @@ def test_execute_several_with_timeout_returns_the_replies_in_time(tmp_path: Path
         assert status.value == RUNNING
         assert isinstance(late.error, CommandTimeout)
         assert late.error.command == "query-name"
-        assert fleet.owing() == {"m"}
+        assert fleet.unanswered() == {"m"}
 
 
 def test_receive_processes_a_late_reply(tmp_path: Path) -> None:
     with QmpStub(tmp_path / "s", [(None, [Delay(0.2), STATUS])]), Fleet({"m": tmp_path / "s"}) as fleet:
-        assert fleet.owing() == set()
+        assert fleet.unanswered() == set()
         fleet.execute(QueryStatus(), timeout=0.05)
-        assert fleet.owing() == {"m"}
+        assert fleet.unanswered() == {"m"}
         assert select.select([fleet], [], [], 30)[0]
         fleet.receive()
-        assert fleet.owing() == set()
-        assert fleet.take_stirred() == set()
+        assert fleet.unanswered() == set()
+        assert fleet.take_changed() == set()
         assert not select.select([fleet], [], [], 0)[0]
 
 
@@ -168,7 +168,7 @@ def test_execute_without_greeting_keeps_the_connection_until_it_comes(tmp_path: 
         listener.listen(1)
         for _ in range(3):  # more often than the backlog has room
             assert "no greeting" in str(fleet.execute(QueryStatus(), timeout=0.05)["m"].error)
-            assert fleet.owing() == {"m"}
+            assert fleet.unanswered() == {"m"}
         with listener.accept()[0] as client:
 
             def serve() -> None:
@@ -181,7 +181,7 @@ def test_execute_without_greeting_keeps_the_connection_until_it_comes(tmp_path: 
             server.start()
             assert fleet.execute(QueryStatus())["m"].value == RUNNING
             server.join()
-        assert fleet.owing() == set()
+        assert fleet.unanswered() == set()
 
 
 def test_execute_after_timeout_does_not_send_the_command_later(tmp_path: Path) -> None:
@@ -189,14 +189,14 @@ def test_execute_after_timeout_does_not_send_the_command_later(tmp_path: Path) -
     late: list[Any] = [Delay(0.2), DEFAULT_GREETING]
     with QmpStub(tmp_path / "s", script, greeting=late) as stub, Fleet({"m": tmp_path / "s"}) as fleet:
         assert fleet.execute(QueryStatus(), timeout=0.05)["m"].error is not None
-        while fleet.owing():
+        while fleet.unanswered():
             assert select.select([fleet], [], [], 30)[0]
             fleet.receive()
         assert fleet.execute(QueryName())["m"].error is None
         assert [each["execute"] for each in stub.requests] == ["qmp_capabilities", "query-name"]
 
 
-def test_take_stirred_returns_a_changed_monitor_once(tmp_path: Path) -> None:
+def test_take_changed_returns_a_changed_monitor_once(tmp_path: Path) -> None:
     event = {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 0}}
     with (
         QmpStub(tmp_path / "a", [(None, [STATUS, event])]),
@@ -205,16 +205,16 @@ def test_take_stirred_returns_a_changed_monitor_once(tmp_path: Path) -> None:
         Fleet({name: tmp_path / name for name in "abc"}) as fleet,
     ):
         assert all(outcome.error is None for outcome in fleet.execute(QueryStatus()).values())
-        stirred = fleet.take_stirred()
-        while len(stirred) < 2:
+        changed = fleet.take_changed()
+        while len(changed) < 2:
             assert select.select([fleet], [], [], 30)[0]
             fleet.receive()
-            stirred |= fleet.take_stirred()
-        assert stirred == {"a", "c"}
-        assert fleet.take_stirred() == set()
+            changed |= fleet.take_changed()
+        assert changed == {"a", "c"}
+        assert fleet.take_changed() == set()
 
 
-def test_take_stirred_returns_a_lost_monitor_whose_socket_a_child_holds(tmp_path: Path) -> None:
+def test_take_changed_returns_a_lost_monitor_whose_socket_a_child_holds(tmp_path: Path) -> None:
     with (
         QmpStub(tmp_path / "a", [(None, STATUS)]) as machine,
         QmpStub(tmp_path / "b", [(None, STATUS)]),
@@ -224,7 +224,7 @@ def test_take_stirred_returns_a_lost_monitor_whose_socket_a_child_holds(tmp_path
         assert all(outcome.error is None for outcome in fleet.execute(QueryStatus()).values())
         stack.enter_context(duplicate_of_socket_to(tmp_path / "a"))
         machine.stop()
-        while "a" not in fleet.take_stirred():
+        while "a" not in fleet.take_changed():
             assert select.select([fleet], [], [], 30)[0]
             fleet.receive()
         assert select.select([fleet], [], [], 0.1)[0] == []
@@ -366,7 +366,7 @@ def test_execute_tries_every_address_of_a_host(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(socket, "getaddrinfo", resolving_to("127.0.0.2", "127.0.0.3"))
     error = ask({"m": ("name", port)}, QueryStatus(), timeout=2)["m"].error
     assert isinstance(error, ConnectError)
-    assert "nobody listens" in error.reason
+    assert "no process listens" in error.reason
 
 
 def test_fleet_resolves_host_names_in_the_constructor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,6 +455,12 @@ def test_execute_after_interrupt_returns_its_own_reply(
             with pytest.raises(KeyboardInterrupt):
                 fleet.execute("x", timeout=2)
         assert fleet.execute("x", timeout=2)["m"].value == following
+
+
+@pytest.mark.parametrize("timeout", ["5", None, float("nan")])
+def test_execute_with_timeout_that_is_not_a_number_raises_programmer_error(tmp_path: Path, timeout: Any) -> None:
+    with Fleet({"m": tmp_path / "s"}) as fleet, pytest.raises(ProgrammerError, match="timeout must be a number"):
+        fleet.execute(QueryStatus(), timeout=timeout)
 
 
 def test_execute_of_a_non_command_raises_programmer_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from job_connections import KINDS
 
+from hvkit.errors import ProgrammerError
 from hvkit.qmp import (
     CommandError,
     CommandTimeout,
@@ -244,6 +245,8 @@ def test_cancel_refused_leaves_events_in_the_queue() -> None:
 class NoSource:
     """A connection whose methods must not be called."""
 
+    address = "nowhere"
+
     def wait_for_event(self, subscription: Subscription[Any], deadline: Deadline) -> bool:
         raise NotImplementedError
 
@@ -288,7 +291,7 @@ def test_wait_on_a_silent_qemu_times_out_in_time(tmp_path: Path, kind: Any) -> N
         qemu = kind(path)
         job = qemu.start(BACKUP)
         started = time.monotonic()
-        with pytest.raises(JobTimeout, match=r"^job b: not done within 0\.3 s; it continues$") as caught:
+        with pytest.raises(JobTimeout, match=rf"^{path}: job b: not done within 0\.3 s; it continues$") as caught:
             job.wait(timeout=0.3)
         assert time.monotonic() - started < 3
         assert caught.value.timeout_s == 0.3
@@ -315,6 +318,33 @@ def test_wait_with_timeout_zero_returns_the_result_of_an_ended_job(tmp_path: Pat
     with QmpStub(path, script):
         qemu = kind(path)
         assert qemu.start(BACKUP).wait(timeout=0).fraction == 1
+        qemu.close()
+
+
+@pytest.mark.parametrize("timeout", ["5", True, float("nan")])
+def test_wait_with_timeout_that_is_not_a_number_raises_programmer_error(
+    tmp_path: Path, kind: Any, timeout: Any
+) -> None:
+    path = tmp_path / "qmp.sock"
+    with QmpStub(path, [(None, {"return": {}})]):
+        qemu = kind(path)
+        job = qemu.start(BACKUP)
+        with pytest.raises(ProgrammerError, match="timeout must be a number of seconds"):
+            job.wait(timeout=timeout)
+        qemu.close()
+
+
+def test_job_error_names_the_monitor_and_the_job(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "qmp.sock"
+    script = [
+        (None, [change("created"), change("concluded"), {"return": {}}]),
+        ({"execute": "query-jobs"}, {"return": [info("concluded", 4, 8, error="No space left on device")]}),
+        DISMISSED,
+    ]
+    with QmpStub(path, script):
+        qemu = kind(path)
+        with pytest.raises(JobError, match=rf"^{path}: job b: No space left on device$"):
+            qemu.start(BACKUP).wait(timeout=5)
         qemu.close()
 
 

@@ -14,7 +14,7 @@ from hvkit.errors import ProgrammerError
 from hvkit.qmp import DataError, GenericEvent, QemuVersion, QmpMessage, message
 from hvkit.qmp.base import Event
 from hvkit.qmp.converter import structure
-from hvkit.qmp.message import parse_event, parse_greeting
+from hvkit.qmp.message import parse_greeting, structure_event
 
 JSON = st.recursive(
     st.none()
@@ -157,15 +157,15 @@ class BalloonLikeEvent(Event, wire_name="BALLOON_LIKE"):
     ],
 )
 def test_an_event_carries_its_timestamp(stamp: Any, seconds: float | None) -> None:
-    event = parse_event({"event": "BALLOON_LIKE", "data": {"actual": 5}, "timestamp": stamp}, BalloonLikeEvent)
+    event = structure_event({"event": "BALLOON_LIKE", "data": {"actual": 5}, "timestamp": stamp}, BalloonLikeEvent)
     assert event == BalloonLikeEvent(actual=5)
     assert event.timestamp == seconds
 
 
 def test_an_event_without_data_is_one_with_empty_data() -> None:
-    assert parse_event({"event": "NEW"}, None) == GenericEvent(name="NEW", data={})
+    assert structure_event({"event": "NEW"}, None) == GenericEvent(name="NEW", data={})
 
 
 def test_an_event_that_does_not_fit_names_the_place() -> None:
     with pytest.raises(DataError, match=r"BALLOON_LIKE\.actual: expected int, got str"):
-        parse_event({"event": "BALLOON_LIKE", "data": {"actual": "5"}}, BalloonLikeEvent)
+        structure_event({"event": "BALLOON_LIKE", "data": {"actual": "5"}}, BalloonLikeEvent)

@@ -97,7 +97,7 @@ def test_an_empty_array_answers_qmp_capabilities() -> None:
 def test_events_before_the_greeting_are_kept() -> None:
     protocol = Protocol()
     protocol.receive_data(line({"event": "STOP"}) + line(GREETING))
-    assert [notice["event"] for notice in protocol.take_notices()] == ["STOP"]
+    assert [event["event"] for event in protocol.take_events()] == ["STOP"]
     assert protocol.state is State.NEGOTIATING
 
 
@@ -152,7 +152,7 @@ def test_an_error_without_description_is_still_an_error() -> None:
 def test_a_late_reply_is_dropped(echoes_ids: bool) -> None:
     protocol = ready(echoes_ids=echoes_ids)
     late, late_request = start(protocol)
-    protocol.give_up(late)
+    protocol.abandon(late)
     exchange, request = start(protocol)
     late_reply = {"return": "late", **({"id": late_request["id"]} if echoes_ids else {})}
     reply = {"return": "right", **({"id": request["id"]} if echoes_ids else {})}
@@ -325,7 +325,7 @@ def test_out_of_band_is_negotiated_where_it_is_wanted_and_offered() -> None:
 def test_a_peer_without_ids_owes_the_replies_to_what_was_given_up() -> None:
     protocol = ready(echoes_ids=False)
     lost, _ = start(protocol)
-    protocol.give_up(lost)
+    protocol.abandon(lost)
     exchange, _ = start(protocol)
     assert protocol.replies_owed(exchange) == 1
     protocol.receive_data(line({"return": "late"}))
@@ -352,8 +352,8 @@ def test_a_peer_that_reads_whole_lines_is_sent_some() -> None:
     protocol = Protocol()
     protocol.receive_data(line(GREETING))
     assert protocol.data_to_send() == b'{"execute":"qmp_capabilities","id":1}'
-    protocol.end_lines()
-    protocol.end_lines()
+    protocol.handle_timer()
+    protocol.handle_timer()
     assert protocol.data_to_send() == b"\n"
     protocol.receive_data(line({"return": {}, "id": 1}))
     assert protocol.open_exchange("stop")[1] == b'{"execute":"stop","id":2}\n'
@@ -384,7 +384,7 @@ MESSAGES = st.lists(
 
 def outcome(protocol: Protocol, exchanges: list[Exchange]) -> list[Any]:
     return [
-        [notice["event"] for notice in protocol.take_notices()],
+        [event["event"] for event in protocol.take_events()],
         [(exchange.reply, type(exchange.error)) for exchange in exchanges],
         protocol.state,
         type(protocol.failure),
@@ -462,14 +462,14 @@ def test_any_order_of_replies_events_and_timeouts_matches_a_model(
         elif waiting:
             chosen = choice % len(waiting)
             if step == "give up":
-                protocol.give_up(waiting[chosen][1])
+                protocol.abandon(waiting[chosen][1])
                 continue
             asked, exchange, request = waiting.pop(chosen if echoes_ids else 0)
             protocol.receive_data(line({"return": asked, **({"id": request["id"]} if echoes_ids else {})}))
-            assert exchange.is_ready is not exchange.is_given_up
-            assert exchange.is_given_up or exchange.result() == asked
+            assert exchange.is_ready is not exchange.is_abandoned
+            assert exchange.is_abandoned or exchange.result() == asked
     assert not any(exchange.is_ready for _, exchange, _ in waiting)
-    assert [notice["data"]["n"] for notice in protocol.take_notices()] == list(range(events))
+    assert [event["data"]["n"] for event in protocol.take_events()] == list(range(events))
 
 
 # ---- the log
@@ -504,7 +504,7 @@ def test_nothing_is_formatted_for_a_log_that_nobody_reads(
 def test_a_late_reply_is_mentioned(caplog: pytest.LogCaptureFixture) -> None:
     protocol = ready()
     exchange, request = start(protocol, "slow")
-    protocol.give_up(exchange)
+    protocol.abandon(exchange)
     with caplog.at_level("INFO", logger="hvkit.qmp"):
         protocol.receive_data(line({"return": {}, "id": request["id"]}))
     assert "late reply to slow" in caplog.text

@@ -31,7 +31,7 @@ ELSEWHERE = {
         *("AgentCommandDisabled", "AgentFreezeExpired", "AgentNotResponding", "AgentProgramTimeout"),
     },
     "aio": {"AsyncQmpConnection", "AsyncQmpListener", "AsyncSubscription"},
-    "deadlines": {"Deadline", "Pace", "pace_of"},
+    "deadlines": {"Deadline", "TimeoutClass", "check_timeout", "timeout_class_of"},
     "descriptors": {"fdset", "passed"},
     "fleet": {"Fleet", "Outcome", "ask"},
     "introspection": {"Introspection", "Member", "Missing", "introspect", "introspect_program"},
@@ -125,11 +125,11 @@ def test_the_classes_of_errors_are_those_of_qapi(pytestconfig: pytest.Config) ->
 
 
 def test_paces_name_commands_that_exist() -> None:
-    assert set(deadlines.PACES) <= {*schema.commands(), *schema.agent_commands()}
-    assert deadlines.pace_of("guest-ping") is deadlines.QUICK
-    assert deadlines.pace_of("guest-exec") is deadlines.BLOCK
-    assert deadlines.pace_of("guest-fstrim") is deadlines.HEAVY
-    assert deadlines.pace_of("query-status") is deadlines.QUICK
-    assert deadlines.pace_of("blockdev-add") is deadlines.BLOCK
-    assert deadlines.pace_of("dump-guest-memory") is deadlines.ENDLESS
-    assert deadlines.pace_of("newer-than-we") is deadlines.QUICK
+    assert set(deadlines.TIMEOUT_CLASSES) <= {*schema.commands(), *schema.agent_commands()}
+    assert deadlines.timeout_class_of("guest-ping") is deadlines.QUICK
+    assert deadlines.timeout_class_of("guest-exec") is deadlines.BLOCK
+    assert deadlines.timeout_class_of("guest-fstrim") is deadlines.HEAVY
+    assert deadlines.timeout_class_of("query-status") is deadlines.QUICK
+    assert deadlines.timeout_class_of("blockdev-add") is deadlines.BLOCK
+    assert deadlines.timeout_class_of("dump-guest-memory") is deadlines.UNLIMITED
+    assert deadlines.timeout_class_of("newer-than-we") is deadlines.QUICK

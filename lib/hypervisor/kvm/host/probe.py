@@ -16,8 +16,8 @@ from typing import Final, TypeVar
 
 from hvkit.hypervisor.errors import InstanceStartError
 from hvkit.hypervisor.kvm.plan.capabilities import OLDEST_VERSION, Capabilities, KvmHost, MachineType
+from hvkit.qmp import QmpConnection
 from hvkit.qmp.base import Command
-from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import CommandError, ConnectError, ConnectionLost, QmpError
 from hvkit.qmp.program import find_program, read_output_tail, run_program

@@ -185,7 +185,7 @@ class _Lookouts:
                 known.stir()
         self._fleet.receive()
         self._note_stirred()
-        owing = self._fleet.owing()  # who never answered the last question is not sent another one
+        owing = self._fleet.unanswered()  # who never answered the last question is not sent another one
         mute = {name for name in owing if self._known[name].is_mute}
         asked = self._known.keys() - {name for name in mute if _is_stopped(self._known[name].process)}
         answers = self._ask_lookouts(asked - owing, deadline.timeout_s * _SHARE)
@@ -230,7 +230,7 @@ class _Lookouts:
         return answers
 
     def _note_stirred(self) -> set[str]:
-        stirred = self._fleet.take_stirred()
+        stirred = self._fleet.take_changed()
         for name in stirred:
             self._known[name].stir()
         return stirred

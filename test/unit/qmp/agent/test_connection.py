@@ -155,3 +155,16 @@ def test_execute_without_reply_succeeds_if_the_guest_disconnects(scripted: Scrip
         agent.execute(GuestPing())
     with pytest.raises(ConnectionLost):
         agent.execute(GuestShutdown())
+
+
+@pytest.mark.parametrize("timeout", ["5", True, float("nan")])
+def test_timeout_that_is_not_a_number_raises_programmer_error(scripted: Scripted, timeout: Any) -> None:
+    agent = scripted([SYNC, (PING, OK)])
+    for call in (
+        lambda: agent.execute(GuestPing(), timeout=timeout),
+        lambda: agent.run(["true"], timeout=timeout),
+        lambda: agent.frozen(limit_s=timeout),
+    ):
+        with pytest.raises(ProgrammerError, match="timeout must be a number of seconds"):
+            call()
+    agent.execute(GuestPing())

@@ -62,7 +62,7 @@ def test_frozen_thaws_when_the_block_raises(scripted: Scripted) -> None:
         raise ZeroDivisionError
 
 
-def test_frozen_thaws_at_the_limit(scripted: Scripted) -> None:
+def test_frozen_thaws_at_the_limit(scripted: Scripted, path: Path) -> None:
     thawed = threading.Event()
 
     def thaw(_: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +70,10 @@ def test_frozen_thaws_at_the_limit(scripted: Scripted) -> None:
         return {"return": 1}
 
     agent = scripted([SYNC, (FREEZE, {"return": 1}), (THAW, thaw)])
-    with pytest.raises(AgentFreezeExpired, match=r"limit of 0\.2 s passed") as caught, agent.frozen(limit_s=0.2):
+    with (
+        pytest.raises(AgentFreezeExpired, match=rf"^{path}: .*limit of 0\.2 s passed") as caught,
+        agent.frozen(limit_s=0.2),
+    ):
         assert thawed.wait(10)
     assert caught.value.limit_s == 0.2
 

@@ -69,7 +69,7 @@ def test_protocol_never_returns_the_reply_of_another_command(steps: list[str]) -
         elif step == "old sync":
             protocol.receive_data(sync_reply(number + 1000))
         if step in ("give up", "late"):
-            protocol.give_up(exchange)
+            protocol.abandon(exchange)
         if step != "give up":
             protocol.receive_data(b"".join(owed))
             owed.clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A unix socket that waits to be called; what threads and tasks have in common of that. Nothing here waits."""
+"""A listening unix socket. Nothing here waits."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from types import TracebackType
 from typing import Any, Self
 
 from hvkit.errors import ProgrammerError
+from hvkit.qmp.deadlines import QUICK, check_timeout
 from hvkit.qmp.errors import ConnectError
 
 
-class ListeningSocket:
-    """A unix socket on which monitors call us. It listens from construction to `close`.
+class BaseListener:
+    """A unix socket to which monitors connect; it listens from construction to `close`.
 
-    The socket is made readable by its owner only. A file that is left at its path by a listener that was killed is in
-    the way; whoever made it removes it.
+    Only the owner can use the socket. The path must not exist: a socket left there by a process that was killed has to
+    be removed first.
 
     Args:
-        path: where to listen.
-        options: of the connections that are made.
+        path: path of the socket.
+        options: options of the connections that `accept` returns.
 
     Raises:
-        ConnectError: it is not possible to listen there.
+        ConnectError: the socket cannot be created.
     """
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
@@ -43,27 +44,35 @@ class ListeningSocket:
             self._socket.close()
             raise ConnectError(os.fspath(path), f"cannot listen: {error.strerror or error}") from error
 
-    def _check_open(self) -> None:
+    def _begin_accept(self, timeout: float | None) -> float:
+        """Return the timeout in seconds.
+
+        Raises:
+            ProgrammerError: the listener is closed, or the timeout is not a number.
+        """
         if self._is_closed:
             raise ProgrammerError(f"{self._path}: accept() after close()")
+        if timeout is None:
+            return QUICK.timeout_s
+        check_timeout(timeout)
+        return timeout
 
-    def _nobody(self, timeout: float) -> ConnectError:
-        return ConnectError(str(self._path), f"nobody called within {timeout:g} s")
+    def _timeout_error(self, timeout_s: float) -> ConnectError:
+        return ConnectError(str(self._path), f"no monitor connected within {timeout_s:g} s")
 
-    def _no_accept(self, error: OSError) -> ConnectError:
-        """Return what to raise where the kernel gives no connection."""
+    def _accept_error(self, error: OSError) -> ConnectError:
         if self._is_closed:
             return ConnectError(str(self._path), "the listener was closed")
         return ConnectError(str(self._path), f"cannot accept: {error.strerror or error}")
 
     def close(self) -> None:
-        """Stop listening and remove the socket; connections that were made live on. Closing again does nothing.
+        """Stop listening and remove the socket; accepted connections stay open. Does nothing if it is closed.
 
-        Whoever waits for a call gets ConnectError.
+        A waiting `accept` raises ConnectError.
         """
         if not self._is_closed:
             self._is_closed = True
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes threads that wait
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes waiting threads
             self._socket.close()
             self._path.unlink(missing_ok=True)
 

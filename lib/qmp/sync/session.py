@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One life of a blocking connection, shared by threads: from the connected socket to its end.
+"""The session of a blocking connection, which threads share.
 
-There is no reader thread. Of the threads that wait for something, one reads; what it reads it hands to the others, and
-when it has what it waited for, another one goes on reading. Those who send take turns, so that a peer that does not
-read keeps nobody but them.
+There is no reader thread. Of the threads that wait, one reads from the socket. It hands the results to the others, and
+when it has its own, another waiting thread continues to read. Threads that send take turns, so that a server that does
+not read delays only the threads that send.
 """
 
 from __future__ import annotations
@@ -16,36 +16,35 @@ from typing import Any, Final
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Event
-from hvkit.qmp.deadlines import Deadline, pace_of
-from hvkit.qmp.endpoint import Conversation
+from hvkit.qmp.common.session import BaseSession
+from hvkit.qmp.deadlines import Deadline, timeout_class_of
 from hvkit.qmp.errors import CommandTimeout, ConnectionLost, QmpError
-from hvkit.qmp.events import Subscription
-from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, READY, Exchange, Protocol, State
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.protocol import ENDED, READY, Exchange, Protocol
+from hvkit.qmp.sync.subscription import Subscription
+from hvkit.qmp.sync.transport import Transport
 
 
-class Awaited(typing.Protocol):
-    """What a thread can wait for; becomes ready while the session's lock is held."""
+class Waitable(typing.Protocol):
+    """Something that a thread can wait for; it becomes ready while the lock of the session is held."""
 
     @property
     def is_ready(self) -> bool:
         """Whether the wait is over."""
 
 
-class _Beyond:
-    """The end of a state of the protocol."""
+class _NegotiationStep:
+    """Ready when the driver has to send something, or the negotiation is over."""
 
-    def __init__(self, protocol: Protocol, state: State) -> None:
+    def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
-        self._state = state
 
     @property
     def is_ready(self) -> bool:
-        return self._protocol.state is not self._state
+        return self._protocol.has_data_to_send or not self._protocol.is_negotiating
 
 
 class _Never:
-    """What does not come: a wait for it reads what there is to read."""
+    """Never ready: a wait for it reads what has come."""
 
     is_ready = False
 
@@ -53,84 +52,97 @@ class _Never:
 _NEVER: Final = _Never()
 
 
-class Session(Conversation):
+class Session(BaseSession):
     """A conversation over a transport, which it owns."""
 
     def __init__(self, transport: Transport, protocol: Protocol) -> None:
         super().__init__(transport.address, protocol, transport.peer_pid)
         self._transport = transport
-        #: Guards everything here but sending that waits. Reentrant, for a signal handler that closes the connection.
+        #: Guards all state; not held while a thread sends and waits. Reentrant, so that a signal handler can close the
+        #: connection.
         self._lock = threading.RLock()
-        #: Those who wait while somebody else reads or sends sleep on this.
-        self._news = threading.Condition(self._lock)
+        #: Notified when something changes that a waiting thread has to check.
+        self._changed = threading.Condition(self._lock)
         self._sleepers = 0
-        #: Who is reading, and who is sending; neither holds the lock meanwhile.
+        #: Marks of the threads that are reading and sending; neither holds the lock while it does.
         self._reader: object | None = None
         self._sender: object | None = None
-        #: The rest of a message that a peer stopped reading in the middle of; it goes before the next message.
+        #: The rest of a message that was sent in part; it is sent before the next message.
         self._unsent = b""
 
-    # ---- the beginning and the end
-
     def negotiate(self, deadline: Deadline) -> None:
-        """Have the protocol get over greeting and negotiation.
+        """Complete the greeting and the negotiation.
 
         Raises:
-            ConnectError: the peer did not say the right thing, or nothing; the session has ended.
+            ConnectError: the server sent something else, or nothing; the session has ended.
         """
         try:
-            self._pass(State.GREETING, deadline)
-            self._send_outgoing(deadline)
-            if not self._wait(_Beyond(self._protocol, State.NEGOTIATING), deadline.sooner(LINE_END_GRACE_S)):
-                self._protocol.end_lines()
-                self._send_outgoing(deadline)
-            self._pass(State.NEGOTIATING, deadline)
+            if not self._negotiate(deadline):
+                self.end(self._negotiation_timeout(deadline))
+                raise self._lost_error()
         except ConnectionLost as error:
-            raise self._never_ready() from (self._protocol.failure or error)
+            raise self._connect_error() from (self._protocol.failure or error)
         except BaseException:
             self.end("connecting was interrupted")
             raise
 
-    def _pass(self, state: State, deadline: Deadline) -> None:
-        """Wait for the end of a state of the negotiation."""
-        if not self._wait(_Beyond(self._protocol, state), deadline):
-            self.end(self._silence(deadline))
-        if self._protocol.state is ENDED:
-            raise self._lost()
+    def _negotiate(self, deadline: Deadline) -> bool:
+        """Send what the protocol wants sent, and call its timer, until it is no longer negotiating.
+
+        Returns:
+            False if the deadline passed.
+
+        Raises:
+            ConnectionLost: the session ended.
+        """
+        protocol = self._protocol
+        step = _NegotiationStep(protocol)
+        while protocol.is_negotiating or protocol.has_data_to_send:
+            if protocol.has_data_to_send:
+                self._send_outgoing(deadline)
+                continue
+            timer_s = protocol.next_timer()
+            if self._wait(step, deadline if timer_s is None else deadline.sooner(timer_s)):
+                continue
+            if deadline.remaining_s() <= 0:
+                return False
+            with self._lock:
+                protocol.handle_timer()
+        if protocol.state is ENDED:
+            raise self._lost_error()
+        return True
 
     def _send_outgoing(self, deadline: Deadline) -> None:
         me = object()
         try:
             with self._lock:
-                self._await_turn("qmp_capabilities", deadline)
+                self._wait_for_turn("negotiation", deadline)
                 self._sender = me
             self._send(self._protocol.data_to_send(), deadline)
         finally:
-            self._end_turn_surely(me)
+            self._end_turn(me)
 
     def end(self, reason: str) -> None:
-        """End the session; whoever waits on it gets ConnectionLost with this reason. Ending again does nothing."""
+        """End the session; waiting threads raise ConnectionLost with this reason. Does nothing if it has ended."""
         with self._lock:
             self._end(reason)
 
     def _end(self, reason: str) -> None:
-        self._note_end(reason)
+        self._end_protocol(reason)
         self._transport.shut_down()
         self._close_if_unused()
-        self._news.notify_all()
+        self._changed.notify_all()
 
     def _close_if_unused(self) -> None:
-        """Free the descriptor after the end, once nobody reads or writes: its number may be given out again."""
+        """Close the descriptor after the end, unless a thread reads or sends: its number may be reused."""
         if self._protocol.state is ENDED and self._reader is None and self._sender is None:
             self._transport.close()
 
-    # ---- exchanges
-
-    def send_at_once(self, command: str, arguments: Mapping[str, Any] | None) -> Exchange | None:
-        """Send a command if nobody has to be waited for; `wait_for_reply` next.
+    def try_send(self, command: str, arguments: Mapping[str, Any] | None) -> Exchange | None:
+        """Send a command if that is possible without waiting; call `wait_for_reply` next.
 
         Returns:
-            Its exchange; None where nothing was sent: another thread sends, the kernel takes nothing, or the session
+            The exchange; None if nothing was sent: another thread is sending, the kernel takes nothing, or the session
             is not ready for commands.
 
         Raises:
@@ -143,20 +155,20 @@ class Session(Conversation):
                     return None
                 exchange, data = protocol.open_unchecked(command, arguments)
                 try:
-                    sent = self._transport.send_at_once(data)
+                    sent = self._transport.try_send(data)
                 except OSError as error:
-                    self._end_unheard(error)
+                    self._end_on_send_error(error)
                     return exchange
                 if sent < len(data):
                     if not sent:
-                        protocol.forget(exchange)
+                        protocol.discard(exchange)
                         return None
                     self._unsent = data[sent:]
                 return exchange
         except ProgrammerError:
             raise
         except BaseException:
-            # An exchange may be open of which the peer has seen nothing.
+            # there may be an exchange of which nothing was sent
             self.end("interrupted while sending")
             raise
 
@@ -170,15 +182,15 @@ class Session(Conversation):
         grace_s: float = 0.0,
         fds: Sequence[int] = (),
     ) -> Exchange:
-        """Send a command when it is its turn, and wait until its exchange is over.
+        """Send a command when no other thread sends, and wait until its exchange is ready.
 
         Args:
-            command: its wire name, for errors.
-            start: opens the exchange in the protocol and returns it with its bytes.
-            deadline: for all of it.
-            has_reply: False to return once it is sent.
-            grace_s: how long, in seconds, a command without reply may be refused: its reply is there then.
-            fds: descriptors that travel with the command.
+            command: wire name of the command, for errors.
+            start: opens the exchange in the protocol; returns it and its bytes.
+            deadline: for sending and waiting.
+            has_reply: False to return after sending.
+            grace_s: seconds to wait for an error reply to a command without reply.
+            fds: descriptors to send with the command.
 
         Raises:
             CommandTimeout: no reply in time.
@@ -188,21 +200,21 @@ class Session(Conversation):
         me = object()
         try:
             with self._lock:
-                self._await_turn(command, deadline)
+                self._wait_for_turn(command, deadline)
                 exchange, data = start(self._protocol)
                 self._sender = me
             if not self._send(data, deadline, fds):
                 with self._lock:
-                    self._protocol.forget(exchange)
+                    self._protocol.discard(exchange)
                 raise CommandTimeout(exchange.command, deadline.timeout_s, was_sent=False)
         except (QmpError, ProgrammerError):
             raise
         except BaseException:
-            # An exchange may be open of which the peer has seen nothing, or half a message.
+            # there may be an exchange of which nothing or only a part was sent
             self.end("interrupted while sending")
             raise
         finally:
-            self._end_turn_surely(me)
+            self._end_turn(me)
         if has_reply:
             self.wait_for_reply(exchange, deadline)
         else:
@@ -210,41 +222,41 @@ class Session(Conversation):
         return exchange
 
     def _wait_for_refusal(self, exchange: Exchange, grace_s: float) -> None:
-        """Wait a while for the error reply to a command that has no other."""
+        """Wait a while for the error reply to a command that has no other reply."""
         try:
             if self._protocol.state is ENDED:
-                raise self._lost()
+                raise self._lost_error()
             if grace_s:
-                with contextlib.suppress(ConnectionLost):  # what was asked for may well end the peer
+                with contextlib.suppress(ConnectionLost):  # the command may end the server
                     self._wait(exchange, Deadline(grace_s))
         finally:
             with self._lock:
-                self._protocol.forget(exchange)
+                self._protocol.discard(exchange)
 
     def wait_for_reply(self, exchange: Exchange, deadline: Deadline) -> None:
-        """Wait until an exchange is over.
+        """Wait until an exchange is ready.
 
         Raises:
-            CommandTimeout: no reply in time; a late one will be dropped.
+            CommandTimeout: no reply in time; a late reply will be dropped.
             ConnectionLost: the session ended.
         """
-        slow_s = pace_of(exchange.command).slow_s
-        is_there = False
+        slow_s = timeout_class_of(exchange.command).slow_s
+        is_ready_in_time = False
         try:
             if self._unsent:
                 self._send_unsent(deadline)
-            is_there = self._wait(exchange, deadline)
+            is_ready_in_time = self._wait(exchange, deadline)
         finally:
-            if not is_there:
+            if not is_ready_in_time:
                 with self._lock:
-                    self._protocol.give_up(exchange)
-        if not is_there:
+                    self._protocol.abandon(exchange)
+        if not is_ready_in_time:
             raise CommandTimeout(exchange.command, deadline.timeout_s, self._protocol.replies_owed(exchange))
         if deadline.elapsed_s() > slow_s:
-            self._warn_of_slowness(exchange, deadline)
+            self._warn_slow(exchange, deadline)
 
     def _send_unsent(self, deadline: Deadline) -> None:
-        """Send what is left of a message that was sent in part, unless somebody else does."""
+        """Send the rest of a message that was sent in part, unless another thread does."""
         me = object()
         try:
             with self._lock:
@@ -259,14 +271,14 @@ class Session(Conversation):
             self.end("interrupted while sending")
             raise
         finally:
-            self._end_turn_surely(me)
+            self._end_turn(me)
 
     def _send(self, data: bytes, deadline: Deadline, fds: Sequence[int] = ()) -> bool:
-        """Send a message, after what is left of the one before; by whoever has the turn.
+        """Send a message, after the rest of the previous one; the calling thread is the sender.
 
         Returns:
-            False when not one byte of the message was sent before the deadline. What is left of a message that was
-            sent in part is sent before the next one.
+            False if no byte of the message was sent before the deadline. The rest of a message that was sent in part
+            is sent before the next one.
         """
         try:
             if self._unsent:
@@ -277,49 +289,48 @@ class Session(Conversation):
             self._unsent = data[sent:] if sent else b""
             return sent > 0
         except OSError as error:
-            self._end_unheard(error)
+            self._end_on_send_error(error)
             return True
 
-    def _end_unheard(self, error: OSError) -> None:
-        """End the session since it cannot be sent on."""
-        self._take_last_words()
-        self.end(f"the peer is gone: {error.strerror}")
+    def _end_on_send_error(self, error: OSError) -> None:
+        """End the session after a failure to send; first read what the server sent before."""
+        self._drain()
+        self.end(f"cannot send: {error.strerror}")
 
-    def _await_turn(self, command: str, deadline: Deadline) -> None:
-        """Wait until nobody sends; called with the lock.
+    def _wait_for_turn(self, command: str, deadline: Deadline) -> None:
+        """Wait until no thread sends; the lock is held.
 
         Raises:
-            CommandTimeout: somebody else sent until the deadline.
+            CommandTimeout: another thread was sending until the deadline.
             ConnectionLost: the session has ended.
         """
         while self._sender is not None and self._protocol.state is not ENDED:
             if not self._sleep(deadline):
                 raise CommandTimeout(command, deadline.timeout_s, was_sent=False)
         if self._protocol.state is ENDED:
-            raise self._lost()
-
-    def _end_turn_surely(self, me: object) -> None:
-        try:
-            self._end_turn(me)
-        except BaseException:  # interrupted at its very beginning; nobody else would do it
-            self._end_turn(me)
-            raise
+            raise self._lost_error()
 
     def _end_turn(self, me: object) -> None:
+        """Stop being the sender, also if an interrupt comes meanwhile."""
+        try:
+            self._release_sender(me)
+        except BaseException:  # interrupted before it took effect
+            self._release_sender(me)
+            raise
+
+    def _release_sender(self, me: object) -> None:
         with self._lock:
             if self._sender is me:
                 self._sender = None
                 if self._sleepers:
-                    self._news.notify_all()
+                    self._changed.notify_all()
                 self._close_if_unused()
 
-    # ---- receiving
-
-    def _wait(self, awaited: Awaited, deadline: Deadline) -> bool:
-        """Wait until something is ready, reading for everybody unless somebody else does.
+    def _wait(self, awaited: Waitable, deadline: Deadline) -> bool:
+        """Wait until something is ready; read from the socket unless another thread does.
 
         Returns:
-            False when the deadline passed.
+            False if the deadline passed.
 
         Raises:
             ConnectionLost: the session ended and it is not ready.
@@ -331,7 +342,7 @@ class Session(Conversation):
                     if awaited.is_ready:
                         return True
                     if self._protocol.state is ENDED:
-                        raise self._lost()
+                        raise self._lost_error()
                     if self._reader is not None:
                         if not self._sleep(deadline):
                             return awaited.is_ready
@@ -339,26 +350,26 @@ class Session(Conversation):
                     self._reader = me
                 data = self._transport.receive(deadline)
                 with self._lock:
-                    self._absorb(data)
-                    self._reader = None  # not before: whoever is interrupted as the reader ends the session
+                    self._process(data)
+                    self._reader = None  # only now: an interrupt before this line has to end the session
                     self._close_if_unused()
                     if awaited.is_ready:
-                        return True  # type: ignore[unreachable]  # what was read made it so
+                        return True  # type: ignore[unreachable]  # the received data made it ready
                     if data is None:
                         return False
             except OSError as error:
                 self._release_reader(me)
-                self.end(f"the connection broke: {error.strerror}")
+                self.end(f"the connection failed: {error.strerror}")
             except ConnectionLost:
                 raise
             except BaseException:
-                # What was read may have been lost between the kernel and us.
+                # data that the kernel has handed out may be lost
                 if self._release_reader(me):
                     self.end("interrupted while receiving")
                 raise
 
-    def _read_what_came(self) -> None:
-        """Read all that is there, and wait for nothing."""
+    def _read_available(self) -> None:
+        """Read what has come, without waiting."""
         self._wait(_NEVER, Deadline(0))
 
     def _sleep(self, deadline: Deadline) -> bool:
@@ -367,52 +378,54 @@ class Session(Conversation):
             return False
         self._sleepers += 1
         try:
-            return self._news.wait(min(remaining_s, threading.TIMEOUT_MAX))
+            return self._changed.wait(min(remaining_s, threading.TIMEOUT_MAX))
         finally:
             self._sleepers -= 1
 
     def _release_reader(self, me: object) -> bool:
-        """Stop being the reader; whether we were."""
+        """Stop being the reader; return whether this thread was."""
         with self._lock:
             was_reader = self._reader is me
             if was_reader:
                 self._reader = None
             return was_reader
 
-    def _absorb(self, data: bytes | None) -> None:
-        """Give what was read to the protocol, and what it makes of it to those concerned."""
+    def _process(self, data: bytes | None) -> None:
+        """Pass received data to the protocol, dispatch the events, and wake waiting threads."""
         if data:
             protocol = self._protocol
             protocol.receive_data(data)
-            if protocol.has_notices:
-                for notice in protocol.take_notices():
-                    self._deliver(notice)
+            if protocol.has_events:
+                for event in protocol.take_events():
+                    self._dispatch(event)
             if protocol.state is ENDED:
                 self._end(str(protocol.failure))
         elif data is not None:
-            self._end("the peer closed the connection")
+            self._end("the server closed the connection")
         if self._sleepers:
-            self._news.notify_all()
+            self._changed.notify_all()
 
-    def _take_last_words(self) -> None:
-        """Read what a peer that is gone has said before: its last events, and the replies on their way."""
+    def _drain(self) -> None:
+        """Read the last events and replies of a server that does not read any more."""
         now = Deadline(0)
         with self._lock:
             if self._reader is not None:
                 return
             try:
                 while data := self._transport.receive(now):
-                    self._absorb(data)
+                    self._process(data)
             except OSError:
                 return
 
-    # ---- events
-
     def add_subscription(self, subscription: Subscription[Any]) -> None:
-        """Deliver events to a subscription from now on."""
+        """Deliver events to a subscription from now on.
+
+        Raises:
+            ConnectionLost: the session has ended.
+        """
         with self._lock:
             if self._protocol.state is ENDED:
-                raise self._lost()
+                raise self._lost_error()
             self._subscriptions.append(subscription)
 
     def unsubscribe(self, subscription: Subscription[Any]) -> None:
@@ -422,22 +435,16 @@ class Session(Conversation):
                 self._subscriptions.remove(subscription)
 
     def wait_for_event(self, subscription: Subscription[Any], deadline: Deadline) -> bool:
-        """Wait until a subscription has an event; False when the deadline passed.
+        """Wait until a subscription has an event; return False if the deadline passed.
 
         Raises:
-            ConnectionLost: the session ended and there is none.
+            ConnectionLost: the session ended and there is no event.
         """
         return self._wait(subscription, deadline)
 
     def take_unclaimed(self) -> list[Event]:
-        """Take the events that no subscription wanted, after reading what has come.
-
-        Raises:
-            ConnectionLost: the session ended and there are none.
-            DataError: the oldest does not have the shape of its class; it is consumed.
-        """
         try:
-            self._read_what_came()
+            self._read_available()
         except ConnectionLost:
             if not self._unclaimed:
                 raise
