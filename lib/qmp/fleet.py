@@ -57,21 +57,21 @@ class Fleet:
 
     @overload
     def execute(
-        self, command: Command[R], *, names: Iterable[str] | None = None, timeout: float = QUICK.timeout_s
+        self, command: Command[R], *, names: Iterable[str] | None = None, timeout: float | None = None
     ) -> dict[str, Outcome[R]]: ...
     @overload
     def execute(
-        self, command: str, *, names: Iterable[str] | None = None, timeout: float = QUICK.timeout_s
+        self, command: str, *, names: Iterable[str] | None = None, timeout: float | None = None
     ) -> dict[str, Outcome[Any]]: ...
     def execute(
-        self, command: Command[Any] | str, *, names: Iterable[str] | None = None, timeout: float = QUICK.timeout_s
+        self, command: Command[Any] | str, *, names: Iterable[str] | None = None, timeout: float | None = None
     ) -> dict[str, Outcome[Any]]:
         """Execute one command on all monitors, or on some.
 
         Args:
             command: a typed command, or the wire name of a command without arguments.
             names: the monitors; None: all.
-            timeout: seconds in total, connecting included; `math.inf` for no limit.
+            timeout: seconds in total, connecting included; `math.inf` for no limit. None: the default, 5.
 
         Returns:
             An outcome for each monitor, by name. After a `CommandTimeout` the connection stays usable.
@@ -85,7 +85,7 @@ class Fleet:
         return {name: outcomes[0] for name, outcomes in asked.items()}
 
     def execute_each(
-        self, commands: Mapping[str, Command[Any] | str], *, timeout: float = QUICK.timeout_s
+        self, commands: Mapping[str, Command[Any] | str], *, timeout: float | None = None
     ) -> dict[str, Outcome[Any]]:
         """Execute a different command on each monitor.
 
@@ -100,7 +100,7 @@ class Fleet:
         return {name: outcomes[0] for name, outcomes in asked.items()}
 
     def execute_several(
-        self, commands: Mapping[str, Sequence[Command[Any] | str]], *, timeout: float = QUICK.timeout_s
+        self, commands: Mapping[str, Sequence[Command[Any] | str]], *, timeout: float | None = None
     ) -> dict[str, tuple[Outcome[Any], ...]]:
         """Execute several commands on each monitor. They are sent together and executed in order.
 
@@ -125,24 +125,28 @@ class Fleet:
             questions[name] = tuple(made.get(id(each)) or made.setdefault(id(each), Question(each)) for each in several)
         return self._ask(questions, timeout)
 
-    def _ask(self, questions: Mapping[str, Sequence[Question]], timeout: float) -> dict[str, tuple[Outcome[Any], ...]]:
+    def _ask(
+        self, questions: Mapping[str, Sequence[Question]], timeout: float | None
+    ) -> dict[str, tuple[Outcome[Any], ...]]:
         self._check(questions)
+        if timeout is None:
+            timeout = QUICK.timeout_s
         check_timeout(timeout)
-        asked = {name: self._links[name] for name in questions}
+        links = {name: self._links[name] for name in questions}
         deadline = Deadline(timeout)
         try:
-            for name, link in asked.items():
+            for name, link in links.items():
                 link.begin(questions[name])
-            self._serve({link for link in asked.values() if not link.is_settled}, deadline)
+            self._serve({link for link in links.values() if not link.is_settled}, deadline)
         except BaseException:
-            for link in asked.values():
+            for link in links.values():
                 link.interrupt()
             raise
-        for link in asked.values():
+        for link in links.values():
             if not link.is_settled:
                 link.expire(deadline)
                 link.settled_after_s = deadline.elapsed_s()
-        return {name: link.outcomes() for name, link in asked.items()}
+        return {name: link.outcomes() for name, link in links.items()}
 
     def _check(self, names: Iterable[str] = ()) -> None:
         if self._poller.closed:
@@ -155,26 +159,26 @@ class Fleet:
 
     def _serve(self, unsettled: set[Link], deadline: Deadline) -> None:
         by_fd = {link.fd: link for link in self._links.values() if link.fd >= 0}
-        on_their_way = {link for link in unsettled if link.needs_ticks}
+        connecting = {link for link in unsettled if link.needs_ticks}
         tick_at_s = time.monotonic() + TICK_S
         while unsettled:
             remaining_s = deadline.remaining_s()
             if remaining_s <= 0:
                 return
-            wait_s = min(remaining_s, max(tick_at_s - time.monotonic(), 0)) if on_their_way else remaining_s
+            wait_s = min(remaining_s, max(tick_at_s - time.monotonic(), 0)) if connecting else remaining_s
             for fd, events in self._poller.poll(None if wait_s == float("inf") else wait_s, _MAX_EVENTS):
                 link = by_fd[fd]
                 link.serve(events)
-                self._note(link, by_fd, unsettled, deadline)
-            if on_their_way and (now_s := time.monotonic()) >= tick_at_s:
+                self._update(link, by_fd, unsettled, deadline)
+            if connecting and (now_s := time.monotonic()) >= tick_at_s:
                 tick_at_s = now_s + TICK_S
-                for link in on_their_way:
+                for link in connecting:
                     link.tick(now_s)
-                    self._note(link, by_fd, unsettled, deadline)
-                on_their_way = {link for link in on_their_way & unsettled if link.needs_ticks}
+                    self._update(link, by_fd, unsettled, deadline)
+                connecting = {link for link in connecting & unsettled if link.needs_ticks}
 
     @staticmethod
-    def _note(link: Link, by_fd: dict[int, Link], unsettled: set[Link], deadline: Deadline) -> None:
+    def _update(link: Link, by_fd: dict[int, Link], unsettled: set[Link], deadline: Deadline) -> None:
         """Update the collections after a link was served: it may have a new socket, or be settled."""
         if link.is_settled:
             link.settled_after_s = deadline.elapsed_s()
@@ -280,18 +284,20 @@ class Fleet:
 
 
 @overload
-def ask(addresses: Mapping[str, Address], command: Command[R], *, timeout: float = ...) -> dict[str, Outcome[R]]: ...
-@overload
-def ask(addresses: Mapping[str, Address], command: str, *, timeout: float = ...) -> dict[str, Outcome[Any]]: ...
 def ask(
-    addresses: Mapping[str, Address], command: Command[Any] | str, *, timeout: float = QUICK.timeout_s
+    addresses: Mapping[str, Address], command: Command[R], *, timeout: float | None = ...
+) -> dict[str, Outcome[R]]: ...
+@overload
+def ask(addresses: Mapping[str, Address], command: str, *, timeout: float | None = ...) -> dict[str, Outcome[Any]]: ...
+def ask(
+    addresses: Mapping[str, Address], command: Command[Any] | str, *, timeout: float | None = None
 ) -> dict[str, Outcome[Any]]:
     """Connect to many monitors, execute one command on each, and close the connections.
 
     Args:
         addresses: the address of each monitor, by a name that the caller chooses.
         command: a typed command, or the wire name of a command without arguments.
-        timeout: seconds in total, without resolving host names; `math.inf` for no limit.
+        timeout: seconds in total, without resolving host names; `math.inf` for no limit. None: the default, 5.
 
     Raises:
         ConnectError: no file descriptor is left for the fleet itself; the address of the error is "fleet".

@@ -22,7 +22,7 @@ from hvkit.errors import ProgrammerError
 from hvkit.qmp import schema
 from hvkit.qmp.base import Command, free_form_member
 from hvkit.qmp.converter import unstructure
-from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.deadlines import Deadline, check_timeout
 from hvkit.qmp.errors import ConnectError, DataError, NotInThisQemu, QmpError
 from hvkit.qmp.message import QemuVersion
 from hvkit.qmp.program import find_program, read_output_tail, run_program
@@ -42,6 +42,8 @@ from hvkit.qmp.sync.connection import QmpConnection
 
 __all__ = ["Introspection", "Member", "Missing", "introspect", "introspect_program"]
 
+#: The default timeout of querying a program, in seconds.
+_PROGRAM_TIMEOUT_S: Final = 10.0
 #: The format of a cache entry; increased when the meaning of an entry changes.
 _CACHE_FORMAT: Final = 1
 
@@ -348,7 +350,7 @@ _cached: dict[str, tuple[ProgramIdentity, Introspection]] = {}
 
 
 def introspect_program(
-    binary: str, *, timeout_s: float = 10.0, cache_dir: str | os.PathLike[str] | None = None
+    binary: str, *, timeout_s: float | None = None, cache_dir: str | os.PathLike[str] | None = None
 ) -> Introspection:
     """Return the schema of a QEMU program: from the cache, or by running the program without a machine.
 
@@ -356,14 +358,18 @@ def introspect_program(
 
     Args:
         binary: path of the program, or a name to search in PATH.
-        timeout_s: seconds that the program has to answer.
+        timeout_s: seconds to wait for the program's answer, `math.inf` for no limit. None: the default, 10.
         cache_dir: the directory that keeps the schema for other processes until the program's file changes; created if
             missing. None: the schema is kept in this process only.
 
     Raises:
         ConnectError: the program does not exist, cannot be run, is not QEMU, or does not answer in time. The error
             names the program and quotes its stderr.
+        ProgrammerError: `timeout_s` is not a number.
     """
+    if timeout_s is None:
+        timeout_s = _PROGRAM_TIMEOUT_S
+    check_timeout(timeout_s)
     identity = find_program(binary)
     cached = _cached.get(identity.path)
     if cached is not None and cached[0] == identity:

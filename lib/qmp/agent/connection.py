@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from hvkit.qmp.agent.files import CHUNK_BYTES, read_chunks, write_chunks
 from hvkit.qmp.agent.freeze import Freeze, hold_frozen
-from hvkit.qmp.agent.programs import ProgramResult, run_program
+from hvkit.qmp.agent.programs import PROGRAM_TIMEOUT_S, ProgramResult, run_program
 from hvkit.qmp.agent.protocol import AgentProtocol
 from hvkit.qmp.agent.session import AgentSession
 from hvkit.qmp.base import Command
@@ -176,7 +176,7 @@ class AgentConnection(SyncConnection[AgentSession]):
         *,
         input: bytes | None = None,  # noqa: A002 - as subprocess.run calls it
         env: Mapping[str, str] | None = None,
-        timeout: float = 60.0,
+        timeout: float | None = None,
     ) -> ProgramResult:
         """Run a program in the guest, wait until it exits, and return its exit status and output.
 
@@ -186,7 +186,7 @@ class AgentConnection(SyncConnection[AgentSession]):
             argv: the program, as a path or a name in the agent's PATH, and its arguments.
             input: data for its standard input; None: no input.
             env: its environment; None: the agent's environment.
-            timeout: seconds in total, `math.inf` for no limit.
+            timeout: seconds in total, `math.inf` for no limit. None: the default, 60.
 
         Raises:
             AgentProgramTimeout: the program did not exit in time; it is still running.
@@ -197,6 +197,8 @@ class AgentConnection(SyncConnection[AgentSession]):
             DataError: a reply does not match its type, or the output is not base64.
             ProgrammerError: the connection is not open, `argv` is empty or a string, or `timeout` is not a number.
         """
+        if timeout is None:
+            timeout = PROGRAM_TIMEOUT_S
         check_timeout(timeout)
         with self._set_monitor():
             return run_program(self, argv, input, env, timeout)

@@ -15,6 +15,8 @@ from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import AgentProgramTimeout, CommandTimeout
 from hvkit.qmp.schema import GuestExec, GuestExecStatus, GuestExecStatusReply
 
+#: The default timeout of running a program, in seconds.
+PROGRAM_TIMEOUT_S: Final = 60.0
 #: The agent does not report when a program exits. It is polled, at intervals that grow between these, in seconds.
 _MIN_INTERVAL_S: Final = 0.02
 _MAX_INTERVAL_S: Final = 1.0

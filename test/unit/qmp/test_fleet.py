@@ -457,7 +457,7 @@ def test_execute_after_interrupt_returns_its_own_reply(
         assert fleet.execute("x", timeout=2)["m"].value == following
 
 
-@pytest.mark.parametrize("timeout", ["5", None, float("nan")])
+@pytest.mark.parametrize("timeout", ["5", True, float("nan")])
 def test_execute_with_timeout_that_is_not_a_number_raises_programmer_error(tmp_path: Path, timeout: Any) -> None:
     with Fleet({"m": tmp_path / "s"}) as fleet, pytest.raises(ProgrammerError, match="timeout must be a number"):
         fleet.execute(QueryStatus(), timeout=timeout)
