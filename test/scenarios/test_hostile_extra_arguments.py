@@ -115,7 +115,7 @@ def test_machine_that_waits_for_somebody_else_is_ended(
     "extra",
     [
         "-qmp unix:{control},server=on,wait=off",
-        "-chardev socket,id=more,path={watch},server=on,wait=off",
+        "-chardev socket,id=more,path={shared},server=on,wait=off",
         "-chardev file,id=more,path={runtime}",
         '-device \'{{"driver":"isa-serial","x":"{escaped}"}}\'',
         "-drive file={runtime},format=raw",
