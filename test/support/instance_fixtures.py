@@ -17,9 +17,6 @@ import pytest
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities
 from hvkit.hypervisor.kvm.plan.capabilities import Accelerator, Capabilities
-from hvkit.hypervisor.kvm.plan.confinement import Confinement
-from hvkit.hypervisor.kvm.plan.devices import TapFiles
-from hvkit.hypervisor.kvm.plan.firmware import Firmware
 from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.parameters import (
     CDROM_DRIVERS,
@@ -33,22 +30,22 @@ from hvkit.hypervisor.kvm.plan.parameters import (
     USB_DRIVERS,
 )
 from hvkit.hypervisor.kvm.plan.planning import plan_machine
-from hvkit.hypervisor.kvm.plan.request import MachineRequest, Placement
-from hvkit.hypervisor.kvm.plan.resources import FileSet, HostResources, MachineSockets
+from hvkit.hypervisor.kvm.plan.request import MachineRequest
+from hvkit.hypervisor.kvm.plan.resources import HostResources, MachineSockets
 from hvkit.hypervisor.model import Disk, Instance, Nic
 from hvkit.testing.simulator import write_executable
 from hvkit.testing.toy_guest import write_disk
 
 DATA: Final = Path(__file__).parent / "data"
 
-#: Set to 1 to write down what is found instead of comparing with it.
+#: With HVKIT_RECORD=1 tests record what they find instead of comparing with it.
 RECORDING: Final = os.environ.get("HVKIT_RECORD") == "1"
 
 INSTANCE_UUID: Final = UUID("6a1e8a52-3c1f-4d8e-9b51-0f6f1b1d2c3e")
 DISK_UUID: Final = UUID("d15c0000-0000-4000-8000-000000000001")
 NIC_UUID: Final = UUID("00c00000-0000-4000-8000-000000000001")
 
-#: What is kept of the many names that a program lists: those that a plan may need, and one of each kind besides.
+#: The names to record of those that a program lists: the ones that plans use.
 _KEPT_DEVICES: Final = {
     *DISK_DRIVERS.values(),
     *DISPLAY_DRIVERS.values(),
@@ -67,7 +64,7 @@ _KEPT_CPU_MODELS: Final = {"host", "max", "qemu64", "Skylake-Server"}
 
 
 def trim(capabilities: Capabilities) -> Capabilities:
-    """Leave of a program's capabilities what is worth recording: nothing that depends on who built it."""
+    """Reduce the capabilities of a program to those worth recording, which do not depend on its builder."""
     version = ".".join(map(str, capabilities.version[:2]))
     return attrs.evolve(
         capabilities,
@@ -90,13 +87,13 @@ def trim(capabilities: Capabilities) -> Capabilities:
 
 @pytest.fixture(scope="session")
 def recorded() -> Callable[[str], Capabilities]:
-    """Give the recorded capabilities of a version of QEMU, such as 7.2."""
+    """Return the recorded capabilities of a version of QEMU, such as 7.2."""
     return lambda version: Capabilities.from_plain(json.loads((DATA / f"capabilities-{version}.json").read_text()))
 
 
 @pytest.fixture(scope="session")
 def as_recorded() -> Callable[[Capabilities], Capabilities]:
-    """Cut a program's capabilities down to what is recorded of them; with HVKIT_RECORD=1 record that."""
+    """Reduce the capabilities of a program to those that are recorded; with HVKIT_RECORD=1 record them."""
 
     def cut(capabilities: Capabilities) -> Capabilities:
         kept = trim(capabilities)
@@ -109,7 +106,7 @@ def as_recorded() -> Callable[[Capabilities], Capabilities]:
 
 
 def real_binaries() -> list[str]:
-    """Return the programs to try command lines on: those of $HVKIT_QEMU_BINARIES, or the one under test."""
+    """Return the programs to try command lines with: those of $HVKIT_QEMU_BINARIES, or the QEMU under test."""
     named = os.environ.get("HVKIT_QEMU_BINARIES")
     if named:
         return named.split(":")
@@ -118,17 +115,21 @@ def real_binaries() -> list[str]:
 
 @pytest.fixture(scope="session", params=real_binaries(), ids=lambda path: path.replace("/", "_"))
 def real(request: pytest.FixtureRequest) -> Capabilities:
-    """Give the capabilities of each real program. A test that asks for it carries the marker `qemu`."""
+    """Return the capabilities of each real program. Tests that use it need the marker `qemu`."""
     return probe_capabilities(request.param)
 
 
-#: Makes a plan; see `plan`.
+#: Plans a machine; see `plan`.
 Planner = Callable[..., MachinePlan]
 
 
 @pytest.fixture(scope="session")
 def plan(recorded: Callable[[str], Capabilities]) -> Planner:
-    """Plan a machine with one disk and one NIC of mode user, and change from there."""
+    """Plan a machine with one disk and one NIC of mode user, changed by keyword arguments.
+
+    Keyword arguments are members of `Instance`, `MachineRequest` or `HostResources`.
+    """
+    default_accelerator = Accelerator(name="tcg", best_cpu="max", reason="required by the test")
     default_disk = Disk(path="/srv/disk.img", uuid=DISK_UUID)
     default_nic = Nic(mac="52:54:00:00:00:01", mode="user", uuid=NIC_UUID)
     default_sockets = MachineSockets(
@@ -140,52 +141,34 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
         pid_file="/run/web1.pid",
     )
 
+    defaults: dict[str, Any] = {"disks": (default_disk,), "nics": (default_nic,), "memory_mib": 128, "vcpus": 1}
+
     def make(
-        capabilities: Capabilities | str = "7.2",
-        parameters: Mapping[str, Any] | None = None,
-        *,
-        disks: tuple[Disk, ...] = (default_disk,),
-        nics: tuple[Nic, ...] = (default_nic,),
-        memory_mib: int = 128,
-        vcpus: int = 1,
-        accelerator: Accelerator | None = None,
-        sockets: MachineSockets = default_sockets,
-        taps: Mapping[UUID, TapFiles] | None = None,
-        block_devices: tuple[UUID, ...] = (),
-        disk_files: Mapping[UUID, FileSet] | None = None,
-        firmware: Firmware | None = None,
-        files: Mapping[str, str | FileSet] | None = None,
-        confinement: Confinement | None = None,
-        placement: Placement | None = None,
+        capabilities: Capabilities | str = "7.2", parameters: Mapping[str, Any] | None = None, **members: Any
     ) -> MachinePlan:
-        instance = Instance(name="web1", uuid=INSTANCE_UUID, memory_mib=memory_mib, vcpus=vcpus, disks=disks, nics=nics)
+        members = {**defaults, "sockets": default_sockets, **members}
+
+        def take(*names: str) -> dict[str, Any]:
+            taken = {name: members.pop(name, None) for name in names}
+            return {name: value for name, value in taken.items() if value is not None}
+
+        resources = HostResources(**take("sockets", "taps", "disk_files", "files", "confinement"))
         request = MachineRequest(
-            instance=instance,
             parameters=TABLE.check_syntax(parameters or {}),
             capabilities=recorded(capabilities) if isinstance(capabilities, str) else capabilities,
-            accelerator=accelerator or Accelerator(name="tcg", best_cpu="max", reason="required by the test"),
-            block_devices=frozenset(block_devices),
-            firmware=firmware,
-            placement=placement,
-        )
-        resources = HostResources(
-            sockets=sockets,
-            taps=taps or {},
-            disk_files=disk_files or {},
-            files=files or {},
-            confinement=confinement or Confinement(),
+            accelerator=members.pop("accelerator", None) or default_accelerator,
+            block_devices=frozenset(members.pop("block_devices", ())),
+            **take("firmware", "placement"),
+            instance=Instance(name="web1", uuid=INSTANCE_UUID, **members),
         )
         return plan_machine(request, resources)
 
     return make
 
 
-# ---- instances to run
-
-
 @pytest.fixture
 def kvm(tmp_path: Path) -> Iterator[KvmHypervisor]:
-    """A KVM hypervisor of the test's own; what it runs at the end is ended."""
+    """A KVM hypervisor with its own run directory. Its instances are stopped after the test."""
     hypervisor = KvmHypervisor(run_dir=tmp_path / "run", lock_timeout_s=5.0)
     yield hypervisor
     for name in hypervisor.list_instances():
@@ -196,18 +179,18 @@ def kvm(tmp_path: Path) -> Iterator[KvmHypervisor]:
 
 
 def everything_below(run_dir: Path) -> set[str]:
-    """Return the paths of all that is in a run directory, but for what is kept of QEMU programs."""
+    """Return the paths of everything in a run directory except the cache of QEMU capabilities."""
     found = {str(path.relative_to(run_dir)) for path in run_dir.rglob("*")}
     return {path for path in found if not path.startswith("cache/")}
 
 
-#: Makes an instance called web1, or another one.
+#: Creates an instance, by default with the name web1.
 MakeInstance = Callable[..., Instance]
 
 
 @pytest.fixture
 def make_toy(tmp_path: Path, qemu_binary: str) -> MakeInstance:
-    """Make instances of a guest that obeys its power button, each with a disk of its own, to run on real QEMU."""
+    """Create instances for real QEMU, each with its own disk and a toy guest that handles the power button."""
 
     def make(name: str = "web1", *, parameters: Mapping[str, object] | None = None, **members: Any) -> Instance:
         if "disks" not in members:
@@ -220,7 +203,7 @@ def make_toy(tmp_path: Path, qemu_binary: str) -> MakeInstance:
 
 @pytest.fixture
 def make_simulated(tmp_path: Path) -> Callable[..., MakeInstance]:
-    """Give, for some knobs of the simulator, a function that makes instances to run on it."""
+    """Return a function that creates instances for the simulated QEMU, with options of the simulator."""
 
     def with_knobs(**knobs: Any) -> MakeInstance:
         directory = tmp_path / f"simulator-{uuid4()}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Machines that differ from a plain one by a single feature each: what command lines are tried with.
+"""Machines that differ from a plain one by a single feature each, for tests of command lines.
 
-Whoever adds a parameter that changes the command line adds a feature here; test_command_line.py says which one lacks.
+A new parameter that changes the command line needs a feature here; test_command_line.py reports a missing one.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from hvkit.hypervisor.kvm.plan.resources import VARIABLES, FileSet, MachineSocke
 from hvkit.hypervisor.model import Disk, Nic
 
 BOARDS: Final = ("q35", "pc")
-#: Of QEMU, for which command lines are written down.
+#: The versions of QEMU that command lines are recorded for.
 VERSIONS: Final = ("7.2", "10.0", "11.1")
 
-#: Makes a plan: the fixture `plan`.
+#: The fixture `plan`.
 Planner = Callable[..., MachinePlan]
 
 
 @attrs.frozen(kw_only=True)
 class Feature:
-    """How a machine differs from the plain one. ``/DIR`` in texts stands for the directory of all files.
+    """The difference between a machine and the plain one. ``/DIR`` in texts stands for the directory of all files.
 
     Attributes:
-        parameters: beside the defaults.
-        disks: of the machine; None for those of the plain one.
-        nics: of the machine; None for those of the plain one.
-        vcpus: how many processors it has.
-        memory_mib: how much memory.
-        queues: how many queues its taps have.
-        has_vhost: whether the kernel serves them.
-        kvm_flag: what accelerates it.
-        firmware: UEFI firmware; None for QEMU's own BIOS.
-        confinement: what its QEMU is confined to; its root directory is one of the files.
-        is_incoming: whether its guest comes from elsewhere.
-        lacks: what it needs beside files and is not everywhere; empty for nothing.
+        parameters: parameters other than the defaults.
+        disks: the disks; None for those of the plain machine.
+        nics: the NICs; None for those of the plain machine.
+        vcpus: the number of vCPUs.
+        memory_mib: the memory, in MiB.
+        queues: the number of queues of its taps.
+        has_vhost: whether its taps use vhost-net.
+        kvm_flag: the value of the parameter.
+        firmware: the UEFI firmware; None for QEMU's own BIOS.
+        confinement: the confinement of QEMU; its root directory is in ``/DIR``.
+        is_incoming: whether it waits for an incoming migration.
+        lacks: a requirement that not every node meets; empty for none.
     """
 
     parameters: dict[str, Any] = attrs.field(factory=dict)
@@ -63,17 +63,17 @@ class Feature:
 
     @property
     def opens_by_name(self) -> bool:
-        """Whether QEMU can open the machine's files by their names."""
+        """Whether QEMU can open files by name."""
         return self.confinement.opens_by_name
 
 
 def make_disk(number: int = 1, file: str = "DIR/disk.img", **members: Any) -> Disk:
-    """Return a disk; the uuid tells its number."""
+    """Return a disk with a uuid made of its number."""
     return Disk(path=f"/{file}", uuid=UUID(f"d15c0000-0000-4000-8000-{number:012}"), **members)
 
 
 def make_nic(number: int = 1, **members: Any) -> Nic:
-    """Return a NIC of mode user, or of another one; the uuid tells its number."""
+    """Return a NIC, by default of mode user, with a uuid and a MAC address made of its number."""
     uuid = UUID(f"00c00000-0000-4000-8000-{number:012}")
     return Nic(**{"mac": f"52:54:00:00:00:{number:02}", "mode": "user", "uuid": uuid, **members})
 
@@ -102,7 +102,7 @@ _NOBODY: Final = Account(uid=65534, gid=65534)
 _VIRTIO_SCSI: Final = {"scsi_controller_type": "virtio-scsi-pci"}
 _NIC_TYPES: Final = (*("e1000", "e1000e", "rtl8139", "ne2k_pci", "pcnet", "vmxnet3", "i82551", "i82557b", "i82559er"),)
 
-#: By theme, and in a theme by name. Each theme is a file of command lines.
+#: By topic and name. Each topic is a file of recorded command lines.
 FEATURES: Final[dict[str, dict[str, Feature]]] = {
     "plain": {"plain": Feature(), "bare": Feature(disks=(), nics=())},
     "machine": {
@@ -261,7 +261,7 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
     "sound": {card: _with(soundhw=card) for card in ("hda", "ac97", "es1370")},
     "confinement": {
         "sandbox": _confined(is_sandboxed=True),
-        # Somebody else's account is taken before QEMU is started, and is on no command line; disks are given open.
+        # hvkit sets the account, so it is not on the command line; QEMU inherits the disks.
         "account": _confined(is_sandboxed=True, account=_NOBODY),
         "account-given-up-to": _confined(is_sandboxed=True, account=_NOBODY, drops_account_itself=True),
         "root-dir": _confined(root_dir="/DIR/root"),
@@ -271,44 +271,49 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
 
 
 def place(text: str, directory: str) -> str:
-    """Return a text with the directory of all files in it."""
+    """Replace ``/DIR`` in a text by the directory of all files."""
     return text.replace("/DIR", directory)
 
 
-def plan_feature(
-    plan: Planner,
-    program: Capabilities,
-    board: str,
-    feature: Feature,
-    *,
-    directory: str,
-    host: KvmHost,
-    sockets: MachineSockets,
-    taps: Mapping[UUID, TapFiles],
-    descriptors: Mapping[str, tuple[int, ...]],
-) -> MachinePlan:
-    """Plan a feature's machine.
+@attrs.frozen(kw_only=True)
+class Setting:
+    """The environment that the machine of a feature is planned for.
+
+    Attributes:
+        directory: the directory of all files.
+        host: the state of KVM.
+        sockets: the sockets of the machine.
+        taps: the open files of its taps, by the uuids of the NICs.
+        descriptors: the open files of each disk, by its path, for a QEMU that cannot open files by name.
+    """
+
+    directory: str
+    host: KvmHost
+    sockets: MachineSockets
+    taps: Mapping[UUID, TapFiles] = attrs.field(factory=dict)
+    descriptors: Mapping[str, tuple[int, ...]] = attrs.field(factory=dict)
+
+
+def plan_feature(plan: Planner, program: Capabilities, board: str, feature: Feature, setting: Setting) -> MachinePlan:
+    """Plan the machine of a feature.
 
     Args:
         plan: the fixture.
-        program: what QEMU can do.
+        program: the capabilities of QEMU.
         board: q35 or pc.
-        feature: what makes the machine another one than the plain one.
-        directory: where all files are.
-        host: what this host has of KVM.
-        sockets: where the machine is reached.
-        taps: open files of its taps, by the NICs' uuids.
-        descriptors: by the path of each disk, its open files, for a QEMU that opens nothing by name.
+        feature: the difference from the plain machine.
+        setting: its environment.
     """
     disks = (make_disk(),) if feature.disks is None else feature.disks
-    disks = tuple(attrs.evolve(disk, path=place(disk.path, directory)) for disk in disks)
+    disks = tuple(attrs.evolve(disk, path=place(disk.path, setting.directory)) for disk in disks)
     firmware = feature.firmware and attrs.evolve(
         feature.firmware,
-        code=place(feature.firmware.code, directory),
-        template=place(feature.firmware.template, directory),
+        code=place(feature.firmware.code, setting.directory),
+        template=place(feature.firmware.template, setting.directory),
     )
     parameters = {
-        name: place(value, directory) if isinstance(value, str) else value for name, value in feature.parameters.items()
+        name: place(value, setting.directory) if isinstance(value, str) else value
+        for name, value in feature.parameters.items()
     }
 
     def make(placement: Placement | None) -> MachinePlan:
@@ -319,10 +324,10 @@ def plan_feature(
             nics=(make_nic(),) if feature.nics is None else feature.nics,
             vcpus=feature.vcpus,
             memory_mib=feature.memory_mib,
-            accelerator=choose_accelerator(feature.kvm_flag, host, program),
+            accelerator=choose_accelerator(feature.kvm_flag, setting.host, program),
             block_devices=[disk.uuid for disk in disks if disk.path.startswith("/dev/")],
             disk_files={
-                disk.uuid: FileSet(number=number, descriptors=descriptors[disk.path], label=f"disk {number}")
+                disk.uuid: FileSet(number=number, descriptors=setting.descriptors[disk.path], label=f"disk {number}")
                 for number, disk in enumerate(disks, start=1)
                 if not feature.opens_by_name
             },
@@ -330,11 +335,11 @@ def plan_feature(
             files={} if firmware is None else {VARIABLES: firmware.template},
             confinement=attrs.evolve(
                 feature.confinement,
-                root_dir=place(feature.confinement.root_dir, directory),
+                root_dir=place(feature.confinement.root_dir, setting.directory),
                 has_run_with={"run-with.user", "run-with.chroot"} <= program.options,
             ),
-            sockets=sockets,
-            taps=taps,
+            sockets=setting.sockets,
+            taps=setting.taps,
             placement=placement,
         )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from hvkit.hypervisor.kvm.host.node_checks import NODE_TABLE
-from hvkit.hypervisor.kvm.plan.parameters import THEMES
+from hvkit.hypervisor.kvm.plan.parameters import TOPICS
 from hvkit.hypervisor.parameters import Parameter
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "parameters.md"
@@ -25,10 +25,10 @@ allowed and yet not wise. An empty text where that is the default means "not set
 def render() -> str:
     """Return the page."""
     sections = [_INTRODUCTION]
-    for theme in THEMES:
-        title = (theme.__doc__ or "").removeprefix("Parameters: ").rstrip(".")
+    for topic in TOPICS:
+        title = (topic.__doc__ or "").removeprefix("Parameters: ").rstrip(".")
         rows = [f"## {title[:1].upper()}{title[1:]}", "", "| name | default | what it is |", "|---|---|---|"]
-        rows += [_row(NODE_TABLE[parameter.name]) for parameter in theme.PARAMETERS]
+        rows += [_row(NODE_TABLE[parameter.name]) for parameter in topic.PARAMETERS]
         sections.append("\n".join(rows) + "\n")
     return "\n".join(sections)
 

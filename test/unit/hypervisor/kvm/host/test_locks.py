@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One hand at a time on each instance."""
+"""Per-instance locks across threads and processes."""
 
 from __future__ import annotations
 
