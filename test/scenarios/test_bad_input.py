@@ -210,7 +210,7 @@ def test_binary_that_is_missing(kvm: KvmHypervisor) -> None:
 
 
 def test_binary_that_is_too_old(kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]) -> None:
-    with pytest.raises(InstanceStartError, match=r"is QEMU 6\.2\.0, older than 7\.2"):
+    with pytest.raises(InstanceStartError, match=r"is QEMU 6\.2\.0; the oldest supported version is 7\.2"):
         kvm.start_instance(make_simulated(version=(6, 2, 0))())
     assert_nothing_left(kvm)
 

@@ -85,7 +85,7 @@ class TapOptions:
 
     Attributes:
         queues: the number of queues, and so of vCPUs that can send and receive at the same time.
-        vnet_hdr: whether packets have a virtio header, which allows to offload checksums and segmentation.
+        vnet_hdr: whether packets have a virtio header, which allows checksum and segmentation offload.
         vhost: whether to use vhost-net, if the kernel has it.
     """
 

@@ -36,12 +36,12 @@ class Confinement:
     """The confinement of a QEMU process.
 
     Attributes:
-        is_sandboxed: whether it is started with a seccomp sandbox, which forbids to start programs, to gain privileges,
-            to change priorities and CPU affinity, and to use obsolete system calls.
+        is_sandboxed: whether it has a seccomp sandbox, which forbids starting programs, gaining privileges, changing
+            priorities and CPU affinity, and obsolete system calls.
         account: the account that it runs as; None for that of hvkit.
         root_dir: its root directory, after the machine was created; empty for that of the node.
         drops_account_itself: whether it is started as the user of hvkit and changes to the account itself, after it has
-            opened files that the account cannot open. The sandbox cannot forbid to change the account then. The kernel
+            opened files that the account cannot open. Then the sandbox cannot forbid changing the account. The kernel
             still grants no new privileges.
         has_run_with: whether account and root directory are set by -run-with (since QEMU 9.0), not by -runas and
             -chroot.

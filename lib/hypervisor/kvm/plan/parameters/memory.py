@@ -115,7 +115,7 @@ PARAMETERS: Final = (
         default="",
         doc="NUMA nodes of the host that the memory is allocated on: a list (0-1) for all memory, or one list for each "
         "NUMA node of the guest, separated by colons (0:1). Empty: the kernel decides.",
-        syntax=Check("something like 0-1 or 0:1", passes(parse_host_nodes)),
+        syntax=Check("NUMA nodes such as 0-1 or 0:1", passes(parse_host_nodes)),
     ),
     Parameter(
         name="numa_policy",

@@ -43,7 +43,7 @@ PARAMETERS: Final = (
         name="vnet_hdr",
         kind=bool,
         default=True,
-        doc="Whether taps use the virtio header, which allows to offload checksums and segmentation.",
+        doc="Whether taps use the virtio header, which allows checksum and segmentation offload.",
     ),
     Parameter(
         name="network_script",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Parameters: vCPUs."""
+"""Parameters: CPU model and vCPUs."""
 
 from typing import Final
 
@@ -84,7 +84,7 @@ PARAMETERS: Final = (
         default="all",
         doc="CPUs of the node that the instance runs on: all, a list (0-3,6) for the whole process, or one list for"
         " each vCPU, separated by colons (0-2:all:1,3).",
-        syntax=Check("something like all, 0-3,6 or 0-2:all:1,3", passes(parse_cpu_mask)),
+        syntax=Check("a CPU mask such as all, 0-3,6 or 0-2:all:1,3", passes(parse_cpu_mask)),
     ),
     Parameter(
         name="io_thread_mask",
@@ -92,6 +92,6 @@ PARAMETERS: Final = (
         default="all",
         doc="CPUs of the node that the IOThreads run on: all for those of cpu_mask, a list (0-3,6) for all IOThreads,"
         " or one list for each, separated by colons (0:1:all).",
-        syntax=Check("something like all, 0-3,6 or 0:1:all", passes(_parse_io_thread_mask)),
+        syntax=Check("a CPU mask such as all, 0-3,6 or 0:1:all", passes(_parse_io_thread_mask)),
     ),
 )

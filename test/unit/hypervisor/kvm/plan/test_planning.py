@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
+"""Plans of whole machines."""
+
 from __future__ import annotations
 
 import ast
