@@ -66,13 +66,13 @@ def listing(servers: Servers, contestants: Sequence[Contestant], effort: Effort,
                 raise SystemExit(f"a listing of {count} paused machines says {states}")
 
         with hypervisor.watch() as watch:
-            check(watch.look())
+            check(watch.query())
             watch.wait(timeout=_SETTLED_S)
             turns = {
                 RAW: loop(lambda: _ask_all(paths, _STATUS)),
                 _GANETI: loop(lambda: _ask_all(paths, _GANETI_ASKS)),
                 OURS: loop(lambda: check(hypervisor.get_all_instances_info())),
-                _WATCH: loop(lambda: check(watch.look())),
+                _WATCH: loop(lambda: check(watch.query())),
             }
             seconds = seconds_by_round(turns, effort.of(20, least=2), 1)
     finally:

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Copy a disk of a running machine into a qcow2 file, with progress; the copy is the disk as it was at the start.
+"""Back up a disk of a running virtual machine to a qcow2 file, and show the progress.
 
     backup.py /run/vm1.sock disk0 /backup/vm1-disk0.qcow2
 
-The disk is named by its node. QEMU writes the file, so its path is as QEMU sees it. Interrupted, the job is cancelled,
-and what there is of the file stays; an interrupt that comes when the copy is whole changes nothing.
+The backup has the disk's content at the start of the job. The disk is given by its block node name. QEMU writes the
+file, so the path must be valid for the QEMU process. Ctrl-C cancels the job and leaves an incomplete file; after the
+job has completed it has no effect.
 """
 
 from __future__ import annotations
@@ -34,35 +35,35 @@ JOB, FILE, IMAGE = "backup", "backup-file", "backup-image"
 
 
 def size_of(connection: QmpConnection, node: str) -> int:
-    """Return the size of a node in bytes."""
+    """Return the virtual size of a block node in bytes."""
     for each in connection.execute(QueryNamedBlockNodes(flat=True)):
         if each.node_name == node:
             return each.image.virtual_size
-    sys.exit(f"there is no node {node}")
+    sys.exit(f"block node {node} does not exist")
 
 
 def show(progress: JobProgress) -> None:
-    """Print progress over the line that is there."""
+    """Print the progress on the current line."""
     done = "" if progress.fraction is None else f" {progress.fraction:4.0%}"
     rate = "" if progress.bytes_per_s is None else f" {progress.bytes_per_s / 2**20:.0f} MiB/s"
     print(f"\r{progress.status}{done}{rate}".ljust(40), end="", flush=True)
 
 
 def copy(connection: QmpConnection, node: str, bytes_per_s: int | None, interrupted: threading.Event) -> None:
-    """Copy a node into the image that is open, until that is done or somebody interrupts."""
+    """Copy a block node to the open image. Cancel the job when `interrupted` is set."""
     command = BlockdevBackup(job_id=JOB, device=node, target=IMAGE, sync="full", speed=bytes_per_s)
     with Job.start(connection, command) as job:
         for progress in job.progress(interval_s=0.2):
             show(progress)
             if interrupted.is_set():
-                job.cancel()  # does nothing to a job that has ended
+                job.cancel()  # no effect on a completed job
         print()
-        job.wait()  # tells how
+        job.wait()  # raises if the job failed
 
 
 def back_up(connection: QmpConnection, node: str, path: str, bytes_per_s: int | None) -> None:
-    """Make a file, open it, copy a node into it, and close it; Ctrl-C cancels the copying."""
-    interrupted = threading.Event()  # an exception in the middle of a conversation would end it
+    """Create and open an image, copy a block node to it, and close it. Ctrl-C cancels the job."""
+    interrupted = threading.Event()  # KeyboardInterrupt would break the connection within a command
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     size = size_of(connection, node)
     file = BlockdevCreateOptionsFile(filename=path, size=0)
@@ -82,11 +83,11 @@ def back_up(connection: QmpConnection, node: str, path: str, bytes_per_s: int | 
 
 def main() -> None:
     """Run the program."""
-    parser = argparse.ArgumentParser(description="copy a disk of a running machine into a qcow2 file")
-    parser.add_argument("address", help="path of the monitor's socket, or @name of an abstract one")
-    parser.add_argument("node", help="node name of the disk")
-    parser.add_argument("path", help="file to make")
-    parser.add_argument("--speed", type=int, metavar="MIB", help="copy at most so many MiB a second")
+    parser = argparse.ArgumentParser(description="back up a disk of a running virtual machine to a qcow2 file")
+    parser.add_argument("address", help="QMP socket: a path, or @name for an abstract socket")
+    parser.add_argument("node", help="block node name of the disk")
+    parser.add_argument("path", help="backup file to create")
+    parser.add_argument("--speed", type=int, metavar="MIB", help="limit in MiB per second")
     arguments = parser.parse_args()
     bytes_per_s = None if arguments.speed is None else arguments.speed * 2**20
     try:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Print the events of any number of machines, one line each, until interrupted.
+"""Print the events of several virtual machines, one per line, until Ctrl-C.
 
-A machine that is not there, or goes away, is tried again every second; it does not keep the others waiting.
+After a failed or lost connection it reconnects every second. The connections are independent of each other.
 
     event_watcher.py /run/vm1.sock /run/vm2.sock
 """
@@ -21,15 +21,15 @@ RETRY_S = 1.0
 
 
 def show(address: str, event: Event) -> None:
-    """Print an event with the time by the machine's clock."""
-    when = "no time"
+    """Print an event with its timestamp."""
+    when = "(no timestamp)"
     if event.timestamp is not None:
         when = datetime.datetime.fromtimestamp(event.timestamp, datetime.UTC).isoformat(timespec="milliseconds")
     print(f"{address} {when} {event}", flush=True)
 
 
 async def watch(address: str) -> None:
-    """Print the events of one machine, again and again from its start to its end."""
+    """Print the events of one virtual machine, and reconnect whenever the connection ends."""
     while True:
         try:
             async with AsyncQmpConnection(address) as connection:
@@ -43,7 +43,7 @@ async def watch(address: str) -> None:
 
 
 async def watch_all(addresses: list[str]) -> None:
-    """Watch machines side by side."""
+    """Watch all virtual machines concurrently."""
     async with asyncio.TaskGroup() as tasks:
         for address in addresses:
             tasks.create_task(watch(address))
@@ -51,8 +51,8 @@ async def watch_all(addresses: list[str]) -> None:
 
 def main() -> None:
     """Run the program."""
-    parser = argparse.ArgumentParser(description="print the events of machines")
-    parser.add_argument("address", nargs="+", help="path of a monitor's socket, or @name of an abstract one")
+    parser = argparse.ArgumentParser(description="print the events of virtual machines")
+    parser.add_argument("address", nargs="+", help="QMP socket: a path, or @name for an abstract socket")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(watch_all(parser.parse_args().address))
 

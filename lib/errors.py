@@ -1,57 +1,64 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The two families of errors: the world's fault, and ours.
+"""The two families of exceptions: failures of the world, and mistakes of hvkit or its caller.
 
-The whole tree, so that a caller can choose what to catch::
+All exception classes of the package::
 
     HvkitError
     ├── HypervisorError             the world: QEMU, the kernel, the peer, the operator
-    │   ├── QmpError                                                         hvkit.qmp.errors
-    │   │   ├── ConnectError        the monitor never became usable
-    │   │   │   └── AgentNotResponding      no answer from the guest agent; nothing was sent
-    │   │   ├── ConnectionLost      it was usable and went away
-    │   │   ├── CommandTimeout      a deadline passed; what became of the command is unknown
+    │   ├── QmpError                                                                       hvkit.qmp.errors
+    │   │   ├── ConnectError        the connection could not be established
+    │   │   │   └── AgentNotResponding      the guest agent does not answer; nothing was sent
+    │   │   ├── ConnectionLost      the connection ended
+    │   │   ├── CommandTimeout      a deadline passed; the outcome of the command is unknown
     │   │   │   └── AgentProgramTimeout     a program in the guest did not end in time
     │   │   ├── AgentFreezeExpired  the guest's filesystems did not stay frozen
-    │   │   ├── EventTimeout        no event that was waited for came in time
-    │   │   ├── NotInThisQemu       it lacks what it is asked for; nothing was sent
+    │   │   ├── EventTimeout        no matching event arrived in time
+    │   │   │   └── JobTimeout      a job did not end in time; it continues
+    │   │   ├── NotInThisQemu       this QEMU lacks the command or member; nothing was sent
     │   │   ├── JobError            a job failed
-    │   │   │   └── JobCancelled    it was cancelled
-    │   │   ├── ProtocolError       the peer broke the protocol
-    │   │   ├── DataError           what the peer sent does not fit; ALSO a ProgrammerError
-    │   │   └── CommandError        QEMU said no
+    │   │   │   └── JobCancelled    a job was cancelled
+    │   │   ├── ProtocolError       the peer violated the protocol
+    │   │   ├── DataError           received data does not match the schema; ALSO a ProgrammerError
+    │   │   └── CommandError        QEMU refused the command
     │   │       ├── DeviceNotFound, DeviceNotActive, KvmMissingCapability
     │   │       └── CommandNotFound
-    │   │           └── AgentCommandDisabled  the guest agent has it, and will not
-    │   ├── PluginError             no such hypervisor, or one that cannot be loaded  hvkit.hypervisor.errors
-    │   ├── ParameterError          a parameter or a device that cannot be used
-    │   ├── InstanceNotFound        no instance of that name here
-    │   ├── InstanceStateError      the instance is not in a state that allows this
-    │   ├── InstanceBusy            somebody else is working on the instance
-    │   ├── InstanceStartError      QEMU did not come up
-    │   ├── HotplugError            a device could not be added, removed or changed
-    │   ├── BackupError             disks could not be backed up
-    │   ├── SnapshotError           a snapshot could not be taken, used or given up
-    │   ├── CaptureError            a picture of a screen, or a dump of memory, could not be taken
-    │   ├── AdoptionError           a machine that somebody else started could not be taken over
-    │   ├── MigrationError          a migration could not be started or did not end well
-    │   │   └── MigrationRefused    the node cannot be what the instance is on its source
-    │   ├── RuntimeStateError       what is remembered of an instance cannot be read
-    │   └── NotSupported            this hypervisor does not have that capability
-    └── ProgrammerError             us or our caller
+    │   │           └── AgentCommandDisabled  the guest agent has the command, and does not allow it
+    │   ├── InstanceError           an operation on one instance failed                    hvkit.hypervisor.errors
+    │   │   ├── InstanceNotFound    there is no instance of that name on this node
+    │   │   ├── InstanceStateError  the state of the instance does not allow the operation
+    │   │   ├── InstanceBusy        another operation holds the lock of the instance
+    │   │   ├── InstanceStartError  the instance did not start
+    │   │   ├── HotplugError        a device could not be added, removed or changed
+    │   │   ├── BackupError         disks could not be backed up
+    │   │   ├── SnapshotError       a snapshot or an overlay could not be created, used or deleted
+    │   │   ├── CaptureError        a screenshot or a memory dump could not be taken
+    │   │   ├── MigrationError      a migration could not be started, or failed
+    │   │   │   └── MigrationRefused        the node cannot provide the machine of the source
+    │   │   └── RuntimeStateError   a state file cannot be read or written
+    │   ├── ParameterError          a parameter or a device cannot be used
+    │   ├── AdoptionError           an external instance cannot be inspected or adopted
+    │   ├── PluginError             a hypervisor is unknown, or its plugin cannot be loaded
+    │   ├── ProgramError            the program that runs instances cannot be used
+    │   ├── NotSupported            the hypervisor does not have the capability
+    │   ├── ProcessError            the kernel refuses an operation on a process or socket  hvkit.hypervisor.kvm
+    │   │   └── TpmError            the TPM emulator cannot be started
+    │   ├── NetworkError            a network interface cannot be set up
+    │   ├── BlockNodeNotFound       QEMU has no block node of that name
+    │   └── SpecError               the description of an instance in a file is invalid     hvkit.cli.spec
+    └── ProgrammerError             hvkit or its caller
 
-Received garbage is in both families (`DataError`): a node daemon that guards one machine with
-``except HypervisorError`` must survive that machine's garbage, and an interface that promises `ProgrammerError` for
-data that cannot be deserialized keeps its word.
+Received garbage is in both families (`DataError`): a daemon that guards one instance with ``except HypervisorError``
+must survive garbage from it, and the interface promises `ProgrammerError` for data that cannot be deserialized.
 """
 
 
 class HvkitError(Exception):
-    """The root of every error that hvkit raises on purpose."""
+    """Base of every exception that hvkit raises on purpose."""
 
 
 class HypervisorError(HvkitError):
-    """Raised when the world does not do its part: QEMU, the kernel, the peer or the operator."""
+    """Raised for a failure of the world: of QEMU, the kernel, the peer or the operator."""
 
 
 class ProgrammerError(HvkitError):
-    """Raised when hvkit or its caller is wrong: a call out of order, an argument that cannot be sent."""
+    """Raised for a mistake of hvkit or its caller: a call out of order, an argument of the wrong type."""

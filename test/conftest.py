@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What holds for every test: real QEMU is never skipped in silence, and nothing is left running."""
+"""Fixtures and hooks for all tests: skips without QEMU are reported, and leftovers of tests fail the run."""
 
 from __future__ import annotations
 
@@ -19,70 +19,67 @@ from leftovers import interfaces, interfaces_left, processes_of, sockets_below
 
 pytest_plugins = ["guest.fixtures", "instance_fixtures"]
 
-# Assertions of the conformance suite show the values that they compare.
+# Failed assertions of the conformance suite show the compared values.
 pytest.register_assert_rewrite("hvkit.testing.conformance")
 
 INSTALL_COMMAND: Final = "apt-get install --no-install-recommends qemu-system-x86 qemu-utils"
 
 IN_CI: Final = os.environ.get("CI", "").lower() == "true"
 
-# Other work on the machine makes a single example slow; what hangs runs into pytest-timeout.
+# No deadline per example, because a busy machine is slow. pytest-timeout stops a hanging test.
 hypothesis.settings.register_profile("hvkit", deadline=None)
 hypothesis.settings.load_profile("hvkit")
 
 
 def find_qemu() -> str | None:
-    """Return the QEMU under test: $HVKIT_QEMU, or qemu-system-x86_64 from the PATH; None where there is none."""
+    """Return the QEMU under test: $HVKIT_QEMU, or qemu-system-x86_64 in PATH; None if it is not installed."""
     return shutil.which(os.environ.get("HVKIT_QEMU") or "qemu-system-x86_64")
 
 
-def why_no_qemu() -> str:
+def missing_qemu_reason() -> str:
     chosen = os.environ.get("HVKIT_QEMU")
     if chosen:
         return f"HVKIT_QEMU={chosen} cannot be run"
     return f"qemu-system-x86_64 is not installed; as root: {INSTALL_COMMAND}"
 
 
-def unavailable_here(reason: str) -> NoReturn:
+def skip_or_fail(reason: str) -> NoReturn:
     if IN_CI:
-        pytest.fail(f"CI must have it: {reason}", pytrace=False)
+        pytest.fail(f"required with CI=true: {reason}", pytrace=False)
     pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def unavailable() -> Callable[[str], NoReturn]:
-    """What to call, with the reason, when the machine lacks something: skips the test; fails it where CI=true."""
-    return unavailable_here
+    """Called with a reason when the machine lacks a requirement: skips the test, or fails it with CI=true."""
+    return skip_or_fail
 
 
 @pytest.fixture(scope="session")
 def qemu_binary() -> str:
-    """The path of a real QEMU. A test that asks for it carries the marker `qemu`."""
-    return find_qemu() or unavailable_here(why_no_qemu())
+    """The path of a real QEMU. Tests that use it need the marker `qemu`."""
+    return find_qemu() or skip_or_fail(missing_qemu_reason())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "qemu_binary" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("qemu"):
-            raise pytest.UsageError(f"{item.nodeid} asks for qemu_binary without the marker `qemu`")
+            raise pytest.UsageError(f"{item.nodeid}: uses qemu_binary without the marker `qemu`")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("qemu") and find_qemu() is None:
-        unavailable_here(why_no_qemu())
+        skip_or_fail(missing_qemu_reason())
 
 
-# ---- nothing is left running
+#: Maximum time in seconds until the kernel removes the tap of a process that has exited.
+_INTERFACE_REMOVAL_S: Final = 5.0
 
-#: Seconds that the kernel has to remove a tap whose process has just ended.
-_INTERFACE_GOES_S: Final = 5.0
-
-
-#: The directory in which all temporary files of one run are. A process that names it in its environment or on its
-#: command line is one of ours: TMPDIR is what even a carefully started daemon passes on.
+#: The directory of all temporary files of a run. A process with this directory in its TMPDIR or on its command line
+#: belongs to the run. Daemons usually keep TMPDIR even if they clean their environment.
 _session_dir = pytest.StashKey[Path]()
 _interfaces_before = pytest.StashKey[frozenset[str]]()
-_complaints = pytest.StashKey[list[str]]()
+_leftovers = pytest.StashKey[list[str]]()
 _failed = pytest.StashKey[bool]()
 
 
@@ -92,12 +89,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if workerinput is not None:
         _use_for_temporary_files(workerinput["hvkit_session_dir"])
         return
-    config.stash[_complaints] = []
+    config.stash[_leftovers] = []
     config.stash[_interfaces_before] = interfaces()
     session_dir = config.stash[_session_dir] = Path(tempfile.mkdtemp(prefix="hvkit-"))
     if config.option.basetemp is None:
-        config.option.basetemp = session_dir / "t"  # short: the path of a socket may have 107 bytes
-    # xdist's workers are no leftovers; they must not inherit TMPDIR but set it for what they start.
+        config.option.basetemp = session_dir / "t"  # short, because a socket path is limited to 107 bytes
+    # The workers of xdist are not leftovers, so they do not inherit TMPDIR. They set it for their child processes.
     if not config.getoption("numprocesses", None):
         _use_for_temporary_files(str(session_dir))
 
@@ -113,53 +110,53 @@ def _use_for_temporary_files(session_dir: str) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take from a worker that ends what its tests left in it."""
-    node.config.stash[_complaints].extend(getattr(node, "workeroutput", {}).get("hvkit_complaints", []))
+    """Collect the leftovers that a finished worker reports."""
+    node.config.stash[_leftovers].extend(getattr(node, "workeroutput", {}).get("hvkit_leftovers", []))
 
 
-# Last: the fixtures of a run that was cut short are torn down in this hook as well.
+# trylast: this hook also tears down the fixtures of an interrupted run.
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the run when a test left a process, a socket or a network interface behind, and end that process."""
+    """Fail the run if a test left a process, socket or network interface behind. Kill such processes."""
     workeroutput: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if workeroutput is not None:
-        # What a worker has open goes when it ends, and the run, which looks after that, would not see it.
+        # The main process checks after the workers exit, so each worker reports its own open sockets.
         mine = sockets_below(Path(os.environ["TMPDIR"]), only_mine=True)
-        workeroutput["hvkit_complaints"] = [_complain_of_socket(path) for path in mine]
+        workeroutput["hvkit_leftovers"] = [_describe_socket(path) for path in mine]
         return
     session_dir = session.config.stash.get(_session_dir, None)
     if session_dir is None:
         return
-    complaints = session.config.stash[_complaints]
+    leftovers = session.config.stash[_leftovers]
     processes = list(processes_of(session_dir))
-    complaints += map(str, processes)
-    # Those of processes that are to be ended would only say the same again.
+    leftovers += map(str, processes)
+    # Sockets of leftover processes are not reported separately.
     if not processes:
-        complaints += map(_complain_of_socket, sockets_below(session_dir))
+        leftovers += map(_describe_socket, sockets_below(session_dir))
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
-    left = interfaces_left(session.config.stash[_interfaces_before], timeout_s=_INTERFACE_GOES_S)
-    complaints += [f"network interface {name} was left by a test" for name in left]
-    if complaints:
+    left = interfaces_left(session.config.stash[_interfaces_before], timeout_s=_INTERFACE_REMOVAL_S)
+    leftovers += [f"network interface {name} was left by a test" for name in left]
+    if leftovers:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     session.config.stash[_failed] = session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
-def _complain_of_socket(path: str) -> str:
+def _describe_socket(path: str) -> str:
     return f"socket {path} was left open by a test"
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    for complaint in config.stash.get(_complaints, []):
-        terminalreporter.write_line(f"ERROR {complaint}", red=True)
+    for leftover in config.stash.get(_leftovers, []):
+        terminalreporter.write_line(f"ERROR {leftover}", red=True)
     if config.stash.get(_failed, False):
         terminalreporter.write_line(f"Temporary files are kept: {config.stash[_session_dir]}")
     qemu = find_qemu()
     if qemu:
         terminalreporter.write_line(f"QEMU: {qemu}")
     else:
-        terminalreporter.write_line(f"QEMU: NONE, tests of the real thing did not run: {why_no_qemu()}", yellow=True)
+        terminalreporter.write_line(f"QEMU: NONE, tests on QEMU were skipped: {missing_qemu_reason()}", yellow=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The command ``hvkit``: what an operator types on a node.
+"""The command ``hvkit`` for operators of a node.
 
-Exit codes: 0 all went well; 1 the world did not do its part (`HypervisorError`); 2 the command line makes no sense;
-3 a bug in hvkit, shown with its traceback; 130 Ctrl-C, and as usual 128 and its number for another signal. Errors are
-one line on stderr, beginning with ``hvkit:``.
+Exit codes: 0 success; 1 the operation failed (`HypervisorError`); 2 invalid command line; 3 bug in hvkit, with a
+traceback; 130 interrupted with Ctrl-C; 128 plus the signal number for other signals. Errors are one line on stderr
+that starts with ``hvkit:``.
 """
 
 import sys
@@ -21,19 +21,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: what was typed after the command's name; None for those of this process.
+        arguments: the arguments without the program name; None for those of this process.
 
     Returns:
         The exit code.
     """
     try:
-        import click  # noqa: F401 - the extra may not be installed, and then this is the first to find out
+        import click  # noqa: F401 - the extra [cli] may not be installed
     except ModuleNotFoundError:
-        sys.stderr.write("hvkit: the command needs click, which is not installed; type: pip install 'hvkit[cli]'\n")
+        sys.stderr.write("hvkit: the package click is not installed; run: pip install 'hvkit[cli]'\n")
         return EXIT_WORLD
     try:
         from hvkit.cli.run import run
-    except KeyboardInterrupt:  # loading takes long enough for that
+    except KeyboardInterrupt:  # Ctrl-C during the import
         sys.stderr.write("hvkit: interrupted\n")
         return EXIT_INTERRUPTED
     return run(arguments)

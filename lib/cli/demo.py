@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The story of the README, played with a real machine, or with a simulated one where there is no QEMU."""
+"""The demo: the life of a temporary instance on real QEMU, or on simulated QEMU if none is installed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from typing import Final
 import attrs
 import click
 
-from hvkit.cli.doctor import INSTALL_QEMU
 from hvkit.errors import HypervisorError
-from hvkit.hypervisor import BaseHypervisor, Disk, Instance, get_hypervisor
+from hvkit.hypervisor import BaseHypervisor, Disk, Instance, get_hypervisor, get_hypervisor_class
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import Cont, QueryBlock, QueryCpusFast, QueryKvm, QueryStatus, ResumeEvent, ShutdownEvent
 from hvkit.testing.simulator import write_executable
@@ -27,7 +26,7 @@ from hvkit.testing.toy_guest import GREETING, write_disk
 NAME: Final = "demo"
 MIB: Final = 1 << 20
 
-#: Seconds that the guest has to boot, and to obey its power button. It takes a tenth of one, unless the node is busy.
+#: Time limit for the guest to boot and to shut down, in seconds. It needs about 0.1 s on an idle node.
 _GUEST_S: Final = 30.0
 _EVENT_S: Final = 10.0
 
@@ -36,20 +35,20 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @attrs.define
 class Narrator:
-    """Tells what is done, and what came of it, with the seconds since the beginning."""
+    """Prints the steps and their results, with the time since the start of the demo."""
 
     _began: float = attrs.field(factory=time.monotonic)
 
-    def does(self, code: str) -> None:
-        """Show a line of Python that is about to be run."""
+    def step(self, code: str) -> None:
+        """Print a line of Python before it is executed."""
         click.echo(click.style(f"{self._seconds()} >>> {code}", bold=True))
 
-    def sees(self, value: object) -> None:
-        """Show a value, as Python would."""
+    def result(self, value: object) -> None:
+        """Print a value as the Python prompt does."""
         click.echo(f"{'':7} {value if isinstance(value, str) else repr(value)}")
 
-    def explains(self, text: str) -> None:
-        """Say what comes next."""
+    def comment(self, text: str) -> None:
+        """Print a comment on the next steps."""
         click.echo(f"\n{'':7} # {text}")
 
     def _seconds(self) -> str:
@@ -57,21 +56,21 @@ class Narrator:
 
 
 def run_demo(qemu: str, *, simulated: bool) -> None:
-    """Play the story on a machine of its own, which is gone afterwards, whatever happens.
+    """Run the demo on a temporary instance. It is removed at the end, also after an error.
 
     Args:
-        qemu: the QEMU to use; empty where there is none, which has the simulator play.
-        simulated: use the simulator even where there is QEMU.
+        qemu: path of the QEMU program; empty if QEMU is not installed, to use the simulator.
+        simulated: use the simulator even if QEMU is installed.
 
     Raises:
-        HypervisorError: something did not go as the story says.
+        HypervisorError: a step failed or had an unexpected result.
     """
     is_real = bool(qemu) and not simulated
     if is_real:
-        click.echo(f"A real machine, run by {qemu}.")
+        click.echo(f"Running on {qemu}.")
     else:
-        why = "because you asked for it" if simulated else f"because there is no QEMU; to have one: {INSTALL_QEMU}"
-        click.echo(f"SIMULATED: a program that only speaks like QEMU, {why}.")
+        reason = "--simulated was given" if simulated else f"QEMU is not installed; to install it: {_qemu_remedy()}"
+        click.echo(f"SIMULATED: running on a simulated QEMU without a guest. Reason: {reason}.")
     with _scratch_directory() as directory:
         if not is_real:
             qemu = str(write_executable(directory))
@@ -79,65 +78,71 @@ def run_demo(qemu: str, *, simulated: bool) -> None:
         instance = Instance(name=NAME, memory_mib=64, vcpus=2, disks=(disk,), parameters={"kvm_path": qemu})
         hypervisor = get_hypervisor("kvm", run_dir=directory / "run")
         narrator = Narrator()
-        narrator.does(f'kvm = get_hypervisor("kvm", run_dir="{hypervisor.run_dir}")')
-        with _nothing_left(hypervisor):
-            _live(narrator, hypervisor, instance, has_guest=is_real)
-    click.echo("\nNothing is left of it: no process, no socket, no file.")
+        narrator.step(f'kvm = get_hypervisor("kvm", run_dir="{hypervisor.run_dir}")')
+        with _cleaned_up(hypervisor):
+            _run_steps(narrator, hypervisor, instance, has_guest=is_real)
+    click.echo("\nThe instance was removed: its process, sockets and files are gone.")
 
 
-def _live(narrator: Narrator, kvm: BaseHypervisor, instance: Instance, *, has_guest: bool) -> None:
-    narrator.does("kvm.start_instance(demo, start_paused=True)")
+def _qemu_remedy() -> str:
+    """Return the command that installs QEMU."""
+    checks = get_hypervisor_class("kvm").get_node_checks(kvm_path="")
+    return "; ".join(check.remedy for check in checks if check.verdict == "bad")
+
+
+def _run_steps(narrator: Narrator, kvm: BaseHypervisor, instance: Instance, *, has_guest: bool) -> None:
+    narrator.step("kvm.start_instance(demo, start_paused=True)")
     kvm.start_instance(instance, start_paused=True)
-    narrator.does('kvm.get_instance_info("demo")')
-    narrator.sees(kvm.get_instance_info(NAME))
+    narrator.step('kvm.get_instance_info("demo")')
+    narrator.result(kvm.get_instance_info(NAME))
     with kvm.monitor(NAME) as qmp:
-        _ask(narrator, qmp)
+        _query(narrator, qmp)
         _resume(narrator, kvm, qmp, has_guest=has_guest)
         _grow_disk(narrator, kvm, qmp, instance.disks[0])
         _stop(narrator, kvm, qmp)
-    narrator.does('kvm.cleanup_instance("demo"); kvm.list_instances()')
+    narrator.step('kvm.cleanup_instance("demo"); kvm.list_instances()')
     kvm.cleanup_instance(NAME)
-    narrator.sees(kvm.list_instances())
+    narrator.result(kvm.list_instances())
 
 
-def _ask(narrator: Narrator, qmp: QmpConnection) -> None:
-    narrator.explains("Questions are values, and so are the answers; a type checker knows both.")
-    narrator.does("qmp.version")
-    narrator.sees(qmp.version)
-    narrator.does("qmp.execute(QueryStatus())")
-    narrator.sees(qmp.execute(QueryStatus()))
-    narrator.does("qmp.execute(QueryKvm())")
-    narrator.sees(qmp.execute(QueryKvm()))
-    narrator.does("[(cpu.cpu_index, cpu.thread_id) for cpu in qmp.execute(QueryCpusFast())]")
-    narrator.sees([(cpu.cpu_index, cpu.thread_id) for cpu in qmp.execute(QueryCpusFast())])
+def _query(narrator: Narrator, qmp: QmpConnection) -> None:
+    narrator.comment("Commands and replies are typed classes, known to type checkers.")
+    narrator.step("qmp.version")
+    narrator.result(qmp.version)
+    narrator.step("qmp.execute(QueryStatus())")
+    narrator.result(qmp.execute(QueryStatus()))
+    narrator.step("qmp.execute(QueryKvm())")
+    narrator.result(qmp.execute(QueryKvm()))
+    narrator.step("[(cpu.cpu_index, cpu.thread_id) for cpu in qmp.execute(QueryCpusFast())]")
+    narrator.result([(cpu.cpu_index, cpu.thread_id) for cpu in qmp.execute(QueryCpusFast())])
 
 
 def _resume(narrator: Narrator, kvm: BaseHypervisor, qmp: QmpConnection, *, has_guest: bool) -> None:
-    narrator.explains("Events are values too. Whoever subscribes first misses none.")
+    narrator.comment("Events are typed too. A subscription before the command misses none.")
     console = kvm.get_instance_console(NAME)
     with _connected(console.path) as serial, qmp.subscribe(ResumeEvent) as events:
-        narrator.does("with qmp.subscribe(ResumeEvent) as events: qmp.execute(Cont()); events.get()")
+        narrator.step("with qmp.subscribe(ResumeEvent) as events: qmp.execute(Cont()); events.get()")
         qmp.execute(Cont())
         event = events.get(timeout=_EVENT_S)
-        narrator.sees(f"{event!r} at {event.timestamp}")
+        narrator.result(f"{event!r} at {event.timestamp}")
         if has_guest:
-            narrator.explains("The guest runs. On its serial console it says:")
-            narrator.sees(_read_greeting(serial))
-    narrator.does('kvm.get_instance_info("demo").state')
-    narrator.sees(kvm.get_instance_info(NAME).state)
+            narrator.comment("The guest is running. Its serial console shows:")
+            narrator.result(_read_greeting(serial))
+    narrator.step('kvm.get_instance_info("demo").state')
+    narrator.result(kvm.get_instance_info(NAME).state)
 
 
 def _grow_disk(narrator: Narrator, kvm: BaseHypervisor, qmp: QmpConnection, disk: Disk) -> None:
-    narrator.explains("While it runs, its disk grows to eight times its size.")
-    narrator.does("[block.inserted.image.virtual_size for block in qmp.execute(QueryBlock())]")
-    narrator.sees(_disk_sizes(qmp))
-    narrator.does('kvm.resize_disk("demo", disk, 8 << 20)')
+    narrator.comment("Resize the disk of the running instance from 1 MiB to 8 MiB.")
+    narrator.step("[block.inserted.image.virtual_size for block in qmp.execute(QueryBlock())]")
+    narrator.result(_disk_sizes(qmp))
+    narrator.step('kvm.resize_disk("demo", disk, 8 << 20)')
     kvm.resize_disk(NAME, disk, 8 * MIB)
     sizes = _disk_sizes(qmp)
-    narrator.does("[block.inserted.image.virtual_size for block in qmp.execute(QueryBlock())]")
-    narrator.sees(sizes)
+    narrator.step("[block.inserted.image.virtual_size for block in qmp.execute(QueryBlock())]")
+    narrator.result(sizes)
     if sizes != [8 * MIB]:
-        raise HypervisorError(f"the disk should have {8 * MIB} bytes now; QEMU says {sizes}")
+        raise HypervisorError(f"{NAME}: resize_disk: expected {8 * MIB} bytes, QEMU reports {sizes}")
 
 
 def _disk_sizes(qmp: QmpConnection) -> list[int]:
@@ -146,23 +151,23 @@ def _disk_sizes(qmp: QmpConnection) -> list[int]:
 
 
 def _stop(narrator: Narrator, kvm: BaseHypervisor, qmp: QmpConnection) -> None:
-    narrator.explains("Stopping presses the power button; the guest obeys, and QEMU says so.")
+    narrator.comment("Stop gracefully: the guest shuts down after the power button (ACPI).")
     with qmp.subscribe(ShutdownEvent) as events:
-        narrator.does('kvm.stop_instance("demo", timeout=30)')
+        narrator.step('kvm.stop_instance("demo", timeout=30)')
         kvm.stop_instance(NAME, timeout=_GUEST_S)
         event = events.get(timeout=_EVENT_S)
-        narrator.does("events.get()")
-        narrator.sees(f"{event!r} at {event.timestamp}")
+        narrator.step("events.get()")
+        narrator.result(f"{event!r} at {event.timestamp}")
     info = kvm.get_instance_info(NAME)
-    narrator.does('kvm.get_instance_info("demo")')
-    narrator.sees(info)
+    narrator.step('kvm.get_instance_info("demo")')
+    narrator.result(info)
     if not info.state.is_over or not event.guest:
-        raise HypervisorError(f"the guest should have shut down; it is {info.state.value}: {event!r}")
+        raise HypervisorError(f"{NAME}: expected a shutdown by the guest; state {info.state.value}, event {event!r}")
 
 
 @contextmanager
 def _connected(path: str | None) -> Iterator[socket.socket]:
-    """Connect to a console. It is read to the end of the greeting only: the guest says little more."""
+    """Connect to a serial console. Only the greeting is read, because the guest prints little more."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as serial:
         serial.settimeout(_GUEST_S)
         try:
@@ -174,25 +179,24 @@ def _connected(path: str | None) -> Iterator[socket.socket]:
 
 def _read_greeting(serial: socket.socket) -> str:
     deadline = time.monotonic() + _GUEST_S
-    heard = b""
-    while GREETING.encode() not in heard:
+    received = b""
+    while GREETING.encode() not in received:
         serial.settimeout(max(0.01, deadline - time.monotonic()))
         try:
             chunk = serial.recv(4096)
         except OSError as error:
-            raise HypervisorError(f"the guest did not greet within {_GUEST_S:g} s: {error}") from error
+            raise HypervisorError(
+                f"{NAME}: no greeting on the serial console within {_GUEST_S:g} s: {error}"
+            ) from error
         if not chunk:
-            raise HypervisorError("the guest's console was closed")
-        heard += chunk
+            raise HypervisorError(f"{NAME}: the serial console was closed")
+        received += chunk
     return GREETING
 
 
-# ---- whatever happens
-
-
 @contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Let no signal disturb the block; those that come are delivered after it."""
+def _signals_blocked() -> Iterator[None]:
+    """Block signals during the block. Pending signals are delivered after it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -202,22 +206,22 @@ def _signals_wait() -> Iterator[None]:
 
 @contextmanager
 def _scratch_directory() -> Iterator[Path]:
-    """A directory that only this user may enter, and that is gone after the block."""
+    """Create a private directory that is removed after the block."""
     directory = Path(tempfile.mkdtemp(prefix="hvkit-demo-"))
     try:
         yield directory
     finally:
-        with _signals_wait():
+        with _signals_blocked():
             shutil.rmtree(directory)
 
 
 @contextmanager
-def _nothing_left(kvm: BaseHypervisor) -> Iterator[None]:
-    """End every instance after the block, also one whose start was interrupted."""
+def _cleaned_up(kvm: BaseHypervisor) -> Iterator[None]:
+    """Stop and clean up all instances after the block, including one whose start was interrupted."""
     try:
         yield
     finally:
-        with _signals_wait():
+        with _signals_blocked():
             for name in kvm.list_instances():
                 kvm.stop_instance(name, force=True)
                 kvm.cleanup_instance(name)

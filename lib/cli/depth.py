@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""How deep plain data is, found out without going down into it: Python's stack would end before some data does."""
+"""Nesting depth of plain data, computed without recursion because deep data would exceed Python's stack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TOO_DEEP: Final = "is nested too deeply"
 
 
 def is_deeper(data: Any, levels: int) -> bool:
-    """Whether plain data has more than so many levels; a scalar has none, a list of scalars one."""
+    """Whether plain data is nested deeper than `levels`. A scalar has 0 levels, a list of scalars 1."""
     containers = [data]
     for _ in range(levels + 1):
         containers = [each for each in containers if isinstance(each, (dict, list))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The types of options that click does not have."""
+"""Option types that click does not provide."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Final
 
 import click
 
-#: Some thirty years. What waits for longer waits for ever; operating systems do not count that far.
-_FOR_EVER_S: Final = 1e9
+#: About 30 years. Longer timeouts mean no limit, because operating systems reject them.
+_NO_LIMIT_S: Final = 1e9
 
 
 def parse_seconds(text: str) -> float:
-    """Return a span of time: 0 or more seconds, which may be ``inf``.
+    """Parse a timeout in seconds, at least 0; ``inf`` means no limit.
 
     Raises:
-        click.BadParameter: it is none.
+        click.BadParameter: the text is not a number, or is negative.
     """
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not seconds >= 0:  # which nan is not either
+    if not seconds >= 0:  # also rejects nan
         raise click.BadParameter(f"expected 0 or more seconds, got {text!r}")
-    return math.inf if seconds > _FOR_EVER_S else seconds
+    return math.inf if seconds > _NO_LIMIT_S else seconds

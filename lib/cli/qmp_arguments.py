@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Make a typed command of words such as ``file.driver=file``: the schema says what each value is."""
+"""Parser of QMP command arguments such as ``file.driver=file``, typed by the schema."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from hvkit.qmp import DataError
 from hvkit.qmp.base import Command, FreeForm, Null, Struct, Union, free_form_member, members_of, resolve
 from hvkit.qmp.converter import structure
 
-#: How deep an argument may be. A chain of disk images, each backed by the next, is the deepest that makes sense.
+#: Maximum nesting of an argument. The deepest useful argument is a backing chain of disk images.
 _MAX_LEVELS: Final = 100
 
-_WORDS: Final = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
+_BOOLEANS: Final = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
 class ArgumentError(Exception):
-    """Raised when words do not make the arguments of a command.
+    """Raised for an invalid argument of a command.
 
     Attributes:
-        key: which one, as it was typed.
-        problem: what is wrong with it.
+        key: the key as given.
+        problem: the error.
     """
 
     def __init__(self, key: str, problem: str) -> None:
@@ -39,10 +39,10 @@ class ArgumentError(Exception):
 
 
 def parse_words(words: Iterable[str]) -> dict[str, Any]:
-    """Return ``key=value`` words as a tree of texts; a dot in a key goes one level down.
+    """Parse ``key=value`` words to a tree of strings. A dot in a key separates levels.
 
     Raises:
-        ArgumentError: a word is none of these, or contradicts another.
+        ArgumentError: a word has another form, or its key conflicts with an earlier one.
     """
     tree: dict[str, Any] = {}
     for word in words:
@@ -56,7 +56,7 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
         for step in steps[:-1]:
             place = place.setdefault(step, {})
             if not isinstance(place, dict):
-                raise ArgumentError(key, "a key before it has a value of its own")
+                raise ArgumentError(key, "conflicts with an earlier key that has a value")
         if steps[-1] in place:
             raise ArgumentError(key, "given twice")
         place[steps[-1]] = text
@@ -64,10 +64,10 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
 
 
 def build_command(cls: type[Command[Any]], words: Iterable[str]) -> Command[Any]:
-    """Return a command, its arguments taken from ``key=value`` words.
+    """Build a command from ``key=value`` words.
 
     Raises:
-        ArgumentError: the command has no such member, a value is not of its type, or one is missing.
+        ArgumentError: a member does not exist, is missing, or has a value of the wrong type.
     """
     tree = parse_words(words)
     kind: Any = members_of(cls)[cls.whole_argument].type if cls.whole_argument else cls
@@ -80,7 +80,7 @@ def build_command(cls: type[Command[Any]], words: Iterable[str]) -> Command[Any]
 
 
 def parse_free(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tree of texts with values as they look: JSON where they are, text where not.
+    """Convert a tree of strings without a schema: a string that is JSON is parsed, any other stays a string.
 
     Raises:
         ArgumentError: a value is nested too deeply.
@@ -96,11 +96,11 @@ def _free(text: str, where: str) -> Any:
 
 
 def _parse_json(text: str, where: str) -> Any:
-    """Parse what is JSON, and not what Python's parser takes for it besides: NaN and the infinities.
+    """Parse strict JSON, without the NaN and Infinity that Python's parser accepts.
 
     Raises:
-        ValueError: it is no JSON.
-        ArgumentError: it is nested too deeply, and perhaps no JSON either.
+        ValueError: the text is not JSON.
+        ArgumentError: the text is nested too deeply; it may be invalid as well.
     """
 
     def refuse(constant: str) -> NoReturn:
@@ -128,19 +128,19 @@ def _typed_members(cls: type[Struct], tree: Mapping[str, Any], path: str) -> dic
             plain[key] = parse_free({key: value})[key]
         else:
             matches = difflib.get_close_matches(key, known, n=2)
-            hint = f"did you mean {' or '.join(matches)}?" if matches else f"there are {', '.join(known) or 'none'}"
+            hint = f"did you mean {' or '.join(matches)}?" if matches else f"members: {', '.join(known) or 'none'}"
             raise ArgumentError(where, f"no such member; {hint}")
     return plain
 
 
 def _branch(cls: type[Struct], tree: Mapping[str, Any], path: str) -> type[Struct]:
-    """Return what a union is for the tag in a tree, and any other class as it is."""
+    """Return the branch of a union that the tag selects. Any other class is returned unchanged."""
     if not (issubclass(cls, Union) and cls.tag):
         return cls
     tag = tree.get(cls.tag)
     if tag is None:
         where = f"{path}.{cls.tag}" if path else cls.tag
-        raise ArgumentError(where, f"is missing; one of {', '.join(cls.branches)}")
+        raise ArgumentError(where, f"missing; expected one of {', '.join(cls.branches)}")
     if isinstance(tag, str) and tag in cls.branches:
         branch: type[Struct] = resolve(cls.branches[tag], cls.__module__)
         return branch
@@ -148,7 +148,7 @@ def _branch(cls: type[Struct], tree: Mapping[str, Any], path: str) -> type[Struc
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
-    """Return what a value may be: the alternatives of an alternate, one type otherwise."""
+    """Return the types that a value may have: several for an alternate, one otherwise."""
     if get_origin(kind) in (typing.Union, types.UnionType):
         return tuple(each for each in get_args(kind) if each is not type(None))
     return (kind,)
@@ -158,13 +158,13 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     kinds = _alternatives(kind)
     if isinstance(value, dict):
         return _typed_tree(kinds, value, where)
-    # Every text is a str: that comes last.
+    # str accepts every text, so it is tried last.
     for each in sorted(kinds, key=lambda kind: kind is str):
         fits, plain = _scalar(each, value, where)
         if fits:
             return plain
-    wanted = " or ".join(_describe(each) for each in kinds)
-    raise ArgumentError(where, f"expected {wanted}, got {value!r}")
+    expected = " or ".join(_describe(each) for each in kinds)
+    raise ArgumentError(where, f"expected {expected}, got {value!r}")
 
 
 def _typed_tree(kinds: tuple[Any, ...], tree: Mapping[str, Any], where: str) -> Any:
@@ -173,13 +173,13 @@ def _typed_tree(kinds: tuple[Any, ...], tree: Mapping[str, Any], where: str) -> 
             return _typed_members(kind, tree, where)
         if kind is Any or kind == FreeForm:
             return parse_free(tree)
-    raise ArgumentError(where, "has no members of its own")
+    raise ArgumentError(where, "not a structure, so it has no members")
 
 
 def _scalar(kind: Any, text: str, where: str) -> tuple[bool, Any]:
-    """Return whether a text can be a value of a type, and which."""
+    """Return whether a text is valid for a type, and the converted value."""
     if kind is bool:
-        return text in _WORDS, _WORDS.get(text)
+        return text in _BOOLEANS, _BOOLEANS.get(text)
     if kind is int:
         try:
             return True, int(text, 0)
@@ -200,7 +200,7 @@ def _scalar(kind: Any, text: str, where: str) -> tuple[bool, Any]:
 
 def _describe(kind: Any) -> str:
     if kind in (bool, int):
-        return "true or false" if kind is bool else "a whole number"
+        return "true or false" if kind is bool else "an integer"
     if kind is Null:
         return "null"
     return "a JSON array" if get_origin(kind) is list else "a JSON object"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Plain data as text for people, and as JSON for programs."""
+"""Formatting of plain data as tables, outlines and JSON."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def to_json(data: Any) -> str:
-    """Return plain data as JSON on several lines."""
+    """Format plain data as indented JSON."""
     return json.dumps(data, indent=2)
 
 
 def to_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return rows below their headers, in columns; None is shown as a dash."""
+    """Format rows as a table with aligned columns. None is shown as a dash."""
     cells = [list(headers), *([_scalar(value) if value is not None else "-" for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     return "\n".join(
@@ -23,7 +23,7 @@ def to_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def to_outline(data: Any) -> str:
-    """Return plain data as an outline: one member a line, what is inside it indented."""
+    """Format plain data as an outline: one member per line, nested data indented."""
     return "\n".join(_lines(data))
 
 
@@ -49,7 +49,7 @@ def _is_nested(value: Any) -> bool:
 
 
 def _scalar(value: object) -> str:
-    """Return a value on one line; what a terminal would obey is escaped."""
+    """Format a value on one line. Control characters are escaped to protect the terminal."""
     if isinstance(value, str):
         return value if value and value.isprintable() else json.dumps(value)
     return json.dumps(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Run a command line, and turn what went wrong into one line and an exit code."""
+"""Execution of a command line: errors become one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ def run(arguments: Sequence[str] | None) -> int:
     """Run a command line and return the exit code; see `hvkit.cli`.
 
     Args:
-        arguments: what was typed after the command's name; None for those of this process.
+        arguments: the arguments without the program name; None for those of this process.
     """
     try:
-        with _signals_unwind():
-            # Outside its stand-alone mode click returns the code of --help and of ctx.exit(), and raises all else.
+        with _signals_raise_exit():
+            # Without standalone mode, click returns the exit code of --help and ctx.exit(), and raises everything else.
             code = hvkit.main(args=arguments, prog_name="hvkit", standalone_mode=False)
         return code if isinstance(code, int) else EXIT_OK
     except click.ClickException as error:
-        complain(_usage(error))
+        print_error(_usage(error))
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
-        complain("interrupted")
+        print_error("interrupted")
         return EXIT_INTERRUPTED
     except HypervisorError as error:
-        complain(str(error))
+        print_error(str(error))
         return EXIT_WORLD
-    except Exception as error:  # noqa: BLE001 - nothing is hidden: the bug is shown as what it is
+    except Exception as error:  # noqa: BLE001 - the traceback is printed
         if isinstance(error, OSError) and _came_from_echo(error):
             _discard(sys.stdout)
-            complain(f"cannot write the output: {error.strerror}")
+            print_error(f"cannot write the output: {error.strerror}")
             return EXIT_WORLD
         traceback.print_exc()
-        complain("this is a bug in hvkit; please report it with the lines above")
+        print_error("this is a bug in hvkit; please report it with the traceback above")
         return EXIT_BUG
 
 
-def complain(text: str) -> None:
-    """Write one line to stderr, however many the text has. Where that cannot be, the exit code has to do."""
+def print_error(text: str) -> None:
+    """Print a message as one line on stderr. If stderr cannot be written, only the exit code reports the error."""
     line = " ".join(text.split())
     try:
         click.echo(f"hvkit: {line}", err=True)
@@ -59,17 +59,17 @@ def complain(text: str) -> None:
 
 
 def _came_from_echo(error: OSError) -> bool:
-    """Whether it was raised while something was printed: all output, also click's own, goes through one function."""
+    """Whether an error was raised by `click.echo`, through which all output goes, including click's own."""
     return any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _discard(stream: TextIO) -> None:
-    """Have what is still in the buffer of a stream go nowhere, instead of failing once more when Python ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    """Redirect a stream to /dev/null, so that Python does not fail again when it flushes the buffer at exit."""
+    null_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(null_fd, stream.fileno())
     finally:
-        os.close(nowhere)
+        os.close(null_fd)
 
 
 def _usage(error: click.ClickException) -> str:
@@ -79,17 +79,17 @@ def _usage(error: click.ClickException) -> str:
 
 
 @contextmanager
-def _signals_unwind() -> Iterator[None]:
-    """Have the signals that would end this process at once unwind it instead, so that nothing half-made is left."""
+def _signals_raise_exit() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP raise SystemExit, so that context managers clean up."""
 
-    def unwind(number: int, _frame: FrameType | None) -> NoReturn:
+    def raise_exit(number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    # What somebody asked to be ignored, as nohup does, stays ignored.
+    # A signal that is already ignored, as by nohup, stays ignored.
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     for number in before:
-        signal.signal(number, unwind)
+        signal.signal(number, raise_exit)
     try:
         yield
     finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What all commands have in common: which hypervisor, and where it remembers its instances."""
+"""The global options of the command: the hypervisor, its directories, and the QEMU program."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from typing import Any
 import attrs
 import click
 
-from hvkit.hypervisor import BaseHypervisor, get_hypervisor
+from hvkit.hypervisor import BaseHypervisor, get_hypervisor, get_hypervisor_class
 
 
 def default_run_dir(hypervisor: str) -> Path:
-    """Return where a hypervisor of this user remembers its instances.
+    """Return the default run directory of a hypervisor for the current user.
 
     Raises:
-        click.UsageError: there is no such place.
+        click.UsageError: XDG_RUNTIME_DIR is not set, and the user is not root.
     """
     if os.geteuid() == 0:
         return Path("/run/hvkit", hypervisor)
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if not runtime:
-        raise click.UsageError("XDG_RUNTIME_DIR is not set; say where instances are remembered with --run-dir")
+        raise click.UsageError("XDG_RUNTIME_DIR is not set; give the run directory with --run-dir")
     return Path(runtime, "hvkit", hypervisor)
 
 
 def default_state_dir(hypervisor: str, run_dir: Path | None) -> Path | None:
-    """Return where a hypervisor keeps what outlives instances and the node's reboot; None: with the instances."""
+    """Return the default directory for state that survives a reboot of the node; None for the run directory."""
     return Path("/var/lib/hvkit", hypervisor) if run_dir is None and os.geteuid() == 0 else None
 
 
 def find_program(name: str) -> str:
-    """Return the absolute path of a program, given by a path or a name in PATH, also of one that is not there."""
+    """Return the absolute path of a program given by path or by name in PATH. It need not exist."""
     return os.path.abspath(shutil.which(name) or name)
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """The options before the command.
+    """The global options.
 
     Attributes:
-        hypervisor: its name.
-        run_dir: where it remembers its instances; None for the user's default.
-        state_dir: where KVM keeps what outlives instances; None for the user's default.
-        qemu: the QEMU that KVM uses for what names none, a path or a name in PATH; empty for the plugin's default.
+        hypervisor: name of the hypervisor.
+        run_dir: the run directory; None for the default.
+        state_dir: directory for state that survives a reboot of the node; None for the default.
+        qemu: path or name of the default QEMU program; empty for the plugin's default.
     """
 
     hypervisor: str
@@ -55,11 +55,11 @@ class Settings:
     qemu: str = ""
 
     def open(self) -> BaseHypervisor:
-        """Make the hypervisor.
+        """Return the hypervisor.
 
         Raises:
-            PluginError: there is none of that name, or it cannot be loaded.
-            click.UsageError: nobody said where it remembers its instances.
+            PluginError: the hypervisor does not exist or cannot be loaded.
+            click.UsageError: the run directory is not given and has no default.
         """
         options: dict[str, Any] = {}
         if self.hypervisor == "kvm":
@@ -67,3 +67,14 @@ class Settings:
             if self.qemu:
                 options["kvm_path"] = find_program(self.qemu)
         return get_hypervisor(self.hypervisor, run_dir=self.run_dir or default_run_dir(self.hypervisor), **options)
+
+    def find_qemu(self) -> str:
+        """Return the path of the QEMU program.
+
+        A program chosen with --qemu is returned even if it does not exist. Without one it is the default of the
+        parameter kvm_path, or else the program of that name in PATH; empty if neither exists.
+        """
+        if self.qemu:
+            return find_program(self.qemu)
+        default = str(get_hypervisor_class("kvm").PARAMETERS["kvm_path"].default)
+        return shutil.which(default) or shutil.which(Path(default).name) or ""

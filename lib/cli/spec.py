@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Read an instance from a TOML file, such as `EXAMPLE`."""
+"""Reader of instance descriptions in TOML; see `EXAMPLE`."""
 
 from __future__ import annotations
 
@@ -17,43 +17,42 @@ from hvkit.hypervisor import Disk, DiskLimits, DiskRate, Instance, Nic, Paramete
 
 T = TypeVar("T", Disk, DiskLimits, DiskRate, Nic, Instance)
 
-#: All that such a file can have, but for what the comments name.
+#: A file with all tables. The comments name the remaining keys.
 EXAMPLE: Final = """\
 [instance]
 name = "web1"
 memory_mib = 256
-vcpus = 2                     # and uuid, if it is to keep one
+vcpus = 2                     # optional: uuid
 [[disk]]
 path = "web1.qcow2"           # relative to this file
-format = "qcow2"              # and read_only, name, uuid
-[disk.limits]                 # total, read or write, _bytes or _operations
+format = "qcow2"              # optional: read_only, name, uuid
+[disk.limits]                 # {total,read,write}_{bytes,operations}
 write_bytes = 10_000_000      # or {per_s = ..., burst_per_s = ..., burst_s = ...}
 [[nic]]
 mac = "52:54:00:12:34:56"
-mode = "user"                 # and link, ifname, ip, mtu, uuid
+mode = "user"                 # optional: link, ifname, ip, mtu, uuid
 [parameters]
 machine_version = "q35"       # see: hvkit parameters kvm
 """
 
 _TABLES: Final = ("instance", "disk", "nic", "parameters")
 
-#: How deep a file may be, with room for errors that show what is too deep. A path of dotted keys is as deep as it is
-#: long; tables in arrays in a table are all that is needed.
+#: Maximum nesting of a file. Each part of a dotted key is one level.
 _MAX_LEVELS: Final = 8
 
-#: Members of an instance that have tables of their own.
+#: Members of an instance that have their own tables.
 _ELSEWHERE: Final = frozenset({"disks", "nics", "parameters"})
 
 _INSTANCE_MEMBERS: Final = frozenset(field.name for field in attrs.fields(Instance)) - _ELSEWHERE
 
 
 class SpecError(HypervisorError):
-    """Raised when a file does not describe an instance.
+    """Raised for a file that does not describe a valid instance.
 
     Attributes:
         file: the file.
-        key: where in it, such as ``disk[0].format``; empty where it is no TOML at all.
-        problem: what is wrong there.
+        key: the key, such as ``disk[0].format``; empty for an error of the whole file.
+        problem: the error.
     """
 
     def __init__(self, file: str, key: str, problem: str) -> None:
@@ -67,37 +66,37 @@ class SpecError(HypervisorError):
 
 
 def read_spec(path: Path) -> Instance:
-    """Read a file; relative paths in it are relative to its directory.
+    """Read an instance from a file. Relative disk paths are relative to the directory of the file.
 
     Raises:
-        SpecError: it cannot be read, or does not describe an instance.
+        SpecError: the file cannot be read, or is invalid.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(str(path), "", error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        raise SpecError(str(path), "", "is no UTF-8 text") from error
+        raise SpecError(str(path), "", "not UTF-8 text") from error
     return parse_spec(text, file=str(path), directory=path.parent.absolute())
 
 
 def parse_spec(text: str, *, file: str, directory: Path) -> Instance:
-    """Return the instance that a text describes.
+    """Parse an instance from TOML text.
 
     Args:
-        text: TOML.
-        file: what to call the text in errors.
-        directory: what paths are relative to; absolute.
+        text: the TOML text.
+        file: name of the file for error messages.
+        directory: absolute directory for relative disk paths.
 
     Raises:
-        SpecError: it does not describe an instance.
+        SpecError: the text is invalid.
     """
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(file, "", str(error)) from error
-    except ValueError as error:  # Python's limit of digits, of which the parser says nothing
-        raise SpecError(file, "", "a number in it is too long") from error
+    except ValueError as error:  # Python limits the digits of integers
+        raise SpecError(file, "", "contains a number with too many digits") from error
     except RecursionError as error:
         raise SpecError(file, "", TOO_DEEP) from error
     if is_deeper(tables, _MAX_LEVELS):
@@ -113,27 +112,27 @@ def parse_spec(text: str, *, file: str, directory: Path) -> Instance:
     nics = [_make(Nic, file, key, table) for key, table in _array(file, tables, "nic")]
     members = _table(file, tables, "instance")
     if not members:
-        raise SpecError(file, "instance", "is missing")
+        raise SpecError(file, "instance", "missing table")
     parameters = _table(file, tables, "parameters")
     return _make(Instance, file, "instance", members, disks=tuple(disks), nics=tuple(nics), parameters=parameters)
 
 
 def locate(error: ParameterError, instance: Instance, file: str) -> HypervisorError:
-    """Return an error about an instance that was read from a file with the place in that file where the fault is.
+    """Convert an error about an instance to an error that names the key in its file.
 
     Args:
-        error: what was found when the instance was looked at, or started.
-        instance: the instance.
-        file: what to call the file.
+        error: the error that a method of the hypervisor raised.
+        instance: the instance that was read from the file.
+        file: name of the file for the message.
 
     Returns:
-        A `SpecError`; the error itself where it is about nothing that is written in the file.
+        A `SpecError`; `error` itself if it is not about a key of the file.
     """
     owner, _, member = error.name.rpartition(".")
     if owner in ("Disk", "Nic"):
         devices: tuple[Disk | Nic, ...] = instance.disks if owner == "Disk" else instance.nics
         fitting = [index for index, device in enumerate(devices) if getattr(device, member, None) == error.value]
-        # Two devices may have the same value: then the problem's text has to say which is meant.
+        # If several devices have the value, the key has no index.
         key = f"{owner.lower()}[{fitting[0]}].{member}" if len(fitting) == 1 else f"{owner.lower()}.{member}"
     elif error.name in instance.parameters:
         key = f"parameters.{error.name}"
@@ -159,7 +158,7 @@ def _array(file: str, tables: Mapping[str, Any], key: str) -> list[tuple[str, di
 
 
 def _limits(file: str, key: str, table: Any) -> DiskLimits:
-    """Return the limits of a disk; one that is a number alone is what is allowed in a second."""
+    """Return the limits of a disk. A plain number is a rate per second."""
     if not isinstance(table, dict):
         raise SpecError(file, key, "must be a table, written [disk.limits]")
     rates = {
@@ -174,7 +173,7 @@ def _make(kind: type[T], file: str, key: str, table: Mapping[str, Any], **others
     _check_keys(file, key, table, fields)
     for name, field in fields.items():
         if field.default is attrs.NOTHING and name not in table:
-            raise SpecError(file, f"{key}.{name}", "is missing")
+            raise SpecError(file, f"{key}.{name}", "missing")
     try:
         return kind(**table, **others)
     except ParameterError as error:
@@ -188,5 +187,5 @@ def _check_keys(file: str, key: str, table: Mapping[str, Any], known: Iterable[s
     for name in table:
         if name not in known:
             matches = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {matches[0]}?" if matches else f"there are {', '.join(known)}"
+            hint = f"did you mean {matches[0]}?" if matches else f"valid keys: {', '.join(known)}"
             raise SpecError(file, f"{key}.{name}" if key else name, f"no such key; {hint}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Run instances on this node, through a hypervisor that is chosen by its name."""
+"""Pluggable hypervisors: get one by name, run instances on this node with it."""
 
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import (
@@ -9,6 +9,7 @@ from hvkit.hypervisor.errors import (
     HotplugCause,
     HotplugError,
     InstanceBusy,
+    InstanceError,
     InstanceNotFound,
     InstanceStartError,
     InstanceStateError,
@@ -19,6 +20,7 @@ from hvkit.hypervisor.errors import (
     ObstacleKind,
     ParameterError,
     PluginError,
+    ProgramError,
     RuntimeStateError,
     SnapshotError,
 )
@@ -55,6 +57,7 @@ from hvkit.hypervisor.model.reports import (
     InstanceInfo,
     MigrationInfo,
     MigrationStatus,
+    NodeCheck,
     NodeInfo,
     Snapshot,
 )
@@ -91,6 +94,7 @@ __all__ = [
     "Instance",
     "InstanceBusy",
     "InstanceChange",
+    "InstanceError",
     "InstanceInfo",
     "InstanceNotFound",
     "InstanceStartError",
@@ -105,11 +109,13 @@ __all__ = [
     "MigrationState",
     "MigrationStatus",
     "Nic",
+    "NodeCheck",
     "NodeInfo",
     "NotSupported",
     "ObstacleKind",
     "ParameterError",
     "PluginError",
+    "ProgramError",
     "RuntimeStateError",
     "Snapshot",
     "SnapshotError",

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What hypervisors may be able to do with a machine that somebody else started: look at it, and take it over.
-
-`BaseHypervisor` has these methods; a plugin that declares ADOPT overrides all of them.
-"""
+"""Optional methods of the hypervisor interface for instances that another program started."""
 
 from __future__ import annotations
 
@@ -10,58 +7,62 @@ import os
 
 from hvkit.hypervisor.model import Capability
 from hvkit.hypervisor.model.reports import ExternalInstance
-from hvkit.hypervisor.optional import OptionalMethods
+from hvkit.hypervisor.optional import OptionalMethods, optional
 
 
 class AdoptionMethods(OptionalMethods):
-    """The part of `BaseHypervisor` that is about machines of somebody else."""
+    """Inspection and adoption of external instances."""
 
+    @optional(Capability.ADOPT)
     def inspect_monitor(self, monitor: str | os.PathLike[str]) -> ExternalInstance:
-        """Return what a machine is that somebody else started, as far as it tells. Changes nothing.
+        """Return what an external instance reports through its monitor. Changes nothing.
 
         Args:
-            monitor: the absolute path of the socket where it listens.
+            monitor: the absolute path of its monitor socket.
 
         Raises:
-            NotSupported: this hypervisor does not declare ADOPT.
-            ParameterError: that is no absolute path.
-            AdoptionError: it is not the monitor's own process that listens there, or that cannot be looked at.
-            ConnectError: the monitor is not there, is taken, or does not answer.
-            QmpError: it does not tell.
+            NotSupported: the hypervisor does not have ADOPT.
+            ParameterError: the path is not absolute.
+            AdoptionError: the process behind the monitor cannot be identified or inspected.
+            ConnectError: the monitor does not exist, is in use, or does not answer.
+            QmpError: a query failed.
         """
-        self._lacks(Capability.ADOPT)
+        raise NotImplementedError
 
+    @optional(Capability.ADOPT)
     def adopt_instance(
         self,
-        foreign: ExternalInstance,
+        external: ExternalInstance,
         *,
         name: str | None = None,
         shared_monitor: str | os.PathLike[str] | None = None,
     ) -> str:
-        """Take over a machine that somebody else started, and that was looked at before. Its guest notices nothing.
+        """Adopt an external instance that was inspected before. Its guest is not affected.
 
-        After success it is an instance here, in the state that it was in, for every process that uses this `run_dir`,
-        until `cleanup_instance`. Whoever started it is to leave it alone from then on. After failure nothing of it is
-        here. In both cases it runs on.
+        After success it is an instance of this hypervisor, in its current state, for every process that uses this
+        `run_dir`, until `cleanup_instance`. The program that started it must not manage it any more. After failure
+        nothing of it is stored. In both cases it keeps running.
 
-        An adopted instance is looked at, stopped, rebooted, ballooned, dumped and cleaned up like any other. What takes
-        more than it tells is refused with `InstanceStateError`: HOTPLUG, RESIZE_DISK, MIGRATION, SNAPSHOT, BACKUP.
+        An adopted instance is queried, stopped, rebooted, ballooned, dumped and cleaned up like any other. Operations
+        that need the configuration of its machine raise `InstanceStateError`: HOTPLUG, RESIZE_DISK, MIGRATION,
+        SNAPSHOT, BACKUP.
 
         Args:
-            foreign: what `inspect_monitor` said of it.
-            name: what it is to be called here; None for the name that the machine has.
-            shared_monitor: the absolute path of a second monitor that it has; None where it has one only, which then
-                serves whoever comes first.
+            external: the result of `inspect_monitor`.
+            name: its name on this node; None: the name that it reports.
+            shared_monitor: the absolute path of a second monitor; None if it has only one, which then serves one client
+                at a time.
 
         Returns:
             The name.
 
         Raises:
-            NotSupported: this hypervisor does not declare ADOPT.
-            ParameterError: no instance can have that name, another one has its uuid, or that is no absolute path.
-            AdoptionError: an instance of that name is known here, it is an instance here already, or it is not any more
-                what it was when it was looked at.
-            InstanceBusy: somebody else is working on an instance of that name.
-            ConnectError: a monitor is not there, is taken, or does not answer.
+            NotSupported: the hypervisor does not have ADOPT.
+            ParameterError: the name is invalid, another instance has its uuid, or the path is not absolute.
+            AdoptionError: there is an instance of that name, it is an instance here already, or it changed since it was
+                inspected.
+            InstanceStateError: an instance of that name has a process here.
+            InstanceBusy: another operation holds the lock of an instance of that name.
+            ConnectError: a monitor does not exist, is in use, or does not answer.
         """
-        self._lacks(Capability.ADOPT)
+        raise NotImplementedError

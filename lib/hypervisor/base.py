@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What every hypervisor can do, in the words that Ganeti has for it.
+"""The interface of every hypervisor, with the names of operations that Ganeti uses.
 
-The life of an instance::
+The states of an instance::
 
-    (unknown) --start--> RUNNING, PAUSED --stop, or the guest--> SHUTDOWN, CRASHED --cleanup--> (unknown)
-                               ^                                         |
-                               +------------------start------------------+
+    (none) --start--> RUNNING, PAUSED --stop, or the guest--> SHUTDOWN, CRASHED --cleanup--> (none)
+                            ^                                         |
+                            +------------------start------------------+
 
-An instance is known from its start until its cleanup, to every process that uses the same `run_dir`; nothing is kept
-in the object that another object would need. A hypervisor declares what it can do beyond that in `CAPABILITIES`;
-what it does not declare raises `NotSupported` and changes nothing.
+An instance exists from its start until its cleanup, for every process that uses the same `run_dir`; a hypervisor object
+holds no state that another one would need. Optional methods raise `NotSupported`, and change nothing, unless the plugin
+overrides them; `BaseHypervisor.CAPABILITIES` tells which it has.
 
-Every method may be called from several processes at a time. One that changes an instance takes it for itself first,
-and raises `InstanceBusy` where that takes too long. Every method that takes an instance's name raises `ParameterError`
-for one that no instance can have. An instance or a device that is no `Instance` or device is a `ProgrammerError`; other
-values that cannot be used are a `ParameterError`, whatever their type.
+Methods may be called from several processes at a time. A method that changes an instance holds its lock, and raises
+`InstanceBusy` if another operation holds it for too long. Methods that take the name of an instance raise
+`ParameterError` if the name is invalid. An argument of a wrong class, or a timeout that is not a number, is a
+`ProgrammerError`; other unusable values are a `ParameterError`. A timeout may be ``math.inf``: no limit.
 """
 
 from __future__ import annotations
@@ -27,66 +27,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.adoption import AdoptionMethods
 from hvkit.hypervisor.capture import CaptureMethods
 from hvkit.hypervisor.devices import DeviceMethods
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.migration import MigrationMethods
 from hvkit.hypervisor.model import Capability, Instance, check_kind, is_absolute_path
-from hvkit.hypervisor.model.reports import AncillaryFiles, Console, InstanceInfo, NodeInfo
+from hvkit.hypervisor.model.reports import AncillaryFiles, Console, InstanceInfo, NodeCheck, NodeInfo
+from hvkit.hypervisor.optional import optional, optional_methods
 from hvkit.hypervisor.parameters import ParameterTable
 from hvkit.hypervisor.storage import StorageMethods
 from hvkit.hypervisor.watch import InstanceWatch
 
 if TYPE_CHECKING:
     from hvkit.qmp import QmpConnection
-
-#: The methods that a capability stands for. A plugin has them if and only if it declares it.
-OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType(
-    {
-        Capability.ADOPT: ("inspect_monitor", "adopt_instance"),
-        Capability.BACKUP: ("backup_disks", "abort_backup", "get_checkpoints", "drop_checkpoint"),
-        Capability.BALLOON: ("balloon_instance_memory",),
-        Capability.CONSOLE: ("get_instance_console",),
-        Capability.DUMP: ("get_dump_formats", "dump_instance_memory"),
-        Capability.HOTPLUG: ("verify_hotplug_support", "hot_add_device", "hot_del_device", "hot_mod_device"),
-        Capability.LIMIT_DISK: ("limit_disk",),
-        Capability.MEDIA: ("change_medium", "eject_medium"),
-        Capability.MEMORY: ("set_instance_memory",),
-        Capability.MIGRATION: (
-            "migration_info",
-            "find_migration_obstacles",
-            "accept_instance",
-            "copy_disks",
-            "get_disk_copies",
-            "migrate_instance",
-            "get_migration_status",
-            "follow_migration",
-            "abort_migration",
-            "start_postcopy",
-            "pause_migration",
-            "resume_migration_destination",
-            "resume_migration_source",
-            "finalize_migration_source",
-            "finalize_migration_destination",
-        ),
-        Capability.MONITOR: ("monitor",),
-        Capability.POWERCYCLE: ("powercycle_node",),
-        Capability.RESIZE_DISK: ("resize_disk",),
-        Capability.RESTORE: ("verify_instance", "restore_instance"),
-        Capability.SCREENSHOT: ("get_instance_screenshot",),
-        Capability.SNAPSHOT: (
-            "save_snapshot",
-            "load_snapshot",
-            "delete_snapshot",
-            "get_snapshots",
-            "add_overlays",
-            "merge_overlays",
-        ),
-        Capability.VCPUS: ("set_instance_vcpus",),
-    }
-)
 
 
 class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMethods, StorageMethods, abc.ABC):
@@ -95,262 +49,296 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
     A plugin is a subclass that an entry point of the group ``hvkit.hypervisors`` names.
 
     Attributes:
-        name: what the hypervisor is called, the name of its entry point.
-        PARAMETERS: the parameters it knows.
-        CAPABILITIES: what it can do beyond running instances.
-        run_dir: where it remembers its instances; absolute.
+        name: the name of the hypervisor and of its entry point.
+        PARAMETERS: the parameters it accepts.
+        CAPABILITIES: the optional parts of the interface that it has; computed from its methods.
+        run_dir: the directory of its state; absolute.
     """
 
-    name: ClassVar[str]
     PARAMETERS: ClassVar[ParameterTable]
-    CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset()
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
-        for capability, methods in OPTIONAL_METHODS.items():
-            declared = capability in cls.CAPABILITIES
-            for method in methods:
-                if declared is not (getattr(cls, method) is not getattr(BaseHypervisor, method)):
-                    what = "does not have" if declared else "has"
-                    but = "declares" if declared else "does not declare"
-                    raise ProgrammerError(f"{cls.__name__} {what} {method}() and {but} {capability}")
 
     def __init__(self, *, run_dir: str | os.PathLike[str]) -> None:
-        """Use what is, or will be, in a directory. Nothing is touched before an instance is started.
+        """Use a run directory. Nothing on the node changes before an instance is started.
 
         Args:
-            run_dir: where instances are remembered. It is made when first needed, for this user only (mode 0700).
+            run_dir: the directory of the state of instances. It is created when it is first needed, with mode 0700.
 
         Raises:
-            ParameterError: no directory can have that path.
+            ParameterError: the path is not valid for a directory.
         """
         check_kind(run_dir, str, os.PathLike)
         path = os.path.abspath(run_dir) if os.fspath(run_dir) else ""
         if not is_absolute_path(path):
-            raise ParameterError("run_dir", path, f"no path of a directory: {os.fspath(run_dir)!r}")
+            raise ParameterError("run_dir", path, f"not the path of a directory: {os.fspath(run_dir)!r}")
         self.run_dir = Path(path)
 
     def has(self, capability: Capability) -> bool:
-        """Whether this hypervisor declares a capability."""
+        """Return whether the hypervisor has a capability."""
         return capability in self.CAPABILITIES
-
-    # ---- the life of an instance
 
     @abc.abstractmethod
     def start_instance(self, instance: Instance, *, start_paused: bool = False) -> None:
         """Start an instance.
 
-        May be called when the instance is unknown here, SHUTDOWN or CRASHED; what is left of an earlier life is
-        cleaned up first.
+        Allowed if there is no such instance, or it is SHUTDOWN or CRASHED: what is left of it is cleaned up first.
 
-        After success it is RUNNING, or PAUSED if that was asked for, and is the instance described: its uuid was
-        checked. After failure nothing of it is here, whatever was made for it is unmade; but with `InstanceStateError`,
-        `ParameterError` and `InstanceBusy` everything is as it was.
+        After success it is RUNNING, or PAUSED if requested; its uuid was verified. After `InstanceStartError` nothing
+        of it is left. After another error everything is as before.
 
         Args:
-            instance: what to start.
-            start_paused: leave its processors standing still.
+            instance: the instance.
+            start_paused: do not start its vCPUs.
 
         Raises:
-            InstanceStateError: it is there already. It stays as it was.
-            ParameterError: a parameter or a device cannot be used.
-            InstanceStartError: it did not come up.
-            InstanceBusy: somebody else is working on it.
+            ParameterError: a parameter or a device cannot be used, or another instance has the same uuid.
+            InstanceStateError: it exists already, and is not stopped.
+            InstanceBusy: another operation holds its lock.
+            InstanceStartError: it did not start.
         """
 
     @abc.abstractmethod
     def stop_instance(
         self, name: str, *, force: bool = False, timeout: float | None = None, retry: bool = False
     ) -> None:
-        """Stop an instance: its power button, and where the guest does not obey in time, harder means.
+        """Stop an instance: by a graceful shutdown (ACPI), and if that takes too long, by force.
 
-        May be called in every state; when it is SHUTDOWN or CRASHED already, nothing happens.
+        Allowed in every state; does nothing if it is SHUTDOWN or CRASHED.
 
-        After success it is SHUTDOWN or CRASHED, and remains known until `cleanup_instance`. After failure it is in
-        whatever state it was in, or has just been asked to shut down.
+        After success it is SHUTDOWN or CRASHED, and exists until `cleanup_instance`. After failure it is in its
+        previous state, but the guest may have been asked to shut down.
 
         Args:
-            name: the instance's name.
-            force: do not ask the guest; its memory and what it did not write are lost.
-            timeout: seconds that the guest has, finite and not negative, None for the hypervisor's own idea of enough.
-            retry: the guest has been asked before; do not ask again, only wait.
+            name: the instance.
+            force: do not ask the guest; its memory and unwritten data are lost.
+            timeout: seconds for the guest to shut down; None: the hypervisor's default.
+            retry: the guest was asked before: only wait for it.
 
         Raises:
-            ParameterError: nobody can wait for that long.
-            InstanceNotFound: no instance of that name is known here.
-            InstanceBusy: somebody else is working on it.
-            HypervisorError: it resists even the hardest means.
+            ParameterError: the timeout is negative.
+            InstanceNotFound: there is no such instance.
+            InstanceBusy: another operation holds its lock.
+            HypervisorError: its process cannot be ended.
         """
 
     @abc.abstractmethod
     def reboot_instance(self, name: str) -> None:
-        """Reset an instance: its guest starts anew, on the machine it has.
+        """Reset an instance. Unwritten data of the guest is lost. It must be RUNNING.
 
-        May be called when it is RUNNING.
-
-        After success it is RUNNING, with the same uuid. After failure it is in whatever state `get_instance_info`
-        says; it is never forgotten.
+        After success it is RUNNING, with the same uuid. After failure it is in the state that `get_instance_info`
+        returns.
 
         Raises:
-            InstanceNotFound: no instance of that name is known here.
-            InstanceStateError: it is not RUNNING. It stays as it was.
-            InstanceBusy: somebody else is working on it.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is not RUNNING. Nothing was changed.
+            InstanceBusy: another operation holds its lock.
             HypervisorError: the reset failed.
         """
 
-    @abc.abstractmethod
-    def cleanup_instance(self, name: str) -> None:
-        """Remove everything that an ended instance left on this node, and forget it. Its disks are not touched.
+    @optional(Capability.PAUSE)
+    def pause_instance(self, name: str) -> None:
+        """Stop the vCPUs of an instance. It must be RUNNING or PAUSED.
 
-        May be called when it is SHUTDOWN or CRASHED, and when it is unknown: then whatever may bear its name here is
-        removed, and it is no error if nothing does.
-
-        After success it is unknown here. After failure call it again.
+        After success it is PAUSED; it keeps its memory and its connections. After failure its state is unchanged.
 
         Raises:
-            InstanceStateError: it is not over. It stays as it was.
-            InstanceBusy: somebody else is working on it.
+            NotSupported: the hypervisor does not have PAUSE.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or PAUSED by what must not be interrupted, such as a
+                snapshot. Nothing was changed.
+            InstanceBusy: another operation holds its lock.
+            HypervisorError: QEMU refuses, or does not answer.
+        """
+        raise NotImplementedError
+
+    @optional(Capability.PAUSE)
+    def resume_instance(self, name: str) -> None:
+        """Start the vCPUs of a PAUSED instance. Does nothing if it is RUNNING.
+
+        After success it is RUNNING, until the reason of the pause, such as a full disk, occurs again. After failure its
+        state is unchanged.
+
+        Raises:
+            NotSupported: the hypervisor does not have PAUSE.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or cannot continue from its pause, such as a suspended
+                guest. Nothing was changed.
+            InstanceBusy: another operation holds its lock.
+            HypervisorError: QEMU refuses, or does not answer.
+        """
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def cleanup_instance(self, name: str) -> None:
+        """Remove everything that a stopped instance left on this node, and its state. Its disks are not touched.
+
+        It must be SHUTDOWN or CRASHED. If there is no such instance, files of that name are removed; it is not an error
+        if there are none.
+
+        After success there is no such instance. After failure, retry.
+
+        Raises:
+            InstanceStateError: it is not stopped. Nothing was changed.
+            InstanceBusy: another operation holds its lock.
             HypervisorError: something could not be removed.
         """
 
     def purge_instance(self, name: str) -> None:
-        """Clean up an instance that will not come back to this node, with what is kept between its lives.
+        """Clean up an instance that will not return to this node, including what survives a restart.
 
-        That is what hardware would remember: variables of its firmware, state of its TPM. Its disks are not touched.
+        That is state of its hardware: UEFI variables and TPM state. Its disks are not touched.
 
         Raises:
-            InstanceStateError: it is not over. It stays as it was.
-            InstanceBusy: somebody else is working on it.
+            InstanceStateError: it is not stopped. Nothing was changed.
+            InstanceBusy: another operation holds its lock.
             HypervisorError: something could not be removed.
         """
         self.cleanup_instance(name)
 
-    # ---- what there is
-
     @abc.abstractmethod
     def list_instances(self) -> list[str]:
-        """Return the names of all instances known here, sorted. Asks no instance anything."""
+        """List the names of all instances, sorted. Does not query any of them."""
 
     @abc.abstractmethod
     def get_instance_info(self, name: str) -> InstanceInfo:
-        """Return what an instance is doing. Changes nothing.
+        """Return the state of an instance. Changes nothing.
 
-        An instance that does not answer is UNRESPONSIVE, which is no error.
+        An instance that does not answer is UNRESPONSIVE, which is not an error.
 
         Raises:
-            InstanceNotFound: no instance of that name is known here.
-            RuntimeStateError: what is remembered of it cannot be read.
+            InstanceNotFound: there is no such instance.
+            RuntimeStateError: its state file cannot be read.
         """
 
     @abc.abstractmethod
     def get_all_instances_info(self) -> list[InstanceInfo]:
-        """Return what every instance known here is doing, in the order of `list_instances`. Changes nothing.
+        """Return the state of every instance, in the order of `list_instances`. Changes nothing.
 
-        One that does not answer, or of which nothing sensible is remembered, costs the others nothing: it is listed
-        as UNRESPONSIVE or CRASHED, with the reason. One that goes while we look is left out.
+        An instance that does not answer, or whose state file is damaged, does not affect the others: it is UNRESPONSIVE
+        or CRASHED, with the reason. An instance that is removed meanwhile is left out.
         """
 
     def watch(self) -> InstanceWatch:
-        """Return what looks at all instances again and again; it is to be closed, or used in a ``with`` block.
+        """Return an object that queries all instances repeatedly; close it, or use it in a ``with`` block.
 
-        A look is as true as `get_all_instances_info`, and costs less where the hypervisor can do better than to begin
-        anew each time. Nothing else is kept from its work. May be called at any time, also while another watch is
-        open; one that dies with its process leaves nothing that has to be cleaned up.
+        Its queries return what `get_all_instances_info` does, and may be cheaper, because a hypervisor can keep
+        connections between them. May be called at any time, also while there is another watch. If the process of a
+        watch dies, nothing needs to be cleaned up.
         """
         return InstanceWatch(self.get_all_instances_info)
 
     @abc.abstractmethod
     def get_node_info(self) -> NodeInfo:
-        """Return what this node has. Changes nothing."""
+        """Return the resources of this node. Changes nothing."""
 
     @abc.abstractmethod
     def verify(self) -> list[str]:
-        """Return what keeps this hypervisor from working on this node, a sentence each. Changes nothing."""
+        """Return what prevents the hypervisor from working on this node, one sentence each. Changes nothing."""
+
+    @classmethod
+    def get_node_checks(cls, **options: Any) -> list[NodeCheck]:
+        """Check the software and devices of this node that instances need. Changes nothing.
+
+        Needs no `run_dir`. `verify` checks one hypervisor object and its run_dir.
+
+        Args:
+            options: the constructor options that the checks depend on; others are ignored.
+
+        Returns:
+            The results, in a fixed order. Empty for a hypervisor without requirements.
+        """
+        return []
 
     def get_ancillary_files(self) -> AncillaryFiles:
         """Return the files that all nodes of a cluster must have in common for this hypervisor."""
         return AncillaryFiles()
 
-    # ---- parameters
-
     @classmethod
     def check_parameter_syntax(cls, parameters: Mapping[str, object]) -> None:
-        """Check parameters as far as that can be done anywhere.
+        """Check parameters as far as that is possible without the node.
 
         Raises:
-            ParameterError: a name is not known or a value cannot be used.
+            ParameterError: a name is unknown, or a value is invalid.
         """
         cls.PARAMETERS.check_syntax(parameters)
 
     def validate_parameters(self, parameters: Mapping[str, object]) -> None:
-        """Check parameters on this node, which is to use them. Changes nothing.
+        """Check parameters on the node that will use them. Changes nothing.
 
         Raises:
-            ParameterError: the syntax is wrong, or this node cannot honour a value.
+            ParameterError: the syntax is wrong, or this node does not support a value.
         """
         self.PARAMETERS.validate(parameters)
 
     @classmethod
     def assess_parameters(cls, parameters: Mapping[str, object]) -> list[str]:
-        """Return what an operator should know about parameters that are allowed, a sentence each.
+        """Return what an operator should know about valid parameters, one sentence each.
 
         Raises:
             ParameterError: the syntax is wrong.
         """
         return cls.PARAMETERS.assess(parameters)
 
-    # ---- CONSOLE, MONITOR
-
+    @optional(Capability.CONSOLE)
     def get_instance_console(self, name: str) -> Console:
-        """Return how to reach an instance's console. Changes nothing.
+        """Return how to connect to the console of an instance. Changes nothing.
 
         Raises:
-            NotSupported: this hypervisor does not declare CONSOLE.
-            InstanceNotFound: no instance of that name is known here.
+            NotSupported: the hypervisor does not have CONSOLE.
+            InstanceNotFound: there is no such instance.
+            RuntimeStateError: its state file cannot be read.
         """
-        self._lacks(Capability.CONSOLE)
+        raise NotImplementedError
 
+    @optional(Capability.MONITOR)
     def monitor(self, name: str) -> AbstractContextManager[QmpConnection]:
-        """Open a monitor of an instance; it is closed at the end of the ``with`` block.
+        """Connect to a monitor of an instance; the connection is closed at the end of the ``with`` block.
 
-        May be called in every state in which the instance has a process. Does not keep the hypervisor from its work.
+        Allowed in every state in which the instance has a process. Does not affect other operations.
 
         Raises:
-            NotSupported: this hypervisor does not declare MONITOR.
-            InstanceNotFound: no instance of that name is known here.
+            NotSupported: the hypervisor does not have MONITOR.
+            InstanceNotFound: there is no such instance.
             InstanceStateError: it has no process.
-            ConnectError: the monitor is taken, or does not answer.
+            ConnectError: the monitor is in use, or does not answer.
         """
-        self._lacks(Capability.MONITOR)
+        raise NotImplementedError
 
-    # ---- RESTORE, POWERCYCLE
-
+    @optional(Capability.RESTORE)
     def verify_instance(self, name: str) -> bool:
-        """Return whether what surrounds a running instance on this node is all there. Changes nothing.
+        """Return whether the environment of a running instance on this node is complete. Changes nothing.
 
         Raises:
-            NotSupported: this hypervisor does not declare RESTORE.
-            InstanceNotFound: no instance of that name is known here.
+            NotSupported: the hypervisor does not have RESTORE.
+            InstanceNotFound: there is no such instance.
         """
-        self._lacks(Capability.RESTORE)
+        raise NotImplementedError
 
+    @optional(Capability.RESTORE)
     def restore_instance(self, name: str) -> None:
-        """Bring back what surrounds a running instance and is missing. The guest is not disturbed.
+        """Recreate what is missing in the environment of a running instance. The guest is not affected.
 
-        After success `verify_instance` says True. After failure more or less of it is missing; call it again.
+        After success `verify_instance` returns True. After failure, retry.
 
         Raises:
-            NotSupported: this hypervisor does not declare RESTORE.
-            InstanceNotFound: no instance of that name is known here.
-            HypervisorError: something could not be brought back.
+            NotSupported: the hypervisor does not have RESTORE.
+            InstanceNotFound: there is no such instance.
+            InstanceBusy: another operation holds its lock.
+            HypervisorError: something could not be recreated.
         """
-        self._lacks(Capability.RESTORE)
+        raise NotImplementedError
 
+    @optional(Capability.POWERCYCLE)
     def powercycle_node(self) -> None:
-        """Reboot this node at once, without asking anything that runs on it. Does not return after success.
+        """Reboot this node at once, without stopping what runs on it. Does not return after success.
 
         Raises:
-            NotSupported: this hypervisor does not declare POWERCYCLE.
-            HypervisorError: the node did not go down.
+            NotSupported: the hypervisor does not have POWERCYCLE.
+            HypervisorError: the node could not be rebooted.
         """
-        self._lacks(Capability.POWERCYCLE)
+        raise NotImplementedError
+
+
+#: The optional methods of the interface, by capability.
+OPTIONAL_METHODS: Final[Mapping[Capability, tuple[str, ...]]] = MappingProxyType(
+    {capability: tuple(methods) for capability, methods in optional_methods(BaseHypervisor).items()}
+)

@@ -1,45 +1,44 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What hypervisors may be able to take from running instances: a picture of their screen, and their memory.
-
-`BaseHypervisor` has these methods; a plugin that declares SCREENSHOT or DUMP overrides all of that capability.
-"""
+"""Optional methods of the hypervisor interface for screenshots and memory dumps."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 
 from hvkit.hypervisor.model import Capability
 from hvkit.hypervisor.model.reports import DumpProgress
-from hvkit.hypervisor.optional import OptionalMethods
+from hvkit.hypervisor.optional import OptionalMethods, optional
 
 
 class CaptureMethods(OptionalMethods):
-    """The part of `BaseHypervisor` that is about pictures and dumps."""
+    """Screenshots and memory dumps. Possible in every state in which the instance has a process."""
 
+    @optional(Capability.SCREENSHOT)
     def get_instance_screenshot(self, name: str) -> bytes:
-        """Return what is on the screen of an instance, as a picture in the format PNG. Changes nothing.
-
-        May be called in every state in which the instance has a process.
+        """Return the screen of an instance as a PNG image. Changes nothing.
 
         Raises:
-            NotSupported: this hypervisor does not declare SCREENSHOT.
-            InstanceNotFound: no instance of that name is known here.
-            CaptureError: it has no screen, no process, or does not answer.
+            NotSupported: the hypervisor does not have SCREENSHOT.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process.
+            CaptureError: it has no display adapter, or QEMU does not answer.
         """
-        self._lacks(Capability.SCREENSHOT)
+        raise NotImplementedError
 
+    @optional(Capability.DUMP)
     def get_dump_formats(self, name: str) -> tuple[str, ...]:
-        """Return the formats that the memory of an instance can be dumped in, the usual one first. Changes nothing.
+        """List the formats of memory dumps, the default first. Changes nothing.
 
         Raises:
-            NotSupported: this hypervisor does not declare DUMP.
-            InstanceNotFound: no instance of that name is known here.
-            CaptureError: it has no process, or does not answer.
+            NotSupported: the hypervisor does not have DUMP.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process.
+            CaptureError: QEMU does not answer.
         """
-        self._lacks(Capability.DUMP)
+        raise NotImplementedError
 
+    @optional(Capability.DUMP)
     def dump_instance_memory(
         self,
         name: str,
@@ -47,27 +46,28 @@ class CaptureMethods(OptionalMethods):
         *,
         dump_format: str | None = None,
         on_progress: Callable[[DumpProgress], None] | None = None,
-        timeout: float = math.inf,
+        timeout: float | None = None,
     ) -> None:
-        """Write the memory and the registers of an instance to a file, for a debugger. It stands still meanwhile.
+        """Write the memory and the registers of an instance to a file, for a debugger. The guest is stopped meanwhile.
 
-        May be called in every state in which the instance has a process, also when its guest has panicked.
+        Also possible after a panic of the guest.
 
-        After success the file is there, whole, and nobody's but the caller's. After failure it is not. In both cases
-        the instance goes on as it was; so it does where this process is interrupted or killed over it.
+        After success the file is complete, and only its owner may read it. After failure there is no file. In both
+        cases the instance continues as before, also if this process is interrupted or killed.
 
         Args:
-            name: of the instance.
-            path: of the file; nothing may have that path.
-            dump_format: one of `get_dump_formats`; None for the usual one.
-            on_progress: is told several times a second how far it is.
-            timeout: seconds for all of it.
+            name: the instance.
+            path: the file to create; absolute. It must not exist.
+            dump_format: one of `get_dump_formats`; None: the default.
+            on_progress: called several times a second.
+            timeout: seconds; None: no limit.
 
         Raises:
-            NotSupported: this hypervisor does not declare DUMP.
-            InstanceNotFound: no instance of that name is known here.
-            InstanceBusy: somebody else is working on it.
-            ParameterError: that is no absolute path, or no format that this instance has; or nobody can wait so long.
-            CaptureError: it failed, was not over in time, or there is another one.
+            NotSupported: the hypervisor does not have DUMP.
+            ParameterError: the path is not absolute, the format is not available, or the timeout is negative.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process.
+            InstanceBusy: another operation holds its lock.
+            CaptureError: it failed, the timeout passed, or another dump is running.
         """
-        self._lacks(Capability.DUMP)
+        raise NotImplementedError

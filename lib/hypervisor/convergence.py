@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""When to wait for a migration, when to let its guest stand still for longer, and when to give it up.
+"""Policies that make a migration converge: when to wait, allow more downtime, switch to postcopy, or cancel.
 
-A guest that writes faster than its memory is sent never leaves; a link that was cut leaves a migration going for ever.
-Neither is an error to those who carry it out. What to do about it is decided here, from nothing but what was seen.
+A precopy migration does not converge while the guest writes faster than its memory is sent, and does not end while the
+connection is broken. QEMU reports neither as an error. Policies decide from samples of the progress alone.
 """
 
 import enum
@@ -14,18 +14,18 @@ import attrs
 
 from hvkit.errors import ProgrammerError
 
-#: A pass that has less to send than those before, by less than this share, is chance.
+#: A pass counts as progress only if it has less to send than every earlier one by at least this fraction.
 _PROGRESS: Final = 0.05
 
 
 @attrs.frozen(kw_only=True)
 class Sample:
-    """What a migration had done at a moment.
+    """The progress of a migration at one time.
 
     Attributes:
-        at_s: seconds since it began.
-        transferred_bytes: what was sent by then.
-        remaining_bytes: what was still to be sent; None where nobody knows yet, before anything is.
+        at_s: seconds since its start.
+        transferred_bytes: bytes sent so far.
+        remaining_bytes: bytes still to be sent; None if not known yet.
     """
 
     at_s: float
@@ -34,14 +34,14 @@ class Sample:
 
 
 class Step(enum.Enum):
-    """What to do about a migration.
+    """A step of a policy.
 
     Attributes:
-        WAIT: nothing.
-        ALLOW_DOWNTIME: let the guest stand still for longer at the end.
-        POSTCOPY: let the guest leave now, and fetch the rest of its memory afterwards.
-        GIVE_UP: end it; the guest stays where it is.
-        REPORT: tell that a guest that has left fetches nothing any more. To mend the link takes both nodes.
+        WAIT: do nothing.
+        ALLOW_DOWNTIME: raise the downtime limit.
+        POSTCOPY: switch to postcopy.
+        GIVE_UP: cancel the migration; the guest stays on the source.
+        REPORT: return the status: postcopy has stalled. Resuming it over another connection takes both nodes.
     """
 
     WAIT = "wait"
@@ -53,12 +53,12 @@ class Step(enum.Enum):
 
 @attrs.frozen
 class Decision:
-    """What to do about a migration, and why.
+    """A decision of a policy.
 
     Attributes:
-        step: what.
-        downtime_ms: for ALLOW_DOWNTIME, how long the guest may stand still now, in milliseconds; otherwise what it was.
-        reason: why, in words; empty for WAIT.
+        step: what to do.
+        downtime_ms: the new downtime limit in milliseconds for ALLOW_DOWNTIME; otherwise the current one.
+        reason: why, as text; empty for WAIT.
     """
 
     step: Step
@@ -67,33 +67,33 @@ class Decision:
 
 
 class MigrationPolicy(Protocol):
-    """Whatever decides about migrations: `ConvergencePolicy`, or something of your own.
+    """The interface of policies: `ConvergencePolicy`, or one of your own.
 
-    It is asked after every look. What it answers should depend on nothing but its arguments, so that it can be tried on
-    what was recorded of other migrations.
+    A policy is called after every query of the status. Its decisions should depend on its arguments alone, so that it
+    can be tested with samples of recorded migrations.
     """
 
     def decide(
         self, samples: Sequence[Sample], downtime_ms: int, changed_at_s: float = 0.0, *, can_postcopy: bool = False
     ) -> Decision:
-        """Decide what to do next while the guest is with its source, as `ConvergencePolicy.decide` does."""
+        """Decide the next step of a precopy migration; see `ConvergencePolicy.decide`."""
 
     def decide_postcopy(self, samples: Sequence[Sample], downtime_ms: int) -> Decision:
-        """Decide what to do next while a guest that has left fetches its memory: WAIT or REPORT."""
+        """Decide the next step of a postcopy migration: WAIT or REPORT."""
 
 
 @attrs.frozen(kw_only=True)
 class ConvergencePolicy:
-    """How patient to be with a migration: numbers that suit most guests, and that can be changed.
+    """A policy with timeouts that suit most guests.
 
     Attributes:
-        stall_s: seconds without a byte sent after which it is given up; once the guest has left, after which the link
-            is taken for broken.
-        patience_s: seconds without progress, in which it has as much to send again as before, after which the guest
-            leaves before its memory does, if both ends can do that, or otherwise may stand still for twice as long.
-        max_downtime_ms: the longest that it may stand still, in milliseconds. When that does not help either, for as
-            long as `patience_s`, the migration is given up.
-        total_s: seconds after which it is given up in any case, unless the guest has left; None for never.
+        stall_s: seconds without a byte sent after which a precopy migration is cancelled, and a postcopy migration is
+            reported as stalled.
+        patience_s: seconds without progress after which the migration switches to postcopy if both nodes support it;
+            otherwise the downtime limit is doubled.
+        max_downtime_ms: the maximum of the downtime limit, in milliseconds. After `patience_s` seconds without progress
+            at the maximum, the migration is cancelled.
+        total_s: seconds after which a precopy migration is cancelled in any case; None: no limit.
     """
 
     stall_s: float = 30.0
@@ -103,47 +103,47 @@ class ConvergencePolicy:
 
     def __attrs_post_init__(self) -> None:
         if min(self.stall_s, self.patience_s) <= 0 or self.max_downtime_ms < 1 or (self.total_s or 1) <= 0:
-            raise ProgrammerError(f"a policy is made of positive numbers, not {self}")
+            raise ProgrammerError(f"expected positive numbers, got {self}")
 
     def decide(
         self, samples: Sequence[Sample], downtime_ms: int, changed_at_s: float = 0.0, *, can_postcopy: bool = False
     ) -> Decision:
-        """Decide what to do next while the guest is with its source.
+        """Decide the next step of a precopy migration.
 
         Args:
-            samples: everything seen so far, oldest first; one at least.
-            downtime_ms: for how long the guest may stand still now.
-            changed_at_s: when that was last changed; progress is counted from then.
-            can_postcopy: whether the guest can leave before its memory does.
+            samples: all samples so far, oldest first; at least one.
+            downtime_ms: the current downtime limit, in milliseconds.
+            changed_at_s: when the limit was last changed; progress is measured from then.
+            can_postcopy: whether both nodes support postcopy.
 
         Raises:
-            ProgrammerError: nothing was seen.
+            ProgrammerError: there is no sample.
         """
         now_s = _last(samples).at_s
         if self.total_s is not None and now_s >= self.total_s:
-            return Decision(Step.GIVE_UP, downtime_ms, f"it is not over after {self.total_s:g} s")
+            return Decision(Step.GIVE_UP, downtime_ms, f"not completed within {self.total_s:g} s")
         silent_s = now_s - _last_sent_s(samples)
         if silent_s >= self.stall_s:
             return Decision(Step.GIVE_UP, downtime_ms, f"nothing was sent for {silent_s:.0f} s")
         stuck_s = now_s - max(_last_progress_s(samples), changed_at_s)
         if stuck_s < self.patience_s:
             return Decision(Step.WAIT, downtime_ms)
-        reason = f"the guest writes as fast as it is sent: no progress for {stuck_s:.0f} s"
+        reason = f"no progress for {stuck_s:.0f} s: the guest writes memory as fast as it is sent"
         if can_postcopy:
             return Decision(Step.POSTCOPY, downtime_ms, reason)
         if downtime_ms >= self.max_downtime_ms:
-            return Decision(Step.GIVE_UP, downtime_ms, f"{reason}, and it may stand still for {downtime_ms} ms at most")
+            return Decision(Step.GIVE_UP, downtime_ms, f"{reason}, and the downtime limit is {downtime_ms} ms already")
         return Decision(Step.ALLOW_DOWNTIME, min(max(downtime_ms, 1) * 2, self.max_downtime_ms), reason)
 
     def decide_postcopy(self, samples: Sequence[Sample], downtime_ms: int) -> Decision:
-        """Decide what to do next while a guest that has left fetches its memory. There is no way back for it.
+        """Decide the next step of a postcopy migration, which cannot be cancelled.
 
         Args:
-            samples: everything seen so far, oldest first; one at least.
-            downtime_ms: what is returned with the decision.
+            samples: all samples so far, oldest first; at least one.
+            downtime_ms: returned with the decision.
 
         Raises:
-            ProgrammerError: nothing was seen.
+            ProgrammerError: there is no sample.
         """
         silent_s = _last(samples).at_s - _last_sent_s(samples)
         if silent_s < self.stall_s:
@@ -153,22 +153,22 @@ class ConvergencePolicy:
 
 def _last(samples: Sequence[Sample]) -> Sample:
     if not samples:
-        raise ProgrammerError("nothing can be decided before something was seen")
+        raise ProgrammerError("a policy needs at least one sample")
     return samples[-1]
 
 
 def _last_sent_s(samples: Sequence[Sample]) -> float:
-    """Return when something was last sent."""
+    """Return the time at which data was last sent."""
     sent = samples[-1].transferred_bytes
     return next(sample.at_s for sample in samples if sample.transferred_bytes == sent)
 
 
 def _last_progress_s(samples: Sequence[Sample]) -> float:
-    """Return when a migration last came nearer to its end.
+    """Return the time of the last progress.
 
-    Memory is sent in passes: each sends what was written to during the one before, so that the rest falls to nothing,
-    and rises again when the next one begins. A pass that has less to send than any before is progress for as long as it
-    lasts, which may be hours; how much that is a second says nothing.
+    Precopy sends memory in passes. Each sends what the guest wrote during the previous one, so that the remaining bytes
+    fall to zero and rise when the next pass begins. A pass that starts with less to send than every earlier one is
+    progress for as long as it lasts, whatever its rate.
     """
     at_s = samples[0].at_s
     least_to_send, is_progress, before = math.inf, False, math.inf

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A hypervisor that runs nothing: each instance is a JSON file that says what would be.
+"""A hypervisor that runs nothing: an instance is a JSON file that holds its state.
 
-For tests of what is built on hypervisors, and the proof that `BaseHypervisor` is not the KVM plugin in disguise. What
-a guest would do by itself is done to it by `fail_instance`.
+It serves tests of programs that use hypervisors, and shows that `BaseHypervisor` does not depend on the KVM plugin.
+`fail_instance` simulates a crash.
 """
 
 from __future__ import annotations
@@ -27,26 +27,24 @@ from hvkit.hypervisor.errors import (
     RuntimeStateError,
 )
 from hvkit.hypervisor.model import (
-    Capability,
     ConsoleKind,
     Instance,
     InstanceState,
     check_instance_name,
     check_kind,
-    check_seconds,
     check_timeout,
 )
 from hvkit.hypervisor.model.reports import Console, InstanceInfo, NodeInfo
 from hvkit.hypervisor.node import find_obstacle, read_node_info
 from hvkit.hypervisor.parameters import Check, Parameter, ParameterTable, one_of
 
-#: Of what is remembered. A file of another version is not understood.
+#: The version of the state file. Files of another version are refused.
 _VERSION: Final = 1
 
 
 @attrs.frozen(kw_only=True)
-class _Remembered:
-    """What the file of an instance says."""
+class _Persisted:
+    """The persisted state of an instance."""
 
     info: InstanceInfo
     memory_mib: int
@@ -54,38 +52,35 @@ class _Remembered:
 
 
 class FakeHypervisor(BaseHypervisor):
-    """Pretends. It has a balloon and a console, and declares nothing else."""
+    """Simulates instances. It has the capabilities BALLOON and CONSOLE."""
 
     name = "fake"
-    CAPABILITIES: ClassVar = frozenset({Capability.BALLOON, Capability.CONSOLE})
     PARAMETERS: ClassVar = ParameterTable(
         (
             Parameter(
                 name="start_failure",
                 kind=str,
                 default="",
-                doc="Why a start of the instance fails; empty for a start that does not.",
+                doc="The reason with which a start fails; empty: it succeeds.",
                 advice=lambda value: "the instance will not start" if value else None,
             ),
             Parameter(
                 name="guest",
                 kind=str,
                 default="obedient",
-                doc="What the guest does when its power button is pressed.",
+                doc="How the guest responds to a graceful shutdown: it obeys, or ignores it.",
                 syntax=one_of("obedient", "deaf"),
             ),
             Parameter(
                 name="needs_file",
                 kind=str,
                 default="",
-                doc="A file that the node must have for the instance.",
+                doc="A file that must exist on the node.",
                 syntax=Check("an absolute path", lambda value: value.startswith("/")),
                 node=Check("a file of this node", os.path.isfile),
             ),
         )
     )
-
-    # ---- the life of an instance
 
     def start_instance(self, instance: Instance, *, start_paused: bool = False) -> None:
         check_kind(instance, Instance)
@@ -93,7 +88,7 @@ class FakeHypervisor(BaseHypervisor):
         with self._lock(instance.name):
             self._require_over(instance.name, "cannot be started")
             if parameters["start_failure"]:
-                self._forget(instance.name)
+                self._delete(instance.name)
                 raise InstanceStartError(instance.name, parameters["start_failure"])
             info = InstanceInfo(
                 name=instance.name,
@@ -102,48 +97,46 @@ class FakeHypervisor(BaseHypervisor):
                 memory_mib=instance.memory_mib,
                 vcpus=instance.vcpus,
             )
-            self._write(_Remembered(info=info, memory_mib=instance.memory_mib, parameters=parameters))
+            self._write(_Persisted(info=info, memory_mib=instance.memory_mib, parameters=parameters))
 
     def stop_instance(
         self, name: str, *, force: bool = False, timeout: float | None = None, retry: bool = False
     ) -> None:
-        check_timeout(timeout)
+        check_timeout(timeout, default_s=0.0)
         with self._lock(name):
-            known = self._read(name)
-            if known.info.state.is_over:
+            persisted = self._read(name)
+            if persisted.info.state.is_over:
                 return
-            obeyed = known.parameters["guest"] == "obedient" and not force
-            reason = "powered off by its guest" if obeyed else "stopped by force"
-            self._change(known, state=InstanceState.SHUTDOWN, reason=reason)
+            is_graceful = persisted.parameters["guest"] == "obedient" and not force
+            reason = "shut down by the guest" if is_graceful else "stopped by force"
+            self._change(persisted, state=InstanceState.SHUTDOWN, reason=reason)
 
     def reboot_instance(self, name: str) -> None:
         with self._lock(name):
-            known = self._read(name)
-            if known.info.state is not InstanceState.RUNNING:
-                raise InstanceStateError(name, known.info.state.value, "cannot be rebooted")
-            self._change(known, memory_mib=known.memory_mib)
+            persisted = self._read(name)
+            if persisted.info.state is not InstanceState.RUNNING:
+                raise InstanceStateError(name, persisted.info.state.value, "cannot be rebooted")
+            self._change(persisted, memory_mib=persisted.memory_mib)
 
     def cleanup_instance(self, name: str) -> None:
         with self._lock(name):
             self._require_over(name, "cannot be cleaned up")
-            self._forget(name)
+            self._delete(name)
 
     def fail_instance(self, name: str, reason: str) -> None:
-        """Have an instance end without our doing.
+        """Simulate a crash of an instance.
 
-        After success it is CRASHED. After failure it is what it was.
+        After success it is CRASHED. After failure its state is unchanged.
 
         Raises:
-            InstanceNotFound: no instance of that name is known here.
-            InstanceStateError: it is over already.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is stopped already.
         """
         with self._lock(name):
-            known = self._read(name)
-            if known.info.state.is_over:
-                raise InstanceStateError(name, known.info.state.value, "cannot crash")
-            self._change(known, state=InstanceState.CRASHED, reason=reason)
-
-    # ---- what there is
+            persisted = self._read(name)
+            if persisted.info.state.is_over:
+                raise InstanceStateError(name, persisted.info.state.value, "cannot crash")
+            self._change(persisted, state=InstanceState.CRASHED, reason=reason)
 
     def list_instances(self) -> list[str]:
         try:
@@ -165,10 +158,10 @@ class FakeHypervisor(BaseHypervisor):
             except InstanceNotFound:
                 continue
             except RuntimeStateError as error:
-                lost = InstanceInfo(
+                damaged = InstanceInfo(
                     name=name, uuid=UUID(int=0), state=InstanceState.CRASHED, reason=str(error), memory_mib=0, vcpus=0
                 )
-                infos.append(lost)
+                infos.append(damaged)
         return infos
 
     def get_node_info(self) -> NodeInfo:
@@ -178,28 +171,24 @@ class FakeHypervisor(BaseHypervisor):
         obstacle = find_obstacle(self.run_dir)
         return [obstacle] if obstacle else []
 
-    # ---- what is declared
-
-    def balloon_instance_memory(self, name: str, memory_mib: int, *, timeout: float = 0.0) -> int:
-        check_seconds(timeout)
+    def balloon_instance_memory(self, name: str, memory_mib: int, *, timeout: float | None = None) -> int:
+        check_timeout(timeout, default_s=0.0)
         with self._lock(name):
-            known = self._read(name)
-            if type(memory_mib) is not int or not 1 <= memory_mib <= known.memory_mib:
-                raise ParameterError("memory_mib", memory_mib, f"expected 1 to {known.memory_mib} MiB")
-            if not known.info.state.is_alive:
-                raise InstanceStateError(name, known.info.state.value, "has no memory to balloon")
-            self._change(known, memory_mib=memory_mib)
+            persisted = self._read(name)
+            if type(memory_mib) is not int or not 1 <= memory_mib <= persisted.memory_mib:
+                raise ParameterError("memory_mib", memory_mib, f"expected 1 to {persisted.memory_mib} MiB")
+            if not persisted.info.state.is_alive:
+                raise InstanceStateError(name, persisted.info.state.value, "its balloon cannot be set")
+            self._change(persisted, memory_mib=memory_mib)
         return memory_mib
 
     def get_instance_console(self, name: str) -> Console:
         self._read(name)
-        return Console(instance=name, kind=ConsoleKind.MESSAGE, message="a fake instance has nothing to say")
-
-    # ---- the files
+        return Console(instance=name, kind=ConsoleKind.MESSAGE, message="a fake instance has no console")
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
-        """Have all changes to oneself, among all processes that use this directory."""
+        """Hold the lock of the run directory, which serializes changes of all processes."""
         check_instance_name(name)
         try:
             self.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -219,7 +208,7 @@ class FakeHypervisor(BaseHypervisor):
     def _path(self, name: str) -> Path:
         return self.run_dir / f"{check_instance_name(name)}.json"
 
-    def _forget(self, name: str) -> None:
+    def _delete(self, name: str) -> None:
         path = self._path(name)
         try:
             path.unlink(missing_ok=True)
@@ -229,17 +218,17 @@ class FakeHypervisor(BaseHypervisor):
     def _require_over(self, name: str, problem: str) -> None:
         try:
             state = self._read(name).info.state
-        except (InstanceNotFound, RuntimeStateError):  # nothing that could be running
+        except (InstanceNotFound, RuntimeStateError):
             return
         if not state.is_over:
             raise InstanceStateError(name, state.value, problem)
 
-    def _read(self, name: str) -> _Remembered:
+    def _read(self, name: str) -> _Persisted:
         path = self._path(name)
         try:
             plain = json.loads(path.read_text())
             if plain["version"] != _VERSION:
-                raise RuntimeStateError(name, str(path), f"is of version {plain['version']}, not {_VERSION}")
+                raise RuntimeStateError(name, str(path), f"has version {plain['version']}; expected {_VERSION}")
             info = InstanceInfo(
                 name=name,
                 uuid=UUID(plain["uuid"]),
@@ -248,26 +237,26 @@ class FakeHypervisor(BaseHypervisor):
                 memory_mib=plain["balloon_mib"],
                 vcpus=plain["vcpus"],
             )
-            return _Remembered(info=info, memory_mib=plain["memory_mib"], parameters=plain["parameters"])
+            return _Persisted(info=info, memory_mib=plain["memory_mib"], parameters=plain["parameters"])
         except FileNotFoundError:
             raise InstanceNotFound(name) from None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RuntimeStateError(name, str(path), f"{type(error).__name__}: {error}") from error
 
-    def _change(self, known: _Remembered, **changes: Any) -> None:
-        self._write(attrs.evolve(known, info=attrs.evolve(known.info, **changes)))
+    def _change(self, persisted: _Persisted, **changes: Any) -> None:
+        self._write(attrs.evolve(persisted, info=attrs.evolve(persisted.info, **changes)))
 
-    def _write(self, remembered: _Remembered) -> None:
-        info = remembered.info
+    def _write(self, persisted: _Persisted) -> None:
+        info = persisted.info
         plain = {
             "version": _VERSION,
             "uuid": str(info.uuid),
             "state": info.state.value,
             "reason": info.reason,
-            "memory_mib": remembered.memory_mib,
+            "memory_mib": persisted.memory_mib,
             "balloon_mib": info.memory_mib,
             "vcpus": info.vcpus,
-            "parameters": remembered.parameters,
+            "parameters": persisted.parameters,
         }
         path = self._path(info.name)
         unfinished = path.with_suffix(".new")

@@ -1,7 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What hypervisors may be able to do to bring an instance to another node: the source's half and the destination's.
+"""Optional methods of the hypervisor interface for migration: the halves of the source and of the destination.
 
-`BaseHypervisor` has these methods; a plugin that declares MIGRATION overrides all of them.
+A migration runs in this order::
+
+    source                      destination
+    migration_info
+                                find_migration_obstacles, accept_instance
+    copy_disks (optional)
+    migrate_instance
+    follow_migration
+                                finalize_migration_destination
+    finalize_migration_source
 """
 
 from __future__ import annotations
@@ -12,243 +21,292 @@ from hvkit.hypervisor.convergence import MigrationPolicy
 from hvkit.hypervisor.errors import MigrationObstacle
 from hvkit.hypervisor.model import Capability, DiskCopies, Instance
 from hvkit.hypervisor.model.reports import DiskCopy, MigrationInfo, MigrationStatus
-from hvkit.hypervisor.optional import OptionalMethods
+from hvkit.hypervisor.optional import OptionalMethods, optional
 
 
 class MigrationMethods(OptionalMethods):
-    """The part of `BaseHypervisor` that is about moves to another node."""
+    """Migration of instances between nodes."""
 
+    @optional(Capability.MIGRATION)
     def migration_info(self, name: str) -> MigrationInfo:
-        """Return what the destination of a migration must know of an instance that runs here. Changes nothing.
+        """Return what the destination of a migration must know about an instance of this node. Changes nothing.
 
-        It holds until something is plugged into the instance, taken out, or put into a drive. What was accepted by an
-        older word is another machine: do not migrate to it, but accept the instance anew.
+        The result is valid until a device or a medium of the instance changes. A destination that accepted the instance
+        by an outdated one has another machine: do not migrate to it, but accept the instance again.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process, or was adopted.
+            MigrationError: QEMU does not answer.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def find_migration_obstacles(self, instance: Instance, info: MigrationInfo) -> tuple[MigrationObstacle, ...]:
-        """Look for all that keeps an instance from coming to this node from another one. Changes nothing.
+        """List everything that prevents an instance from migrating to this node. Changes nothing.
 
-        Without obstacles `accept_instance` can be expected to succeed; with them it raises MigrationRefused.
+        Without obstacles, `accept_instance` is expected to succeed. With obstacles it raises `MigrationRefused`.
 
         Args:
-            instance: what would come.
-            info: what `migration_info` said on the source.
+            instance: the instance.
+            info: the result of `migration_info` on the source.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            MigrationError: `info` is of another instance, or of another version of this hypervisor.
+            NotSupported: the hypervisor does not have MIGRATION.
+            MigrationError: `info` is about another instance, or from an incompatible version of this hypervisor.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def accept_instance(
         self, instance: Instance, info: MigrationInfo, target: str | int, copies: DiskCopies | None = None
     ) -> None:
-        """Make ready on the destination for an instance that is to come.
+        """Prepare the destination for an incoming instance.
 
-        After success it is MIGRATING here and waits for its source. After failure it is unknown here.
+        After success the instance is MIGRATING here and waits for its source. After failure there is no such instance
+        here.
 
         Args:
-            instance: what is coming.
-            info: what `migration_info` said on the source.
-            target: the address of this node on which to wait: ``host:port``, or the path of a unix socket; or a socket
-                of this process that is connected to the source, which stays the caller's to close.
-            copies: disks of this node that the source will write to, which are there and as large as the source's; None
-                where both nodes reach the same ones.
+            instance: the instance.
+            info: the result of `migration_info` on the source.
+            target: the address to listen on: ``host:port``, or the path of a unix socket; or the descriptor of a socket
+                that is connected to the source, which the caller closes.
+            copies: disks of this node that the source will write to; they exist, with the size of the source's. None:
+                the nodes share storage.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceStateError: an instance of that name is here already.
-            MigrationRefused: this node cannot be what the instance is on its source; carries every reason.
-            MigrationError: it cannot be accepted.
+            NotSupported: the hypervisor does not have MIGRATION.
+            ParameterError: a parameter or a device cannot be used on this node.
+            InstanceStateError: an instance of that name exists here, and is not stopped.
+            InstanceBusy: another operation holds its lock.
+            MigrationRefused: this node cannot provide the machine of the source; has every reason.
+            MigrationError: the instance cannot be accepted.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def copy_disks(self, name: str, copies: DiskCopies) -> None:
-        """Begin to copy disks of an instance to a node that has accepted it, and return at once.
+        """Start to copy disks of an instance to a node that has accepted it, and return at once.
 
-        The instance goes on as before, and what it writes is copied, too. When `get_disk_copies` says that all is
-        ready, `migrate_instance` may be called; then `follow_migration` has the guest leave only when nothing is
-        missing. `abort_migration` ends copies at any moment before. After failure nothing is being copied.
+        The instance continues, and its writes are copied, too. When every copy in `get_disk_copies` is ready,
+        `migrate_instance` may be called; `follow_migration` then completes the switchover only once both sides are
+        identical. `abort_migration` cancels the copies at any time before. After failure nothing is copied.
 
         Args:
-            name: the instance's name.
-            copies: what `accept_instance` was told.
+            name: the instance.
+            copies: the value that was given to `accept_instance`.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            InstanceStateError: it is neither RUNNING nor PAUSED.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
+            InstanceBusy: another operation holds its lock.
             MigrationError: the disks cannot be copied.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def get_disk_copies(self, name: str) -> tuple[DiskCopy, ...]:
-        """Return how far the copies of an instance's disks are; nothing where none is being copied. Changes nothing.
+        """Return the progress of the copies of an instance's disks; empty if none is copied. Changes nothing.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: the hypervisor does not say.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process, or was adopted.
+            MigrationError: QEMU does not answer.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def migrate_instance(self, name: str, target: str | int, live: bool = True) -> None:
-        """Begin to send an instance from here to a node that has accepted it, and return at once.
+        """Start the outgoing migration of an instance to a node that has accepted it, and return at once.
 
-        After success it is MIGRATING; follow it with `get_migration_status`. After failure it runs here as before.
+        After success it is MIGRATING; follow it with `follow_migration` or `get_migration_status`. After failure it
+        continues here.
 
         Args:
-            name: the instance's name.
-            target: the address on which the destination waits; or a socket of this process that is connected to it,
-                which stays the caller's to close.
+            name: the instance.
+            target: the address on which the destination listens; or the descriptor of a socket that is connected to it,
+                which the caller closes.
             live: keep the guest running while its memory is sent.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            InstanceStateError: it is neither RUNNING nor PAUSED.
-            MigrationError: the migration could not be started; its disks are not all copied yet, or are backed up.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
+            InstanceBusy: another operation holds its lock.
+            MigrationError: the migration could not be started, a copy of a disk is not ready, or a backup is running.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def get_migration_status(self, name: str) -> MigrationStatus:
-        """Return how far a migration from here is. Changes nothing.
+        """Return the progress of an outgoing migration. Changes nothing.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process, or was adopted.
+            MigrationError: QEMU does not answer.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def follow_migration(
         self,
         name: str,
         policy: MigrationPolicy | None = None,
         on_progress: Callable[[MigrationStatus], None] | None = None,
     ) -> MigrationStatus:
-        """Watch a migration from here until it is over, and see to it that it does get over.
+        """Wait for the end of an outgoing migration, and apply a policy that makes it converge.
 
-        One whose guest has left is watched until it is PAUSED, or nothing is sent any more, too; then it is as it was.
+        In postcopy it also returns when the migration is PAUSED, or when no data is sent any more; the state is then
+        unchanged.
 
-        May be called from its begin on; it is over at once if the migration is. Nothing is finalized by it. Whoever is
-        interrupted over it leaves the migration going.
+        May be called at any time after `migrate_instance`, also after the end. It does not finalize the migration. An
+        interruption does not affect the migration.
 
         Args:
-            name: the instance's name.
-            policy: when to let the guest stand still for longer, and when to give the migration up; None for the
-                defaults of `ConvergencePolicy`.
-            on_progress: called with the status several times a second, the last one included.
+            name: the instance.
+            policy: when to allow more downtime, switch to postcopy, or cancel; None: `ConvergencePolicy` with its
+                defaults.
+            on_progress: called with the status several times a second, including the last one.
 
         Returns:
-            How it ended; where it was given up or stands still, why.
+            The last status; if the migration was cancelled or stalled, with the reason.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: the hypervisor does not say how far it is, or what is to be done to it fails.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process, or was adopted.
+            MigrationError: QEMU does not answer, or refuses a step of the policy.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def abort_migration(self, name: str) -> None:
-        """End a migration from here before it is over. Both halves are finalized afterwards, as after a failure.
+        """Cancel an outgoing migration. Both sides must be finalized afterwards, as after a failure.
 
-        May be called from a migration's begin to its end. After success it is CANCELLED, or FAILED already. After
-        failure call it again, or see what `get_migration_status` says.
+        After success it is CANCELLED, or had FAILED already. After failure, retry or see `get_migration_status`.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: the instance is on the other node already, or the migration does not end.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process, or was adopted.
+            InstanceBusy: another operation holds its lock.
+            MigrationError: the guest is on the destination already, or the migration cannot be cancelled.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def start_postcopy(self, name: str) -> None:
-        """Let the guest of a migration from here leave now, and fetch the rest of its memory afterwards.
+        """Switch an outgoing migration to postcopy: the guest continues on the destination, and fetches the rest there.
 
-        After success the migration becomes POSTCOPY, and there is no way back: until it is COMPLETED the guest needs
-        both nodes. After failure it goes on as before.
+        After success the migration becomes POSTCOPY, and cannot be cancelled: until it is COMPLETED the guest needs
+        both nodes. After failure it continues as before.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: the migration is not ACTIVE, or was not begun in a way that allows for this.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process, or was adopted.
+            InstanceBusy: another operation holds its lock.
+            MigrationError: the migration is not ACTIVE, or was started without postcopy.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def pause_migration(self, name: str) -> None:
-        """Break the link of a POSTCOPY migration, which nothing comes over any more; first on its destination.
+        """Disconnect a stalled POSTCOPY migration, so that it can be resumed over another connection.
 
-        Only the destination knows whether the guest is there by then, or would be lost. After its success do the same
-        on the source, which may not see that the link broke. Then the migration is PAUSED, or COMPLETED just in time.
-        After failure it is as before.
+        Call it on the destination first: only the destination knows whether the guest is there, or would be lost. After
+        success call it on the source, which may not detect the broken connection. The migration is then PAUSED, or
+        COMPLETED at the last moment. After failure it is unchanged.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: it is not POSTCOPY, or the guest is still arriving.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process, or was adopted.
+            InstanceBusy: another operation holds its lock.
+            MigrationError: it is not POSTCOPY, or the switchover is not complete.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def resume_migration_destination(self, name: str, target: str | int) -> None:
-        """Wait on the destination for the source of a PAUSED migration, before `resume_migration_source`.
+        """Listen on the destination for the source of a PAUSED migration. Call it before `resume_migration_source`.
 
         Args:
-            name: the instance's name.
-            target: the address of this node on which to wait, which may be another one than before.
+            name: the instance.
+            target: the address to listen on, which may differ from the previous one.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: it is not PAUSED, which this node may see later than the other, or cannot wait there.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process, or was adopted.
+            InstanceBusy: another operation holds its lock.
+            MigrationError: it is not PAUSED, which one node may detect later than the other, or QEMU cannot listen.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def resume_migration_source(self, name: str, target: str | int) -> None:
-        """Have a PAUSED migration from here go on. After success it is POSTCOPY, after failure still PAUSED.
+        """Resume a PAUSED outgoing migration. After success it is POSTCOPY, after failure still PAUSED.
 
         Args:
-            name: the instance's name.
-            target: the address on which the destination waits again.
+            name: the instance.
+            target: the address on which the destination listens.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            InstanceNotFound: no instance of that name is known here.
-            MigrationError: it is not PAUSED, the hypervisor refuses, or the destination is not reached.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process, or was adopted.
+            InstanceBusy: another operation holds its lock.
+            MigrationError: it is not PAUSED, QEMU refuses, or the destination cannot be reached.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def finalize_migration_source(self, name: str, success: bool, live: bool) -> None:
-        """End a migration on its source.
+        """Finish a migration on its source.
 
-        After a success of the migration the instance is unknown here; after its failure it runs here as before.
+        After a successful migration there is no such instance here any more. After a failed one it continues here as
+        before.
 
         Args:
-            name: the instance's name.
-            success: whether it runs on the destination now.
-            live: what `migrate_instance` was told.
+            name: the instance.
+            success: whether the guest runs on the destination. If QEMU contradicts it, nothing is changed.
+            live: the value that was given to `migrate_instance`.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            MigrationError: it is not certain that no guest runs twice, or that one runs at all.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it was adopted.
+            InstanceBusy: another operation holds its lock.
+            MigrationError: it is not certain that exactly one guest runs.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError
 
+    @optional(Capability.MIGRATION)
     def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> str:
-        """End a migration on its destination.
+        """Finish a migration on its destination.
 
-        After a success of the migration the instance is RUNNING here, or PAUSED if it was paused on its source; after
-        its failure it is unknown here. A success may be told again, by somebody who does not know that it was.
+        After a successful migration the instance is RUNNING here, or PAUSED if it was paused on the source. After a
+        failed one there is no such instance here. A success may be reported again.
+
+        Args:
+            instance: the instance.
+            info: the result of `migration_info` on the source.
+            success: whether the guest is here. If QEMU contradicts it, nothing is changed.
 
         Returns:
-            After a failure, the last that the hypervisor said here, which may be why; otherwise nothing.
+            After a failure, the last output of QEMU here, which may be the reason; otherwise empty.
 
         Raises:
-            NotSupported: this hypervisor does not declare MIGRATION.
-            MigrationError: it is not certain that no guest runs twice, or that one runs at all.
+            NotSupported: the hypervisor does not have MIGRATION.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it was adopted.
+            InstanceBusy: another operation holds its lock.
+            MigrationError: it is not certain that exactly one guest runs.
         """
-        self._lacks(Capability.MIGRATION)
+        raise NotImplementedError

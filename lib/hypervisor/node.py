@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What this node has: memory, processors, sockets and memory nodes, from /proc and /sys; and room for our files."""
+"""Resources of the node, from /proc and /sys: memory, CPUs, NUMA nodes, network addresses, usable directories."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from hvkit.hypervisor.model.reports import NodeInfo
 
 _KIB_PER_MIB = 1024
 
-#: The request for an interface's address, and the longest name with its end. Source: linux/sockios.h, linux/if.h.
+#: The ioctl for the address of an interface, and the size of a name without its NUL.
+#: Source: linux/sockios.h, linux/if.h.
 _GET_ADDRESS: Final = 0x8915
 _NAME_BYTES: Final = 15
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
-    """Return the amounts of memory in ``/proc/meminfo``, in KiB by name.
+    """Return the amounts of memory in ``/proc/meminfo``, in KiB, by name.
 
-    Lines that count something else, such as huge pages, are left out.
+    Lines in another unit, such as numbers of huge pages, are ignored.
 
     Source: proc(5), ``/proc/meminfo``.
     """
@@ -40,10 +41,10 @@ def parse_meminfo(text: str) -> dict[str, int]:
 
 
 def parse_list(text: str) -> frozenset[int]:
-    """Return the numbers in a list as the kernel writes it, such as ``0-3,8``; empty text is an empty list.
+    """Parse a list of numbers in the format of the kernel, such as ``0-3,8``; empty text is an empty list.
 
     Raises:
-        ValueError: it is no such list.
+        ValueError: the text is not such a list.
 
     Source: the kernel's admin-guide, cputopology: "list format".
     """
@@ -55,55 +56,55 @@ def parse_list(text: str) -> frozenset[int]:
 
 
 def parse_sockets(package_ids: Iterable[str]) -> int:
-    """Return how many sockets processors are in.
+    """Return the number of CPU sockets.
 
     Args:
-        package_ids: what ``topology/physical_package_id`` says of each processor; -1 where the kernel does not know.
+        package_ids: the content of ``topology/physical_package_id`` of each CPU; -1 if unknown to the kernel.
     """
     return max(1, len({int(text) for text in package_ids} - {-1}))
 
 
 def read_online_cpus(*, root: Path = Path("/")) -> frozenset[int]:
-    """Read which processors this node has that are online, by number.
+    """Read the numbers of the online CPUs of this node.
 
     Args:
-        root: where /sys is.
+        root: the directory that contains /sys.
 
     Raises:
-        HypervisorError: the kernel does not say.
+        HypervisorError: it cannot be read.
     """
     path = root / "sys/devices/system/cpu/online"
     try:
         return parse_list(path.read_text())
     except (OSError, ValueError) as error:
-        raise HypervisorError(f"cannot read what this node has: {error}") from error
+        raise HypervisorError(f"cannot read the resources of this node: {error}") from error
 
 
 def read_numa_nodes(*, root: Path = Path("/")) -> frozenset[int]:
-    """Read which nodes of memory this node has, by number. A kernel without NUMA has one, number 0.
+    """Read the numbers of the NUMA nodes. A kernel without NUMA has one, number 0.
 
     Args:
-        root: where /sys is.
+        root: the directory that contains /sys.
 
     Raises:
-        HypervisorError: the kernel does not say.
+        HypervisorError: it cannot be read.
     """
     path = root / "sys/devices/system/node/online"
     try:
         return parse_list(path.read_text()) if path.exists() else frozenset({0})
     except (OSError, ValueError) as error:
-        raise HypervisorError(f"cannot read what this node has: {error}") from error
+        raise HypervisorError(f"cannot read the resources of this node: {error}") from error
 
 
 def read_node_info(*, hypervisor_version: tuple[int, ...] | None = None, root: Path = Path("/")) -> NodeInfo:
-    """Read what this node has. Changes nothing.
+    """Read the resources of this node. Changes nothing.
 
     Args:
-        hypervisor_version: to be handed on; None where there is nothing that runs instances.
-        root: where /proc and /sys are.
+        hypervisor_version: a member of the result; None if no hypervisor is installed.
+        root: the directory that contains /proc and /sys.
 
     Raises:
-        HypervisorError: the kernel does not say.
+        HypervisorError: it cannot be read.
     """
     cpus = root / "sys/devices/system/cpu"
     try:
@@ -113,9 +114,9 @@ def read_node_info(*, hypervisor_version: tuple[int, ...] | None = None, root: P
         numa_nodes = read_numa_nodes(root=root)
         total, free = memory["MemTotal"], memory["MemAvailable"]
     except (OSError, ValueError) as error:
-        raise HypervisorError(f"cannot read what this node has: {error}") from error
+        raise HypervisorError(f"cannot read the resources of this node: {error}") from error
     except KeyError as error:
-        raise HypervisorError(f"cannot read what this node has: /proc/meminfo does not say {error}") from error
+        raise HypervisorError(f"cannot read the resources of this node: /proc/meminfo has no line {error}") from error
     return NodeInfo(
         memory_total_mib=total // _KIB_PER_MIB,
         memory_free_mib=free // _KIB_PER_MIB,
@@ -128,7 +129,7 @@ def read_node_info(*, hypervisor_version: tuple[int, ...] | None = None, root: P
 
 
 def find_interface_address(interface: str) -> str:
-    """Return the IPv4 address of a network interface, or what is an address already; nothing where there is neither."""
+    """Return the IPv4 address of a network interface; an IP address as it is; empty text for anything else."""
     try:
         return str(ipaddress.ip_address(interface))
     except ValueError:
@@ -143,19 +144,17 @@ def find_interface_address(interface: str) -> str:
 
 
 def find_obstacle(path: Path) -> str:
-    """Return what keeps us from making files in a directory, which need not exist yet; empty for nothing.
-
-    Changes nothing.
+    """Return what prevents this process from creating files in a directory; empty if nothing does. Changes nothing.
 
     Args:
-        path: the directory; absolute.
+        path: the directory; absolute. It may not exist yet.
     """
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return find_obstacle(path.parent)
     except OSError as error:
-        return f"{path} cannot be looked at: {error.strerror}"
+        return f"{path} cannot be accessed: {error.strerror}"
     if not stat.S_ISDIR(mode):
-        return f"{path} is no directory"
-    return "" if os.access(path, os.W_OK | os.X_OK) else f"{path} cannot be written to"
+        return f"{path} is not a directory"
+    return "" if os.access(path, os.W_OK | os.X_OK) else f"{path} is not writable"

@@ -1,22 +1,69 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the parts of the interface that not every hypervisor has stand on."""
+"""Optional methods of the hypervisor interface, and the capabilities that they belong to."""
 
 from __future__ import annotations
 
-from typing import ClassVar, NoReturn
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, TypeVar
 
+from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.errors import NotSupported
 from hvkit.hypervisor.model import Capability
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MARK: Final = "__capability__"
+
+
+def optional(capability: Capability) -> Callable[[F], F]:
+    """Declare a method of the interface that a plugin may leave out, and the capability it belongs to.
+
+    The body of the method is never executed: until a plugin overrides it, a call raises `NotSupported`.
+    """
+
+    def declare(method: F) -> F:
+        @functools.wraps(method)
+        def refuse(self: OptionalMethods, *args: object, **options: object) -> Any:
+            raise NotSupported(self.name, capability.value)
+
+        setattr(refuse, _MARK, capability)
+        return refuse  # type: ignore[return-value]
+
+    return declare
+
 
 class OptionalMethods:
-    """Methods that a hypervisor has where it declares their capability, and that raise `NotSupported` otherwise.
+    """Base of the classes that declare `optional` methods, and of every plugin.
 
     Attributes:
-        name: what the hypervisor is called.
+        name: the name of the hypervisor.
+        CAPABILITIES: the capabilities of the class: those of which it overrides every method. Computed for each class.
     """
 
     name: ClassVar[str]
+    CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset()
 
-    def _lacks(self, capability: Capability) -> NoReturn:
-        raise NotSupported(self.name, capability.value)
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "CAPABILITIES" in vars(cls):
+            raise ProgrammerError(f"{cls.__name__}.CAPABILITIES is computed from the methods of the class: remove it")
+        capabilities = set()
+        for capability, methods in optional_methods(cls).items():
+            missing = [method for method in methods if hasattr(getattr(cls, method), _MARK)]
+            if not missing:
+                capabilities.add(capability)
+            elif len(missing) < len(methods):
+                raise ProgrammerError(f"{cls.__name__} has a part of {capability}, but not {', '.join(missing)}()")
+        cls.CAPABILITIES = frozenset(capabilities)
+
+
+def optional_methods(cls: type[OptionalMethods]) -> dict[Capability, list[str]]:
+    """Return the names of the optional methods that a class and its bases declare, by capability."""
+    declared: dict[Capability, list[str]] = {}
+    for base in reversed(cls.__mro__):
+        for name, method in vars(base).items():
+            capability = getattr(method, _MARK, None)
+            if capability is not None:
+                declared.setdefault(capability, []).append(name)
+    return declared

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Parameters of a hypervisor, defined once: name, type, default, documentation and both phases of checks.
+"""Definitions of a hypervisor's parameters: name, type, default, documentation, and checks in two phases.
 
-The syntax of a parameter can be checked anywhere: on the machine of an operator who has no hypervisor at all. Whether
-a node can honour it is checked on that node.
+The syntax of a parameter can be checked anywhere, also without a hypervisor. Whether a node supports a value is checked
+on that node.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def at_least(low: float) -> Check:
 
 ABSOLUTE_PATH: Final = Check("an absolute path", lambda value: value.startswith("/") and "\0" not in value)
 
-#: Node checks. os.access asks with the rights of this process, which are the hypervisor's.
+#: Node checks. os.access uses the permissions of this process, which are those of the hypervisor.
 READABLE_FILE: Final = Check(
     "a file of this node that can be read", lambda value: os.path.isfile(value) and os.access(value, os.R_OK)
 )
@@ -70,17 +70,17 @@ DIRECTORY: Final = Check("a directory of this node", os.path.isdir)
 class Parameter:
     """One parameter of a hypervisor.
 
-    An empty text where the default is an empty text means "not set" and passes every check.
+    If the default is empty text, empty text means "not set" and passes every check.
 
     Attributes:
-        name: what it is called.
-        kind: the type of its value. Nothing is coerced: 1 is not true and "1" is not 1; only a float may be given
-            as a whole number.
-        default: its value where it is not given.
-        doc: what it does, in a sentence; units where it has some.
-        syntax: what a value must be, wherever one looks; None for anything of the type.
-        node: what it must be on the node that is to use it; None for nothing more. May touch the host.
-        advice: what an operator should know about a value that is allowed, None where that is nothing.
+        name: its name.
+        kind: the type of its value. Values are not coerced: 1 is not true and "1" is not 1. A float may be given as an
+            integer.
+        default: its value if it is not given.
+        doc: a sentence about its effect, with units.
+        syntax: the check of its syntax; None: every value of the type is valid.
+        node: the check on the node that will use it, which may access the node; None: no check.
+        advice: returns what an operator should know about a valid value, or None.
     """
 
     name: str
@@ -98,10 +98,10 @@ class Parameter:
             self.check(self.syntax, self.default)
 
     def typed(self, value: object) -> Any:
-        """Return the value in this parameter's type.
+        """Return a value in the type of the parameter.
 
         Raises:
-            ParameterError: it is of another type.
+            ParameterError: it has another type.
         """
         if type(value) is self.kind:
             return value
@@ -112,10 +112,10 @@ class Parameter:
         )
 
     def check(self, check: Check | None, value: Any) -> None:
-        """Hold a typed value against a check.
+        """Apply a check to a typed value.
 
         Raises:
-            ParameterError: it does not pass.
+            ParameterError: the check fails.
         """
         if check is None or (value == "" and self.default == "") or check.accepts(value):
             return
@@ -123,16 +123,16 @@ class Parameter:
         raise ParameterError(self.name, value, check.problem or f"expected {check.condition}, got {value!r}", matches)
 
 
-#: Looks at all values together, typed and filled, and raises ParameterError where two of them do not go together.
+#: A check of the combination of values: gets all of them, typed and with defaults, and raises ParameterError.
 Rule = Callable[[Mapping[str, Any]], None]
 
-#: Looks at all values together, typed, filled and allowed, and says what an operator should know about some of them:
-#: each time the name of a parameter, and a sentence.
+#: Returns what an operator should know about a valid combination of values: pairs of the name of a parameter and a
+#: sentence.
 Advisor = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
 
 
 class ParameterTable(Mapping[str, Parameter]):
-    """All parameters of one hypervisor, by name, in the order in which they are documented."""
+    """All parameters of a hypervisor by name, in the order of their documentation."""
 
     def __init__(
         self, parameters: Iterable[Parameter], rules: Iterable[Rule] = (), advisors: Iterable[Advisor] = ()
@@ -140,9 +140,9 @@ class ParameterTable(Mapping[str, Parameter]):
         """Make a table.
 
         Args:
-            parameters: in the order in which they are documented.
-            rules: what values must be in view of each other; checked after the syntax of each, anywhere.
-            advisors: what is allowed and not wise in view of other values.
+            parameters: in the order of their documentation.
+            rules: checks of combinations, applied after the syntax of each value.
+            advisors: advice about combinations.
 
         Raises:
             ProgrammerError: two parameters have the same name.
@@ -179,10 +179,10 @@ class ParameterTable(Mapping[str, Parameter]):
         return ParameterTable(parameters, self._rules, self._advisors)
 
     def fill(self, given: Mapping[str, object]) -> dict[str, Any]:
-        """Return all parameters, typed: the given ones and the defaults of the rest.
+        """Return all parameters, typed: the given ones, and the defaults of the others.
 
         Raises:
-            ParameterError: a name is not known, or a value is of the wrong type.
+            ParameterError: a name is unknown, or a value has the wrong type.
         """
         for name in given:
             if name not in self._parameters:
@@ -194,10 +194,10 @@ class ParameterTable(Mapping[str, Parameter]):
         }
 
     def check_syntax(self, given: Mapping[str, object]) -> dict[str, Any]:
-        """Check parameters as far as that can be done anywhere, and return all of them, typed.
+        """Check the syntax of parameters, and return all of them, typed.
 
         Raises:
-            ParameterError: a name is not known, a value cannot be used, or two do not go together.
+            ParameterError: a name is unknown, a value is invalid, or a combination is.
         """
         filled = self.fill(given)
         for name, parameter in self._parameters.items():
@@ -207,10 +207,10 @@ class ParameterTable(Mapping[str, Parameter]):
         return filled
 
     def validate(self, given: Mapping[str, object]) -> dict[str, Any]:
-        """Check parameters on the node that is to use them, and return all of them, typed.
+        """Check parameters on the node that will use them, and return all of them, typed.
 
         Raises:
-            ParameterError: the syntax is wrong, or this node cannot honour a value.
+            ParameterError: the syntax is wrong, or this node does not support a value.
         """
         filled = self.check_syntax(given)
         for name, parameter in self._parameters.items():
@@ -218,7 +218,7 @@ class ParameterTable(Mapping[str, Parameter]):
         return filled
 
     def assess(self, given: Mapping[str, object]) -> list[str]:
-        """Say what an operator should know about parameters that are allowed, one sentence each.
+        """Return what an operator should know about valid parameters, one sentence each.
 
         Raises:
             ParameterError: the syntax is wrong.

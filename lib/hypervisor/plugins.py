@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Find hypervisors by name: those that come with hvkit, and those of the entry points group ``hvkit.hypervisors``."""
+"""Hypervisor plugins by name: the built-in ones and those of the entry point group ``hvkit.hypervisors``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hvkit.hypervisor.errors import PluginError
 
 GROUP: Final = "hvkit.hypervisors"
 
-#: Ours, for a package that runs from its source tree and has no metadata to find them by.
+#: The built-in plugins, for a source tree without package metadata.
 _BUILT_IN: Final = (
     EntryPoint("fake", "hvkit.hypervisor.fake:FakeHypervisor", GROUP),
     EntryPoint("kvm", "hvkit.hypervisor.kvm:KvmHypervisor", GROUP),
@@ -23,7 +23,7 @@ _BUILT_IN: Final = (
 
 
 def _plugins() -> dict[str, dict[str, EntryPoint]]:
-    """Return all plugins by name and by what the name stands for; a sound name stands for one thing."""
+    """Return all plugins by name and by target. A usable name has one target."""
     plugins: dict[str, dict[str, EntryPoint]] = {}
     for plugin in (*_BUILT_IN, *entry_points(group=GROUP)):
         plugins.setdefault(plugin.name, {}).setdefault(plugin.value, plugin)
@@ -31,35 +31,35 @@ def _plugins() -> dict[str, dict[str, EntryPoint]]:
 
 
 def hypervisor_names() -> list[str]:
-    """Return the names of all hypervisors there are, sorted. None of them is loaded."""
+    """List the names of all hypervisors, sorted. Loads none of them."""
     return sorted(_plugins())
 
 
 def get_hypervisor_class(name: str) -> type[BaseHypervisor]:
-    """Load a hypervisor's class.
+    """Load the class of a hypervisor.
 
     Raises:
-        PluginError: there is none of that name, or more than one, or it cannot be loaded.
+        PluginError: there is no plugin of that name, or more than one, or it cannot be loaded.
     """
     plugins = _plugins()
     if name not in plugins:
-        raise PluginError(name, f"not known{_hint(name, plugins)}; there are {', '.join(sorted(plugins))}")
+        raise PluginError(name, f"unknown{_hint(name, plugins)}; available: {', '.join(sorted(plugins))}")
     candidates = list(plugins[name].values())
     if len(candidates) > 1:
-        raise PluginError(name, f"more than one plugin has this name: {' and '.join(map(_origin, candidates))}")
+        raise PluginError(name, f"several plugins have this name: {' and '.join(map(_origin, candidates))}")
     return _load(candidates[0])
 
 
 def get_hypervisor(name: str, **options: Any) -> BaseHypervisor:
-    """Make a hypervisor. Nothing on this node is touched.
+    """Make a hypervisor. Nothing on this node changes.
 
     Args:
         name: one of `hypervisor_names`.
-        options: what its constructor takes; `run_dir` for all of them.
+        options: arguments of its constructor; all have `run_dir`.
 
     Raises:
-        PluginError: there is none of that name, or more than one, or it cannot be loaded.
-        ProgrammerError: it does not take these options.
+        PluginError: there is no plugin of that name, or more than one, or it cannot be loaded.
+        ProgrammerError: its constructor does not accept these options.
     """
     cls = get_hypervisor_class(name)
     try:
@@ -72,7 +72,7 @@ def get_hypervisor(name: str, **options: Any) -> BaseHypervisor:
 def _load(plugin: EntryPoint) -> type[BaseHypervisor]:
     try:
         loaded = plugin.load()
-    # Somebody else's module may raise anything at all while it is imported.
+    # The import of a third-party module may raise anything.
     except Exception as error:
         raise PluginError(
             plugin.name, f"{_origin(plugin)} cannot be loaded: {type(error).__name__}: {error}"
@@ -80,7 +80,9 @@ def _load(plugin: EntryPoint) -> type[BaseHypervisor]:
     if not (isinstance(loaded, type) and issubclass(loaded, BaseHypervisor)):
         raise PluginError(plugin.name, f"{_origin(plugin)} is not a subclass of BaseHypervisor")
     if inspect.isabstract(loaded):
-        raise PluginError(plugin.name, f"{_origin(plugin)} lacks {', '.join(sorted(loaded.__abstractmethods__))}")
+        raise PluginError(
+            plugin.name, f"{_origin(plugin)} does not implement {', '.join(sorted(loaded.__abstractmethods__))}"
+        )
     return loaded
 
 

@@ -1,169 +1,224 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What hypervisors may be able to do with the disks of running instances: snapshots and backups.
-
-`BaseHypervisor` has these methods; a plugin that declares SNAPSHOT or BACKUP overrides all of that capability.
-"""
+"""Optional methods of the hypervisor interface for snapshots, overlays and backups of running instances."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from uuid import UUID
 
 from hvkit.hypervisor.model import Backup, Capability, Disk
 from hvkit.hypervisor.model.reports import BackupProgress, Checkpoint, Snapshot
-from hvkit.hypervisor.optional import OptionalMethods
+from hvkit.hypervisor.optional import OptionalMethods, optional
 
 
 class StorageMethods(OptionalMethods):
-    """The part of `BaseHypervisor` that is about snapshots and backups."""
+    """Snapshots, overlays and backups. Except where noted, the instance must be RUNNING or PAUSED."""
 
-    # ---- snapshots
+    @optional(Capability.SNAPSHOT)
+    def save_snapshot(self, name: str, tag: str, *, timeout: float | None = None) -> None:
+        """Create an internal snapshot: the disks and the memory of an instance, stored in its disk images.
 
-    def save_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
-        """Keep an instance as it is now, with its memory, inside its disks. It stands still meanwhile.
-
-        After success `load_snapshot` brings it back. After failure there is no such snapshot, and the instance goes on.
-
-        Raises:
-            ParameterError: nobody can wait for that long.
-            SnapshotError: a disk cannot hold snapshots, there is one of this name, or it failed.
-        """
-        self._lacks(Capability.SNAPSHOT)
-
-    def load_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
-        """Make an instance what it was; what it wrote since is gone.
-
-        It has to have the processors, the memory and the devices that it had. That cannot be found out before: where it
-        has fewer it fails; where it has more, the guest is not told of them, and success says nothing of that.
-
-        After failure it is paused, and what it would go on with is not known: stop it.
-
-        Raises:
-            ParameterError: nobody can wait for that long.
-            SnapshotError: there is no such snapshot, or it failed.
-        """
-        self._lacks(Capability.SNAPSHOT)
-
-    def delete_snapshot(self, name: str, tag: str, *, timeout: float = math.inf) -> None:
-        """Forget what an instance was.
-
-        Raises:
-            ParameterError: nobody can wait for that long.
-            SnapshotError: there is no such snapshot, or it failed.
-        """
-        self._lacks(Capability.SNAPSHOT)
-
-    def get_snapshots(self, name: str) -> tuple[Snapshot, ...]:
-        """Return what an instance can be made again, the oldest first. Changes nothing.
-
-        Raises:
-            SnapshotError: that cannot be found out.
-        """
-        self._lacks(Capability.SNAPSHOT)
-
-    def add_overlays(self, name: str, overlays: Mapping[UUID, str], *, freezes: bool = False) -> tuple[Disk, ...]:
-        """Have disks write to new files from one moment on; what they held stays as it is, below.
-
-        After success the instance has these disks: they are what it is started with the next time, here or on another
-        node. After failure it has the disks that it had. Where this process is killed, the next call about snapshots
-        settles which of the two it is.
+        The guest is stopped meanwhile. After success `load_snapshot` reverts to it. After failure there is no such
+        snapshot, and the instance continues.
 
         Args:
-            name: of the instance.
-            overlays: for each disk, by its uuid, the qcow2 file to make.
-            freezes: whether the guest's filesystems are frozen for the moment, which takes its agent.
+            name: the instance.
+            tag: the name of the snapshot.
+            timeout: seconds; None: no limit.
+
+        Raises:
+            NotSupported: the hypervisor does not have SNAPSHOT.
+            ParameterError: the timeout is negative.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
+            InstanceBusy: another operation holds its lock.
+            SnapshotError: a disk cannot hold snapshots, the tag is in use, or it failed.
+        """
+        raise NotImplementedError
+
+    @optional(Capability.SNAPSHOT)
+    def load_snapshot(self, name: str, tag: str, *, timeout: float | None = None) -> None:
+        """Revert an instance to an internal snapshot. Everything written since is lost.
+
+        The instance must have the vCPUs, memory and devices that it had at the snapshot. This cannot be checked in
+        advance: with fewer it fails; with more it succeeds, and the guest does not learn of the additional ones.
+
+        After failure the instance is paused in an undefined condition: stop it.
+
+        Args:
+            name: the instance.
+            tag: the name of the snapshot.
+            timeout: seconds; None: no limit.
+
+        Raises:
+            NotSupported: the hypervisor does not have SNAPSHOT.
+            ParameterError: the timeout is negative.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
+            InstanceBusy: another operation holds its lock.
+            SnapshotError: there is no such snapshot, or it failed.
+        """
+        raise NotImplementedError
+
+    @optional(Capability.SNAPSHOT)
+    def delete_snapshot(self, name: str, tag: str, *, timeout: float | None = None) -> None:
+        """Delete an internal snapshot.
+
+        Args:
+            name: the instance.
+            tag: the name of the snapshot.
+            timeout: seconds; None: no limit.
+
+        Raises:
+            NotSupported: the hypervisor does not have SNAPSHOT.
+            ParameterError: the timeout is negative.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
+            InstanceBusy: another operation holds its lock.
+            SnapshotError: there is no such snapshot, or it failed.
+        """
+        raise NotImplementedError
+
+    @optional(Capability.SNAPSHOT)
+    def get_snapshots(self, name: str) -> tuple[Snapshot, ...]:
+        """List internal snapshots, oldest first. Changes nothing.
+
+        Raises:
+            NotSupported: the hypervisor does not have SNAPSHOT.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process, or was adopted.
+            SnapshotError: QEMU does not answer.
+        """
+        raise NotImplementedError
+
+    @optional(Capability.SNAPSHOT)
+    def add_overlays(self, name: str, overlays: Mapping[UUID, str], *, freezes: bool = False) -> tuple[Disk, ...]:
+        """Create an overlay on each of several disks, all at one moment. The files below are not written any more.
+
+        After success the instance has these disks: it must be started with them the next time, here or on another node.
+        After failure it has its old disks. If this process is killed, the next operation on snapshots reconciles which
+        ones it has.
+
+        Args:
+            name: the instance.
+            overlays: for each disk, by uuid, the qcow2 file to create.
+            freezes: whether to freeze the guest's filesystems for the moment; needs the guest agent.
 
         Returns:
             All disks of the instance.
 
         Raises:
+            NotSupported: the hypervisor does not have SNAPSHOT.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
+            InstanceBusy: another operation holds its lock.
             SnapshotError: it failed.
         """
-        self._lacks(Capability.SNAPSHOT)
+        raise NotImplementedError
 
+    @optional(Capability.SNAPSHOT)
     def merge_overlays(
         self,
         name: str,
         disks: Collection[UUID],
         *,
         on_progress: Callable[[BackupProgress], None] | None = None,
-        timeout: float = math.inf,
+        timeout: float | None = None,
     ) -> tuple[Disk, ...]:
-        """Write the contents of disks' topmost files into those below, which they write to from then on.
+        """Commit the overlay of each of several disks into the file below, and delete the overlay.
 
-        After success the topmost files are gone. After failure the disks before the one that failed are merged, and it
-        writes to its file as before.
+        After success the disks write to the files below. After failure the disks before the failed one are merged; the
+        failed one writes to its overlay as before.
 
         Args:
-            name: of the instance.
-            disks: their uuids.
-            on_progress: is told how far it is, disk by disk.
-            timeout: seconds for each disk.
+            name: the instance.
+            disks: the uuids of the disks.
+            on_progress: called with the progress of each disk.
+            timeout: seconds for each disk; None: no limit.
 
         Returns:
             All disks of the instance.
 
         Raises:
-            ParameterError: nobody can wait for that long.
-            SnapshotError: a disk has nothing below, or it failed.
+            NotSupported: the hypervisor does not have SNAPSHOT.
+            ParameterError: the timeout is negative.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
+            InstanceBusy: another operation holds its lock.
+            SnapshotError: a disk has no overlay, or it failed.
         """
-        self._lacks(Capability.SNAPSHOT)
+        raise NotImplementedError
 
-    # ---- backups
-
+    @optional(Capability.BACKUP)
     def backup_disks(
         self,
         name: str,
         backup: Backup,
         *,
         on_progress: Callable[[BackupProgress], None] | None = None,
-        timeout: float = math.inf,
+        timeout: float | None = None,
     ) -> None:
-        """Back up disks of a running instance, all of them as they are at one moment, and wait for that.
+        """Back up disks as they are at one moment, and wait until the backup is complete.
 
-        After success the files are there, whole, and the checkpoint if one was asked for. After failure neither is, and
-        every earlier checkpoint is as it was. So it is where this process is interrupted. Where it is killed, QEMU
-        goes on writing into files of other names, until `abort_backup`.
+        After success the files are complete, and the checkpoint exists if one was requested. After failure, or if this
+        process is interrupted, there is neither, and earlier checkpoints are unchanged. If this process is killed, QEMU
+        continues to write to partial files until `abort_backup`.
 
         Args:
-            name: of the instance.
-            backup: what is backed up, and where to.
-            on_progress: is told several times a second how far it is.
-            timeout: seconds for all of it.
+            name: the instance.
+            backup: the disks and their files.
+            on_progress: called several times a second.
+            timeout: seconds; None: no limit.
 
         Raises:
-            ParameterError: nobody can wait for that long.
-            BackupError: it failed, was not over in time, or there is another one.
-            InstanceStateError: it is not running.
+            NotSupported: the hypervisor does not have BACKUP.
+            ParameterError: the timeout is negative.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
+            InstanceBusy: another operation holds its lock.
+            BackupError: it failed, the timeout passed, or another backup is running.
         """
-        self._lacks(Capability.BACKUP)
+        raise NotImplementedError
 
+    @optional(Capability.BACKUP)
     def abort_backup(self, name: str) -> None:
-        """End a backup that somebody else began, or died over, and remove all that it left. Does nothing without one.
+        """Cancel a backup of another process, or an interrupted one, and remove its files. Does nothing without one.
 
-        May be called when the instance is over, too; a checkpoint that its disks have kept is there then when it is
-        started again.
+        May be called on a stopped instance, too: a checkpoint that is stored in its disks exists again when it is
+        started.
 
         Raises:
-            BackupError: it does not end.
+            NotSupported: the hypervisor does not have BACKUP.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it was adopted.
+            InstanceBusy: another operation holds its lock.
+            BackupError: the backup could not be cancelled.
         """
-        self._lacks(Capability.BACKUP)
+        raise NotImplementedError
 
+    @optional(Capability.BACKUP)
     def get_checkpoints(self, name: str) -> tuple[Checkpoint, ...]:
-        """Return the moments that an incremental backup can begin at, by name. Changes nothing.
+        """List checkpoints by name. Changes nothing.
 
-        On disks of format qcow2 they outlive the instance; on others they end with it.
+        On qcow2 disks checkpoints persist when the instance stops; on others they do not.
 
         Raises:
-            BackupError: that cannot be found out.
+            NotSupported: the hypervisor does not have BACKUP.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process, or was adopted.
+            BackupError: QEMU does not answer.
         """
-        self._lacks(Capability.BACKUP)
+        raise NotImplementedError
 
+    @optional(Capability.BACKUP)
     def drop_checkpoint(self, name: str, checkpoint: str) -> None:
-        """Forget a checkpoint: what is written is noted down no longer. It is no error if there is none.
+        """Delete a checkpoint. Does nothing if there is none of that name.
 
         Raises:
+            NotSupported: the hypervisor does not have BACKUP.
+            InstanceNotFound: there is no such instance.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
+            InstanceBusy: another operation holds its lock.
             BackupError: a backup is using it.
         """
-        self._lacks(Capability.BACKUP)
+        raise NotImplementedError

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Look at all instances again and again, and see what changes."""
+"""The watch: queries all instances repeatedly, and reports what changed."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.model import check_timeout
 from hvkit.hypervisor.model.reports import InstanceChange, InstanceInfo
 
-#: Seconds between two looks of one who waits, where nothing tells earlier that there is something to see.
+#: Seconds between two queries of `InstanceWatch.wait`, unless an event triggers one earlier.
 INTERVAL_S: Final = 1.0
 
 
 class InstanceWatch:
-    """Looks at all instances of a hypervisor, as often as asked; made by `BaseHypervisor.watching`.
+    """Queries all instances of a hypervisor repeatedly; made by `BaseHypervisor.watch`.
 
-    For one thread at a time. Close it, or use it as a context manager; the instances run on.
+    Not thread-safe. Close it, or use it as a context manager; the instances are not affected.
 
     Args:
-        look: returns what every instance is doing.
+        query_all: returns the state of every instance.
     """
 
-    def __init__(self, look: Callable[[], list[InstanceInfo]]) -> None:
-        self._look = look
+    def __init__(self, query_all: Callable[[], list[InstanceInfo]]) -> None:
+        self._query_all = query_all
         self._is_closed = False
-        #: What was returned of each instance last.
-        self._seen: dict[str, InstanceInfo] = {}
+        #: The result of the last query, by instance.
+        self._last: dict[str, InstanceInfo] = {}
 
-    def look(self) -> list[InstanceInfo]:
-        """Return what every instance is doing, as `BaseHypervisor.get_all_instances_info` does.
+    def query(self) -> list[InstanceInfo]:
+        """Return the state of every instance, as `BaseHypervisor.get_all_instances_info` does.
 
         Raises:
             ProgrammerError: the watch is closed.
@@ -41,45 +41,44 @@ class InstanceWatch:
         """
         if self._is_closed:
             raise ProgrammerError("the watch is closed")
-        infos = self._look()
-        self._seen = {info.name: info for info in infos}
+        infos = self._query_all()
+        self._last = {info.name: info for info in infos}
         return infos
 
     def wait(self, timeout: float | None = None) -> list[InstanceChange]:
-        """Wait until an instance is not what it was when last looked at, and return what changed, in order of names.
+        """Wait until the state of an instance differs from the last query, and return the changes, sorted by name.
 
-        What a look or a wait returned is known, and no change any more; so the first wait of a watch that has not
-        looked returns at once where there is any instance. One that changed twice meanwhile has changed once, and one
-        that is what it was has not.
+        Results of `query` and `wait` count as the last query. The first `wait` of a watch without a query returns at
+        once if there is any instance. Two changes of one instance are reported as one; a change that was reverted is
+        not reported.
 
         Args:
-            timeout: seconds to wait, finite and not negative; None waits for ever.
+            timeout: seconds to wait; None: no limit.
 
         Returns:
-            The changes; empty where none came in time.
+            The changes; empty if the timeout passed.
 
         Raises:
-            ParameterError: nobody can wait for that long.
+            ParameterError: the timeout is negative.
             ProgrammerError: the watch is closed.
             HypervisorError: as for `get_all_instances_info`.
         """
-        timeout = check_timeout(timeout)
-        end_s = math.inf if timeout is None else time.monotonic() + timeout
+        end_s = time.monotonic() + check_timeout(timeout, default_s=math.inf)
         while True:
-            before = self._seen
-            self.look()
-            changes = _compare(before, self._seen)
+            before = self._last
+            self.query()
+            changes = _compare(before, self._last)
             remaining_s = end_s - time.monotonic()
             if changes or remaining_s <= 0:
                 return changes
-            self._rest(min(remaining_s, INTERVAL_S))
+            self._wait_for_event(min(remaining_s, INTERVAL_S))
 
-    def _rest(self, timeout_s: float) -> None:
-        """Wait until there may be something to see, at most for some seconds."""
+    def _wait_for_event(self, timeout_s: float) -> None:
+        """Wait until something may have changed, at most for `timeout_s` seconds."""
         time.sleep(timeout_s)
 
     def close(self) -> None:
-        """Let go of everything. Closing again does nothing."""
+        """Release all connections. A second call does nothing."""
         self._is_closed = True
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the tests of hvkit's users need: `QmpStub`, a monitor that plays a script.
+"""Test tools for users of hvkit: `QmpStub`, a scripted QMP monitor.
 
-`hvkit.testing.simulator` is a whole QEMU that is none, for tests of what starts machines.
+`hvkit.testing.simulator` simulates a complete QEMU process, for tests of code that starts instances.
 """
 
 from hvkit.testing.stub import (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Bytes of a client in, requests out: what the stub and the simulator read with."""
+"""Parser and encoder of QMP messages on the server side, for the stub and the simulator."""
 
 import codecs
 import json
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-#: A byte that no UTF-8 text has; clients of the guest agent send it to have the parser start over.
+#: A byte that is invalid in UTF-8. Clients of the guest agent send it to reset the parser.
 _RESET: Final = b"\xff"
 
 _decoder: Final = json.JSONDecoder()
@@ -15,15 +15,15 @@ _decoder: Final = json.JSONDecoder()
 
 @attrs.frozen
 class Garbage:
-    """A line that is no JSON, or JSON that is no object."""
+    """A line that is not JSON, or JSON that is not an object."""
 
     text: str
 
 
 class RequestReader:
-    """Cuts a stream into requests, whether or not a newline follows each.
+    """Splits a byte stream into requests, with or without newlines between them.
 
-    A line that is not JSON is reported once and skipped.
+    A line that is not JSON is returned as `Garbage`.
     """
 
     def __init__(self) -> None:
@@ -59,5 +59,5 @@ class RequestReader:
 
 
 def encode(message: Any) -> bytes:
-    """Return a message as QEMU ends its own: one line, CRLF behind it."""
+    """Encode a message as QEMU does: one line that ends with CRLF."""
     return json.dumps(message, separators=(",", ":")).encode() + b"\r\n"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A monitor that plays a script, for unit tests of whatever talks QMP.
+"""A scripted QMP monitor for unit tests of QMP clients.
 
-A test says what will be asked and what is answered; `QmpStub` serves that on a unix socket from a thread::
+A test lists the expected requests and their replies; `QmpStub` serves them on a unix socket from a thread::
 
     script = [
         ({"execute": "query-status"}, {"return": {"status": "running", "running": True, "singlestep": False}}),
@@ -11,8 +11,8 @@ A test says what will be asked and what is answered; `QmpStub` serves that on a 
         assert connection.execute("query-status")["running"]
         connection.execute("quit")
 
-Leaving the block raises AssertionError when a request was not the one expected, or was never made. Where a block does
-not fit, in `setUp` and `tearDown`, there are `start`, `stop` and `check`.
+At the end of the block an AssertionError reports unexpected requests and unused script entries. The methods `start`,
+`stop` and `check` do the same without a block, for example in `setUp` and `tearDown`.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ __all__ = ["CLOSE", "DEFAULT_GREETING", "SILENCE", "Close", "CloseAfter", "Delay
 _RECEIVE_SIZE: Final = 65536
 _JOIN_TIMEOUT_S: Final = 5.0
 
-#: What QEMU 7.2 says to a client it has time for.
+#: The greeting of QEMU 7.2.
 DEFAULT_GREETING: Final[Mapping[str, Any]] = {
     "QMP": {
         "version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": "hvkit stub"},
@@ -42,16 +42,16 @@ DEFAULT_GREETING: Final[Mapping[str, Any]] = {
 }
 _SUCCESS: Final[Mapping[str, Any]] = {"return": {}}
 
-#: A dict is sent as JSON on a line of its own, bytes as they are.
+#: A dict is sent as one line of JSON; bytes are sent unchanged.
 Message: TypeAlias = Mapping[str, Any] | bytes
 
 
 @attrs.frozen
 class Delay:
-    """Wait before what follows.
+    """Wait before the next message or action.
 
     Attributes:
-        seconds: for how long.
+        seconds: the delay.
     """
 
     seconds: float
@@ -59,10 +59,10 @@ class Delay:
 
 @attrs.frozen
 class WaitFor:
-    """Wait, before what follows, until the test sets an event.
+    """Wait until the test sets an event, before the next message or action.
 
     Attributes:
-        event: the test's.
+        event: the event.
     """
 
     event: threading.Event
@@ -70,16 +70,16 @@ class WaitFor:
 
 @attrs.frozen
 class Close:
-    """Close the connection; what follows is not sent."""
+    """Close the connection. The rest of the reply is not sent."""
 
 
 @attrs.frozen
 class CloseAfter:
-    """Send the beginning of a message and close the connection.
+    """Send the first bytes of a message and close the connection.
 
     Attributes:
-        length: how many bytes of it are sent.
-        message: the message; it gets the request's id like any other reply.
+        length: the number of bytes to send.
+        message: the message. A reply gets the id of its request.
     """
 
     length: int
@@ -89,31 +89,31 @@ class CloseAfter:
 Action: TypeAlias = Delay | WaitFor | Close | CloseAfter
 #: One message or action, or several in order.
 Reply: TypeAlias = Message | Action | Sequence[Message | Action]
-#: What is expected, a mapping or None for anything; and the `Reply`, or what makes it from the request. Not said to
-#: type checkers: of a script in a variable of its own they infer a list of objects, and would refuse that.
+#: The expected request (a mapping, or None for any request), and the `Reply` or a function from the request to it.
+#: Typed as Any, because type checkers infer a list of objects for a script that is a variable.
 ScriptEntry: TypeAlias = tuple[Any, Any]
 
 #: Close the connection.
 CLOSE: Final = Close()
-#: The reply that never comes.
+#: Send no reply.
 SILENCE: Final[Reply] = ()
 
 
 class _ConnectionOver(Exception):
-    """End the service of one client: the script, the client itself or `QmpStub.stop` closed the connection."""
+    """Raised when the script, the client or `QmpStub.stop` closes the connection."""
 
 
 class QmpStub:
-    """A scripted monitor on a unix socket.
+    """A scripted QMP monitor on a unix socket.
 
-    Like QEMU it serves one client at a time; the next one waits unanswered until the first leaves, is greeted then,
-    and the script goes on where it was. Requests may end in a newline or not.
+    Like QEMU, it serves one client at a time. A second client gets its greeting after the first one disconnects, and
+    the script continues at the same entry. Requests may end with a newline or not.
 
-    A request that is not as expected is answered with an error and does not use up its entry of the script.
+    An unexpected request is answered with an error and does not consume its script entry.
 
     Attributes:
-        requests: everything that clients asked, `qmp_capabilities` included, oldest first.
-        unexpected: what was not as expected, oldest first; a `Garbage` for a line that is no request at all.
+        requests: all requests of all clients, including `qmp_capabilities`, oldest first.
+        unexpected: the unexpected requests, oldest first; `Garbage` for input that is not a request.
     """
 
     def __init__(
@@ -128,20 +128,19 @@ class QmpStub:
         echo_ids: bool = True,
         check_on_exit: bool = True,
     ) -> None:
-        """Prepare a stub; nothing listens before `start`.
+        """Create a stub. It listens after `start`.
 
         Args:
-            socket_path: where to listen. Or a socket, listening or one end of a connection: it is the stub's own from
-                now on.
-            script: what is expected, in order, and what is answered. An expectation is compared without the request's
-                id, unless it has an id itself. Replies without an id get the request's.
-            greeting: said to every client at once, events before or after it included; None for no word.
-            capabilities_reply: the answer to `qmp_capabilities`, which the script need not mention; None where the
-                script does.
-            chunk_size: send in pieces of this many bytes; None for whole messages.
-            delay_s: how long every reply takes, in seconds.
-            echo_ids: False to leave the ids out of replies, as very old servers do.
-            check_on_exit: whether leaving the `with` block checks what `check` does.
+            socket_path: the path to listen on. Alternatively a listening or connected socket; the stub closes it.
+            script: the expected requests in order, with their replies. The id of a request is ignored unless the
+                expectation has one. A reply without an id gets the id of its request.
+            greeting: the greeting for every client, optionally with events before or after it; None for none.
+            capabilities_reply: the reply to `qmp_capabilities`, which then is not part of the script; None if the
+                script contains it.
+            chunk_size: send messages in pieces of this many bytes; None for whole messages.
+            delay_s: delay of every reply, in seconds.
+            echo_ids: False to omit the ids in replies, as very old servers do.
+            check_on_exit: call `check` at the end of the `with` block.
         """
         self.requests: list[dict[str, Any]] = []
         self.unexpected: list[dict[str, Any] | Garbage] = []
@@ -163,17 +162,15 @@ class QmpStub:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
-    # ---- for the test
-
     def start(self) -> None:
-        """Listen and serve; a client can connect when this returns.
+        """Listen and serve. Clients can connect when this returns.
 
         Raises:
-            OSError: the socket cannot be made.
+            OSError: the socket cannot be created.
             ProgrammerError: the stub was started before.
         """
         if self._thread is not None:
-            raise ProgrammerError("a QmpStub starts once")
+            raise ProgrammerError("QmpStub: start() was called twice")
         if not isinstance(self._address, socket.socket):
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -190,36 +187,36 @@ class QmpStub:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close everything and end the thread; a stub that is not running stays so.
+        """Close all sockets and end the thread. Does nothing if the stub is not running.
 
         Raises:
-            Exception: whatever went wrong inside the thread, such as a script that cannot be sent.
+            Exception: the exception that ended the thread, for example for a reply that cannot be encoded.
         """
         failure = self._end()
         if failure is not None:
             raise failure
 
     def _end(self) -> BaseException | None:
-        """Do what `stop` does, and return what it raises; once only."""
+        """Close all sockets, end the thread, and return its exception. The second call returns None."""
         if self._thread is None:
             return None
         with self._ending:
             self._stopping.set()
             for each in (self._client, self._listener):
                 if each is not None:
-                    with contextlib.suppress(OSError):  # the client may be gone already
-                        each.shutdown(socket.SHUT_RDWR)  # wakes the thread out of accept, recv and send
+                    with contextlib.suppress(OSError):  # the client may have disconnected
+                        each.shutdown(socket.SHUT_RDWR)  # wakes the thread from accept, recv and send
         self._thread.join(_JOIN_TIMEOUT_S)
         if self._thread.is_alive():
-            return ProgrammerError("the script of a QmpStub called something that does not return")
+            return ProgrammerError("QmpStub: a function in the script does not return")
         failure, self._failure = self._failure, None
         return failure
 
     def check(self) -> None:
-        """Compare what was asked with the script.
+        """Check that all requests were expected and that the script was used up.
 
         Raises:
-            AssertionError: naming the requests that were not as expected, and the entries that nobody asked for.
+            AssertionError: lists the unexpected requests and the unused script entries.
         """
         problems = self._problems()
         if problems:
@@ -237,14 +234,14 @@ class QmpStub:
             if self._check_on_exit:
                 self.check()
             return
-        failure = self._end()  # the test's own error comes first; what is wrong here may explain it
+        failure = self._end()  # keep the test's error; a note may explain it
         if failure is not None:
             error.add_note(f"QmpStub failed: {failure!r}")
         for problem in self._problems():
             error.add_note(problem)
 
     def send(self, message: Message) -> None:
-        """Send a message to the client now, usually an event.
+        """Send a message, usually an event, to the connected client.
 
         Raises:
             ProgrammerError: no client is connected.
@@ -252,19 +249,19 @@ class QmpStub:
         with self._ending:
             client = self._client
         if client is None:
-            raise ProgrammerError("no client is connected to this QmpStub")
-        with contextlib.suppress(_ConnectionOver):  # as with QEMU, a client that leaves misses the event
+            raise ProgrammerError("QmpStub: cannot send: no client is connected")
+        with contextlib.suppress(_ConnectionOver):  # as with QEMU, a disconnected client misses the event
             self._transmit(client, message if isinstance(message, bytes) else encode(message))
 
     def wait_for_requests(self, count: int, timeout: float = 5.0) -> list[dict[str, Any]]:
-        """Wait until clients asked this many things, and return them.
+        """Wait until this many requests have arrived, and return all of them.
 
         Args:
-            count: how many, `qmp_capabilities` included.
-            timeout: how long to wait at most, in seconds.
+            count: the number of requests, including `qmp_capabilities`.
+            timeout: the maximum wait in seconds.
 
         Raises:
-            AssertionError: it did not come to that.
+            AssertionError: fewer requests arrived before the timeout.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self.requests) >= count, timeout):
@@ -274,9 +271,7 @@ class QmpStub:
     def _problems(self) -> list[str]:
         with self._changed:
             problems = [f"unexpected: {request}" for request in self.unexpected]
-            return problems + [f"never asked for: {expected}" for expected, _ in self._script[self._position :]]
-
-    # ---- the thread
+            return problems + [f"unused script entry: {expected}" for expected, _ in self._script[self._position :]]
 
     def _run(self) -> None:
         try:
@@ -293,7 +288,7 @@ class QmpStub:
                     Path(self._address).unlink(missing_ok=True)
 
     def _accept(self, listener: socket.socket) -> bool:
-        """Wait for the next client; say whether there is one."""
+        """Wait for the next client. Return False if the stub was stopped."""
         try:
             client, _ = listener.accept()
         except OSError:
@@ -330,22 +325,22 @@ class QmpStub:
         self._play(client, reply, request if isinstance(request, dict) else {})
 
     def _next_reply(self, request: dict[str, Any] | Garbage) -> Reply:
-        """Note a request and find what the script answers."""
+        """Record a request and return its reply."""
         with self._changed:
             if isinstance(request, Garbage):
                 self.unexpected.append(request)
-                return _refusal(f"JSON parse error in {request.text!r}")
+                return _error_reply(f"JSON parse error in {request.text!r}")
             self.requests.append(request)
             self._changed.notify_all()
             if request.get("execute") == "qmp_capabilities" and self._capabilities_reply is not None:
                 return self._capabilities_reply
             if self._position == len(self._script):
                 self.unexpected.append(request)
-                return _refusal(f"the script is over and does not expect {request}")
+                return _error_reply(f"the script has no more requests, got {request}")
             expected, reply = self._script[self._position]
             if not _matches(expected, request):
                 self.unexpected.append(request)
-                return _refusal(f"the script expects {expected}, not {request}")
+                return _error_reply(f"the script expects {expected}, got {request}")
             self._position += 1
         made: Reply = reply(request) if callable(reply) else reply
         return made
@@ -355,7 +350,7 @@ class QmpStub:
             if isinstance(step, Delay):
                 self._pause(step.seconds)
             elif isinstance(step, WaitFor):
-                while not step.event.wait(0.02):  # the event is the test's; stop() cannot set it
+                while not step.event.wait(0.02):  # polls, because stop() must not set the test's event
                     self._pause(0)
             elif isinstance(step, Close):
                 raise _ConnectionOver
@@ -366,7 +361,7 @@ class QmpStub:
                 self._transmit(client, self._complete(step, request))
 
     def _complete(self, message: Message, request: dict[str, Any]) -> bytes:
-        """Return a message as bytes, a reply with the id of its request."""
+        """Encode a message; a reply gets the id of its request."""
         if isinstance(message, bytes):
             return message
         if self._echo_ids and "id" in request and ("return" in message or "error" in message):
@@ -388,10 +383,10 @@ class QmpStub:
 
 
 def _receive(client: socket.socket) -> bytes:
-    """Return what came, nothing at the end of the connection."""
+    """Return received bytes; empty at the end of the connection."""
     try:
         return client.recv(_RECEIVE_SIZE)
-    except OSError:  # reset by a client that left without reading, or shut down by stop()
+    except OSError:  # reset by the client, or shut down by stop()
         return b""
 
 
@@ -403,5 +398,5 @@ def _matches(expected: Mapping[str, Any] | None, request: dict[str, Any]) -> boo
     return expected == request
 
 
-def _refusal(description: str) -> dict[str, Any]:
+def _error_reply(description: str) -> dict[str, Any]:
     return {"error": {"class": "GenericError", "desc": f"QmpStub: {description}"}}

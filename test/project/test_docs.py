@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the pages of docs/ show is so: every Python block of a page is run, in order, in one namespace.
+"""The pages in docs/: every Python block of a page is executed, in order, in one namespace.
 
-A page finds a running QEMU under the names that `PausedQemu` lists; a page that needs something else has an entry in
-`SURROUNDINGS`.
+The namespace of a page has the names in `PausedQemu`, or those of the fixture that `NAMES_FIXTURES` lists for it.
 """
 
 from __future__ import annotations
@@ -30,31 +29,32 @@ ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted((ROOT / "docs").glob("*.md"))
 MAX_LINES: Final = 120
 
-#: The fixture that gives a page its names, by the page's name; the others have a paused QEMU.
-SURROUNDINGS: Final = {
+#: The fixture with the namespace of a page, by the page's name. The default is a paused QEMU.
+NAMES_FIXTURES: Final = {
     "adoption": "adoption_names",
     "agent": "agent_names",
     "backups": "hypervisor_names",
     "captures": "hypervisor_names",
     "confinement": "hypervisor_names",
     "hotplug": "hypervisor_names",
+    "lifecycle": "hypervisor_names",
     "listing": "hypervisor_names",
     "media": "hypervisor_names",
     "migration": "hypervisor_names",
     "placement": "hypervisor_names",
     "snapshots": "hypervisor_names",
 }
-_OTHERS: Final = "qemu_names"
+_DEFAULT_FIXTURE: Final = "qemu_names"
 
 _FENCE: Final = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
-#: Pages to look something up in, not to read.
+#: Reference pages, which may be long.
 REFERENCE: Final = ("parameters",)
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
 class Block(NamedTuple):
-    """A block of code in a page, and the line it begins in."""
+    """A code block of a page, and its first line."""
 
     language: str
     code: str
@@ -67,25 +67,22 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def run_page(page: Path, names: dict[str, Any]) -> None:
-    """Run a page's Python; a traceback names the page's own lines."""
+    """Execute the Python blocks of a page. Tracebacks have the page's line numbers."""
     for block in blocks_of(page):
         if block.language == "python":
             exec(compile("\n" * block.line + block.code, str(page), "exec"), names)  # noqa: S102
 
 
-# ---- where pages run
-
-
 @attrs.frozen
 class PausedQemu:
-    """What a page finds: each a name in its namespace.
+    """The default namespace of a page. Each attribute is a name.
 
     Attributes:
-        path: the unix socket of a paused machine's monitor.
-        abstract: the abstract socket of another monitor of it, with ``@`` before the name.
-        port: the TCP port, on 127.0.0.1, of a third.
-        qemu: the path of the QEMU binary.
-        directory: for the page's files.
+        path: unix socket of the monitor of a paused machine.
+        abstract: abstract unix socket of its second monitor, with a leading ``@``.
+        port: TCP port on 127.0.0.1 of its third monitor.
+        qemu: path of the QEMU program.
+        directory: directory for the page's files.
     """
 
     path: Path
@@ -126,24 +123,24 @@ def qemu_names(qemu_binary: str, tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def agent_names(tiny_guest: TinyGuest, disk_image: MakeDiskImage, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """A guest that is up: the socket of its agent as `path`, a connection to its monitor as `monitor`."""
+    """The namespace of a booted guest: `path` is the socket of its agent, `monitor` a connection to its monitor."""
     with agent_machine(tiny_guest, disk_image(), tmp_path) as machine:
-        # what a guest of a distribution has
+        # as in the guest of a distribution
         machine.console.run("printf '#!/bin/sh\\npoweroff -f\\n' >/sbin/shutdown && chmod 755 /sbin/shutdown")
         yield {"path": machine.agent_path, "monitor": machine.qmp}
 
 
 @pytest.fixture
 def adoption_names(qemu_names: dict[str, Any]) -> dict[str, Any]:
-    """A hypervisor beside a paused QEMU that is none of its own."""
-    with QmpConnection(qemu_names["path"]):  # until it answers, it is us who listens there
+    """The namespace of a hypervisor beside an external paused QEMU."""
+    with QmpConnection(qemu_names["path"]):  # before QEMU answers, this process is the listener
         pass
     return {**qemu_names, "hypervisor": KvmHypervisor(run_dir=qemu_names["directory"] / "run")}
 
 
 @pytest.fixture
 def hypervisor_names(qemu_binary: str, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """A hypervisor that runs an instance with an empty CD drive, another one as on another node, and a way there."""
+    """The namespace of a hypervisor with an instance with an empty CD drive, and of a migration destination."""
     hypervisor, other = (KvmHypervisor(run_dir=tmp_path / name) for name in ("one", "two"))
     (tmp_path / "more.img").write_bytes(bytes(1 << 20))
     instance = Instance(
@@ -176,36 +173,33 @@ def hypervisor_names(qemu_binary: str, tmp_path: Path) -> Iterator[dict[str, Any
 
 @pytest.mark.qemu
 @every_page
-def test_page_does_what_it_says(page: Path, request: pytest.FixtureRequest) -> None:
-    names: dict[str, Any] = request.getfixturevalue(SURROUNDINGS.get(page.stem, _OTHERS))
+def test_page_examples_run(page: Path, request: pytest.FixtureRequest) -> None:
+    names: dict[str, Any] = request.getfixturevalue(NAMES_FIXTURES.get(page.stem, _DEFAULT_FIXTURE))
     run_page(page, {"__name__": page.stem, **names})
 
 
-# ---- what holds for every page
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in REFERENCE], ids=lambda page: page.stem)
-def test_page_is_short(page: Path) -> None:
+def test_page_is_not_too_long(page: Path) -> None:
     assert len(page.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
 @every_page
-def test_code_says_what_language_it_is_in(page: Path) -> None:
+def test_page_code_blocks_have_language(page: Path) -> None:
     assert not [block.line for block in blocks_of(page) if not block.language]
 
 
 @every_page
-def test_code_is_no_wider_than_a_screen(page: Path) -> None:
+def test_page_code_fits_line_length(page: Path) -> None:
     assert not [line for block in blocks_of(page) for line in block.code.splitlines() if len(line) > 120]
 
 
 @every_page
-def test_links_lead_somewhere(page: Path) -> None:
+def test_page_links_exist(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert not [each for each in targets if "://" not in each and not (page.parent / each).exists()]
 
 
-#: Where a class or function may be that the text names without its module.
+#: Modules of the classes and functions that the text names without a module.
 _MODULES: Final = (
     "builtins",
     *("hvkit.errors", "hvkit.qmp", "hvkit.qmp.agent", "hvkit.qmp.aio", "hvkit.qmp.errors", "hvkit.qmp.fleet"),
@@ -213,33 +207,33 @@ _MODULES: Final = (
 )
 
 
-def is_there(name: str) -> bool:
-    """Whether a dotted name can be had: from its module on, or from a class that one of `_MODULES` has."""
-    places = [name] if name.startswith("hvkit") else [f"{module}.{name}" for module in _MODULES]
-    for place in places:
+def exists(name: str) -> bool:
+    """Whether a dotted name exists: as a full path, or relative to one of `_MODULES`."""
+    candidates = [name] if name.startswith("hvkit") else [f"{module}.{name}" for module in _MODULES]
+    for candidate in candidates:
         with contextlib.suppress(ImportError, AttributeError):
-            pkgutil.resolve_name(place)
+            pkgutil.resolve_name(candidate)
             return True
     return False
 
 
 @every_page
-def test_what_the_text_names_is_there(page: Path) -> None:
+def test_page_names_exist(page: Path) -> None:
     prose = _FENCE.sub("", page.read_text(encoding="utf-8"))
-    # Names of ours, of classes, and of what classes have; QEMU's are in small letters.
+    # Matches names of hvkit, of classes and of their members. QEMU's names are in lower case.
     named = re.findall(r"`((?:hvkit\.|[A-Z][a-z]+[A-Z]|[A-Z][a-z]+\.[a-z])[\w.]*)[`(]", prose)
-    assert not [each for each in named if not is_there(each)]
+    assert not [each for each in named if not exists(each)]
 
 
-def test_a_name_that_is_not_there_is_noticed() -> None:
-    assert is_there("hvkit.qmp.aio.AsyncQmpListener")
-    assert is_there("Job.find")
-    assert not is_there("hvkit.qmp.aio.AsyncQmpListner")
-    assert not is_there("Job.look")
-    assert not is_there("JobSeeker")
+def test_exists_rejects_unknown_name() -> None:
+    assert exists("hvkit.qmp.aio.AsyncQmpListener")
+    assert exists("Job.find")
+    assert not exists("hvkit.qmp.aio.AsyncQmpListner")
+    assert not exists("Job.look")
+    assert not exists("JobSeeker")
 
 
-def test_a_page_that_is_wrong_is_noticed(tmp_path: Path) -> None:
+def test_run_page_reports_line_of_failure(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Page\n\n```python\nx = 1\n```\n\n```sh\nfalse\n```\n\nText.\n\n```python\nassert x == 2\n```\n")
     with pytest.raises(AssertionError) as caught:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The programs in `examples/` do what they say."""
+"""The programs in `examples/` on QEMU and on scripted monitors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def path(qemu_binary: str, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.qemu
-def test_a_backup_holds_what_the_disk_holds(path: Path, tmp_path: Path) -> None:
+def test_backup_copies_disk_content(path: Path, tmp_path: Path) -> None:
     disk, target = tmp_path / "disk", tmp_path / "copy.qcow2"
     disk.write_bytes(b"precious" * (MIB // 8))
     with QmpConnection(path) as connection:
@@ -78,32 +78,32 @@ def test_a_backup_holds_what_the_disk_holds(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.qemu
-def test_a_backup_that_cannot_be_made_leaves_nothing_behind(path: Path, tmp_path: Path) -> None:
+def test_failed_backup_leaves_no_node_or_job(path: Path, tmp_path: Path) -> None:
     with QmpConnection(path) as connection:
         connection.execute(BlockdevAdd(BlockdevOptionsNull(driver="null-co", node_name="disk0", size=MIB)))
     done = run("backup.py", path, "disk0", tmp_path / "no" / "copy.qcow2")
     assert done.returncode == 1
     assert "No such file or directory" in done.stderr
     assert "Traceback" not in done.stderr
-    assert run("backup.py", path, "disk9", tmp_path / "copy.qcow2").stderr == "there is no node disk9\n"
+    assert run("backup.py", path, "disk9", tmp_path / "copy.qcow2").stderr == "block node disk9 does not exist\n"
     with QmpConnection(path) as connection:
         assert [node.node_name for node in connection.execute(QueryNamedBlockNodes())] == ["disk0"]
         assert connection.execute(QueryJobs()) == []
 
 
 @pytest.mark.qemu
-def test_an_interrupted_backup_cancels_its_job(path: Path, tmp_path: Path) -> None:
+def test_interrupted_backup_cancels_job(path: Path, tmp_path: Path) -> None:
     with QmpConnection(path) as connection:
         connection.execute(BlockdevAdd(BlockdevOptionsNull(driver="null-co", node_name="disk0", size=1024 * MIB)))
     with backing_up(path, tmp_path / "copy.qcow2", "--speed", "1") as program:
         assert program.stdout is not None
-        shown = b""
-        while b"running" not in shown:  # for a quarter of an hour
-            shown += (piece := program.stdout.read(1))
-            assert piece, shown
+        output = b""
+        while b"running" not in output:  # the job would run for about 17 minutes
+            output += (piece := program.stdout.read(1))
+            assert piece, output
         program.send_signal(signal.SIGINT)
-        _, complaint = program.communicate(timeout=30)
-    assert complaint == b"backup.py: job backup: Operation canceled\n"
+        _, errors = program.communicate(timeout=30)
+    assert errors == b"backup.py: job backup: Operation canceled\n"
     assert program.returncode == 1
     with QmpConnection(path) as connection:
         assert [node.node_name for node in connection.execute(QueryNamedBlockNodes())] == ["disk0"]
@@ -111,8 +111,8 @@ def test_an_interrupted_backup_cancels_its_job(path: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("error", [None, "No space left on device"])
-def test_an_interrupt_that_comes_too_late_leaves_the_outcome_as_it_is(tmp_path: Path, error: str | None) -> None:
-    """The job ends between the look at it and the cancelling."""
+def test_interrupt_after_completion_keeps_result(tmp_path: Path, error: str | None) -> None:
+    """The job completes between the last query and the cancel command."""
     path = tmp_path / "qmp.sock"
     programs: list[subprocess.Popen[bytes]] = []
 
@@ -149,13 +149,13 @@ def test_an_interrupt_that_comes_too_late_leaves_the_outcome_as_it_is(tmp_path: 
     ]
     with QmpStub(path, [(None, reply) for _, reply in steps]) as stub, backing_up(path, tmp_path / "copy") as program:
         programs.append(program)
-        shown, complaint = program.communicate(timeout=30)
+        output, errors = program.communicate(timeout=30)
     assert [request["execute"] for request in stub.requests] == ["qmp_capabilities", *(name for name, _ in steps)]
-    assert b"concluded 100%" in shown
+    assert b"concluded 100%" in output
     if error is None:
-        assert (program.returncode, complaint) == (0, b"")
+        assert (program.returncode, errors) == (0, b"")
     else:
-        assert (program.returncode, complaint.decode()) == (1, f"backup.py: job backup: {error}\n")
+        assert (program.returncode, errors.decode()) == (1, f"backup.py: job backup: {error}\n")
 
 
 @contextlib.contextmanager
@@ -169,7 +169,7 @@ def backing_up(monitor: Path, target: Path, *options: str) -> Iterator[subproces
         program.communicate()
 
 
-def test_a_watcher_shows_events_and_stands_absence(tmp_path: Path) -> None:
+def test_event_watcher_prints_events_beside_missing_socket(tmp_path: Path) -> None:
     stop = {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 0}}
     there, absent = tmp_path / "there.sock", tmp_path / "absent.sock"
     with QmpStub(there) as stub:
@@ -194,7 +194,7 @@ def test_a_watcher_shows_events_and_stands_absence(tmp_path: Path) -> None:
 
 
 @pytest.mark.qemu
-def test_a_node_daemon_serves_several_clients_at_once(path: Path, tmp_path: Path) -> None:
+def test_node_daemon_serves_concurrent_clients(path: Path, tmp_path: Path) -> None:
     address, gone = tmp_path / "node.sock", tmp_path / "gone.sock"
     command = [sys.executable, str(EXAMPLES / "node_daemon.py"), str(address), f"vm={path}", f"gone={gone}"]
     program = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
@@ -211,7 +211,12 @@ def test_a_node_daemon_serves_several_clients_at_once(path: Path, tmp_path: Path
             for client_file in clients:
                 for _ in range(20):
                     answers = [client_file.readline().rstrip("\n") for _ in range(5)]
-                    assert answers[:4] == ["prelaunch", "1", "error: no question weather", "error: no machine nobody"]
+                    assert answers[:4] == [
+                        "prelaunch",
+                        "1",
+                        "error: unknown query weather",
+                        "error: unknown machine nobody",
+                    ]
                     assert answers[4] == f"error: {gone}: there is no such socket"
         program.send_signal(signal.SIGINT)
         assert program.wait(10) == 0
@@ -226,13 +231,13 @@ def test_a_node_daemon_serves_several_clients_at_once(path: Path, tmp_path: Path
 
 
 def connect_within(client: socket.socket, address: Path, timeout_s: float) -> None:
-    """Connect to a program that is starting."""
+    """Connect to the socket of a starting program."""
     end_s = time.monotonic() + timeout_s
     while True:
         try:
             client.connect(str(address))
         except (FileNotFoundError, ConnectionRefusedError):
-            assert time.monotonic() < end_s, "the program does not listen"
+            assert time.monotonic() < end_s, f"the program does not listen on {address}"
             time.sleep(0.02)
         else:
             return

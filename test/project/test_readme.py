@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""README's example, run; and what it says of names and commands, held against the code."""
+"""README: its example runs, and its lists of commands and dependencies match the code."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.qemu
-def test_the_example_runs(qemu_binary: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_readme_example_runs(qemu_binary: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
     image = tmp_path / "web1.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "16M"], check=True)
-    # Of the example only the places and the patience are changed; its disk is blank, and no guest obeys the button.
-    for there, here in [
+    # Replace paths, and shorten the timeout: the disk is blank, so no guest reacts to the power button.
+    for original, replacement in [
         ("/run/mycloud/kvm", str(tmp_path / "run")),
         ("/srv/web1.qcow2", str(image)),
         ("timeout=60", "timeout=1"),
         ('"machine_version": "q35"', f'"machine_version": "q35", "kvm_path": "{qemu_binary}"'),
     ]:
-        assert there in example
-        example = example.replace(there, here)
-    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - it is ours
+        assert original in example
+        example = example.replace(original, replacement)
+    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - the code is from this repository
     assert re.fullmatch(r"\[\d+, \d+\]\n", capsys.readouterr().out)
     assert not list((tmp_path / "run" / "instances").iterdir())
 
 
-def test_the_commands_are_those_there_are() -> None:
+def test_readme_lists_all_commands() -> None:
     (listed,) = re.findall(r"^\| `hvkit` command \| (.*) \|$", README, re.M)
     assert isinstance(command, click.Group)
     assert set(re.findall(r"`(\w+)`", listed)) == set(command.commands)
 
 
-def test_every_figure_is_a_number() -> None:
+def test_readme_figures_are_numbers() -> None:
     (table,) = re.findall(r"^## Figures$.*?^\|[-| ]+\|$\n(.*?)^$", README, re.M | re.S)
     cells = [cell.strip() for row in table.splitlines() for cell in row.strip("|").split("|")[1:]]
     assert cells
     assert [cell for cell in cells if not re.match(r"[<>~]? ?\d+([.,]\d+)*\b", cell)] == []
 
 
-def test_every_dependency_has_its_reason() -> None:
+def test_readme_lists_all_dependencies_with_reason() -> None:
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     extras = {"": setup["options"]["install_requires"], **setup["options.extras_require"]}
@@ -65,7 +65,7 @@ def test_every_dependency_has_its_reason() -> None:
     assert {(name, extra.strip("`")) for names, extra, _why in rows for name in names.split(", ")} == required
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_readme_links_exist() -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []

@@ -39,7 +39,7 @@ from hvkit.hypervisor.kvm.plan.topology import BusKind
 from hvkit.hypervisor.model import Disk
 from hvkit.qmp import ConnectError, QmpConnection
 from hvkit.qmp.schema import BlockdevAdd, NetdevAdd, QomList, QueryName, QueryStatus, QueryUuid, Quit
-from machine_features import BOARDS, FEATURES, VERSIONS, Feature, Planner, Setting, make_nic, place, plan_feature
+from machine_features import BOARDS, FEATURES, VERSIONS, Feature, FeatureNode, Planner, make_nic, place, plan_feature
 
 pytestmark = pytest.mark.qemu
 
@@ -207,14 +207,14 @@ def _running(
         with ExitStack() as inherited:
             opened = _open(feature, directory, inherited, stack)
             output = inherited.enter_context(open(log, "wb"))
-            setting = Setting(
+            node = FeatureNode(
                 directory=str(directory),
                 host=read_kvm_host(),
                 sockets=opened.sockets,
                 taps=opened.taps,
                 descriptors=opened.disks,
             )
-            made = plan_feature(plan, program, board, _with_free_ports(feature), setting)
+            made = plan_feature(plan, program, board, _with_free_ports(feature), node)
             process = subprocess.Popen(
                 build_argv(made), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=opened.descriptors
             )
@@ -278,14 +278,14 @@ def test_qemu_accepts_the_command_line_without_warnings(
 def test_qemu_accepts_the_descriptions_for_hotplug(
     plan: Planner, program: Capabilities, directory: Path, feature: Feature, board: str
 ) -> None:
-    settings = DiskSettings.from_parameters(TABLE.fill(feature.parameters))
+    nodes = DiskSettings.from_parameters(TABLE.fill(feature.parameters))
     (directory / "second.img").write_bytes(bytes(1 << 20))
     with _running(plan, program, board, feature, directory) as (made, qmp):
         used = {disk.address for disk in made.disks} | {nic.address for nic in made.nics}
-        disk_address = made.topology.allocate(settings.bus, used)
+        disk_address = made.topology.allocate(nodes.bus, used)
         nic_address = made.topology.allocate(BusKind.PCI, used | {disk_address})
         second = Disk(path=f"{directory}/second.img", uuid=SECOND_DISK)
-        disk = build_disk(second, settings, disk_address, is_block_device=False)
+        disk = build_disk(second, nodes, disk_address, is_block_device=False)
         nic = build_nic(make_nic(2), "paravirtual", nic_address)
         for node in disk.nodes:
             qmp.execute(BlockdevAdd(node))

@@ -121,7 +121,7 @@ def test_empty_vnc_password_is_refused_without_leftovers(
 ) -> None:
     password_file.write_text(text)
     parameters = {"vnc_bind_address": "127.0.0.1", "vnc_password_file": str(password_file)}
-    with pytest.raises(ParameterError, match="no password in its first line"):
+    with pytest.raises(ParameterError, match="the first line must hold the password, and is empty"):
         kvm.start_instance(make_toy(parameters=parameters))
     assert kvm.list_instances() == []
 

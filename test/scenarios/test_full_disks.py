@@ -96,7 +96,7 @@ def test_guest_with_a_full_disk_is_paused_until_there_is_space(
         wait_for(lambda: kvm.get_instance_info("web1").state is not InstanceState.RUNNING)
         info = kvm.get_instance_info("web1")
         assert (info.state, info.cause) == (InstanceState.PAUSED, StopCause.DISK)
-        assert info.reason == "a disk failed or is full"
+        assert info.reason == "disk error or disk full"
         small_disk.resize(16)
         with kvm.monitor("web1") as monitor:
             monitor.execute(Cont())

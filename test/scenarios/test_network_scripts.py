@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pytest
 
-from faults import die_at
+from faults import crash_at
 from hvkit.hypervisor import Instance, InstanceStartError, InstanceState, Nic
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.network import has_interface
@@ -149,7 +149,7 @@ def test_script_runs_with_down_after_a_crash_at_any_step_of_a_start(
     toy = make_toy(nics=nics, parameters={"network_script": str(script.path)})
     came_up = False
     for number in itertools.count(1):
-        has_died = die_at(number, lambda: kvm.start_instance(toy))
+        has_died = crash_at(number, lambda: kvm.start_instance(toy))
         if kvm.list_instances():
             came_up = came_up or (has_died and "up there" in script.calls)
             if not kvm.get_instance_info("web1").state.is_over:

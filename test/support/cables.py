@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Two nodes on this one: a network namespace, and a cable to it."""
+"""A second node on this machine: a network namespace connected by a veth pair (the cable)."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from uuid import uuid4
 
 import attrs
 
-#: Of setns(2): a network namespace.
+#: The setns(2) flag for a network namespace.
 CLONE_NEWNET = 0x40000000
-#: Both ends of the cable.
+#: IP addresses of both ends of the cable.
 NEAR, FAR = "198.51.100.1", "198.51.100.2"
-#: A MAC address that nothing has.
-NOBODY = "02:00:00:00:00:01"
+#: A MAC address that no interface has.
+UNUSED_MAC = "02:00:00:00:00:01"
 
 
 @attrs.frozen
 class Cable:
-    """A link to a network namespace, in which only the far end of it is."""
+    """A veth pair whose far end is in a network namespace."""
 
     namespace: str
     interface: str
 
-    def swallow(self) -> None:
-        """Have what is sent to the far end get lost, as behind a switch that died: nobody is told."""
-        self._ip("neighbor", "replace", FAR, "lladdr", NOBODY, "dev", self.interface, "nud", "permanent")
+    def drop_packets(self) -> None:
+        """Drop packets to the far end without an error, as behind a failed switch."""
+        self._ip("neighbor", "replace", FAR, "lladdr", UNUSED_MAC, "dev", self.interface, "nud", "permanent")
 
-    def pull_out(self) -> None:
+    def set_down(self) -> None:
         self._ip("link", "set", self.interface, "down")
 
-    def plug_in(self) -> None:
+    def set_up(self) -> None:
         self._ip("link", "set", self.interface, "up")
 
-    def there(self, act: Callable[[], None]) -> None:
-        """Do something in the namespace: a thread of its own enters it, and what it starts stays there."""
+    def run_inside(self, act: Callable[[], None]) -> None:
+        """Run a function in the namespace, in a separate thread. Processes that it starts stay there."""
         failures: list[BaseException] = []
 
-        def enter_and_act() -> None:
+        def enter_and_run() -> None:
             try:
                 libc = ctypes.CDLL(None, use_errno=True)
                 descriptor = os.open(f"/run/netns/{self.namespace}", os.O_RDONLY | os.O_CLOEXEC)
@@ -54,10 +54,10 @@ class Cable:
                 finally:
                     os.close(descriptor)
                 act()
-            except BaseException as error:  # noqa: BLE001 - raised again below, in the thread of the test
+            except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
                 failures.append(error)
 
-        thread = threading.Thread(target=enter_and_act)
+        thread = threading.Thread(target=enter_and_run)
         thread.start()
         thread.join()
         if failures:
@@ -68,7 +68,7 @@ class Cable:
         self._ip("netns", "add", self.namespace)
         self._ip("link", "add", self.interface, "type", "veth", "peer", "name", far, "netns", self.namespace)
         self._ip("address", "add", f"{NEAR}/30", "dev", self.interface)
-        self.plug_in()
+        self.set_up()
         self._ip("-n", self.namespace, "address", "add", f"{FAR}/30", "dev", far)
         self._ip("-n", self.namespace, "link", "set", far, "up")
 
@@ -82,15 +82,15 @@ class Cable:
 
 @contextlib.contextmanager
 def connected_namespace(unavailable: Callable[[str], NoReturn]) -> Iterator[Cable]:
-    """Make a namespace and a cable to it, for as long as the block lasts."""
+    """Create a namespace with a cable to it, and remove both after the block."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
-        unavailable("network namespaces take root and the program ip")
+        unavailable("network namespaces need root and the program ip")
     cable = Cable(f"hvkit-{uuid4().hex[:8]}", f"hv{uuid4().hex[:8]}")
     try:
         cable.make()
     except subprocess.CalledProcessError as error:
         cable.remove()
-        unavailable(f"no network namespace can be made here: {error.stderr.decode().strip()}")
+        unavailable(f"cannot create a network namespace: {error.stderr.decode().strip()}")
     try:
         yield cable
     finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Certificates for tests of encrypted links."""
+"""TLS certificates for tests of encrypted connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ extendedKeyUsage=serverAuth,clientAuth
 
 
 def make_certificates(directory: Path, openssl: str) -> Path:
-    """Make an authority, and certificates of it for both ends."""
+    """Create a certificate authority, and certificates for server and client."""
 
     def run(*arguments: str) -> None:
         subprocess.run([openssl, *arguments], cwd=directory, check=True, capture_output=True, timeout=30)

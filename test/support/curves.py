@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Curves of real migrations: what policies are tried on, and how they are written down."""
+"""Progress curves of real migrations: recording and reading. Tests replay them to convergence policies."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _RECORDING: Final = os.environ.get("HVKIT_RECORD") == "1"
 
 
 class Curve:
-    """What a migration is seen to have done, from now on."""
+    """The progress of a migration over time, starting when the object is created."""
 
     def __init__(self) -> None:
         self._began_s = time.monotonic()
         self._samples: list[tuple[float, int, int | None]] = []
 
-    def note(self, status: MigrationStatus) -> None:
-        """Note down what is said of it at this moment."""
+    def add_sample(self, status: MigrationStatus) -> None:
+        """Add a sample of the migration's status."""
         at_s = round(time.monotonic() - self._began_s, 3)
         self._samples.append((at_s, status.transferred_bytes or 0, status.remaining_bytes))
 
     def record(self, name: str) -> None:
-        """Write the curve down under a name, where the environment has HVKIT_RECORD=1."""
+        """Save the curve under a name if HVKIT_RECORD=1 is set."""
         if _RECORDING:
             curves = json.loads(_FILE.read_text()) if _FILE.exists() else {}
             curves[name] = self._samples
@@ -39,7 +39,7 @@ class Curve:
 
 
 def read_curve(name: str) -> list[Sample]:
-    """Return a curve that was written down."""
+    """Return a recorded curve."""
     return [
         Sample(at_s=at_s, transferred_bytes=sent, remaining_bytes=left)
         for at_s, sent, left in json.loads(_FILE.read_text())[name]

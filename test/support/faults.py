@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Acts on a machine that fail, or whose process dies, at a command of the test's choice."""
+"""Fault injection: make an operation fail, or its process crash, at a chosen step."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hvkit.qmp.base import Command
 
 
 class Fault(Exception):
-    """Raised in the place of a command's reply, or of the command."""
+    """Raised instead of sending a command, or instead of returning its reply."""
 
 
 def count_commands(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> int:
-    """Return how many commands an act executes."""
+    """Return the number of QMP commands that an operation executes."""
     executed = []
     execute = QmpConnection.execute
 
@@ -33,7 +33,7 @@ def count_commands(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object], *, after: bool) -> None:
-    """Have one command of an act fail: before it is sent, or executed, and the connection lost with the reply."""
+    """Run an operation with a fault at one QMP command: before it is sent, or after its execution without a reply."""
     execute = QmpConnection.execute
     left = number
 
@@ -53,13 +53,14 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], obje
             act()
 
 
-_DONE, _DIED = 6, 7
-#: How runtime files are replaced, and others come and go.
-_OF_FILES = ("replace", "rename", "unlink")
+#: Exit statuses of the child process.
+_COMPLETED, _CRASHED = 6, 7
+#: The functions of `os` that count as steps.
+_FILE_FUNCTIONS = ("replace", "rename", "unlink")
 
 
-def _act_and_die(number: int, act: Callable[[], object]) -> NoReturn:
-    """End this process, a child, without a word before one step of an act, or when the act is done."""
+def _run_and_crash(number: int, act: Callable[[], object]) -> NoReturn:
+    """In a child process: run an operation and exit at once before the given step, or after the last one."""
     left = number
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,30 +68,30 @@ def _act_and_die(number: int, act: Callable[[], object]) -> NoReturn:
             nonlocal left
             left -= 1
             if left == 0:
-                os._exit(_DIED)
+                os._exit(_CRASHED)
             return function(*arguments, **keywords)
 
         return step
 
     try:
         QmpConnection.execute = counted(QmpConnection.execute)  # type: ignore[method-assign]
-        for name in _OF_FILES:
+        for name in _FILE_FUNCTIONS:
             setattr(os, name, counted(getattr(os, name)))
         act()
-        os._exit(_DONE)
+        os._exit(_COMPLETED)
     finally:
         os._exit(1)
 
 
-def die_at(number: int, act: Callable[[], object]) -> bool:
-    """Have a process of its own do something and die before one step of that; tell whether it came to that.
+def crash_at(number: int, act: Callable[[], object]) -> bool:
+    """Run an operation in a child process that crashes before the given step. Return False if there are fewer steps.
 
-    A step is a command to QEMU, or a change to the name of a file.
+    A step is a QMP command, or a call that renames or removes a file.
     """
     pid = os.fork()
     if pid == 0:
-        _act_and_die(number, act)
+        _run_and_crash(number, act)
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
-    assert code in (_DONE, _DIED)
-    return code == _DIED
+    assert code in (_COMPLETED, _CRASHED)
+    return code == _CRASHED

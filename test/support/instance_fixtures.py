@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""QEMU programs, recorded and real, and plans of machines to run on them."""
+"""Fixtures of QEMU programs, machine plans, hypervisors and instances."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ INSTANCE_UUID: Final = UUID("6a1e8a52-3c1f-4d8e-9b51-0f6f1b1d2c3e")
 DISK_UUID: Final = UUID("d15c0000-0000-4000-8000-000000000001")
 NIC_UUID: Final = UUID("00c00000-0000-4000-8000-000000000001")
 
-#: The names to record of those that a program lists: the ones that plans use.
-_KEPT_DEVICES: Final = {
+#: The names to record from the lists of a program: those that a plan may use, and one other of each kind.
+_RECORDED_DEVICES: Final = {
     *DISK_DRIVERS.values(),
     *DISPLAY_DRIVERS.values(),
     *(NIC_DRIVERS.get(name, name) for name in NIC_TYPES),
@@ -57,14 +57,14 @@ _KEPT_DEVICES: Final = {
     *("virtio-rng-pci", "virtio-mem-pci", "vhost-vsock-pci", "tpm-crb"),
     *("virtio-balloon-pci", "virtio-serial-pci", "virtserialport", "isa-serial", "pcie-root-port", "pvpanic"),
 }
-_KEPT_OBJECTS: Final = {"memory-backend-file", "monitor-qmp"}
-_KEPT_COMMANDS: Final = {"device_add", "blockdev-add", "netdev_add", "query-accelerators", "query-spice"}
-_KEPT_OPTIONS: Final = {"sandbox.elevateprivileges", "run-with.user", "run-with.chroot"}
-_KEPT_CPU_MODELS: Final = {"host", "max", "qemu64", "Skylake-Server"}
+_RECORDED_OBJECTS: Final = {"memory-backend-file", "monitor-qmp"}
+_RECORDED_COMMANDS: Final = {"device_add", "blockdev-add", "netdev_add", "query-accelerators", "query-spice"}
+_RECORDED_OPTIONS: Final = {"sandbox.elevateprivileges", "run-with.user", "run-with.chroot"}
+_RECORDED_CPU_MODELS: Final = {"host", "max", "qemu64", "Skylake-Server"}
 
 
 def trim(capabilities: Capabilities) -> Capabilities:
-    """Reduce the capabilities of a program to those worth recording, which do not depend on its builder."""
+    """Reduce the capabilities of a program to the part that is recorded and that does not depend on its build."""
     version = ".".join(map(str, capabilities.version[:2]))
     return attrs.evolve(
         capabilities,
@@ -77,23 +77,23 @@ def trim(capabilities: Capabilities) -> Capabilities:
                 key=lambda machine: machine.name,
             )
         ),
-        devices=capabilities.devices & _KEPT_DEVICES,
-        objects=capabilities.objects & _KEPT_OBJECTS,
-        commands=capabilities.commands & _KEPT_COMMANDS,
-        cpu_models=capabilities.cpu_models & _KEPT_CPU_MODELS,
-        options=capabilities.options & _KEPT_OPTIONS,
+        devices=capabilities.devices & _RECORDED_DEVICES,
+        objects=capabilities.objects & _RECORDED_OBJECTS,
+        commands=capabilities.commands & _RECORDED_COMMANDS,
+        cpu_models=capabilities.cpu_models & _RECORDED_CPU_MODELS,
+        options=capabilities.options & _RECORDED_OPTIONS,
     )
 
 
 @pytest.fixture(scope="session")
 def recorded() -> Callable[[str], Capabilities]:
-    """Return the recorded capabilities of a version of QEMU, such as 7.2."""
+    """Returns the recorded capabilities of a QEMU version, such as 7.2."""
     return lambda version: Capabilities.from_plain(json.loads((DATA / f"capabilities-{version}.json").read_text()))
 
 
 @pytest.fixture(scope="session")
 def as_recorded() -> Callable[[Capabilities], Capabilities]:
-    """Reduce the capabilities of a program to those that are recorded; with HVKIT_RECORD=1 record them."""
+    """Reduces the capabilities of a program to the recorded part; with HVKIT_RECORD=1 records it."""
 
     def cut(capabilities: Capabilities) -> Capabilities:
         kept = trim(capabilities)
@@ -106,7 +106,7 @@ def as_recorded() -> Callable[[Capabilities], Capabilities]:
 
 
 def real_binaries() -> list[str]:
-    """Return the programs to try command lines with: those of $HVKIT_QEMU_BINARIES, or the QEMU under test."""
+    """Return the QEMU programs for tests of command lines: $HVKIT_QEMU_BINARIES, or the one under test."""
     named = os.environ.get("HVKIT_QEMU_BINARIES")
     if named:
         return named.split(":")
@@ -115,7 +115,7 @@ def real_binaries() -> list[str]:
 
 @pytest.fixture(scope="session", params=real_binaries(), ids=lambda path: path.replace("/", "_"))
 def real(request: pytest.FixtureRequest) -> Capabilities:
-    """Return the capabilities of each real program. Tests that use it need the marker `qemu`."""
+    """The capabilities of each real program. Tests that use it need the marker `qemu`."""
     return probe_capabilities(request.param)
 
 
@@ -168,7 +168,7 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
 
 @pytest.fixture
 def kvm(tmp_path: Path) -> Iterator[KvmHypervisor]:
-    """A KVM hypervisor with its own run directory. Its instances are stopped after the test."""
+    """A KVM hypervisor with its own run_dir. Its instances are stopped and cleaned up after the test."""
     hypervisor = KvmHypervisor(run_dir=tmp_path / "run", lock_timeout_s=5.0)
     yield hypervisor
     for name in hypervisor.list_instances():
@@ -179,18 +179,18 @@ def kvm(tmp_path: Path) -> Iterator[KvmHypervisor]:
 
 
 def everything_below(run_dir: Path) -> set[str]:
-    """Return the paths of everything in a run directory except the cache of QEMU capabilities."""
+    """Return all paths in a run directory except the cache of QEMU capabilities."""
     found = {str(path.relative_to(run_dir)) for path in run_dir.rglob("*")}
     return {path for path in found if not path.startswith("cache/")}
 
 
-#: Creates an instance, by default with the name web1.
+#: Returns an instance; its default name is web1.
 MakeInstance = Callable[..., Instance]
 
 
 @pytest.fixture
 def make_toy(tmp_path: Path, qemu_binary: str) -> MakeInstance:
-    """Create instances for real QEMU, each with its own disk and a toy guest that handles the power button."""
+    """Returns instances of the toy guest for real QEMU, each with its own disk."""
 
     def make(name: str = "web1", *, parameters: Mapping[str, object] | None = None, **members: Any) -> Instance:
         if "disks" not in members:
@@ -203,12 +203,12 @@ def make_toy(tmp_path: Path, qemu_binary: str) -> MakeInstance:
 
 @pytest.fixture
 def make_simulated(tmp_path: Path) -> Callable[..., MakeInstance]:
-    """Return a function that creates instances for the simulated QEMU, with options of the simulator."""
+    """Takes members of `Behavior`, and returns a function that makes instances for the simulated QEMU."""
 
-    def with_knobs(**knobs: Any) -> MakeInstance:
+    def with_behavior(**behavior: Any) -> MakeInstance:
         directory = tmp_path / f"simulator-{uuid4()}"
         directory.mkdir()
-        executable = write_executable(directory, **knobs)
+        executable = write_executable(directory, **behavior)
 
         def make(name: str = "web1", *, parameters: Mapping[str, object] | None = None, **members: Any) -> Instance:
             members.setdefault("memory_mib", 32)
@@ -216,4 +216,4 @@ def make_simulated(tmp_path: Path) -> Callable[..., MakeInstance]:
 
         return make
 
-    return with_knobs
+    return with_behavior

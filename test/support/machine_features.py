@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Machines that differ from a plain one by a single feature each, for tests of command lines.
+"""Machines that each differ from a plain one in a single feature, for tests of command lines.
 
-A new parameter that changes the command line needs a feature here; test_command_line.py reports a missing one.
+Every parameter that changes the command line needs a feature here; test_command_line.py lists the missing ones.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from hvkit.hypervisor.kvm.plan.resources import VARIABLES, FileSet, MachineSocke
 from hvkit.hypervisor.model import Disk, Nic
 
 BOARDS: Final = ("q35", "pc")
-#: The versions of QEMU that command lines are recorded for.
+#: The QEMU versions with recorded command lines.
 VERSIONS: Final = ("7.2", "10.0", "11.1")
 
-#: The fixture `plan`.
+#: The type of the fixture `plan`.
 Planner = Callable[..., MachinePlan]
 
 
@@ -34,18 +34,18 @@ class Feature:
     """The difference between a machine and the plain one. ``/DIR`` in texts stands for the directory of all files.
 
     Attributes:
-        parameters: parameters other than the defaults.
+        parameters: parameters that differ from their defaults.
         disks: the disks; None for those of the plain machine.
         nics: the NICs; None for those of the plain machine.
         vcpus: the number of vCPUs.
-        memory_mib: the memory, in MiB.
-        queues: the number of queues of its taps.
-        has_vhost: whether its taps use vhost-net.
-        kvm_flag: the value of the parameter.
-        firmware: the UEFI firmware; None for QEMU's own BIOS.
-        confinement: the confinement of QEMU; its root directory is in ``/DIR``.
-        is_incoming: whether it waits for an incoming migration.
-        lacks: a requirement that not every node meets; empty for none.
+        memory_mib: the memory.
+        queues: the number of queues of each tap.
+        has_vhost: whether the taps use vhost-net.
+        kvm_flag: the accelerator, as for the parameter kvm_flag.
+        firmware: UEFI firmware; None for the default BIOS.
+        confinement: the confinement of QEMU. Its root directory is below ``/DIR``.
+        is_incoming: whether the machine waits for an incoming migration.
+        lacks: a requirement that not every node has; empty for none.
     """
 
     parameters: dict[str, Any] = attrs.field(factory=dict)
@@ -63,17 +63,17 @@ class Feature:
 
     @property
     def opens_by_name(self) -> bool:
-        """Whether QEMU can open files by name."""
+        """Whether QEMU can open the machine's files by path."""
         return self.confinement.opens_by_name
 
 
 def make_disk(number: int = 1, file: str = "DIR/disk.img", **members: Any) -> Disk:
-    """Return a disk with a uuid made of its number."""
+    """Return a disk whose uuid contains its number."""
     return Disk(path=f"/{file}", uuid=UUID(f"d15c0000-0000-4000-8000-{number:012}"), **members)
 
 
 def make_nic(number: int = 1, **members: Any) -> Nic:
-    """Return a NIC, by default of mode user, with a uuid and a MAC address made of its number."""
+    """Return a NIC whose uuid contains its number. The default mode is user."""
     uuid = UUID(f"00c00000-0000-4000-8000-{number:012}")
     return Nic(**{"mac": f"52:54:00:00:00:{number:02}", "mode": "user", "uuid": uuid, **members})
 
@@ -102,7 +102,7 @@ _NOBODY: Final = Account(uid=65534, gid=65534)
 _VIRTIO_SCSI: Final = {"scsi_controller_type": "virtio-scsi-pci"}
 _NIC_TYPES: Final = (*("e1000", "e1000e", "rtl8139", "ne2k_pci", "pcnet", "vmxnet3", "i82551", "i82557b", "i82559er"),)
 
-#: By topic and name. Each topic is a file of recorded command lines.
+#: Features by theme and name. The command lines of a theme are recorded in one file.
 FEATURES: Final[dict[str, dict[str, Feature]]] = {
     "plain": {"plain": Feature(), "bare": Feature(disks=(), nics=())},
     "machine": {
@@ -120,20 +120,20 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
         "sockets-and-cores": Feature(parameters={"cpu_sockets": 2, "cpu_cores": 2}, vcpus=4),
         "threads": Feature(parameters={"cpu_threads": 2}, vcpus=4),
         "model": _with(cpu_type="qemu64,-svm"),
-        "more-may-come": _with(vcpus_max=4),
-        "as-many-as-are-arranged": Feature(parameters={"vcpus_max": 8, "cpu_sockets": 2, "cpu_cores": 4}, vcpus=3),
+        "hotplug": _with(vcpus_max=4),
+        "maximum-fills-topology": Feature(parameters={"vcpus_max": 8, "cpu_sockets": 2, "cpu_cores": 4}, vcpus=3),
     },
     "memory": {
         "files": _with(mem_path="/DIR"),
-        "taken-at-the-start": Feature(parameters={"mem_prealloc": True}, vcpus=4),
+        "preallocated": Feature(parameters={"mem_prealloc": True}, vcpus=4),
         "hugepages-2M": Feature(parameters={"hugepages": "2M"}),
         "hugepages-1G": Feature(parameters={"hugepages": "1G"}, memory_mib=2048),
         "bound": _with(numa_host_nodes="0"),
         "interleaved": _with(numa_host_nodes="0", numa_policy="interleave"),
-        "more-may-come": _with(memory_max_mib=1024),
-        "more-may-come-on-hugepages": _with(memory_max_mib=1024, hugepages="2M"),
-        "more-may-come-in-files": _with(memory_max_mib=1024, mem_path="/DIR"),
-        "more-may-come-as-dimms": _with(memory_max_mib=1024, memory_hotplug="dimm"),
+        "hotplug": _with(memory_max_mib=1024),
+        "hotplug-on-hugepages": _with(memory_max_mib=1024, hugepages="2M"),
+        "hotplug-in-files": _with(memory_max_mib=1024, mem_path="/DIR"),
+        "hotplug-as-dimms": _with(memory_max_mib=1024, memory_hotplug="dimm"),
     },
     "numa": {
         "one": _with(numa_nodes=1),
@@ -141,7 +141,7 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
         "two-bound": Feature(parameters={"numa_nodes": 2, "numa_host_nodes": "0:0", "mem_prealloc": True}, vcpus=2),
         "two-in-files": Feature(parameters={"numa_nodes": 2, "mem_path": "/DIR"}, vcpus=2),
         "two-of-hugepages": Feature(parameters={"numa_nodes": 2, "hugepages": "2M"}, vcpus=2),
-        "two-and-more-may-come": Feature(parameters={"numa_nodes": 2, "vcpus_max": 4, "memory_max_mib": 1024}, vcpus=3),
+        "two-hotplug": Feature(parameters={"numa_nodes": 2, "vcpus_max": 4, "memory_max_mib": 1024}, vcpus=3),
     },
     "slots": {
         "no-spare-ports": _with(hotplug_ports=0),
@@ -236,7 +236,7 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
     },
     "spice": {
         "address": _with(spice_bind="127.0.0.1", spice_port=5999, soundhw="hda"),
-        "of-choice": _with(
+        "all-options": _with(
             spice_bind="127.0.0.1",
             spice_port=5999,
             spice_ip_version=4,
@@ -261,9 +261,9 @@ FEATURES: Final[dict[str, dict[str, Feature]]] = {
     "sound": {card: _with(soundhw=card) for card in ("hda", "ac97", "es1370")},
     "confinement": {
         "sandbox": _confined(is_sandboxed=True),
-        # hvkit sets the account, so it is not on the command line; QEMU inherits the disks.
+        # hvkit changes the account before it starts QEMU, so it is on no command line. Disks are passed as descriptors.
         "account": _confined(is_sandboxed=True, account=_NOBODY),
-        "account-given-up-to": _confined(is_sandboxed=True, account=_NOBODY, drops_account_itself=True),
+        "account-dropped-by-qemu": _confined(is_sandboxed=True, account=_NOBODY, drops_account_itself=True),
         "root-dir": _confined(root_dir="/DIR/root"),
         "all": _confined(is_sandboxed=True, account=_NOBODY, drops_account_itself=True, root_dir="/DIR/root"),
     },
@@ -276,70 +276,78 @@ def place(text: str, directory: str) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class Setting:
-    """The environment that the machine of a feature is planned for.
+class FeatureNode:
+    """The node that a machine is planned for.
 
     Attributes:
         directory: the directory of all files.
-        host: the state of KVM.
+        host: the KVM support of the node.
         sockets: the sockets of the machine.
-        taps: the open files of its taps, by the uuids of the NICs.
-        descriptors: the open files of each disk, by its path, for a QEMU that cannot open files by name.
+        taps: the open tap files, by uuid of the NIC.
+        descriptors: the open descriptors of each disk by its path, for a QEMU that opens no files by path.
     """
 
     directory: str
     host: KvmHost
     sockets: MachineSockets
-    taps: Mapping[UUID, TapFiles] = attrs.field(factory=dict)
-    descriptors: Mapping[str, tuple[int, ...]] = attrs.field(factory=dict)
+    taps: Mapping[UUID, TapFiles]
+    descriptors: Mapping[str, tuple[int, ...]]
 
 
-def plan_feature(plan: Planner, program: Capabilities, board: str, feature: Feature, setting: Setting) -> MachinePlan:
+def _place_files(feature: Feature, directory: str) -> Feature:
+    """Replace ``/DIR`` in all paths of a feature."""
+    firmware = feature.firmware and attrs.evolve(
+        feature.firmware,
+        code=place(feature.firmware.code, directory),
+        template=place(feature.firmware.template, directory),
+    )
+    disks = (make_disk(),) if feature.disks is None else feature.disks
+    return attrs.evolve(
+        feature,
+        parameters={
+            name: place(value, directory) if isinstance(value, str) else value
+            for name, value in feature.parameters.items()
+        },
+        disks=tuple(attrs.evolve(disk, path=place(disk.path, directory)) for disk in disks),
+        firmware=firmware,
+        confinement=attrs.evolve(feature.confinement, root_dir=place(feature.confinement.root_dir, directory)),
+    )
+
+
+def plan_feature(plan: Planner, program: Capabilities, board: str, feature: Feature, node: FeatureNode) -> MachinePlan:
     """Plan the machine of a feature.
 
     Args:
-        plan: the fixture.
+        plan: the fixture `plan`.
         program: the capabilities of QEMU.
         board: q35 or pc.
-        feature: the difference from the plain machine.
-        setting: its environment.
+        feature: the feature.
+        node: the node.
     """
-    disks = (make_disk(),) if feature.disks is None else feature.disks
-    disks = tuple(attrs.evolve(disk, path=place(disk.path, setting.directory)) for disk in disks)
-    firmware = feature.firmware and attrs.evolve(
-        feature.firmware,
-        code=place(feature.firmware.code, setting.directory),
-        template=place(feature.firmware.template, setting.directory),
-    )
-    parameters = {
-        name: place(value, setting.directory) if isinstance(value, str) else value
-        for name, value in feature.parameters.items()
-    }
+    feature = _place_files(feature, node.directory)
+    disks, firmware = feature.disks or (), feature.firmware
+    has_run_with = {"run-with.user", "run-with.chroot"} <= program.options
 
     def make(placement: Placement | None) -> MachinePlan:
         return plan(
             program,
-            {"machine_version": board, **parameters},
+            {"machine_version": board, **feature.parameters},
             disks=disks,
             nics=(make_nic(),) if feature.nics is None else feature.nics,
             vcpus=feature.vcpus,
             memory_mib=feature.memory_mib,
-            accelerator=choose_accelerator(feature.kvm_flag, setting.host, program),
+            accelerator=choose_accelerator(feature.kvm_flag, node.host, program),
             block_devices=[disk.uuid for disk in disks if disk.path.startswith("/dev/")],
             disk_files={
-                disk.uuid: FileSet(number=number, descriptors=setting.descriptors[disk.path], label=f"disk {number}")
+                disk.uuid: FileSet(number=number, descriptors=node.descriptors[disk.path], label=f"disk {number}")
                 for number, disk in enumerate(disks, start=1)
                 if not feature.opens_by_name
             },
             firmware=firmware,
             files={} if firmware is None else {VARIABLES: firmware.template},
-            confinement=attrs.evolve(
-                feature.confinement,
-                root_dir=place(feature.confinement.root_dir, setting.directory),
-                has_run_with={"run-with.user", "run-with.chroot"} <= program.options,
-            ),
-            sockets=setting.sockets,
-            taps=setting.taps,
+            confinement=attrs.evolve(feature.confinement, has_run_with=has_run_with),
+            sockets=node.sockets,
+            taps=node.taps,
             placement=placement,
         )
 

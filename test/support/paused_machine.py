@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A real QEMU that does not run its guest, for tests of what talks to its monitor."""
+"""Real QEMU processes with a paused machine, for tests of QMP connections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import attrs
 
 @attrs.frozen
 class Machine:
-    """A paused QEMU and where its monitor listens."""
+    """A paused QEMU process and the path of its monitor."""
 
     process: subprocess.Popen[bytes]
     path: Path
@@ -23,7 +23,7 @@ class Machine:
 
 @contextlib.contextmanager
 def paused_machine(binary: str, path: Path) -> Iterator[Machine]:
-    """Start a QEMU whose monitor listens on a path; it is killed at the end of the block."""
+    """Start QEMU with a monitor that listens on a path, and kill it after the block."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(1)
@@ -43,18 +43,18 @@ def paused_machine(binary: str, path: Path) -> Iterator[Machine]:
 
 
 @contextlib.contextmanager
-def calling(binary: str, path: Path) -> Iterator[None]:
-    """A QEMU without a machine whose monitor calls a path, again a second after a hang-up; killed at the end."""
-    told = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
-    version = re.search(r"version (\d+)\.(\d+)", told)
-    assert version is not None, told
-    # 9.2 has the one, 11.0 has the other no more
-    again = "reconnect-ms=1000" if (int(version[1]), int(version[2])) >= (9, 2) else "reconnect=1"
+def reconnecting_monitor(binary: str, path: Path) -> Iterator[None]:
+    """Start QEMU with a monitor that connects to a path and reconnects after one second; kill it after the block."""
+    output = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
+    version = re.search(r"version (\d+)\.(\d+)", output)
+    assert version is not None, output
+    # QEMU 9.2 added reconnect-ms, QEMU 11.0 removed reconnect
+    reconnect = "reconnect-ms=1000" if (int(version[1]), int(version[2])) >= (9, 2) else "reconnect=1"
     process = subprocess.Popen(
         [
             binary,
             *("-S", "-M", "none", "-nodefaults", "-display", "none"),
-            *("-chardev", f"socket,id=qmp,path={path},{again}", "-mon", "qmp,mode=control"),
+            *("-chardev", f"socket,id=qmp,path={path},{reconnect}", "-mon", "qmp,mode=control"),
         ]
     )
     try:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Pages of docs/ that are made from the code."""
+"""Generators of pages in docs/."""

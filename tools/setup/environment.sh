@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Makes build/venv and build/link, once for each state of setup.cfg and pyproject.toml. Usage: environment.sh run|dev|bench
+# Creates build/venv and build/link, again after a change of setup.cfg or pyproject.toml. Usage: environment.sh run|dev|bench
 #
-# run: what the `hvkit` command needs; dev: also the tests and the checkers; bench: what benchmarks need, the clients of
-# others included, in build/venv-bench. $PYTHON chooses the interpreter.
+# run: requirements of the `hvkit` command; dev: also those of tests and checkers; bench: those of the benchmarks,
+# including other QMP clients, in build/venv-bench. $PYTHON selects the interpreter.
 #
-# The package is installed as editable, for its entry points and the `hvkit` command: the code that runs is lib/. For
-# programs that do not follow such an install (mypy), build/link/hvkit is a symlink to lib/.
+# hvkit is an editable install of lib/. build/link/hvkit is a symlink to lib/ for programs that do not support editable
+# installs (mypy).
 #
-# The environment is a symlink too, to an environment that was made beside the one before it: what cannot be made, because
-# there is no network, takes nothing away. An environment cannot be moved, its programs name their place.
+# build/venv is a symlink to the newest environment, so that a failed installation, for example without network, keeps
+# the previous one. An environment is created in its final directory, because its programs contain its path.
 set -eu
 cd "$(dirname "$0")/../.."
 goal=$1
@@ -37,15 +37,15 @@ choose_python() {
             return
         fi
     done
-    fail "no Python >= 3.11 found; name one: make PYTHON=/path/to/python3"
+    fail "no Python >= 3.11 found; give its path: make PYTHON=/path/to/python3"
 }
 
-# Debian keeps what `python -m venv` needs in a package of its own.
+# Debian packages the requirements of `python -m venv` separately.
 ensure_venv_module() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null && return
     package=$("$python" -c 'import sys; print("python3.%d-venv" % sys.version_info.minor)')
     sh tools/setup/apt.sh "$package" && "$python" -c 'import ensurepip, venv' 2>/dev/null && return
-    fail "$python cannot make virtual environments. As root, type:" \
+    fail "$python cannot create virtual environments. As root, run:" \
         "    apt-get update && apt-get install --no-install-recommends $package"
 }
 
@@ -58,8 +58,8 @@ install() {
     trap 'exit 1' HUP INT TERM
     if ! { "$python" -m venv "$new" && "$new/bin/python" -m pip install --editable "$requirement"; } >"$log" 2>&1; then
         tail -n 5 "$log" >&2
-        [ ! -e "$venv" ] || echo "hvkit: $venv is left as it was" >&2
-        fail "the dependencies could not be installed; all of it is in $log. With a network to pip's index, type:" \
+        [ ! -e "$venv" ] || echo "hvkit: $venv was not changed" >&2
+        fail "the dependencies could not be installed; see $log. With network access to pip's index, run:" \
             "    make setup-$goal"
     fi
     echo "$state" >"$new/.hvkit-$goal"
@@ -81,7 +81,7 @@ case $goal in
     *) fail "usage: environment.sh run|dev|bench" ;;
 esac
 
-# The place is part of it: a virtual environment cannot be moved.
+# The working directory is part of the state, because a virtual environment cannot be moved.
 state=$({ pwd; "$python" -c 'import sys; print(sys.executable, sys.version)'; cat setup.cfg pyproject.toml; } | sha256sum)
 for done in $satisfied_by; do
     stamp="$venv/.hvkit-$done"

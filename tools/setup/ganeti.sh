@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Unpacks Ganeti's package, and what its client of monitors imports, into build/ganeti: to be measured beside others.
-# Where that cannot be, says so and lets the caller go on without. Usage: ganeti.sh PYTHON
+# Unpacks Ganeti's QMP client and its requirements into build/ganeti, for the benchmarks. A failure prints a warning and
+# exits with 0, so that the benchmarks run without it. Usage: ganeti.sh PYTHON
 set -eu
 cd "$(dirname "$0")/../.."
 python=$1
@@ -23,5 +23,5 @@ if unpack >"$log" 2>&1; then
     chmod 755 "$new"
     mv "$new" "$place"
 else
-    echo "hvkit: going on without Ganeti's client, whose package could not be had; why is in $log" >&2
+    echo "hvkit: continuing without Ganeti's client: its package could not be downloaded; see $log" >&2
 fi

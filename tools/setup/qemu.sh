@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Installs QEMU where it is missing. Where that cannot be, says what to type and lets the caller go on.
+# Installs QEMU if it is missing. A failure prints the command to run as root and exits with 0.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -11,7 +11,7 @@ fi
 if ! command -v qemu-img >/dev/null 2>&1; then
     packages="$packages qemu-utils"
 fi
-# UEFI firmware and a TPM, for those who want them; the tests of them are skipped without.
+# Optional: UEFI firmware and swtpm. Their tests are skipped without them.
 for program in swtpm:swtpm /usr/share/qemu/firmware:ovmf; do
     if ! command -v "${program%:*}" >/dev/null 2>&1 && [ ! -e "${program%:*}" ]; then
         packages="$packages ${program#*:}"
@@ -19,8 +19,8 @@ for program in swtpm:swtpm /usr/share/qemu/firmware:ovmf; do
 done
 [ -n "$packages" ] || exit 0
 
-# shellcheck disable=SC2086 # a list of words
+# shellcheck disable=SC2086 # a list of packages
 if ! sh tools/setup/apt.sh $packages; then
-    echo "hvkit: no QEMU here, so nothing real can run. As root, type:" \
+    echo "hvkit: QEMU is not installed, so instances cannot run. As root, run:" \
         "apt-get install --no-install-recommends qemu-system-x86 qemu-utils" >&2
 fi

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What all parts of the KVM hypervisor stand on."""
+"""The base class of the classes that `KvmHypervisor` combines."""
 
 import attrs
 
+from hvkit.hypervisor.kvm.host.probe import probe_capabilities
 from hvkit.hypervisor.kvm.instance.instances import Instances
+from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.model import Instance
 
 
 class KvmSubject:
-    """A part of the KVM hypervisor.
+    """One subject of the KVM hypervisor, such as migration: its verbs, beside the operations that they need.
 
     Attributes:
-        name: what the hypervisor is called.
+        name: the name of the hypervisor.
     """
 
     name = "kvm"
@@ -19,5 +21,12 @@ class KvmSubject:
     _kvm_path: str
 
     def _with_program(self, instance: Instance) -> Instance:
-        """Note down with an instance what runs it: what the next one to look at it takes for the default may differ."""
+        """Return the instance with `kvm_path` among its parameters.
+
+        Without it, another process could use another default for the same instance.
+        """
         return attrs.evolve(instance, parameters={"kvm_path": self._kvm_path, **instance.parameters})
+
+    def _probe(self, binary: str) -> Capabilities:
+        """Return the capabilities of a QEMU program, without writing them to the cache of the run directory."""
+        return probe_capabilities(binary, cache_dir=self._instances.find_cache_dir(), keeps=False)

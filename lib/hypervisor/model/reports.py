@@ -1,37 +1,37 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What hypervisors tell of instances, of moves and copies that are on their way, and of their node: values.
+"""Values that hypervisors return: state of instances, progress, consoles, facts of the node.
 
-Everything here is frozen, compared by value and free of the host.
+Everything here is frozen, compared by value, and does not touch the node.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import attrs
 
-from hvkit.hypervisor.model import ConsoleKind, InstanceState, MigrationState, StopCause
+from hvkit.hypervisor.model.states import ConsoleKind, InstanceState, MigrationState, StopCause
 
 
 @attrs.frozen(kw_only=True)
 class InstanceInfo:
-    """What an instance is doing, at the moment it was asked.
+    """The state of an instance at the time of the query.
 
     Attributes:
-        name: what it is called here.
-        uuid: what it is known by.
-        state: where it is.
-        reason: why it is there, in words; empty where that needs none.
-        cause: what made it stop or ended it; None where it runs, where it never ran, and where nobody knows.
-        is_user_shutdown: whether its user shut it down from within, and may do that: it is not to be started again
-            unasked.
-        pid: its process; None where there is none.
-        is_adopted: whether somebody else started it, and it was adopted.
-        memory_mib: the memory the guest has now, in MiB: what it was started with and was given since, less what the
+        name: its name.
+        uuid: its identity.
+        state: its state.
+        reason: why it is in that state, as text; empty if that needs no explanation.
+        cause: what paused or stopped it; None if it runs, has not run yet, or the cause is unknown.
+        is_user_shutdown: whether a user shut it down from within the guest, and may do so: it should not be restarted
+            automatically.
+        is_adopted: whether it was started by another program, and adopted.
+        pid: its process; None if it has none.
+        memory_mib: memory the guest has now, in MiB: what it was started with and what was added, minus what the
             balloon took.
-        vcpus: how many processors it has now.
+        vcpus: number of vCPUs it has now.
     """
 
     name: str
@@ -48,12 +48,12 @@ class InstanceInfo:
 
 @attrs.frozen(kw_only=True)
 class InstanceChange:
-    """What is other with an instance than it was when it was last looked at.
+    """A change of an instance between two queries.
 
     Attributes:
-        name: what it is called here.
-        before: what it was doing; None where it was not known.
-        after: what it is doing; None where it is not known any more.
+        name: its name.
+        before: its state at the earlier query; None if it did not exist.
+        after: its state at the later query; None if it does not exist any more.
     """
 
     name: str
@@ -63,16 +63,16 @@ class InstanceChange:
 
 @attrs.frozen(kw_only=True)
 class NodeInfo:
-    """What this node has.
+    """Resources of the node.
 
     Attributes:
-        memory_total_mib: all of it, in MiB.
-        memory_free_mib: what can be given to an instance, caches counted as free.
-        memory_used_mib: the rest: what the node and its instances use.
-        cpu_total: processors that are online.
-        cpu_sockets: packages that these are in.
-        numa_nodes: memory nodes that have processors or memory.
-        hypervisor_version: the version of what runs instances; None where that is not installed.
+        memory_total_mib: total memory, in MiB.
+        memory_free_mib: memory available to instances, in MiB; caches count as free.
+        memory_used_mib: the rest.
+        cpu_total: number of online CPUs.
+        cpu_sockets: number of their sockets.
+        numa_nodes: number of NUMA nodes that have CPUs or memory.
+        hypervisor_version: version of the program that runs instances; None if it is not installed.
     """
 
     memory_total_mib: int
@@ -85,17 +85,34 @@ class NodeInfo:
 
 
 @attrs.frozen(kw_only=True)
-class Console:
-    """How to reach an instance's console.
+class NodeCheck:
+    """The result of one check of the node.
 
     Attributes:
-        instance: its name.
-        kind: how it is reached; what else is set depends on it.
-        path: a unix socket of this node, for SERIAL and for VNC and SPICE that listen on one.
-        host: where VNC or SPICE listens.
-        port: the TCP port there.
-        command: a command line that attaches a terminal, one word an element.
-        message: what to tell the user instead, for MESSAGE.
+        subject: the component that was checked.
+        verdict: ``ok``; ``note`` for a limitation; ``bad`` if instances cannot run.
+        text: the result.
+        remedy: what to do about it; empty for nothing.
+    """
+
+    subject: str
+    verdict: Literal["ok", "note", "bad"]
+    text: str
+    remedy: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Console:
+    """How to connect to the console of an instance.
+
+    Attributes:
+        instance: the name of the instance.
+        kind: how to connect; which other members are set depends on it.
+        path: a unix socket, for SERIAL, and for VNC and SPICE that listen on one.
+        host: the address on which VNC or SPICE listens.
+        port: its TCP port.
+        command: a command that attaches a terminal, one element per argument.
+        message: for MESSAGE, a text to show instead.
     """
 
     instance: str
@@ -109,12 +126,12 @@ class Console:
 
 @attrs.frozen(kw_only=True)
 class MigrationInfo:
-    """What the source of a migration tells its destination, through the cluster manager.
+    """What the source of a migration tells the destination, by way of the cluster manager.
 
     Attributes:
-        instance: the name.
-        hypervisor: which hypervisor says this.
-        data: what it says: plain data, nothing but what JSON can carry, and no secrets.
+        instance: the name of the instance.
+        hypervisor: the name of the hypervisor.
+        data: plain data that JSON can carry, without secrets.
     """
 
     instance: str
@@ -124,18 +141,18 @@ class MigrationInfo:
 
 @attrs.frozen(kw_only=True)
 class MigrationStatus:
-    """How far a migration is, as its source sees it.
+    """The progress of a migration, as seen by its source.
 
     Attributes:
-        status: where it stands.
-        phase: where exactly, in the hypervisor's own word; empty for nowhere.
-        transferred_bytes: what was sent so far; None before it is known.
-        remaining_bytes: memory that is still to be sent, which grows while the guest writes; None before it is known.
-        total_bytes: the guest's memory; None before it is known.
-        total_time_ms: milliseconds since it began, or that it took; None before it is known.
-        downtime_ms: milliseconds for which the guest stood still; None before it is over.
-        expected_downtime_ms: milliseconds for which it would, if the rest were sent now; None before it is known.
-        reason: why it failed; empty where it did not, or the hypervisor does not know.
+        status: its state.
+        phase: the hypervisor's own name of its phase; empty if there is none.
+        transferred_bytes: bytes sent so far; None if not known yet.
+        remaining_bytes: memory still to be sent, which grows as the guest writes; None if not known yet.
+        total_bytes: size of the guest's memory; None if not known yet.
+        total_time_ms: duration so far, or in total, in milliseconds; None if not known yet.
+        downtime_ms: milliseconds for which the guest was stopped; None until it is over.
+        expected_downtime_ms: downtime in milliseconds if the rest were sent now; None if not known yet.
+        reason: why it failed; empty if it did not, or the hypervisor does not know.
     """
 
     status: MigrationState
@@ -151,11 +168,11 @@ class MigrationStatus:
 
 @attrs.frozen(kw_only=True)
 class BackupProgress:
-    """How far a backup is, over all its disks.
+    """The progress of a backup or a commit, over all its disks.
 
     Attributes:
-        done_bytes: how much was copied.
-        total_bytes: how much there is to copy; it may grow while the guest writes.
+        done_bytes: bytes copied so far.
+        total_bytes: bytes to copy in total, which may grow as the guest writes.
     """
 
     done_bytes: int
@@ -164,12 +181,12 @@ class BackupProgress:
 
 @attrs.frozen(kw_only=True)
 class Checkpoint:
-    """A moment that an incremental backup can begin at.
+    """A checkpoint: the base of incremental backups.
 
     Attributes:
-        name: what it is called.
-        changed_bytes: for each disk that has it, by uuid, how much was written to since.
-        is_usable: whether that is known of all of them; it is not after a QEMU that was killed.
+        name: its name.
+        changed_bytes: for each disk that has it, by uuid, bytes written since.
+        is_usable: whether an incremental backup can start from it. It cannot after QEMU was killed.
     """
 
     name: str
@@ -179,11 +196,11 @@ class Checkpoint:
 
 @attrs.frozen(kw_only=True)
 class DumpProgress:
-    """How far a dump of an instance's memory is.
+    """The progress of a memory dump.
 
     Attributes:
-        done_bytes: how much of the memory was written.
-        total_bytes: how much there is.
+        done_bytes: bytes of memory written so far.
+        total_bytes: bytes of memory in total.
     """
 
     done_bytes: int
@@ -192,12 +209,12 @@ class DumpProgress:
 
 @attrs.frozen(kw_only=True)
 class Snapshot:
-    """What an instance was, kept inside its disks.
+    """An internal snapshot of an instance: its disks and memory, stored in its disk images.
 
     Attributes:
-        name: what it is called.
-        taken_at_s: when, in seconds since the epoch.
-        state_bytes: how much its memory and devices take.
+        name: its name.
+        taken_at_s: when it was created, in seconds since the epoch.
+        state_bytes: size of the memory and device state.
     """
 
     name: str
@@ -207,14 +224,14 @@ class Snapshot:
 
 @attrs.frozen(kw_only=True)
 class DiskCopy:
-    """How far the copy of a disk is.
+    """The progress of copying a disk to the destination of a migration.
 
     Attributes:
-        uuid: the disk's.
-        copied_bytes: what was copied so far.
-        total_bytes: what there is to copy, which grows while the guest writes.
-        is_ready: whether everything that was there is copied, and what the guest writes goes to both.
-        reason: why it failed; empty where it did not.
+        uuid: the disk.
+        copied_bytes: bytes copied so far.
+        total_bytes: bytes to copy in total, which grow as the guest writes.
+        is_ready: whether both sides are identical, and writes of the guest go to both.
+        reason: why it failed; empty if it did not.
     """
 
     uuid: UUID
@@ -226,13 +243,13 @@ class DiskCopy:
 
 @attrs.frozen(kw_only=True)
 class ExternalBlockNode:
-    """A block node of a machine that somebody else started.
+    """A block node of an external instance.
 
     Attributes:
-        name: of the node.
-        driver: what kind of node it is, such as ``qcow2`` or ``file``.
-        filename: what it opens, as the machine calls it.
-        is_read_only: whether it is only read.
+        name: its node name.
+        driver: its block driver, such as ``qcow2`` or ``file``.
+        filename: the file it opens, as QEMU names it.
+        is_read_only: whether it is opened read-only.
     """
 
     name: str
@@ -243,11 +260,11 @@ class ExternalBlockNode:
 
 @attrs.frozen(kw_only=True)
 class ExternalDevice:
-    """A device that somebody gave to a machine.
+    """A device of an external instance, other than the built-in ones of its machine type.
 
     Attributes:
-        id: what it is called; empty where it has no name.
-        driver: what kind of device it is, such as ``virtio-blk-pci``.
+        id: its id; empty if it has none.
+        driver: its type, such as ``virtio-blk-pci``.
     """
 
     id: str
@@ -256,12 +273,12 @@ class ExternalDevice:
 
 @attrs.frozen(kw_only=True)
 class ExternalNic:
-    """A network card of a machine that somebody else started.
+    """A NIC of an external instance.
 
     Attributes:
-        driver: what kind of card it is.
-        mac: its address.
-        netdev: what it is connected to, by its id; empty for nothing.
+        driver: its type.
+        mac: its MAC address.
+        netdev: the id of its network backend; empty if it has none.
     """
 
     driver: str
@@ -271,29 +288,29 @@ class ExternalNic:
 
 @attrs.frozen(kw_only=True)
 class ExternalInstance:
-    """What a machine is that somebody else started, as it told at the moment it was asked.
+    """A QEMU that another program started, as inspected through its monitor.
 
     Attributes:
-        monitor: the path of the socket where it told.
-        name: what it is called; empty for no name.
-        uuid: what it is known by; None where it has no uuid.
+        monitor: the path of its monitor.
+        name: its name; empty if it has none.
+        uuid: its uuid; None if it has none.
         pid: its process.
-        start_ticks: when that was started, in the kernel's clock ticks since the node was: pids are used again.
-        uid: the user that its process runs as.
-        gid: the group.
-        binary: the program that runs it.
-        version: that program's version.
-        machine_type: which machine it is, with the version.
-        has_kvm: whether KVM runs the guest's instructions.
-        has_acpi: whether the guest has a power button.
-        memory_mib: its memory, in MiB.
-        vcpus: how many processors it has.
-        status: what it is doing, in the hypervisor's own word.
-        is_running: whether its processors run.
-        block_nodes: what its disks and drives are made of.
-        devices: what was given to it beside what every machine of the type has.
-        nics: its network cards, those that every machine of the type has too.
-        serial_console: the absolute path of the socket of its first serial port; empty where it has none.
+        start_ticks: start time of the process, in clock ticks since boot; identifies the process together with pid.
+        uid: user id of the process.
+        gid: group id of the process.
+        binary: path of its program.
+        version: version of QEMU.
+        machine_type: the versioned machine type.
+        has_kvm: whether it uses KVM.
+        has_acpi: whether the guest has ACPI, and with it a power button.
+        memory_mib: memory in MiB.
+        vcpus: number of vCPUs.
+        status: QEMU's run state.
+        is_running: whether its vCPUs run.
+        block_nodes: its block nodes.
+        devices: its devices, other than the built-in ones of its machine type.
+        nics: its NICs, built-in ones included.
+        serial_console: the absolute path of the socket of its first serial port; empty if it has none.
     """
 
     monitor: str
@@ -320,11 +337,11 @@ class ExternalInstance:
 
 @attrs.frozen(kw_only=True)
 class AncillaryFiles:
-    """Files that all nodes of a cluster must have in common for a hypervisor to work.
+    """Files that all nodes of a cluster must have in common for a hypervisor.
 
     Attributes:
-        required: absolute paths of those that must exist.
-        optional: absolute paths of those that are the same everywhere where they exist.
+        required: absolute paths of files that must exist.
+        optional: absolute paths of files that must be identical where they exist.
     """
 
     required: tuple[str, ...] = ()

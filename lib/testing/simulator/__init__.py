@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A QEMU that is none: a program that takes QEMU's command line and answers on QEMU's sockets, without a guest.
+"""Simulated QEMU: a program that accepts QEMU's command line and serves QMP monitors, without a real guest.
 
-It stands behind the protocol, where QEMU stands, and not beside the driver: what is tested starts a process, connects
-to its monitors, sends it signals and reads its pid file as it would with the real one::
+The code under test starts it as a process, connects to its monitors, sends it signals and reads its pid file, exactly
+as with the real QEMU::
 
     qemu = write_executable(tmp_path, guest_ignores_powerdown=True)
     instance = Instance(name="web1", memory_mib=256, parameters={"kvm_path": str(qemu)})
 
-Tests compare it with real QEMU, so that it does not drift. What it does not do: guests, migration, jobs.
+Tests compare its replies with those of real QEMU. It does not simulate migration, jobs, or guest code.
 """
 
 import shlex
@@ -15,11 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hvkit.testing.simulator.knobs import Behavior
+from hvkit.testing.simulator.behavior import Behavior
 
 __all__ = ["Behavior", "write_executable"]
 
-#: The shell finds Python: a shebang line ends after 127 bytes, and a path with a blank ends it earlier.
+#: The shell starts Python, because the kernel cuts a shebang line after 127 bytes and splits it at blanks.
 _SCRIPT = """\
 #!/bin/sh
 ''':'
@@ -31,25 +31,27 @@ sys.path[:0] = {path!r}
 
 from hvkit.testing.simulator.__main__ import main
 
-sys.exit(main(sys.argv, knobs={knobs!r}))
+sys.exit(main(sys.argv, behavior={behavior!r}))
 """
 
 
-def write_executable(directory: Path, *, name: str = "qemu-system-x86_64", **knobs: Any) -> Path:
-    """Write a program that can be started in place of QEMU, and return its path.
+def write_executable(directory: Path, *, name: str = "qemu-system-x86_64", **behavior: Any) -> Path:
+    """Write an executable that simulates QEMU, and return its path.
 
-    The knobs are in a file beside it, and are read whenever it starts.
+    The behavior is stored in ``NAME.behavior.json`` in the same directory, and is read at every start.
 
     Args:
-        directory: where to put it; it must exist.
-        name: what to call it.
-        knobs: members of `Behavior` that are not as they are by default.
+        directory: an existing directory.
+        name: the file name of the executable.
+        behavior: members of `Behavior` that differ from their defaults.
     """
     executable = directory / name
-    knobs_file = directory / f"{name}.knobs.json"
-    Behavior(**knobs).save(knobs_file)
+    behavior_file = directory / f"{name}.behavior.json"
+    Behavior(**behavior).save(behavior_file)
     script = _SCRIPT.format(
-        python=shlex.quote(sys.executable), path=[entry for entry in sys.path if entry], knobs=str(knobs_file.resolve())
+        python=shlex.quote(sys.executable),
+        path=[entry for entry in sys.path if entry],
+        behavior=str(behavior_file.resolve()),
     )
     executable.write_text(script, encoding="utf-8")
     executable.chmod(0o755)

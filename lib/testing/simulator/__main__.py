@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The simulated QEMU as a program: ``python -m hvkit.testing.simulator -S -M q35 ...``."""
+"""Entry point of the simulated QEMU: ``python -m hvkit.testing.simulator -S -M q35 ...``."""
 
 import fcntl
 import os
@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hvkit.testing.simulator import host
-from hvkit.testing.simulator.knobs import Behavior
+from hvkit.testing.simulator.behavior import Behavior
 from hvkit.testing.simulator.machine import Machine
 from hvkit.testing.simulator.options import OptionError, Options, parse_options
 from hvkit.testing.simulator.server import Port, Server
 
 
-def main(argv: Sequence[str], *, knobs: str = "") -> int:
-    """Run a simulated machine until it ends, and return the exit status.
+def main(argv: Sequence[str], *, behavior: str = "") -> int:
+    """Run a simulated machine until it exits, and return the exit status.
 
     Args:
-        argv: a command line of QEMU's, the program's name first.
-        knobs: a file that `Behavior.save` wrote; empty for none.
+        argv: a QEMU command line, including the program name.
+        behavior: path of a file written by `Behavior.save`; empty for the default behavior.
     """
     program = Path(argv[0]).name
-    settings = Behavior.load(Path(knobs)) if knobs else Behavior()
+    settings = Behavior.load(Path(behavior)) if behavior else Behavior()
     try:
         options = parse_options(argv[1:])
         if options.is_version_asked:
@@ -36,11 +36,11 @@ def main(argv: Sequence[str], *, knobs: str = "") -> int:
         return 1
 
 
-def _run(options: Options, knobs: Behavior, program: str) -> int:
-    time.sleep(knobs.start_delay_s)
-    if knobs.start_failure:
-        raise OptionError(knobs.start_failure)
-    for path, complaint in options.files:
+def _run(options: Options, behavior: Behavior, program: str) -> int:
+    time.sleep(behavior.start_delay_s)
+    if behavior.start_failure:
+        raise OptionError(behavior.start_failure)
+    for path, complaint in options.required_files:
         if not os.path.exists(path):
             raise OptionError(f"{complaint}: No such file or directory")
     ports: list[Port] = []
@@ -49,8 +49,8 @@ def _run(options: Options, knobs: Behavior, program: str) -> int:
         for chardev in options.chardevs.values():
             ports.append(Port(chardev, is_monitor=chardev.label in options.monitors))
         thread_ids = host.start_idle_threads(0 if options.machine == "none" else options.vcpus)
-        machine = Machine(options, knobs, host, thread_ids=thread_ids, now=time.monotonic())
-        return Server(machine, knobs, ports, program).run()
+        machine = Machine(options, behavior, host, thread_ids=thread_ids, now=time.monotonic())
+        return Server(machine, behavior, ports, program).run()
     finally:
         for port in ports:
             port.close()
@@ -60,10 +60,10 @@ def _run(options: Options, knobs: Behavior, program: str) -> int:
 
 
 def _write_pid_file(path: str) -> int:
-    """Write the pid file, and keep it locked for as long as the process lives.
+    """Write the pid file and lock it until the process exits. Return its descriptor.
 
     Raises:
-        OptionError: it cannot be written, or another process has it locked.
+        OptionError: the file cannot be written, or another process holds the lock.
     """
     try:
         fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The block nodes of a simulated machine: what stands on what, and who uses it."""
+"""The block graph of a simulated machine: its block nodes and the devices that use them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -7,15 +7,15 @@ from typing import Any, Protocol
 import attrs
 
 from hvkit.qmp.schema import BlockdevCacheInfo, BlockDeviceInfo, BlockdevOptions, BlockSetIoThrottle, ImageInfo
-from hvkit.testing.simulator.refusal import QmpRefusal
+from hvkit.testing.simulator.qmp_refusal import QmpRefusal
 
-#: Drivers that open a file of the host by its name.
+#: Drivers that open a file or device of the host.
 _FILE_DRIVERS = frozenset({"file", "host_device", "host_cdrom"})
 _NAME_LENGTH = 31
 
 
 class Image(Protocol):
-    """An open file of the host, as `hvkit.testing.simulator.images` makes them."""
+    """An open image file; `hvkit.testing.simulator.host` has the real one."""
 
     @property
     def path(self) -> str: ...
@@ -35,15 +35,15 @@ class Node:
     """A block node.
 
     Attributes:
-        name: its node name, its own or given by us.
-        driver: format or protocol.
-        is_read_only: whether it refuses to be written to.
-        is_unnamed: it was described inside the node above, and goes with it.
-        child: the node it stands on; None for a protocol node.
-        image: the file it has open; None where it has none.
-        size: of what it shows, in bytes.
-        device: id of the device that uses it; empty for none.
-        limits: what that device may do with it; None: as much as it can.
+        name: the node name, given or generated.
+        driver: the format or protocol driver.
+        is_read_only: whether writes are refused.
+        is_unnamed: the node was defined inline, without a node name, and is removed together with its parent.
+        child: the node below; None for a protocol node.
+        image: the open file; None if the node opens none.
+        size: the virtual size in bytes.
+        device: id of the device that uses the node; empty for none.
+        limits: I/O limits of that device; None for no limits.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Node:
 
     @property
     def chain(self) -> Iterator["Node"]:
-        """This node and those below it."""
+        """This node and all nodes below it."""
         node: Node | None = self
         while node is not None:
             yield node
@@ -66,15 +66,15 @@ class Node:
 
     @property
     def filename(self) -> str:
-        """The file at the bottom."""
+        """The path of the image file at the bottom of the chain."""
         return next((node.image.path for node in self.chain if node.image is not None), "")
 
 
 class BlockGraph:
-    """All nodes of a machine.
+    """All block nodes of a machine.
 
     Args:
-        open_image: opens a file of the host by path, read-only or not.
+        open_image: opens an image file by its path; takes the keyword is_read_only.
     """
 
     def __init__(self, open_image: Callable[..., Image]) -> None:
@@ -89,7 +89,7 @@ class BlockGraph:
         """Add a node.
 
         Raises:
-            QmpRefusal: its name is taken, its file cannot be opened or is not of its format.
+            QmpRefusal: the name is invalid or in use, or the file cannot be opened or has another format.
         """
         if options.node_name is None:
             raise QmpRefusal("'node-name' must be specified for the root node")
@@ -98,7 +98,7 @@ class BlockGraph:
     def _add(self, options: BlockdevOptions, *, is_unnamed: bool) -> Node:
         name = options.node_name
         if name is None:
-            name = self._make_name()  # begins with a character that nobody else's name may begin with
+            name = self._make_name()  # "#" is not allowed in given names
         elif not name[:1].isalpha():
             raise QmpRefusal(f"Invalid node-name: '{name}'")
         elif len(name) > _NAME_LENGTH:
@@ -137,20 +137,20 @@ class BlockGraph:
         return self._add(reference, is_unnamed=reference.node_name is None)
 
     def find(self, name: str) -> Node:
-        """Return the node of a name.
+        """Return the node with a name.
 
         Raises:
-            QmpRefusal: there is none.
+            QmpRefusal: no node has this name.
         """
         if name not in self._nodes:
             raise QmpRefusal(f"Cannot find device='{name}' nor node-name='{name}'")
         return self._nodes[name]
 
     def remove(self, name: str) -> None:
-        """Remove a node and what was described inside it.
+        """Remove a node and its unnamed children.
 
         Raises:
-            QmpRefusal: there is none, or something uses it.
+            QmpRefusal: no node has this name, or the node is in use.
         """
         if name not in self._nodes:
             raise QmpRefusal(f"Failed to find node with node-name='{name}'")
@@ -168,10 +168,10 @@ class BlockGraph:
             node = node.child
 
     def attach(self, name: str, device: str, *, is_shared: bool) -> None:
-        """Give a node to a device, and lock the file below it.
+        """Attach a node to a device, and lock the image files below it.
 
         Raises:
-            QmpRefusal: there is no such node, or somebody has it already.
+            QmpRefusal: no node has this name, or another device uses the node.
         """
         node = self._nodes.get(name)
         if node is None:
@@ -187,11 +187,11 @@ class BlockGraph:
         node.device = device
 
     def used_by(self, device: str) -> Node | None:
-        """Return the node that a device uses; None for none."""
+        """Return the node that a device uses, or None."""
         return next((node for node in self if device and node.device == device), None)
 
     def detach(self, device: str) -> None:
-        """Take all nodes from a device, and unlock their files."""
+        """Detach all nodes from a device, and unlock their image files."""
         for node in self:
             if device and node.device == device:
                 node.device = ""
@@ -201,10 +201,10 @@ class BlockGraph:
                         below.image.unlock()
 
     def limit(self, limits: BlockSetIoThrottle) -> None:
-        """Limit what a device does with the node that it has.
+        """Set the I/O limits of a device.
 
         Raises:
-            QmpRefusal: no device of that id has one, or these are no limits.
+            QmpRefusal: no device with this id uses a node, or the limits contradict each other.
         """
         node = self.used_by(limits.id or "")
         if node is None:
@@ -214,10 +214,10 @@ class BlockGraph:
         node.limits = limits
 
     def resize(self, name: str, size: int) -> None:
-        """Let a node show another size; the host's file stays as it is.
+        """Set the virtual size of a node. The file on the host keeps its size.
 
         Raises:
-            QmpRefusal: there is no such node, or the size is none.
+            QmpRefusal: no node has this name, or the size is negative.
         """
         if name not in self._nodes:
             raise QmpRefusal(f"Cannot find device='' nor node-name='{name}'")
@@ -227,7 +227,7 @@ class BlockGraph:
 
 
 def _size_on(child: Node, options: BlockdevOptions) -> int:
-    """Return how much a format node shows of the node it stands on."""
+    """Return the virtual size of a format node over a child node."""
     if options.driver != "qcow2":
         size: int | None = getattr(options, "size", None)
         return child.size if size is None else size
@@ -238,7 +238,7 @@ def _size_on(child: Node, options: BlockdevOptions) -> int:
 
 
 def describe_used(node: Node) -> BlockDeviceInfo:
-    """Return what query-block says of a node that a device uses: its limits too."""
+    """Return the query-block information about a node in use, including its I/O limits."""
     (info,) = describe_nodes([node])
     if node.limits is None:
         return info
@@ -248,7 +248,7 @@ def describe_used(node: Node) -> BlockDeviceInfo:
 
 
 def describe_nodes(nodes: Iterable[Node]) -> list[BlockDeviceInfo]:
-    """Return what query-named-block-nodes says of nodes."""
+    """Return the query-named-block-nodes information about nodes."""
     return [
         BlockDeviceInfo(
             file=node.filename,

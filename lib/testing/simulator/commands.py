@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""All commands that the simulated QEMU has."""
+"""All commands of the simulated QEMU."""
 
 from typing import Final
 

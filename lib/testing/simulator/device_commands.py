@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Commands about the parts of the machine: disks, devices, backends and other objects."""
+"""Commands about block nodes, devices, network backends and other objects."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -43,9 +43,9 @@ from hvkit.testing.simulator.devices import DEVICE_NAMES
 from hvkit.testing.simulator.dispatch import Dispatcher
 from hvkit.testing.simulator.machine import Machine
 from hvkit.testing.simulator.machine_commands import CPU_MODELS
-from hvkit.testing.simulator.refusal import QmpRefusal
+from hvkit.testing.simulator.qmp_refusal import QmpRefusal
 
-#: What qom-list-types knows: types by what they implement.
+#: The types that qom-list-types returns, by the type they implement.
 _TYPES: Final[Mapping[str, tuple[str, ...]]] = {
     "device": DEVICE_NAMES,
     "accel": ("kvm-accel", "tcg-accel"),
@@ -53,9 +53,6 @@ _TYPES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 commands: Final = Dispatcher()
-
-
-# ---- disks
 
 
 @commands.runs(QueryBlock)
@@ -87,7 +84,7 @@ def _query_named_block_nodes(machine: Machine, _: QueryNamedBlockNodes) -> list[
 
 @commands.runs(QueryFdsets)
 def _query_fdsets(machine: Machine, _: QueryFdsets) -> list[FdsetInfo]:
-    return []  # nobody can lend it a file: it does not know add-fd
+    return []  # add-fd is not simulated
 
 
 @commands.runs(BlockdevAdd)
@@ -108,9 +105,6 @@ def _block_resize(machine: Machine, command: BlockResize) -> None:
 @commands.runs(BlockSetIoThrottle)
 def _block_set_io_throttle(machine: Machine, command: BlockSetIoThrottle) -> None:
     machine.graph.limit(command)
-
-
-# ---- devices
 
 
 @commands.runs(DeviceAdd)
@@ -152,14 +146,14 @@ def _query_pci(machine: Machine, _: QueryPci) -> list[PciInfo]:
 
 
 def _pci_devices(machine: Machine, bus: str, number: int) -> list[PciDeviceInfo]:
-    """Describe what is on a PCI bus, and behind it."""
+    """Describe the devices on a PCI bus and behind its root ports."""
     here = [device for device in machine.devices if device.bus is not None and device.bus.name == bus]
     ports = {device.id: index for index, device in enumerate(here, number + 1) if device.driver == "pcie-root-port"}
     return [
         PciDeviceInfo(
             bus=number,
-            slot=device.place[0],
-            function=device.place[1],
+            slot=device.address[0],
+            function=device.address[1],
             class_info=PciDeviceClass(class_=0, desc=device.driver),
             id=PciDeviceId(device=0, vendor=0x1AF4),
             irq_pin=1,
@@ -207,9 +201,6 @@ def _query_chardev(machine: Machine, _: QueryChardev) -> list[ChardevInfo]:
         )
         for chardev in machine.options.chardevs.values()
     ]
-
-
-# ---- objects
 
 
 @commands.runs(QomListTypes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The devices of a simulated machine: which bus each sits on, and what it uses."""
+"""The devices and buses of a simulated machine."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -9,9 +9,9 @@ import attrs
 from hvkit.qmp.base import Event
 from hvkit.qmp.schema import DeviceAdd, DeviceDeletedEvent
 from hvkit.testing.simulator.blocks import BlockGraph
-from hvkit.testing.simulator.refusal import QmpRefusal
+from hvkit.testing.simulator.qmp_refusal import QmpRefusal
 
-#: Device models by the kind of bus they sit on; "" for none.
+#: Device models by the kind of bus they attach to; "" for none.
 _MODELS: Final[Mapping[str, tuple[str, ...]]] = {
     "PCI": (
         *("virtio-balloon-pci", "virtio-blk-pci", "virtio-gpu-pci", "virtio-net-pci", "virtio-rng-pci"),
@@ -31,7 +31,7 @@ _MODELS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _BUS_KINDS: Final = {driver: kind for kind, drivers in _MODELS.items() for driver in drivers}
 
-#: Models that bring a bus: its kind. A root port's has the port's own id, all others add a number.
+#: The kind of bus that a controller model provides. A root port's bus has the port's id, all others add ".0" to it.
 _CONTROLLERS: Final = {
     "pcie-root-port": "PCI",
     "virtio-scsi-pci": "SCSI",
@@ -45,12 +45,12 @@ _CONTROLLERS: Final = {
     "intel-hda": "HDA",
     "ich9-intel-hda": "HDA",
 }
-#: Models whose medium comes and goes.
+#: Models with a removable medium.
 _DRIVES: Final = frozenset({"ide-cd", "scsi-cd"})
 DEVICE_NAMES: Final = tuple(sorted(_BUS_KINDS))
 
 _SLOTS: Final = 32
-#: Slots of the board's own devices on the root bus.
+#: Slots on the root bus that built-in devices use.
 _BOARD_SLOTS: Final = {"q35": (0, 31), "pc": (0, 1)}
 
 
@@ -59,63 +59,63 @@ class Bus:
     """A bus.
 
     Attributes:
-        name: by which devices ask for it.
-        kind: what fits.
-        is_hotpluggable: devices may come while the machine runs.
-        has_one_slot: it is the link below a root port.
-        places: what sits where; addresses of its own kind.
+        name: the name that the ``bus`` property of a device refers to.
+        kind: the kind of devices that attach to it.
+        is_hotpluggable: devices can be added while the machine runs.
+        has_one_slot: the bus is the link below a root port.
+        occupants: the devices on the bus, by address.
     """
 
     name: str
     kind: str
     is_hotpluggable: bool = True
     has_one_slot: bool = False
-    places: dict[Any, str] = attrs.field(factory=dict)
+    occupants: dict[Any, str] = attrs.field(factory=dict)
 
 
 @attrs.define(kw_only=True, eq=False)
 class Device:
-    """A device that was added.
+    """A device.
 
     Attributes:
-        id: its id; empty where it has none.
-        place: slot and function on a PCI bus, what else on others.
-        netdev: id of the network backend it uses; empty for none.
-        is_leaving: it was asked to go and the guest has not let it.
-        is_open: it is a drive whose tray is open.
+        id: the id; empty for none.
+        address: the address on the bus; slot and function for PCI.
+        netdev: id of the network backend; empty for none.
+        is_unplug_pending: the guest was asked to release the device, and has not done so.
+        is_open: the device is a drive with an open tray.
     """
 
     id: str
     driver: str
     path: str
     bus: Bus | None
-    place: Any
+    address: Any
     netdev: str
-    is_leaving: bool = False
+    is_unplug_pending: bool = False
     is_open: bool = False
 
     @property
     def is_drive(self) -> bool:
-        """Whether its medium comes and goes."""
+        """Whether the device has a removable medium."""
         return self.driver in _DRIVES
 
     @property
     def block_name(self) -> str:
-        """What the block nodes' side calls it."""
+        """The name of the device in block commands."""
         return _block_name(self.driver, self.id, self.path)
 
     @property
-    def needs_guest_to_leave(self) -> bool:
-        """Whether the guest has a say in its removal."""
+    def needs_guest_to_unplug(self) -> bool:
+        """Whether the guest must release the device before it is removed."""
         return self.bus is not None and self.bus.kind == "PCI"
 
 
 class DeviceTree:
-    """All devices of a machine.
+    """All devices, buses and network backends of a machine.
 
     Args:
-        chipset: q35 or pc; anything else has no buses.
-        graph: the block nodes that disks use.
+        chipset: q35 or pc; other machines have no buses.
+        graph: the block graph whose nodes disks use.
     """
 
     def __init__(self, chipset: str, graph: BlockGraph) -> None:
@@ -123,12 +123,12 @@ class DeviceTree:
         self._graph = graph
         self._devices: list[Device] = []
         self._buses: list[Bus] = []
-        board = dict.fromkeys(((slot, 0) for slot in _BOARD_SLOTS.get(chipset, ())), "the board")
+        board = dict.fromkeys(((slot, 0) for slot in _BOARD_SLOTS.get(chipset, ())), "a built-in device")
         if chipset == "q35":
-            self._buses = [Bus("pcie.0", "PCI", is_hotpluggable=False, places=board)]
+            self._buses = [Bus("pcie.0", "PCI", is_hotpluggable=False, occupants=board)]
             self._buses += [Bus(f"ide.{index}", "IDE", is_hotpluggable=False) for index in range(6)]
         elif chipset == "pc":
-            self._buses = [Bus("pci.0", "PCI", places=board)]
+            self._buses = [Bus("pci.0", "PCI", occupants=board)]
             self._buses += [Bus(f"ide.{index}", "IDE", is_hotpluggable=False) for index in range(2)]
         if self._buses:
             self._buses.append(Bus("isa.0", "ISA", is_hotpluggable=False))
@@ -137,56 +137,56 @@ class DeviceTree:
         return iter(self._devices)
 
     def find(self, device_id: str) -> Device:
-        """Return a device.
+        """Return the device with an id.
 
         Raises:
-            QmpRefusal: there is none of that id.
+            QmpRefusal: no device has this id.
         """
         for device in self._devices:
             if device.id == device_id and device_id:
                 return device
         raise QmpRefusal(f"Device '{device_id}' not found", "DeviceNotFound")
 
-    def add(self, wanted: DeviceAdd, *, is_hotplug: bool) -> Device:
+    def add(self, request: DeviceAdd, *, is_hotplug: bool) -> Device:
         """Add a device.
 
         Raises:
-            QmpRefusal: there is no such model, bus, place or backend, or it is taken.
+            QmpRefusal: the model, bus or backend does not exist, or the id, address or backend is in use.
         """
-        kind = _BUS_KINDS.get(wanted.driver)
+        kind = _BUS_KINDS.get(request.driver)
         if kind is None:
-            raise QmpRefusal(f"'{wanted.driver}' is not a valid device model name")
-        device_id = wanted.id or ""
-        bus = self._find_bus(kind, wanted.bus, wanted.driver, is_hotplug=is_hotplug) if kind else None
+            raise QmpRefusal(f"'{request.driver}' is not a valid device model name")
+        device_id = request.id or ""
+        bus = self._find_bus(kind, request.bus, request.driver, is_hotplug=is_hotplug) if kind else None
         if device_id and any(device.id == device_id for device in self._devices):
             raise QmpRefusal(f"Duplicate device ID '{device_id}'")
         anonymous = f"peripheral-anon/device[{len(self._devices)}]"
         path = f"/machine/{f'peripheral/{device_id}' if device_id else anonymous}"
-        place = self._find_place(bus, wanted) if bus is not None else None
-        netdev = str(wanted.properties.get("netdev", ""))
+        address = self._find_address(bus, request) if bus is not None else None
+        netdev = str(request.properties.get("netdev", ""))
         if netdev:
-            self._check_netdev(wanted.driver, netdev)
-        drive = wanted.properties.get("drive")
+            self._check_netdev(request.driver, netdev)
+        drive = request.properties.get("drive")
         if drive is not None:
             self._graph.attach(
                 str(drive),
-                _block_name(wanted.driver, device_id, path),
-                is_shared=bool(wanted.properties.get("share-rw")),
+                _block_name(request.driver, device_id, path),
+                is_shared=bool(request.properties.get("share-rw")),
             )
         if bus is not None:
-            bus.places[place] = f"{wanted.driver},id={device_id}"
-        device = Device(id=device_id, driver=wanted.driver, path=path, bus=bus, place=place, netdev=netdev)
+            bus.occupants[address] = f"{request.driver},id={device_id}"
+        device = Device(id=device_id, driver=request.driver, path=path, bus=bus, address=address, netdev=netdev)
         self._devices.append(device)
-        controlled = _CONTROLLERS.get(wanted.driver)
+        controlled = _CONTROLLERS.get(request.driver)
         if controlled is not None:
-            is_port = wanted.driver == "pcie-root-port"
+            is_port = request.driver == "pcie-root-port"
             self._buses.append(Bus(device_id if is_port else f"{device_id}.0", controlled, has_one_slot=is_port))
         return device
 
     def _find_bus(self, kind: str, name: str | None, driver: str, *, is_hotplug: bool) -> Bus:
         candidates = [bus for bus in self._buses if (bus.kind == kind if name is None else bus.name == name)]
         if name is None and kind == "IDE":
-            candidates = [bus for bus in candidates if not bus.places]
+            candidates = [bus for bus in candidates if not bus.occupants]
         if not candidates:
             raise QmpRefusal(
                 f"No '{kind}' bus found for device '{driver}'" if name is None else f"Bus '{name}' not found"
@@ -198,19 +198,19 @@ class DeviceTree:
             raise QmpRefusal(f"Bus '{bus.name}' does not support hotplugging")
         return bus
 
-    def _find_place(self, bus: Bus, wanted: DeviceAdd) -> Any:
-        properties = wanted.properties
+    def _find_address(self, bus: Bus, request: DeviceAdd) -> Any:
+        properties = request.properties
         if bus.kind == "PCI":
-            return _find_slot(bus, wanted.driver, properties.get("addr"))
+            return _find_slot(bus, request.driver, properties.get("addr"))
         if bus.kind == "SCSI" and "scsi-id" in properties:
-            place: Any = (properties.get("channel", 0), properties["scsi-id"], properties.get("lun", 0))
+            address: Any = (properties.get("channel", 0), properties["scsi-id"], properties.get("lun", 0))
         elif bus.kind == "IDE" and "unit" in properties:
-            place = properties["unit"]
+            address = properties["unit"]
         else:
-            place = len(bus.places)
-        if place in bus.places:
-            raise QmpRefusal(f"place {place} of bus '{bus.name}' is in use by {bus.places[place]}")
-        return place
+            address = len(bus.occupants)
+        if address in bus.occupants:
+            raise QmpRefusal(f"address {address} of bus '{bus.name}' is in use by {bus.occupants[address]}")
+        return address
 
     def _check_netdev(self, driver: str, netdev: str) -> None:
         model = driver.replace("-pci", "-device") if driver.startswith("virtio-") else driver
@@ -220,14 +220,14 @@ class DeviceTree:
             raise QmpRefusal(f"Property '{model}.netdev' can't take value '{netdev}', it's in use")
 
     def remove(self, device: Device) -> list[Event]:
-        """Take a device out, and return what is reported."""
+        """Remove a device, and return the events to send."""
         self._devices.remove(device)
         if device.bus is not None:
-            del device.bus.places[device.place]
+            del device.bus.occupants[device.address]
         backend = _backend(device.driver, device.path)
         self._graph.detach(device.block_name)
         events: list[Event] = []
-        if backend != device.path:  # both report, the inner one first
+        if backend != device.path:  # QEMU reports both, the backend first
             events.append(DeviceDeletedEvent(path=backend))
         events.append(DeviceDeletedEvent(device=device.id or None, path=device.path))
         return events
@@ -236,17 +236,17 @@ class DeviceTree:
         """Add a network backend.
 
         Raises:
-            QmpRefusal: its id is taken.
+            QmpRefusal: the id is in use.
         """
         if netdev_id in self.netdevs:
             raise QmpRefusal(f"Duplicate ID '{netdev_id}'")
         self.netdevs[netdev_id] = kind
 
     def remove_netdev(self, netdev_id: str) -> None:
-        """Remove a network backend; a NIC that uses it stays without.
+        """Remove a network backend. The NIC that used it has no backend then.
 
         Raises:
-            QmpRefusal: there is none.
+            QmpRefusal: no backend has this id.
         """
         if netdev_id not in self.netdevs:
             raise QmpRefusal(f"Device '{netdev_id}' not found", "DeviceNotFound")
@@ -257,36 +257,36 @@ class DeviceTree:
 
 
 def _backend(driver: str, path: str) -> str:
-    """Return the path of what does a device's work: virtio devices are behind a transport that has the id."""
+    """Return the QOM path of a device's backend. A virtio device is a child of the transport that has the id."""
     return f"{path}/virtio-backend" if driver.startswith("virtio-") else path
 
 
 def _block_name(driver: str, device_id: str, path: str) -> str:
-    """Return what the block nodes' side calls a device: its id, or the path of what does its work."""
+    """Return the name of a device in block commands: its id, or the QOM path of its backend."""
     backend = _backend(driver, path)
     return device_id if device_id and backend == path else backend
 
 
-def _find_slot(bus: Bus, driver: str, address: Any) -> tuple[int, int]:
-    """Return the slot and function that an address names, the first free slot where there is none."""
-    if address is None:
+def _find_slot(bus: Bus, driver: str, addr: Any) -> tuple[int, int]:
+    """Return the slot and function of the ``addr`` property, or of the first free slot without one."""
+    if addr is None:
         slots = range(1) if bus.has_one_slot else range(_SLOTS)
-        free = [(slot, 0) for slot in slots if (slot, 0) not in bus.places]
+        free = [(slot, 0) for slot in slots if (slot, 0) not in bus.occupants]
         if not free:
             raise QmpRefusal(f"PCI: no slot/function available for {driver}, all in use or reserved")
         return free[0]
-    slot_text, _, function_text = str(address).partition(".")
+    slot_text, _, function_text = str(addr).partition(".")
     try:
-        place = (int(slot_text, 0), int(function_text or "0", 0))
+        address = (int(slot_text, 0), int(function_text or "0", 0))
     except ValueError:
-        raise QmpRefusal(f"Property '{driver}.addr' doesn't take value '{address}'") from None
-    if bus.has_one_slot and place[0]:
-        # QEMU 7.2 lets it pass, and no guest ever sees the device; later ones refuse.
+        raise QmpRefusal(f"Property '{driver}.addr' doesn't take value '{addr}'") from None
+    if bus.has_one_slot and address[0]:
+        # QEMU 7.2 accepts this, but the guest never sees the device; later versions refuse it.
         raise QmpRefusal(
-            f"PCI: slot {place[0]} is not valid for {driver}, parent device only allows plugging into slot 0."
+            f"PCI: slot {address[0]} is not valid for {driver}, parent device only allows plugging into slot 0."
         )
-    if place in bus.places:
-        raise QmpRefusal(
-            f"PCI: slot {place[0]} function {place[1]} not available for {driver}, in use by {bus.places[place]}"
-        )
-    return place
+    if address in bus.occupants:
+        slot, function = address
+        occupant = bus.occupants[address]
+        raise QmpRefusal(f"PCI: slot {slot} function {function} not available for {driver}, in use by {occupant}")
+    return address

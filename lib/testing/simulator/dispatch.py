@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which function runs which command."""
+"""The table that maps commands to the functions that run them."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from hvkit.qmp.base import Command
 from hvkit.qmp.converter import unstructure
+from hvkit.testing.simulator.arguments import check_arguments
 from hvkit.testing.simulator.machine import Machine
-from hvkit.testing.simulator.refusal import QmpRefusal, check_arguments
+from hvkit.testing.simulator.qmp_refusal import QmpRefusal
 
 C = TypeVar("C", bound=Command[Any])
 R = TypeVar("R")
 
-#: Takes the machine and the command, and returns the reply.
+#: A function that runs a command on the machine and returns its reply.
 Handler = Callable[[Machine, C], R]
 
 
 class Dispatcher:
-    """The commands of a part of the machine.
-
-    Functions say with ``@commands.runs(QueryStatus)`` what they run.
-    """
+    """A table of commands. The decorator ``@commands.runs(QueryStatus)`` registers a function for a command."""
 
     def __init__(self, *parts: "Dispatcher") -> None:
         self._handlers: dict[str, tuple[type[Command[Any]], Callable[[Machine, Any], Any]]] = {}
@@ -33,7 +31,7 @@ class Dispatcher:
         return list(self._handlers)
 
     def runs(self, command: type[C]) -> Callable[[Handler[C, R]], Handler[C, R]]:
-        """Have a function run a command."""
+        """Return a decorator that registers a function for a command."""
 
         def register(handler: Handler[C, R]) -> Handler[C, R]:
             self._handlers[command.wire_name] = (command, handler)
@@ -45,7 +43,7 @@ class Dispatcher:
         """Run a command, and return its reply as plain data.
 
         Raises:
-            QmpRefusal: there is no such command, its arguments are wrong, or it cannot be done.
+            QmpRefusal: the command does not exist, its arguments are invalid, or it failed.
         """
         if name not in self._handlers:
             raise QmpRefusal(f"The command {name} has not been found", "CommandNotFound")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a simulated QEMU has of its host: disk images, inherited descriptors, threads."""
+"""The host side of the simulated QEMU: disk images, inherited descriptors, threads."""
 
 import fcntl
 import os
@@ -8,21 +8,21 @@ from typing import Final
 
 import attrs
 
-from hvkit.testing.simulator.refusal import QmpRefusal
+from hvkit.testing.simulator.qmp_refusal import QmpRefusal
 
 _QCOW2_MAGIC: Final = b"QFI\xfb"
 
 
 @attrs.frozen(kw_only=True)
 class Image:
-    """A file or block device that was opened.
+    """An open image file or block device.
 
     Attributes:
-        path: its name.
-        size: in bytes, as the host sees it.
-        actual_size: bytes it takes on the host.
-        qcow2_size: the size that a qcow2 header says; None where there is no such header.
-        fd: open for as long as the image is in use, with a lock while it is written to.
+        path: the path on the host.
+        size: the size on the host in bytes.
+        actual_size: the allocated bytes on the host.
+        qcow2_size: the virtual size in the qcow2 header; None without such a header.
+        fd: the open descriptor, which also holds the lock.
     """
 
     path: str
@@ -32,10 +32,10 @@ class Image:
     fd: int = attrs.field(eq=False)
 
     def lock(self, *, is_shared: bool) -> None:
-        """Keep other simulated machines from writing.
+        """Lock the image against use by other simulated machines.
 
         Raises:
-            QmpRefusal: one does.
+            QmpRefusal: another process holds a conflicting lock.
         """
         try:
             fcntl.flock(self.fd, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -44,7 +44,7 @@ class Image:
             raise QmpRefusal(f"Failed to get {kind} lock\nIs another process using the image [{self.path}]?") from None
 
     def unlock(self) -> None:
-        """Let others write."""
+        """Release the lock."""
         fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ def open_image(path: str, *, is_read_only: bool) -> Image:
     """Open an image.
 
     Raises:
-        QmpRefusal: it is not there, or may not be opened.
+        QmpRefusal: the file cannot be opened.
     """
     try:
         fd = os.open(path, (os.O_RDONLY if is_read_only else os.O_RDWR) | os.O_CLOEXEC)
@@ -74,7 +74,7 @@ def open_image(path: str, *, is_read_only: bool) -> Image:
 
 
 def has_fd(fd: int) -> bool:
-    """Whether a descriptor was inherited."""
+    """Whether the descriptor is open."""
     try:
         os.fstat(fd)
     except OSError:
@@ -83,7 +83,7 @@ def has_fd(fd: int) -> bool:
 
 
 def start_idle_threads(count: int) -> list[int]:
-    """Start threads that do nothing, and return their ids: processors that can be pinned and never work."""
+    """Start threads that only wait, and return their ids. They stand for the vCPU threads and can be pinned."""
     threads = [threading.Thread(target=threading.Event().wait, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()

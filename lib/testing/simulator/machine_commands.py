@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Commands about the machine as a whole: its run state, what it is, its processors and memory."""
+"""Commands about the machine: run state, identity, vCPUs and memory."""
 
 from typing import Any, Final
 
@@ -48,19 +48,16 @@ from hvkit.qmp.schema import (
 from hvkit.testing.simulator.dispatch import Dispatcher
 from hvkit.testing.simulator.machine import Machine, machine_types
 
-#: QEMU's own CPU models, the few that matter here.
+#: The simulated CPU models, a subset of QEMU's.
 CPU_MODELS: Final = ("base", "host", "max", "qemu64", "kvm64")
 _CPU_TYPE: Final = "qemu64-x86_64-cpu"
 
 commands: Final = Dispatcher()
 
 
-# ---- the run state
-
-
 @commands.runs(QueryStatus)
 def _query_status(machine: Machine, _: QueryStatus) -> StatusInfo:
-    has_singlestep = machine.knobs.version < (9, 0, 0)
+    has_singlestep = machine.behavior.version < (9, 0, 0)
     return StatusInfo(
         status=machine.status, running=machine.status == "running", singlestep=False if has_singlestep else None
     )
@@ -106,13 +103,10 @@ def _query_jobs(machine: Machine, _: QueryJobs) -> list[Any]:
     return []
 
 
-# ---- what it is
-
-
 @commands.runs(QueryVersion)
 def _query_version(machine: Machine, _: QueryVersion) -> VersionInfo:
-    major, minor, micro = machine.knobs.version
-    return VersionInfo(qemu=VersionTriple(major=major, minor=minor, micro=micro), package=machine.knobs.package)
+    major, minor, micro = machine.behavior.version
+    return VersionInfo(qemu=VersionTriple(major=major, minor=minor, micro=micro), package=machine.behavior.package)
 
 
 @commands.runs(QueryName)
@@ -148,7 +142,7 @@ def _query_machines(machine: Machine, _: QueryMachines) -> list[MachineInfo]:
             deprecated=False,
             default_cpu_type=_CPU_TYPE,
         )
-        for each in machine_types(machine.knobs.version)
+        for each in machine_types(machine.behavior.version)
     ]
 
 
@@ -170,10 +164,7 @@ def _query_cpu_definitions(machine: Machine, _: QueryCpuDefinitions) -> list[Cpu
     ]
 
 
-# ---- processors and memory
-
-
-def _processor(index: int) -> CpuInstanceProperties:
+def _cpu_properties(index: int) -> CpuInstanceProperties:
     return CpuInstanceProperties(socket_id=0, core_id=index, thread_id=0)
 
 
@@ -184,7 +175,7 @@ def _query_cpus_fast(machine: Machine, _: QueryCpusFast) -> list[CpuInfoFast]:
             cpu_index=index,
             qom_path=f"/machine/unattached/device[{index}]",
             thread_id=thread_id,
-            props=_processor(index),
+            props=_cpu_properties(index),
             target="x86_64",
         )
         for index, thread_id in enumerate(machine.thread_ids)
@@ -195,7 +186,7 @@ def _query_cpus_fast(machine: Machine, _: QueryCpusFast) -> list[CpuInfoFast]:
 def _query_hotpluggable_cpus(machine: Machine, _: QueryHotpluggableCpus) -> list[HotpluggableCPU]:
     return [
         HotpluggableCPU(
-            type=_CPU_TYPE, props=_processor(index), vcpus_count=1, qom_path=f"/machine/unattached/device[{index}]"
+            type=_CPU_TYPE, props=_cpu_properties(index), vcpus_count=1, qom_path=f"/machine/unattached/device[{index}]"
         )
         for index in range(len(machine.thread_ids))
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Commands about the drives of the machine, and the media in them. The simulated guest never locks one."""
+"""Commands about drives and removable media. The simulated guest never locks a tray."""
 
 from typing import Final
 
@@ -12,14 +12,14 @@ from hvkit.qmp.schema import (
 from hvkit.testing.simulator.devices import Device
 from hvkit.testing.simulator.dispatch import Dispatcher
 from hvkit.testing.simulator.machine import Machine
-from hvkit.testing.simulator.refusal import QmpRefusal
+from hvkit.testing.simulator.qmp_refusal import QmpRefusal
 
 commands: Final = Dispatcher()
 
 
 def _find_drive(machine: Machine, device_id: str | None) -> Device:
     device = machine.devices.find(device_id or "")
-    if device.block_name != device_id:  # what does its work has another name
+    if device.block_name != device_id:  # block commands use the name of the backend
         raise QmpRefusal("Device does not have a block device backend")
     if not device.is_drive:
         raise QmpRefusal(f"Device '{device_id}' is not removable")

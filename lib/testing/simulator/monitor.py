@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One client of a simulated monitor: bytes in, bytes out, without a socket."""
+"""The QMP session of one client of a simulated monitor, without a socket."""
 
 import enum
 from collections.abc import Callable, Mapping
@@ -8,23 +8,23 @@ from typing import Any, Final
 from hvkit.qmp.base import Event
 from hvkit.qmp.converter import unstructure
 from hvkit.testing.framing import Garbage, RequestReader, encode
-from hvkit.testing.simulator.knobs import Behavior
-from hvkit.testing.simulator.refusal import QmpRefusal
+from hvkit.testing.simulator.behavior import Behavior
+from hvkit.testing.simulator.qmp_refusal import QmpRefusal
 
 _MEMBERS: Final = frozenset({"execute", "exec-oob", "arguments", "id"})
 
 
 class Outcome(enum.Enum):
-    """What becomes of a client after a command."""
+    """The state of the client's connection after a request."""
 
-    GOES_ON = enum.auto()
-    IS_CLOSED = enum.auto()
-    HANGS = enum.auto()
-    CRASHES = enum.auto()
+    CONTINUE = enum.auto()
+    CLOSE = enum.auto()
+    HANG = enum.auto()
+    CRASH = enum.auto()
 
 
 def encode_event(event: Event, time_s: float) -> bytes:
-    """Return an event as a monitor sends it."""
+    """Encode an event as a monitor sends it."""
     data = unstructure(event)
     message: dict[str, Any] = {"timestamp": {"seconds": int(time_s), "microseconds": int(time_s % 1 * 1_000_000)}}
     message["event"] = event.wire_name
@@ -32,48 +32,48 @@ def encode_event(event: Event, time_s: float) -> bytes:
 
 
 class Session:
-    """A client from its greeting to its end.
+    """The QMP session of one client.
 
     Attributes:
-        output: bytes that the client has to be sent; whoever sends them takes them out.
+        output: bytes to send to the client. The caller removes the bytes that it has sent.
     """
 
-    def __init__(self, knobs: Behavior, execute: Callable[[str, Any], Any]) -> None:
-        """Greet a client.
+    def __init__(self, behavior: Behavior, execute: Callable[[str, Any], Any]) -> None:
+        """Start a session with the greeting.
 
         Args:
-            knobs: how the monitor behaves.
-            execute: runs a command by name, with plain arguments, and returns its plain reply or raises QmpRefusal.
-                Events on the way have to be passed to `report` before it returns.
+            behavior: the behavior of the monitor.
+            execute: runs a command by name with plain arguments; returns a plain reply or raises QmpRefusal. It must
+                pass events of the command to `report` before it returns.
         """
         self.output = bytearray()
-        self._knobs = knobs
+        self._behavior = behavior
         self._execute = execute
         self._reader = RequestReader()
         self._is_negotiated = False
-        major, minor, micro = knobs.version
-        version = {"qemu": {"micro": micro, "minor": minor, "major": major}, "package": knobs.package}
+        major, minor, micro = behavior.version
+        version = {"qemu": {"micro": micro, "minor": minor, "major": major}, "package": behavior.package}
         self.output += encode({"QMP": {"version": version, "capabilities": ["oob"]}})
 
     def report(self, event: bytes) -> None:
-        """Send an event, to a client that has negotiated."""
+        """Send an event, if the client has negotiated capabilities."""
         if self._is_negotiated:
             self.output += event
 
     def feed(self, data: bytes) -> list[dict[str, Any] | Garbage]:
-        """Return the requests that these bytes complete; they are answered one by one with `answer`."""
+        """Return the requests that these bytes complete. Pass each to `answer`."""
         return self._reader.feed(data)
 
     def answer(self, request: dict[str, Any] | Garbage) -> Outcome:
-        """Run a request and put its reply into `output`."""
+        """Execute a request and append its reply to `output`."""
         if isinstance(request, Garbage):
-            self.output += encode(_error(QmpRefusal(_why_garbage(request))))
-            return Outcome.GOES_ON
+            self.output += encode(_error(QmpRefusal(_describe_garbage(request))))
+            return Outcome.CONTINUE
         name = request.get("execute", request.get("exec-oob"))
-        if self._knobs.crash_on and name == self._knobs.crash_on:
-            return Outcome.CRASHES
-        if self._knobs.hang_on and name == self._knobs.hang_on:
-            return Outcome.HANGS
+        if self._behavior.crash_on and name == self._behavior.crash_on:
+            return Outcome.CRASH
+        if self._behavior.hang_on and name == self._behavior.hang_on:
+            return Outcome.HANG
         reply: Mapping[str, Any]
         try:
             reply = {"return": self._run(request)}
@@ -82,11 +82,11 @@ class Session:
         if "id" in request:
             reply = {**reply, "id": request["id"]}
         message = encode(reply)
-        if self._knobs.close_on and name == self._knobs.close_on:
+        if self._behavior.close_on and name == self._behavior.close_on:
             self.output += message[: len(message) // 2]
-            return Outcome.IS_CLOSED
+            return Outcome.CLOSE
         self.output += message
-        return Outcome.GOES_ON
+        return Outcome.CONTINUE
 
     def _run(self, request: dict[str, Any]) -> Any:
         for member in request:
@@ -110,7 +110,7 @@ class Session:
         return self._execute(name, arguments)
 
 
-def _why_garbage(garbage: Garbage) -> str:
+def _describe_garbage(garbage: Garbage) -> str:
     is_json = garbage.text.lstrip()[:1] in set('["-0123456789')
     return "QMP input must be a JSON object" if is_json else f"JSON parse error, invalid keyword '{garbage.text}'"
 

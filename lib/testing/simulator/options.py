@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""QEMU's command line, read: argv in, `Options` or QEMU's own complaint out. Touches nothing."""
+"""Parser of QEMU's command line: argv to `Options`, or QEMU's error message. Pure."""
 
 import json
 import uuid
@@ -11,58 +11,29 @@ import attrs
 _SUFFIXES: Final = {"k": 10, "m": 20, "g": 30, "t": 40}
 _MEBIBYTE: Final = 20
 
-#: Options that are accepted and change nothing here, with and without an argument.
+#: Options that the simulator accepts and ignores, without and with an argument.
 _IGNORED_FLAGS: Final = frozenset({"nodefaults", "no-user-config", "enable-kvm", "no-hpet", "nographic", "no-acpi"})
 _IGNORED_OPTIONS: Final = frozenset(
     (
-        *(
-            "append",
-            "audio",
-            "bios",
-            "boot",
-            "cpu",
-            "D",
-            "d",
-            "display",
-            "fsdev",
-            "fw_cfg",
-            "global",
-            "k",
-            "numa",
-            "L",
-            "mem-path",
-        ),
-        *(
-            "monitor",
-            "msg",
-            "net",
-            "nic",
-            "numa",
-            "overcommit",
-            "parallel",
-            "rtc",
-            "run-with",
-            "sandbox",
-            "set",
-            "smbios",
-        ),
-        *("spice", "trace", "vga", "vnc", "watchdog-action"),
+        *("append", "audio", "bios", "boot", "cpu", "D", "d", "display", "fsdev", "fw_cfg", "global", "k", "L"),
+        *("mem-path", "monitor", "msg", "net", "nic", "numa", "overcommit", "parallel", "rtc", "run-with", "sandbox"),
+        *("set", "smbios", "spice", "trace", "vga", "vnc", "watchdog-action"),
     )
 )
 
 
 class OptionError(Exception):
-    """Raised when the command line is wrong, with what QEMU prints then."""
+    """Raised when the command line is invalid, with QEMU's error message."""
 
 
 @attrs.frozen
-class Described:
-    """Something that an option describes.
+class Description:
+    """The object that an option such as -device describes.
 
     Attributes:
-        option: the option and its argument, as QEMU quotes them in a complaint.
-        data: the description, plain data.
-        is_json: whether it was written as JSON; the members of the other form are all strings.
+        option: the option and its argument, as QEMU quotes them in an error message.
+        data: the properties as plain data.
+        is_json: whether the argument is JSON. In the key=value form all values are strings.
     """
 
     option: str
@@ -72,14 +43,14 @@ class Described:
 
 @attrs.frozen(kw_only=True)
 class Chardev:
-    """A character device: the other end of a monitor or of a serial port.
+    """A character device: the backend of a monitor or a serial port.
 
     Attributes:
-        option: the option that asked for it.
-        label: its id.
+        option: the option that defines it.
+        label: the id.
         backend: socket, stdio, file, null ...
-        path: where a socket listens; empty where `fd` says it.
-        fd: the listening socket that was inherited; None for none.
+        path: the path of the listening socket; empty if `fd` is set.
+        fd: an inherited listening socket; None for none.
     """
 
     option: str
@@ -91,25 +62,25 @@ class Chardev:
 
 @attrs.define(kw_only=True)
 class Options:
-    """What a command line asks for.
+    """The parsed command line.
 
     Attributes:
-        is_version_asked: print the version, do nothing else.
-        is_paused: the machine starts paused.
-        uuid: the machine's; zeros where none is given.
+        is_version_asked: print the version and exit.
+        is_paused: start with a paused guest.
+        uuid: the UUID; zeros if none is given.
         machine: the machine type.
         accelerator: kvm or tcg.
-        monitors: labels of the chardevs that speak QMP.
-        is_kept_after_shutdown: the process outlives the guest's shutdown.
-        is_ended_by_reboot: a reset ends the process.
-        is_incoming: waits for a migration.
-        files: files that have to be there, with the complaint where one is missing.
+        monitors: labels of the chardevs that serve QMP.
+        no_shutdown: keep the process when the guest shuts down.
+        no_reboot: exit at a reset.
+        is_incoming: wait for an incoming migration.
+        required_files: files that must exist, each with the error message for a missing file.
     """
 
     is_version_asked: bool = False
     is_paused: bool = False
-    is_kept_after_shutdown: bool = False
-    is_ended_by_reboot: bool = False
+    no_shutdown: bool = False
+    no_reboot: bool = False
     is_incoming: bool = False
     name: str = ""
     uuid: str = "00000000-0000-0000-0000-000000000000"
@@ -118,21 +89,21 @@ class Options:
     memory_bytes: int = 128 << 20
     vcpus: int = 1
     pid_file: str = ""
-    nodes: list[Described] = attrs.field(factory=list)
-    devices: list[Described] = attrs.field(factory=list)
-    netdevs: list[Described] = attrs.field(factory=list)
-    objects: list[Described] = attrs.field(factory=list)
+    nodes: list[Description] = attrs.field(factory=list)
+    devices: list[Description] = attrs.field(factory=list)
+    netdevs: list[Description] = attrs.field(factory=list)
+    objects: list[Description] = attrs.field(factory=list)
     chardevs: dict[str, Chardev] = attrs.field(factory=dict)
     monitors: list[str] = attrs.field(factory=list)
-    files: list[tuple[str, str]] = attrs.field(factory=list)
+    required_files: list[tuple[str, str]] = attrs.field(factory=list)
 
 
 def parse_keyval(text: str, implied: str = "") -> dict[str, str]:
-    """Split ``key=value,key=value``; two commas are one that is meant.
+    """Split ``key=value,key=value``. Two commas stand for a literal comma.
 
     Args:
         text: the argument of an option.
-        implied: the key of a first value that has none.
+        implied: the key of a first value without a key.
     """
     pairs: dict[str, str] = {}
     for index, part in enumerate(text.replace(",,", "\0").split(",")):
@@ -141,13 +112,13 @@ def parse_keyval(text: str, implied: str = "") -> dict[str, str]:
             pairs[key] = value
         elif index == 0 and implied:
             pairs[implied] = key
-        elif key:  # a word alone is a switch; the oldest spelling of "off" begins with no
+        elif key:  # a key without a value is a boolean; the prefix "no" is the old spelling of "off"
             pairs[key.removeprefix("no")] = "off" if key.startswith("no") else "on"
     return pairs
 
 
 def parse_size(text: str, option: str) -> int:
-    """Read a size that is in MiB where it does not say otherwise."""
+    """Parse a size in bytes. A number without a suffix is in MiB."""
     number, suffix = (text[:-1], text[-1].lower()) if text[-1:].isalpha() else (text, "")
     shift = _SUFFIXES.get(suffix, _MEBIBYTE) if suffix in _SUFFIXES or not suffix else None
     if not number.isdigit() or shift is None:
@@ -155,18 +126,18 @@ def parse_size(text: str, option: str) -> int:
     return int(number) << shift
 
 
-def _describe(option: str, text: str, implied: str) -> Described:
+def _describe(option: str, text: str, implied: str) -> Description:
     if not text.startswith("{"):
-        return Described(option, _nest(parse_keyval(text, implied)), is_json=False)
+        return Description(option, _nest(parse_keyval(text, implied)), is_json=False)
     try:
         data = json.loads(text)
     except ValueError:
         raise OptionError(f"{option}: JSON parse error") from None
-    return Described(option, data, is_json=True)
+    return Description(option, data, is_json=True)
 
 
 def _nest(pairs: dict[str, str]) -> dict[str, Any]:
-    """Turn dotted keys into objects."""
+    """Convert dotted keys to nested objects."""
     nested: dict[str, Any] = {}
     for key, value in pairs.items():
         *outer, last = key.split(".")
@@ -178,7 +149,7 @@ def _nest(pairs: dict[str, str]) -> dict[str, Any]:
 
 
 class _Parser:
-    """Takes options one by one. A handler is named after its option."""
+    """Collects options one by one. Each option has a handler method."""
 
     def __init__(self) -> None:
         self.options = Options()
@@ -230,15 +201,15 @@ class _Parser:
 
     def boot_file(self, option: str, text: str) -> None:
         what = "kernel file" if option.startswith("-kernel") else "initrd file"
-        self.options.files.append((text, f"could not open {what} '{text}'"))
+        self.options.required_files.append((text, f"could not open {what} '{text}'"))
 
     def incoming(self, option: str, text: str) -> None:
         self.options.is_incoming = True
 
     def action(self, option: str, text: str) -> None:
         pairs = parse_keyval(text)
-        self.options.is_kept_after_shutdown |= pairs.get("shutdown") == "pause"
-        self.options.is_ended_by_reboot |= pairs.get("reboot") == "shutdown"
+        self.options.no_shutdown |= pairs.get("shutdown") == "pause"
+        self.options.no_reboot |= pairs.get("reboot") == "shutdown"
 
     def chardev(self, option: str, text: str) -> None:
         pairs = parse_keyval(text, "backend")
@@ -278,7 +249,7 @@ class _Parser:
             self._compat_chardev(option, f"serial{len(self.options.chardevs)}", text)
 
     def _compat_chardev(self, option: str, label: str, text: str) -> str:
-        """Make the chardev that a short form stands for, ``unix:PATH,server=on`` for one, and return its label."""
+        """Add the chardev for a short form such as ``unix:PATH,server=on``, and return its label."""
         backend, _, rest = text.partition(":")
         if backend == "chardev":
             return rest
@@ -287,22 +258,22 @@ class _Parser:
         return label
 
     def flag(self, name: str) -> bool:
-        """Take an option that has no argument; say whether it is one."""
+        """Handle an option without an argument. Return False if it takes an argument or does not exist."""
         if name == "S":
             self.options.is_paused = True
         elif name == "version":
             self.options.is_version_asked = True
         elif name == "no-shutdown":
-            self.options.is_kept_after_shutdown = True
+            self.options.no_shutdown = True
         elif name == "no-reboot":
-            self.options.is_ended_by_reboot = True
+            self.options.no_reboot = True
         else:
             return name in _IGNORED_FLAGS
         return True
 
 
 def _ignore(parser: _Parser, option: str, text: str) -> None:
-    """Take an option that changes nothing here."""
+    """Ignore an option."""
 
 
 _HANDLERS: Final[dict[str, Callable[[_Parser, str, str], None]]] = {
@@ -330,15 +301,15 @@ _HANDLERS: Final[dict[str, Callable[[_Parser, str, str], None]]] = {
 }
 
 
-#: Things that others refer to come first, as in QEMU, wherever they stand.
+#: As in QEMU, chardevs are created first, because other options refer to them.
 _ORDER: Final = {"chardev": 0}
 
 
 def parse_options(arguments: Sequence[str]) -> Options:
-    """Read a command line, without the program's own name.
+    """Parse a command line, without the program name.
 
     Raises:
-        OptionError: an option is unknown, lacks its argument, or its argument is wrong.
+        OptionError: an option is unknown, lacks its argument, or has an invalid argument.
     """
     parser = _Parser()
     for name, option, text in sorted(_split(parser, arguments), key=lambda each: _ORDER.get(each[0], 1)):
@@ -347,7 +318,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
 
 
 def _split(parser: _Parser, arguments: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield the options that have arguments: name, what QEMU quotes, argument."""
+    """Yield the options with arguments: name, text that QEMU quotes in error messages, argument."""
     remaining = iter(arguments)
     for word in remaining:
         if not word.startswith("-"):

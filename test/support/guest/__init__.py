@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A tiny real guest for the tests, made from the distribution's packages: no root, nothing installed."""
+"""The tiny guest: a small Linux guest for tests, built from Debian packages without root or installation."""

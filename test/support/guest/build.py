@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Builds the tiny guest: a kernel that QEMU boots directly, and an initramfs with busybox and the guest agent.
+"""Builder of the tiny guest: a kernel that QEMU boots directly, and an initramfs with busybox and the guest agent.
 
-The cloud kernel, unpacked, and an initramfs that is not packed at all: of the kernels that Debian has this is the
-smallest to download (27 MB, the general one has 71), the fastest to build from and the fastest to boot under TCG (2.7 s
-on an idle machine). What it lacks is AHCI, e1000 and the i6300esb watchdog.
+It uses Debian's cloud kernel, unpacked, and an uncompressed initramfs. Of Debian's kernels the cloud kernel is the
+smallest download (27 MB instead of 71 MB), and the fastest to unpack and to boot under TCG (2.7 s on an idle machine).
+It has no drivers for AHCI, e1000 and the i6300esb watchdog.
 
-Everything is kept in a directory of the build tree, under a name made from the versions of the packages and from the
-builder itself. Builders that run at the same time wait for the first.
+Guests are cached in the build tree, in a directory named by a hash of the package versions and the builder's sources.
+A lock makes concurrent builders wait for the first.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from guest.debian import Apt, PackagesUnavailable, read_members
 from guest.kernel_image import unpack_kernel
 
 HERE: Final = Path(__file__).parent
-#: Files that go into the guest as they are.
+#: Files that are copied into the guest unchanged.
 OVERLAY: Final = HERE / "root"
 CACHE: Final = HERE.parents[2] / "build" / "guest"
 
 KERNEL: Final = "linux-image-cloud-amd64"
 AGENT: Final = "qemu-guest-agent"
 BUSYBOX: Final = "busybox-static"
-#: Dependencies that are needed inside: libraries, and the kernel that the kernel's metapackage stands for.
+#: Prefixes of dependencies to include: libraries, and the kernel package that the metapackage depends on.
 FOLLOW: Final = ("lib", "zlib", "linux-image-")
 
-#: Modules to load, where the kernel does not have them built in.
+#: Modules to load, unless they are built into the kernel.
 MODULES: Final = (
     "virtio_pci",
     "virtio_blk",
@@ -50,9 +50,9 @@ MODULES: Final = (
     "virtio_balloon",
     "virtio_rng",
     "virtio_mem",
-    "button",  # the power button,
-    "evdev",  # and the way from there to acpid
-    "pvpanic_mmio",  # the ISA device too
+    "button",  # the power button
+    "evdev",  # delivers the power button to acpid
+    "pvpanic_mmio",  # includes the ISA device
     "pvpanic_pci",
 )
 MOUNT_POINTS: Final = ("proc", "sys", "dev", "run", "tmp", "mnt", "bin", "root", "var")
@@ -65,16 +65,16 @@ _MODULE_DEPENDENCIES: Final = re.compile(rb"\0depends=([^\0]*)\0")
 
 
 class GuestUnavailable(Exception):
-    """Raised when there is no tiny guest and none can be built here; the text says why."""
+    """Raised when the tiny guest is not cached and cannot be built. The text has the reason."""
 
 
 @attrs.frozen
 class GuestImage:
-    """A guest that was built.
+    """A built guest.
 
     Attributes:
-        kernel: the kernel's file.
-        initrd: the initramfs' file.
+        kernel: path of the kernel.
+        initrd: path of the initramfs.
     """
 
     kernel: Path
@@ -86,20 +86,19 @@ class GuestImage:
 
 
 def find_or_build_guest(cache: Path = CACHE) -> GuestImage:
-    """Return the guest made of today's packages, building it where the cache does not have it.
+    """Return the guest for the current package versions, and build it if it is not cached.
 
-    What a failure leaves half-made is never taken for a guest. Without apt or network a guest that this builder made of
-    earlier packages will do.
+    An incomplete build is never used. Without apt or network, a guest of earlier package versions is returned.
 
     Raises:
-        GuestUnavailable: there is none, and none can be built.
+        GuestUnavailable: no guest is cached and none can be built.
     """
     cache.mkdir(parents=True, exist_ok=True)
     builder = _builder_key()
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         problems = []
-        # The system's lists come first: no download. They may be missing, or so old that the mirror has moved on.
+        # The system's package lists need no download, but may be missing or outdated.
         for lists in (None, cache / "apt"):
             try:
                 return _find_or_build(Apt(lists), cache, builder)
@@ -108,7 +107,7 @@ def find_or_build_guest(cache: Path = CACHE) -> GuestImage:
         earlier = max(cache.glob(f"{builder}-*"), key=lambda path: path.stat().st_mtime, default=None)
         if earlier:
             return GuestImage.in_directory(earlier)
-        raise GuestUnavailable(f"no tiny guest can be built: {'; '.join(dict.fromkeys(problems))}")
+        raise GuestUnavailable(f"cannot build the tiny guest: {'; '.join(dict.fromkeys(problems))}")
 
 
 def _find_or_build(apt: Apt, cache: Path, builder: str) -> GuestImage:
@@ -116,7 +115,7 @@ def _find_or_build(apt: Apt, cache: Path, builder: str) -> GuestImage:
     directory = cache / f"{builder}-{_key(str(package).encode() for package in packages)}"
     if not directory.exists():
         files = apt.download(packages, cache / "packages")
-        unfinished = cache / "unfinished"  # there may be one, of a builder that was killed
+        unfinished = cache / "unfinished"  # may exist after a killed build
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         build_guest(files, GuestImage.in_directory(unfinished))
@@ -125,14 +124,14 @@ def _find_or_build(apt: Apt, cache: Path, builder: str) -> GuestImage:
 
 
 def build_guest(packages: Mapping[str, Path], image: GuestImage) -> None:
-    """Write a guest's two files.
+    """Build the kernel and the initramfs of the guest.
 
     Args:
-        packages: the packages' files, by name of package.
-        image: where to write.
+        packages: paths of the package files, by package name.
+        image: the files to write.
 
     Raises:
-        PackagesUnavailable: the packages do not hold what they should.
+        PackagesUnavailable: a package lacks an expected file.
     """
     boot_image = b""
     modules: dict[str, bytes] = {}
@@ -153,7 +152,7 @@ def build_guest(packages: Mapping[str, Path], image: GuestImage) -> None:
     archive = CpioArchive()
     for path in MOUNT_POINTS:
         archive.add_directory(path)
-    archive.add_character_device("dev/console", 5, 1)  # init's own input and output, before it mounts /dev
+    archive.add_character_device("dev/console", 5, 1)  # stdin and stdout of init before it mounts /dev
     for file in sorted(OVERLAY.rglob("*")):
         if file.is_file():
             executable = file.stat().st_mode & 0o100 != 0
@@ -169,13 +168,13 @@ def build_guest(packages: Mapping[str, Path], image: GuestImage) -> None:
 
 
 def order_modules(modules: Mapping[str, bytes], wanted: Sequence[str]) -> list[str]:
-    """Return the modules to load, each after those it depends on.
+    """Return the modules in the order to load them, dependencies first.
 
-    Each module names its dependencies itself: there is no need for depmod's files, which no package carries.
+    The dependencies are read from the modules, because packages do not contain depmod's files.
 
     Args:
-        modules: the kernel's modules, by name.
-        wanted: the modules to have; what is not among `modules` is taken for built in.
+        modules: the modules of the kernel, by name.
+        wanted: the modules to load. A module that is not in `modules` is assumed to be built in.
     """
     order: list[str] = []
 
@@ -192,7 +191,7 @@ def order_modules(modules: Mapping[str, bytes], wanted: Sequence[str]) -> list[s
 
 
 def _add_agent(archive: CpioArchive, packages: Mapping[str, Path]) -> None:
-    """Add the guest agent and the libraries that it, and they, are linked to."""
+    """Add the guest agent and the libraries that it needs, recursively."""
     files: dict[str, bytes] = {}
     links: dict[str, str] = {}
     for name, package in packages.items():
@@ -207,8 +206,7 @@ def _add_agent(archive: CpioArchive, packages: Mapping[str, Path]) -> None:
     archive.add_file("usr/sbin/qemu-ga", agent, executable=True)
     queue, added = [agent], set[str]()
     while queue:
-        # A binary names its libraries in a table of strings, and the loader by its path. A library that it names for
-        # another reason does no harm.
+        # Libraries are names in the string table of a binary, and the loader is a path. An extra match is harmless.
         strings = queue.pop().replace(b"/", b"\0")
         for library in files.keys() | links.keys():
             if library not in added and b"\0" + library.encode() + b"\0" in strings:
@@ -223,7 +221,7 @@ def _program(package: Path, name: str) -> bytes:
         if isinstance(content, bytes):
             return content
         raise PackagesUnavailable(f"{package}: {path} is a symlink")
-    raise PackagesUnavailable(f"{package}: holds no {name}")
+    raise PackagesUnavailable(f"{package}: does not contain {name}")
 
 
 def _matches(*patterns: re.Pattern[str]) -> Callable[[str], bool]:
@@ -235,7 +233,7 @@ def _module_name(name: str) -> str:
 
 
 def _builder_key() -> str:
-    """What the guest depends on besides the packages: the builder's sources and the overlay, modes included."""
+    """Return a hash of the builder's sources and the overlay, including file modes."""
     sources = [(name, HERE / name) for name in ("build.py", "cpio.py", "debian.py", "kernel_image.py")]
     sources += sorted((str(file.relative_to(OVERLAY)), file) for file in OVERLAY.rglob("*") if file.is_file())
     return _key(f"{name} {file.stat().st_mode & 0o100}\n".encode() + file.read_bytes() for name, file in sources)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Reads and types at the tiny guest's serial console."""
+"""A client of the tiny guest's serial console."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import threading
 from types import TracebackType
 from typing import Final, Self
 
-#: Waits are this long because TCG on a busy machine is that slow; nobody waits longer than needed.
+#: Timeouts for TCG on a busy machine. The waits end as soon as the guest answers.
 BOOT_TIMEOUT_S: Final = 90.0
 ANSWER_TIMEOUT_S: Final = 30.0
 
 _CONNECT_TIMEOUT_S: Final = 5.0
 _RECEIVE_SIZE: Final = 4096
 _READY: Final = r"GUEST-READY [\d.]+"
-#: What the shell asks the terminal before each prompt (where is the cursor?) stands in front of it.
+#: The shell prints a query of the cursor position before each prompt.
 _PROMPT: Final = r"tiny# "
-_LAST_WORDS: Final = 2000
+_SHOWN_LENGTH: Final = 2000
 
 
 class GuestConsole:
-    """A client of the serial port's socket that always reads, from its connection on until the other end closes.
+    """A client of the serial port's socket. A thread reads continuously until QEMU closes the connection.
 
-    It must: some 280 characters that nobody reads fill the socket, and then the guest stands still in its next printk.
-    QEMU serves one client at a time, and drops what the guest says to nobody.
+    It must read, because about 280 unread characters fill the socket and block the guest in printk. QEMU serves one
+    client at a time, and discards output while no client is connected.
 
-    What is waited for is searched for behind what was found before.
+    Each search starts after the previous match.
 
     Args:
-        path: the socket, which QEMU listens on.
+        path: the socket on which QEMU listens.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -55,19 +55,19 @@ class GuestConsole:
 
     @property
     def transcript(self) -> str:
-        """All that the guest has said."""
+        """The complete output of the guest."""
         with self._changed:
             return self._transcript
 
     def wait_for(self, pattern: str, timeout_s: float = ANSWER_TIMEOUT_S) -> re.Match[str]:
-        """Wait until the guest has said something.
+        """Wait until the output matches a pattern.
 
         Args:
-            pattern: a regular expression of what.
-            timeout_s: seconds it may take.
+            pattern: a regular expression.
+            timeout_s: maximum wait in seconds.
 
         Raises:
-            AssertionError: it did not; its last words are in the text.
+            AssertionError: no match before the timeout. The text contains the end of the output.
         """
         wanted = re.compile(pattern, re.DOTALL)
         with self._changed:
@@ -75,28 +75,28 @@ class GuestConsole:
             found = self._search(wanted)
             if not found:
                 problem = "the console ended" if self._has_ended else f"not within {timeout_s:g} s"
-                raise AssertionError(f"no {pattern!r}: {problem}; it said: {self._transcript[-_LAST_WORDS:]}")
+                raise AssertionError(f"no {pattern!r}: {problem}; output: {self._transcript[-_SHOWN_LENGTH:]}")
             self._found_to = found.end()
             return found
 
     def wait_until_ready(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Wait until the guest is up and its shell reads: what is typed before that is lost.
+        """Wait until the guest has booted and the shell reads input. Earlier input is lost.
 
         Raises:
-            AssertionError: it did not come up.
+            AssertionError: the guest did not boot in time.
         """
         self.wait_for(_READY, timeout_s)
         self.wait_for(_PROMPT)
 
     def run(self, command: str, timeout_s: float = ANSWER_TIMEOUT_S) -> str:
-        """Type a command, in one line, and return what it says, without the last line's end.
+        """Run a one-line command in the shell, and return its output without the last newline.
 
         Raises:
-            AssertionError: it takes too long, or does not exit with 0.
+            AssertionError: the command exceeds the timeout, or its exit status is not 0.
         """
         assert "\n" not in command
         self._commands += 1
-        # The quotes tell the marks from the echo of their being typed.
+        # The quotes distinguish the output of the marks from the echo of the command line.
         self.send(f"echo '<begin'-{self._commands}; {command}; echo '<end'-{self._commands} $?\n")
         self.wait_for(f"<begin-{self._commands}\r\n")
         found = self.wait_for(rf"(.*?)(?:\r\n)?<end-{self._commands} (\d+)\r\n", timeout_s)
@@ -105,13 +105,13 @@ class GuestConsole:
         return output
 
     def send(self, text: str) -> None:
-        """Type, and wait for nothing."""
+        """Send text without waiting."""
         self._socket.sendall(text.encode())
 
     def close(self) -> None:
         """Disconnect. Closing again does nothing."""
-        with contextlib.suppress(OSError):  # the other end was faster
-            self._socket.shutdown(socket.SHUT_RDWR)  # ends the reader's wait, which close() does not
+        with contextlib.suppress(OSError):  # QEMU closed the connection first
+            self._socket.shutdown(socket.SHUT_RDWR)  # close() does not wake the reader thread
         self._reader.join()
         self._socket.close()
 

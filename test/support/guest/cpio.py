@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes an initramfs: a cpio archive of the "new ASCII" format, all of it owned by root.
+"""Writer of initramfs archives: cpio in the "new ASCII" format, with all members owned by root.
 
 Source: the kernel's documentation, "initramfs buffer format".
 """
@@ -16,7 +16,7 @@ _ALIGNMENT: Final = 4
 
 
 class CpioArchive:
-    """Collects members; directories that a member needs are added before it.
+    """An archive in memory. Parent directories of a member are added before it.
 
     Paths are relative to the root of the guest, without a leading slash.
     """
@@ -42,7 +42,7 @@ class CpioArchive:
         self._add(path, stat.S_IFCHR | 0o600, device=(major, minor))
 
     def to_bytes(self) -> bytes:
-        """Return the archive with its trailer; more members may be added afterwards."""
+        """Return the archive with its trailer. More members can be added afterwards."""
         return bytes(self._archive) + self._member(_TRAILER, 0, inode=0)
 
     def _add_directories(self, path: PurePosixPath) -> None:
@@ -52,7 +52,7 @@ class CpioArchive:
             self._add(str(path), stat.S_IFDIR | 0o755)
 
     def _add(self, path: str, mode: int, content: bytes = b"", device: tuple[int, int] = (0, 0)) -> None:
-        # The kernel takes members of one inode for hard links of each other.
+        # The kernel treats members with the same inode as hard links.
         self._last_inode += 1
         self._archive += self._member(path, mode, content, device, inode=self._last_inode)
 
@@ -66,5 +66,5 @@ class CpioArchive:
 
 
 def _padded(part: bytes) -> bytes:
-    """Each part of a member starts on the alignment; so does the archive, and padding keeps it there."""
+    """Pad a part of a member to the alignment."""
     return part + bytes(-len(part) % _ALIGNMENT)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Gets packages of a Debian and reads what is in them, as any user: nothing is installed, no system file is written."""
+"""Download and extraction of Debian packages as any user, without installation or changes to the system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 
 _APT_TIMEOUT_S: Final = 600
-#: Of what `apt-cache depends` shows, dependencies only.
+#: Options that limit `apt-cache depends` to dependencies.
 _ONLY_DEPENDENCIES: Final = [
     f"--no-{other}" for other in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
 ]
@@ -23,7 +23,7 @@ _DEPENDENCY: Final = re.compile(r" [ |](?:Pre)?Depends: (?P<name>[^<\s]+)$")
 
 
 class PackagesUnavailable(Exception):
-    """Raised when packages cannot be had: no apt, no network, no such package."""
+    """Raised when packages are not available: no apt, no network, or no such package."""
 
 
 @attrs.frozen
@@ -31,8 +31,8 @@ class Package:
     """A version of a package.
 
     Attributes:
-        name: the package.
-        version: the version, as Debian writes it.
+        name: the package name.
+        version: the Debian version.
     """
 
     name: str
@@ -43,25 +43,25 @@ class Package:
 
     @property
     def file_name(self) -> str:
-        """What apt calls the file it downloads; the architecture is left to a pattern."""
+        """A glob pattern of the file that apt downloads, for any architecture."""
         return f"{self.name}_{self.version.replace(':', '%3a')}_*.deb"
 
 
 class Apt:
-    """apt, with the system's package lists or with lists of our own.
+    """apt with the system's package lists or with separate ones.
 
     Args:
-        lists: where to keep lists of our own; None means the system's, which only root can refresh and which a small
-            image may not have at all.
+        lists: directory for separate package lists. None: the system's lists, which only root can update and which
+            small container images may lack.
     """
 
     def __init__(self, lists: Path | None = None) -> None:
         if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-            raise PackagesUnavailable("the tiny guest is made of Debian's packages, and this machine has no apt")
-        #: What went wrong when the lists were fetched. That alone is no failure: a source that we need may be sound.
-        self._excuse = ""
+            raise PackagesUnavailable("the tiny guest is built from Debian packages, and this machine has no apt")
+        #: Warnings of the update, for later error messages. One failed source is not an error: others may suffice.
+        self._update_warning = ""
         self._options = [
-            # What runs as root without this drops to a user who may not write here, and says so in a warning.
+            # Without this, apt as root drops to a user that cannot write to the directory, and prints a warning.
             "-oAPT::Sandbox::User=root",
             "-oAcquire::Retries=2",
             "-oAcquire::http::Timeout=20",
@@ -73,14 +73,14 @@ class Apt:
             self._run("apt-get", "-qq", "update")
 
     def resolve(self, roots: Sequence[str], follow: tuple[str, ...]) -> list[Package]:
-        """Find the packages to get, by name.
+        """Return the packages to download, sorted by name.
 
         Args:
-            roots: the packages that are wanted.
-            follow: how the names of dependencies begin that are wanted too.
+            roots: names of the required packages.
+            follow: name prefixes of the dependencies to include.
 
         Raises:
-            PackagesUnavailable: the lists do not have them.
+            PackagesUnavailable: the lists do not contain the packages.
         """
         wanted: set[str] = set()
         dependencies = self._dependencies(roots)
@@ -95,15 +95,15 @@ class Apt:
         return [Package(name, version) for name, version in sorted(versions.items())]
 
     def download(self, packages: Iterable[Package], directory: Path) -> dict[str, Path]:
-        """Get the packages that the directory does not have yet.
+        """Download the packages that are missing in a directory.
 
         Returns:
-            The files, by name of package.
+            The package files, by package name.
 
         Raises:
-            PackagesUnavailable: apt could not fetch one of them.
+            PackagesUnavailable: apt could not download a package.
         """
-        unfinished = directory / "unfinished"  # apt writes to the final name at once, and may be killed
+        unfinished = directory / "unfinished"  # apt writes to the final name directly, and may be killed
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         packages = list(packages)
@@ -139,11 +139,11 @@ class Apt:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise PackagesUnavailable(f"{what}: not done after {_APT_TIMEOUT_S} s") from None
+            raise PackagesUnavailable(f"{what}: not finished after {_APT_TIMEOUT_S} s") from None
         if done.returncode:
-            raise PackagesUnavailable(f"{what}: {_first_line(done.stderr)}{self._excuse}")
+            raise PackagesUnavailable(f"{what}: {_first_line(done.stderr)}{self._update_warning}")
         if what == "apt-get update" and done.stderr:
-            self._excuse = f" (after {what}: {_first_line(done.stderr)})"
+            self._update_warning = f" (after {what}: {_first_line(done.stderr)})"
         return done.stdout
 
 
@@ -152,17 +152,17 @@ def _first_line(text: str) -> str:
 
 
 def read_members(package: Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes | str]]:
-    """Read from a package's file, in its order.
+    """Read members of a package file, in its order.
 
     Args:
-        package: the file.
-        is_wanted: says of a member's path, relative to the root, whether to read it.
+        package: the package file.
+        is_wanted: whether to read the member with a path, which is relative to the root.
 
     Yields:
-        Paths, each with the content of a file, or with the target of a symlink as text.
+        The path of each member, with the content of a file or the target of a symlink.
 
     Raises:
-        PackagesUnavailable: the file is damaged.
+        PackagesUnavailable: the package file is damaged.
     """
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacker:
         assert unpacker.stdout
@@ -174,4 +174,4 @@ def read_members(package: Path, is_wanted: Callable[[str], bool]) -> Iterator[tu
                         content = archive.extractfile(member) if member.isreg() else None
                         yield path, content.read() if content else member.linkname
         except tarfile.TarError as error:
-            raise PackagesUnavailable(f"{package} is damaged ({error}): remove it") from error
+            raise PackagesUnavailable(f"{package}: damaged ({error}); remove the file") from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Fixtures for tests that need a guest that answers, its console, or a disk for it."""
+"""Fixtures for the tiny guest, its serial console, and disk images."""
 
 from __future__ import annotations
 
@@ -22,30 +22,29 @@ _QEMU_IMG_TIMEOUT_S: Final = 60
 
 @attrs.frozen
 class TinyGuest:
-    """A guest to boot; it takes 128 MiB at least, and prints GUEST-READY on its first serial port.
+    """The tiny guest. It needs at least 128 MiB, and prints GUEST-READY on its first serial port.
 
-    It powers off at the power button, gives devices and memory back when asked, and runs the guest agent where there
-    is a port for it.
+    It powers off at the power button, releases devices, gives memory to the balloon, and runs the guest agent if the
+    machine has a port for it.
 
     Attributes:
         qemu_binary: the QEMU under test.
-        kernel: the kernel's file.
-        initrd: the initramfs' file.
-        kernel_args: the kernel's command line, less the console.
+        kernel: path of the kernel.
+        initrd: path of the initramfs.
+        kernel_args: the kernel command line without the console.
     """
 
     qemu_binary: str
     kernel: Path
     initrd: Path
-    #: Of no use to a test and slow under TCG: the messages of the boot, patches against Meltdown and its kin, and the
-    #: randomization of addresses.
+    #: Disables boot messages, CPU mitigations and address randomization, which are slow under TCG.
     kernel_args: str = "quiet mitigations=off nokaslr"
 
     def parameters(self, **others: object) -> dict[str, object]:
-        """Return parameters that have the KVM hypervisor boot this guest.
+        """Return the parameters that boot this guest on the KVM hypervisor.
 
         Args:
-            others: more parameters, or others in their place.
+            others: additional parameters, which override these.
         """
         return {
             "kvm_path": self.qemu_binary,
@@ -59,7 +58,7 @@ class TinyGuest:
 
 @pytest.fixture(scope="session")
 def tiny_guest(qemu_binary: str, unavailable: Callable[[str], NoReturn]) -> TinyGuest:
-    """A real Linux, built from packages when there is none yet. A test that asks for it carries the marker `qemu`."""
+    """The tiny guest, built if it is not cached. Tests that use it need the marker `qemu`."""
     try:
         image = find_or_build_guest()
     except GuestUnavailable as error:
@@ -69,20 +68,20 @@ def tiny_guest(qemu_binary: str, unavailable: Callable[[str], NoReturn]) -> Tiny
 
 @pytest.fixture
 def guest_console() -> Iterator[Callable[[str | os.PathLike[str]], GuestConsole]]:
-    """Connects to a serial console, given its socket, and reads there until the test ends."""
+    """Opens the serial console at a socket path, and closes it after the test."""
     with contextlib.ExitStack() as consoles:
         yield lambda path: consoles.enter_context(GuestConsole(path))
 
 
 class MakeDiskImage(Protocol):
-    """What `disk_image` gives."""
+    """The type of the fixture `disk_image`."""
 
     def __call__(self, *, size_mib: int = 16, disk_format: Literal["raw", "qcow2"] = "raw") -> Path: ...
 
 
 @pytest.fixture(scope="session")
 def disk_image(tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]) -> MakeDiskImage:
-    """Makes a blank disk, each time another."""
+    """Creates blank disk images."""
 
     def make(*, size_mib: int = 16, disk_format: Literal["raw", "qcow2"] = "raw") -> Path:
         path = tmp_path_factory.mktemp("disk") / f"disk.{disk_format}"

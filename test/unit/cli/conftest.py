@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""How tests type a command."""
+"""Fixtures that run the command ``hvkit``."""
 
 from __future__ import annotations
 
@@ -16,55 +16,60 @@ from hvkit.cli import main
 
 
 @attrs.frozen
-class Typed:
-    """What came of a command.
+class Result:
+    """The result of a command.
 
     Attributes:
-        code: its exit code.
-        out: what it wrote to stdout.
-        err: what it wrote to stderr.
+        code: the exit code.
+        out: the output on stdout.
+        err: the output on stderr.
     """
 
     code: int
     out: str
     err: str
 
+    @property
+    def has_one_error_line(self) -> bool:
+        """Whether stderr is one error message on one line."""
+        return self.err.startswith("hvkit: ") and self.err.endswith("\n") and self.err.count("\n") == 1
 
-TypeCommand = Callable[..., Typed]
+
+RunCommand = Callable[..., Result]
 
 
 @pytest.fixture
-def type_command(capsys: pytest.CaptureFixture[str]) -> TypeCommand:
-    """Type a command, given as words."""
+def run_command(capsys: pytest.CaptureFixture[str]) -> RunCommand:
+    """Run a command given as words."""
 
-    def type_it(*words: str | Path) -> Typed:
+    def run(*words: str | Path) -> Result:
         code = main([str(word) for word in words])
         out, err = capsys.readouterr()
-        return Typed(code, out, err)
+        return Result(code, out, err)
 
-    return type_it
+    return run
 
 
 @pytest.fixture
-def type_fake(type_command: TypeCommand, tmp_path: Path) -> TypeCommand:
-    """Type a command for the fake hypervisor, with a run directory of its own."""
+def run_fake(run_command: RunCommand, tmp_path: Path) -> RunCommand:
+    """Run a command on the fake hypervisor, with its own run directory."""
 
-    def type_it(*words: str | Path) -> Typed:
-        return type_command("--hypervisor", "fake", "--run-dir", tmp_path / "run", *words)
+    def run(*words: str | Path) -> Result:
+        return run_command("--hypervisor", "fake", "--run-dir", tmp_path / "run", *words)
 
-    return type_it
+    return run
 
 
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
-    """A directory whose path is short enough for sockets below it, whatever the test is called."""
+    """A directory with a path short enough for unix sockets, independent of the test's name."""
     with tempfile.TemporaryDirectory(prefix="hv-") as directory:
         yield Path(directory)
 
 
 @pytest.fixture
 def as_nobody(tmp_path: Path) -> Iterator[None]:
-    """Be a user who may not enter the directories of root's tests, of which `tmp_path` is one."""
+    """Run as the user nobody, who cannot enter `tmp_path`."""
     if os.geteuid() != 0:
         pytest.skip("only root may become another user")
     tmp_path.chmod(0o700)
@@ -77,7 +82,7 @@ def as_nobody(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
-    """The file of an instance, web1."""
+    """A SPEC file of the instance web1."""
     path = tmp_path / "web1.toml"
     path.write_text('[instance]\nname = "web1"\nmemory_mib = 64\nuuid = "11111111-2222-3333-4444-555555555555"\n')
     return path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The demo plays its story to the end, and leaves nothing behind when it does not."""
+"""The demo runs all steps, and leaves nothing behind after a failure or a signal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from typing import Any, Final
 
 import pytest
 
-from hvkit.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_WORLD, demo, doctor
+from hvkit.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_WORLD, demo
+from hvkit.cli.settings import Settings
 from hvkit.errors import HypervisorError
 
-TypeCommand = Callable[..., Any]
+RunCommand = Callable[..., Any]
 
 PROGRAM: Final = "import sys; from hvkit.cli import main; sys.exit(main())"
 
-STORY: Final = (
+STEPS: Final = (
     "state=<InstanceState.PAUSED",
     "StatusInfo(running=False, status='prelaunch'",
     "ResumeEvent() at ",
@@ -30,13 +31,13 @@ STORY: Final = (
     "[8388608]",
     "ShutdownEvent(guest=True, reason='guest-shutdown') at ",
     "state=<InstanceState.SHUTDOWN",
-    "Nothing is left of it",
+    "The instance was removed",
 )
 
 
 @pytest.fixture
 def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the demo makes its directory; short, because there will be sockets in it, and empty in the end."""
+    """The parent of the demo's directory. Its path is short enough for sockets; it must be empty afterwards."""
     with tempfile.TemporaryDirectory(prefix="hv-") as directory:
         monkeypatch.setattr(tempfile, "tempdir", directory)
         monkeypatch.setenv("TMPDIR", directory)
@@ -44,15 +45,15 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         assert list(Path(directory).iterdir()) == []
 
 
-def assert_told_in_order(story: tuple[str, ...], out: str) -> None:
-    place = 0
-    for part in story:
-        place = out.find(part, place)
-        assert place >= 0, f"{part!r} is missing, or in the wrong place: {out}"
+def assert_in_order(steps: tuple[str, ...], out: str) -> None:
+    position = 0
+    for part in steps:
+        position = out.find(part, position)
+        assert position >= 0, f"{part!r} is missing, or out of order: {out}"
 
 
 def processes_in(directory: Path) -> list[str]:
-    """Command lines that name a directory."""
+    """Return the command lines of processes that contain a directory."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -64,52 +65,52 @@ def processes_in(directory: Path) -> list[str]:
     return found
 
 
-def test_simulated_story(type_command: TypeCommand, scratch: Path) -> None:
-    typed = type_command("demo", "--simulated")
-    assert typed.code == EXIT_OK, typed.err
-    assert typed.out.startswith("SIMULATED: ")
-    assert_told_in_order(STORY, typed.out)
+def test_demo_simulated_runs_all_steps(run_command: RunCommand, scratch: Path) -> None:
+    result = run_command("demo", "--simulated")
+    assert result.code == EXIT_OK, result.err
+    assert result.out.startswith("SIMULATED: ")
+    assert_in_order(STEPS, result.out)
     assert processes_in(scratch) == []
 
 
-def test_without_qemu_the_story_is_simulated(
-    type_command: TypeCommand, scratch: Path, monkeypatch: pytest.MonkeyPatch
+def test_demo_without_qemu_is_simulated(
+    run_command: RunCommand, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "find_qemu", lambda chosen: "")
-    typed = type_command("demo")
-    assert typed.code == EXIT_OK, typed.err
-    assert typed.out.startswith(
-        "SIMULATED: a program that only speaks like QEMU, because there is no QEMU; to have one: apt"
+    monkeypatch.setattr(Settings, "find_qemu", lambda self: "")
+    result = run_command("demo")
+    assert result.code == EXIT_OK, result.err
+    assert result.out.startswith(
+        "SIMULATED: running on a simulated QEMU without a guest. Reason: QEMU is not installed; to install it: apt"
     )
 
 
 @pytest.mark.qemu
-def test_real_story(type_command: TypeCommand, scratch: Path, qemu_binary: str) -> None:
-    typed = type_command("--qemu", qemu_binary, "demo")
-    assert typed.code == EXIT_OK, typed.err
-    assert typed.out.startswith(f"A real machine, run by {qemu_binary}.")
-    assert_told_in_order((*STORY[:3], "HVKIT-GUEST-READY", *STORY[3:]), typed.out)
+def test_demo_on_qemu_runs_all_steps(run_command: RunCommand, scratch: Path, qemu_binary: str) -> None:
+    result = run_command("--qemu", qemu_binary, "demo")
+    assert result.code == EXIT_OK, result.err
+    assert result.out.startswith(f"Running on {qemu_binary}.")
+    assert_in_order((*STEPS[:3], "HVKIT-GUEST-READY", *STEPS[3:]), result.out)
     assert processes_in(scratch) == []
 
 
-def test_chosen_qemu_that_is_missing_is_not_replaced(
-    type_command: TypeCommand, scratch: Path, monkeypatch: pytest.MonkeyPatch
+def test_demo_with_missing_chosen_qemu_fails(
+    run_command: RunCommand, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HVKIT_QEMU", "/nonexistent/qemu")
-    typed = type_command("demo")
-    assert typed.code == EXIT_WORLD
-    assert typed.err == "hvkit: kvm_path: expected a program of this node, got '/nonexistent/qemu'\n"
+    result = run_command("demo")
+    assert result.code == EXIT_WORLD
+    assert result.err == "hvkit: kvm_path: expected a program of this node, got '/nonexistent/qemu'\n"
 
 
-def test_story_that_goes_wrong_leaves_nothing(
-    type_command: TypeCommand, scratch: Path, monkeypatch: pytest.MonkeyPatch
+def test_demo_after_failed_step_leaves_nothing(
+    run_command: RunCommand, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_arguments: object) -> None:
-        raise HypervisorError("the disk caught fire")
+        raise HypervisorError("step failed")
 
     monkeypatch.setattr(demo, "_grow_disk", fail)
-    typed = type_command("demo", "--simulated")
-    assert (typed.code, typed.err) == (EXIT_WORLD, "hvkit: the disk caught fire\n")
+    result = run_command("demo", "--simulated")
+    assert (result.code, result.err) == (EXIT_WORLD, "hvkit: step failed\n")
     assert processes_in(scratch) == []
 
 
@@ -117,7 +118,7 @@ def test_story_that_goes_wrong_leaves_nothing(
     ("number", "code"), [(signal.SIGINT, EXIT_INTERRUPTED), (signal.SIGTERM, 128 + 15), (signal.SIGHUP, 128 + 1)]
 )
 @pytest.mark.parametrize("moment", [">>> kvm.start_instance", ">>> qmp.version", ">>> kvm.stop_instance"])
-def test_signal_leaves_nothing(scratch: Path, number: signal.Signals, code: int, moment: str) -> None:
+def test_demo_after_signal_leaves_nothing(scratch: Path, number: signal.Signals, code: int, moment: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "demo", "--simulated"],
@@ -130,7 +131,7 @@ def test_signal_leaves_nothing(scratch: Path, number: signal.Signals, code: int,
         assert process.stdout
         assert process.stderr
         if not any(moment in line for line in process.stdout):
-            pytest.fail(f"the demo never came to {moment}: {process.stderr.read()}")
+            pytest.fail(f"the demo did not reach {moment}: {process.stderr.read()}")
         process.send_signal(number)
         process.stdout.read()
         assert "Traceback" not in process.stderr.read()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the doctor finds, and what it advises."""
+"""The checks of ``hvkit doctor``."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ import attrs
 import pytest
 
 from hvkit.cli import EXIT_OK, EXIT_WORLD, doctor
-from hvkit.cli.doctor import Finding, is_healthy, to_text
+from hvkit.cli.doctor import is_healthy, to_text
 from hvkit.cli.settings import Settings
-from hvkit.hypervisor.kvm.plan.capabilities import KvmHost
+from hvkit.hypervisor import NodeCheck
+from hvkit.hypervisor.kvm.host.node_checks import INSTALL_QEMU
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.testing.simulator import write_executable
 
-TypeCommand = Callable[..., Any]
+RunCommand = Callable[..., Any]
 
 
-def test_text_has_columns_and_remedies() -> None:
-    findings = [
-        Finding(subject="QEMU", verdict="bad", text="is not installed", remedy="install it"),
-        Finding(subject="tap", verdict="ok", text="fine"),
+def test_text_aligns_columns_and_shows_remedies() -> None:
+    checks = [
+        NodeCheck(subject="QEMU", verdict="bad", text="is not installed", remedy="install it"),
+        NodeCheck(subject="tap", verdict="ok", text="fine"),
     ]
-    assert to_text(findings).splitlines() == [
+    assert to_text(checks).splitlines() == [
         "bad   QEMU  is not installed",
         "            -> install it",
         "ok    tap   fine",
@@ -36,94 +37,78 @@ def test_text_has_columns_and_remedies() -> None:
 
 
 @pytest.mark.parametrize(("verdict", "healthy"), [("ok", True), ("note", True), ("bad", False)])
-def test_only_what_is_bad_makes_a_node_ill(verdict: Any, healthy: bool) -> None:
-    assert is_healthy([Finding(subject="x", verdict=verdict, text="x")]) is healthy
+def test_node_is_unhealthy_only_with_bad_check(verdict: Any, healthy: bool) -> None:
+    assert is_healthy([NodeCheck(subject="x", verdict=verdict, text="x")]) is healthy
 
 
-def test_node_without_qemu_is_told_what_to_type(
-    type_command: TypeCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_doctor_without_qemu_prints_install_command(
+    run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.delenv("HVKIT_QEMU", raising=False)
-    typed = type_command("--run-dir", tmp_path / "run", "doctor", "--json")
-    assert typed.code == EXIT_WORLD
-    findings = {finding["subject"]: finding for finding in json.loads(typed.out)}
-    assert (findings["QEMU"]["verdict"], findings["QEMU"]["remedy"]) == ("bad", doctor.INSTALL_QEMU)
-    assert findings["qemu-img"]["verdict"] == "note"
-    assert findings["python"]["verdict"] == "ok"
+    result = run_command("--run-dir", tmp_path / "run", "doctor", "--json")
+    assert result.code == EXIT_WORLD
+    checks = {check["subject"]: check for check in json.loads(result.out)}
+    assert (checks["QEMU"]["verdict"], checks["QEMU"]["remedy"]) == ("bad", INSTALL_QEMU)
+    assert checks["qemu-img"]["verdict"] == "note"
+    assert checks["python"]["verdict"] == "ok"
 
 
-def test_program_that_is_no_qemu_is_found_out(tmp_path: Path) -> None:
-    finding = doctor.examine_qemu(Settings(hypervisor="kvm", run_dir=tmp_path, qemu="/bin/true"))
-    assert finding.verdict == "bad"
-    assert "/bin/true" in finding.text
+def test_doctor_reports_program_that_is_not_qemu(tmp_path: Path) -> None:
+    (check, *_) = doctor.probe_hypervisor(Settings(hypervisor="kvm", run_dir=tmp_path, qemu="/bin/true"))
+    assert check.verdict == "bad"
+    assert "/bin/true" in check.text
 
 
-@pytest.mark.parametrize(
-    ("host", "verdict", "text"),
-    [
-        (KvmHost(), "ok", "works"),
-        (KvmHost(is_emulated=True), "note", "only emulates"),
-        (KvmHost(problem="/dev/kvm: No such file"), "note", "/dev/kvm: No such file"),
-    ],
-)
-def test_kvm(host: KvmHost, verdict: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "read_kvm_host", lambda: host)
-    finding = doctor.examine_kvm()
-    assert finding.verdict == verdict
-    assert text in finding.text
+def test_doctor_runs_no_kvm_checks_for_other_hypervisor(tmp_path: Path) -> None:
+    assert doctor.probe_hypervisor(Settings(hypervisor="fake", run_dir=tmp_path)) == []
+    assert doctor.probe_hypervisor(Settings(hypervisor="xen", run_dir=tmp_path)) == []
 
 
-def test_tap_without_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "TUN", tmp_path / "tun")
-    finding = doctor.examine_tap()
-    assert (finding.verdict, finding.remedy) == ("note", "modprobe tun")
-
-
-def test_run_dir_that_is_to_be_made(tmp_path: Path) -> None:
-    finding = doctor.examine_run_dir(Settings(hypervisor="fake", run_dir=tmp_path / "run"))
-    assert (finding.verdict, finding.text) == ("ok", f"{tmp_path}/run, made when first needed")
+def test_run_dir_check_accepts_missing_directory(tmp_path: Path) -> None:
+    check = doctor.probe_run_dir(Settings(hypervisor="fake", run_dir=tmp_path / "run"))
+    assert (check.verdict, check.text) == ("ok", f"{tmp_path}/run, created at the first start")
     assert not (tmp_path / "run").exists()
 
 
-def test_run_dir_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_dir_check_reports_missing_write_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    finding = doctor.examine_run_dir(Settings(hypervisor="fake", run_dir=tmp_path / "run"))
-    assert finding.verdict == "bad"
-    assert f"{tmp_path} cannot be written to" in finding.text
+    check = doctor.probe_run_dir(Settings(hypervisor="fake", run_dir=tmp_path / "run"))
+    assert check.verdict == "bad"
+    assert f"{tmp_path} is not writable" in check.text
 
 
 @pytest.mark.parametrize("hypervisor", ["fake", "kvm"])
 @pytest.mark.parametrize("way", ["file", "file/x", "loop/x"])
-def test_run_dir_that_cannot_be_is_a_finding(tmp_path: Path, hypervisor: str, way: str) -> None:
+def test_run_dir_check_reports_impossible_path(tmp_path: Path, hypervisor: str, way: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
-    finding = doctor.examine_run_dir(Settings(hypervisor=hypervisor, run_dir=tmp_path / way))
-    assert finding.verdict == "bad"
-    assert str(tmp_path / way.partition("/")[0]) in finding.text
+    check = doctor.probe_run_dir(Settings(hypervisor=hypervisor, run_dir=tmp_path / way))
+    assert check.verdict == "bad"
+    assert str(tmp_path / way.partition("/")[0]) in check.text
 
 
-def test_run_dir_that_this_user_may_not_look_at(tmp_path: Path, as_nobody: None) -> None:
-    finding = doctor.examine_run_dir(Settings(hypervisor="fake", run_dir=tmp_path / "a" / "b"))
-    assert (finding.verdict, finding.text) == ("bad", f"{tmp_path}/a/b cannot be looked at: Permission denied")
+def test_run_dir_check_reports_missing_permission(tmp_path: Path, as_nobody: None) -> None:
+    check = doctor.probe_run_dir(Settings(hypervisor="fake", run_dir=tmp_path / "a" / "b"))
+    assert (check.verdict, check.text) == ("bad", f"{tmp_path}/a/b cannot be accessed: Permission denied")
 
 
-def test_unknown_hypervisor_is_a_finding(tmp_path: Path) -> None:
-    finding = doctor.examine_run_dir(Settings(hypervisor="xen", run_dir=tmp_path))
-    assert finding.verdict == "bad"
-    assert "'xen': not known" in finding.text
+def test_run_dir_check_reports_unknown_hypervisor(tmp_path: Path) -> None:
+    check = doctor.probe_run_dir(Settings(hypervisor="xen", run_dir=tmp_path))
+    assert check.verdict == "bad"
+    assert "'xen': unknown" in check.text
 
 
 @pytest.mark.qemu
-def test_this_node_is_healthy(type_command: TypeCommand, tmp_path: Path, qemu_binary: str) -> None:
-    typed = type_command("--run-dir", tmp_path / "run", "doctor")
-    assert typed.code == EXIT_OK, typed.out
-    assert qemu_binary in typed.out
+def test_doctor_on_test_node_reports_healthy(run_command: RunCommand, tmp_path: Path, qemu_binary: str) -> None:
+    result = run_command("--run-dir", tmp_path / "run", "doctor")
+    assert result.code == EXIT_OK, result.out
+    assert qemu_binary in result.out
 
 
 @pytest.mark.parametrize("way", ["option", "environment"])
-def test_chosen_qemu_is_looked_at_and_no_other(
-    type_command: TypeCommand, short_dir: Path, monkeypatch: pytest.MonkeyPatch, way: str
+def test_doctor_checks_only_chosen_qemu(
+    run_command: RunCommand, short_dir: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     chosen = str(write_executable(short_dir))
     if way == "environment":
@@ -131,15 +116,15 @@ def test_chosen_qemu_is_looked_at_and_no_other(
     words = ("--qemu", chosen) if way == "option" else ()
     with_default = attrs.evolve(TABLE["kvm_path"], default="/nonexistent/qemu")
     monkeypatch.setitem(TABLE._parameters, "kvm_path", with_default)
-    typed = type_command("--run-dir", short_dir / "run", *words, "doctor")
-    assert typed.code == EXIT_OK, typed.out
-    assert chosen in typed.out
-    assert "/nonexistent/qemu" not in typed.out
+    result = run_command("--run-dir", short_dir / "run", *words, "doctor")
+    assert result.code == EXIT_OK, result.out
+    assert chosen in result.out
+    assert "/nonexistent/qemu" not in result.out
 
 
-def test_chosen_qemu_that_is_missing_is_not_replaced(type_command: TypeCommand, short_dir: Path) -> None:
-    typed = type_command("--run-dir", short_dir / "run", "--qemu", "/nonexistent/qemu", "doctor", "--json")
-    assert typed.code == EXIT_WORLD
-    findings = {finding["subject"]: finding for finding in json.loads(typed.out)}
-    assert findings["QEMU"]["verdict"] == "bad"
-    assert "/nonexistent/qemu" in findings["QEMU"]["text"]
+def test_doctor_with_missing_chosen_qemu_reports_it(run_command: RunCommand, short_dir: Path) -> None:
+    result = run_command("--run-dir", short_dir / "run", "--qemu", "/nonexistent/qemu", "doctor", "--json")
+    assert result.code == EXIT_WORLD
+    checks = {check["subject"]: check for check in json.loads(result.out)}
+    assert checks["QEMU"]["verdict"] == "bad"
+    assert "/nonexistent/qemu" in checks["QEMU"]["text"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Plain data reads well, and cannot do anything to a terminal."""
+"""Formatting of plain data."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from hvkit.cli.render import to_json, to_outline, to_table
         (1.5, ["1.5"]),
     ],
 )
-def test_outline(data: Any, lines: list[str]) -> None:
+def test_outline_indents_nested_data(data: Any, lines: list[str]) -> None:
     assert to_outline(data).splitlines() == lines
 
 
-def test_what_a_terminal_obeys_is_escaped() -> None:
+def test_outline_escapes_control_characters() -> None:
     assert to_outline({"label": "\x1b[2J\n"}) == r'label: "\u001b[2J\n"'
 
 
-def test_table_has_columns_and_no_trailing_blanks() -> None:
+def test_table_aligns_columns_without_trailing_blanks() -> None:
     table = to_table(("NAME", "PID"), [("web1", 12), ("a", None)])
     assert table.splitlines() == ["NAME  PID", "web1  12", "a     -"]
 
 
-def test_table_without_rows_is_its_headers() -> None:
+def test_table_without_rows_has_headers() -> None:
     assert to_table(("NAME", "PID"), []) == "NAME  PID"
 
 
-def test_json_is_json() -> None:
+def test_json_round_trips() -> None:
     data = {"a": ["ü", None, 1.5]}
     assert json.loads(to_json(data)) == data

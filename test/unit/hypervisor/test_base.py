@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the base class refuses for all plugins."""
+"""Arguments that `BaseHypervisor` rejects for every plugin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ every_plugin = pytest.mark.parametrize("plugin", [FakeHypervisor, KvmHypervisor]
 
 @every_plugin
 @pytest.mark.parametrize("run_dir", ["", "/a\0b", "/\ud800"])
-def test_path_that_no_directory_can_have(plugin: type[BaseHypervisor], run_dir: str) -> None:
+def test_constructor_rejects_invalid_run_dir(plugin: type[BaseHypervisor], run_dir: str) -> None:
     with pytest.raises(ParameterError) as caught:
         plugin(run_dir=run_dir)
     assert caught.value.name == "run_dir"
@@ -26,13 +26,13 @@ def test_path_that_no_directory_can_have(plugin: type[BaseHypervisor], run_dir: 
 
 @every_plugin
 @pytest.mark.parametrize("run_dir", [3, None, b"/run"])
-def test_what_is_no_path(plugin: type[BaseHypervisor], run_dir: Any) -> None:
+def test_constructor_rejects_run_dir_of_wrong_type(plugin: type[BaseHypervisor], run_dir: Any) -> None:
     with pytest.raises(ProgrammerError):
         plugin(run_dir=run_dir)
 
 
 @every_plugin
-def test_relative_path_is_made_absolute(
+def test_constructor_makes_run_dir_absolute(
     plugin: type[BaseHypervisor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Policies over curves of migrations: seen ones, and simulated ones."""
+"""Convergence policies over recorded and simulated curves of migrations."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def run(curve: list[Sample], policy: ConvergencePolicy = POLICY) -> Iterator[tup
             return
 
 
-def test_migration_that_gets_on_is_left_alone() -> None:
+def test_policy_waits_while_there_is_progress() -> None:
     assert list(run(samples(lambda second: 4096 * MIB - second * 32 * MIB, seconds=120))) == []
 
 
-def test_guest_that_writes_too_fast_may_stand_still_for_longer_and_is_given_up_in_the_end() -> None:
+def test_policy_doubles_downtime_limit_then_cancels() -> None:
     decisions = list(run(samples(lambda second: 512 * MIB + (second % 3) * MIB, seconds=300)))
     assert [(at_s, each.step, each.downtime_ms) for at_s, each in decisions] == [
         (10, Step.ALLOW_DOWNTIME, 60),
@@ -54,18 +54,18 @@ def test_guest_that_writes_too_fast_may_stand_still_for_longer_and_is_given_up_i
         (60, Step.GIVE_UP, 500),
     ]
     assert decisions[-1][1].reason == (
-        "the guest writes as fast as it is sent: no progress for 10 s, and it may stand still for 500 ms at most"
+        "no progress for 10 s: the guest writes memory as fast as it is sent, and the downtime limit is 500 ms already"
     )
 
 
-def test_guest_that_can_leave_early_does_so_instead_of_standing_still() -> None:
+def test_policy_prefers_postcopy_to_more_downtime() -> None:
     curve = samples(lambda _second: 512 * MIB, seconds=10)
     assert POLICY.decide(curve[:10], 30, can_postcopy=True).step is Step.WAIT
     decision = POLICY.decide(curve, 30, can_postcopy=True)
     assert (decision.step, decision.downtime_ms) == (Step.POSTCOPY, 30)
 
 
-def test_guest_that_has_left_is_never_given_up() -> None:
+def test_policy_never_cancels_postcopy() -> None:
     patient = ConvergencePolicy(stall_s=30, patience_s=10, total_s=60)
     slow = samples(lambda _second: 512 * MIB, seconds=100)
     assert patient.decide_postcopy(slow, 30).step is Step.WAIT
@@ -76,7 +76,7 @@ def test_guest_that_has_left_is_never_given_up() -> None:
         patient.decide_postcopy([], 30)
 
 
-def test_cut_link_is_given_up() -> None:
+def test_policy_cancels_after_stall() -> None:
     curve = [
         Sample(at_s=each.at_s, transferred_bytes=min(each.transferred_bytes, 320 * MIB), remaining_bytes=3776 * MIB)
         for each in samples(lambda _: 0, seconds=100)
@@ -85,13 +85,13 @@ def test_cut_link_is_given_up() -> None:
     assert list(run(curve, patient)) == [(40, Decision(Step.GIVE_UP, 30, "nothing was sent for 30 s"))]
 
 
-def test_time_is_up() -> None:
+def test_policy_cancels_after_total_time() -> None:
     policy = ConvergencePolicy(total_s=60)
     curve = samples(lambda second: 409_600 * MIB * 0.9**second, seconds=100)
-    assert list(run(curve, policy))[-1] == (60, Decision(Step.GIVE_UP, 30, "it is not over after 60 s"))
+    assert list(run(curve, policy))[-1] == (60, Decision(Step.GIVE_UP, 30, "not completed within 60 s"))
 
 
-def test_progress_begins_anew_when_the_downtime_was_changed() -> None:
+def test_policy_measures_progress_from_the_last_change() -> None:
     stuck = samples(lambda _: MIB, seconds=15)
     assert POLICY.decide(stuck, 30).step is Step.ALLOW_DOWNTIME
     assert POLICY.decide(stuck, 60, changed_at_s=10).step is Step.WAIT
@@ -102,27 +102,24 @@ SEEN = [(0, 0, 260), (2, 40, 222), (5, 98, 166), (8, 158, 108), (11, 218, 50), (
 SEEN += [(20, 398, 37), (24, 478, 39), (28, 558, 38)]
 
 
-def test_curve_that_was_seen() -> None:
+def test_policy_on_recorded_curve() -> None:
     curve = [Sample(at_s=at_s, transferred_bytes=sent * MIB, remaining_bytes=left * MIB) for at_s, sent, left in SEEN]
     patient = ConvergencePolicy(patience_s=8)
     assert [at_s for at_s, each in run(curve, patient) if each.step is Step.ALLOW_DOWNTIME] == [28]
 
 
-# ---- curves of real migrations, as the tests of the KVM plugin write them down
-
-
-def test_linux_on_its_way_is_left_alone() -> None:
+def test_policy_waits_for_recorded_linux_guest() -> None:
     hasty = ConvergencePolicy(stall_s=1.0, patience_s=2.0)
     assert list(run(read_curve("linux"), hasty)) == []
 
 
-def test_restless_guest_may_stand_still_for_longer() -> None:
+def test_policy_allows_downtime_for_recorded_busy_guest() -> None:
     hasty = ConvergencePolicy(stall_s=1.0, patience_s=0.3, max_downtime_ms=100)
     steps = [decision.step for _, decision in run(read_curve("restless"), hasty)]
     assert steps == [Step.ALLOW_DOWNTIME, Step.ALLOW_DOWNTIME, Step.GIVE_UP]
 
 
-def test_link_that_was_cut_is_given_up_when_nothing_came_over_it_for_so_long() -> None:
+def test_policy_cancels_recorded_migration_over_cut_link() -> None:
     curve = read_curve("cut link")
     (at_s, decision), *_ = run(curve, ConvergencePolicy(stall_s=0.5, patience_s=60))
     last = next(each.at_s for each in curve if each.transferred_bytes == curve[-1].transferred_bytes)
@@ -130,10 +127,7 @@ def test_link_that_was_cut_is_given_up_when_nothing_came_over_it_for_so_long() -
     assert 0.5 <= at_s - last < 1.0
 
 
-# ---- simulated ones
-
-
-def test_what_is_not_known_at_the_beginning_is_no_progress_that_was_made() -> None:
+def test_policy_ignores_unknown_remaining_bytes() -> None:
     first = Sample(at_s=0, transferred_bytes=0, remaining_bytes=None)
     curve = samples(lambda second: 4096 * MIB - second * 32 * MIB, seconds=100)
     assert list(run([first, *curve[1:]])) == []
@@ -142,9 +136,7 @@ def test_what_is_not_known_at_the_beginning_is_no_progress_that_was_made() -> No
 
 
 @given(memory_mib=st.integers(64, 1 << 22), pass_s=st.floats(1, 1000), share=st.floats(0, 0.9))
-def test_guest_that_writes_less_than_is_sent_is_left_alone_however_large_it_is(
-    memory_mib: int, pass_s: float, share: float
-) -> None:
+def test_policy_waits_for_converging_guest_of_any_size(memory_mib: int, pass_s: float, share: float) -> None:
     """Each pass has to send a share of what the one before sent; the first one takes some time."""
     policy = ConvergencePolicy()
     rate_mib = memory_mib / pass_s
@@ -168,7 +160,7 @@ def test_guest_that_writes_less_than_is_sent_is_left_alone_however_large_it_is(
     at_most_mib=st.integers(0, 2048),
     cut_at_s=st.one_of(st.none(), st.integers(0, 200)),
 )
-def test_every_migration_comes_to_an_end(
+def test_policy_ends_every_migration(
     memory_mib: int, rate_mib: float, written_mib: float, at_most_mib: int, cut_at_s: int | None
 ) -> None:
     """Whatever a guest writes a second, to however much memory, and whenever the link is cut."""
@@ -198,7 +190,7 @@ def test_every_migration_comes_to_an_end(
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 20), st.integers(0, 1 << 40), st.integers(0, 1 << 40)), min_size=1))
-def test_whatever_is_seen_the_downtime_only_grows_and_never_beyond_its_bound(
+def test_downtime_limit_grows_up_to_its_maximum(
     steps: list[tuple[float, int, int]],
 ) -> None:
     curve, at_s, sent = [], 0.0, 0
@@ -209,8 +201,8 @@ def test_whatever_is_seen_the_downtime_only_grows_and_never_beyond_its_bound(
     assert all(before <= after <= 500 for before, after in pairwise(downtimes))
 
 
-def test_policy_that_is_none_is_refused() -> None:
-    with pytest.raises(ProgrammerError, match="made of positive numbers"):
+def test_policy_rejects_invalid_numbers_and_no_samples() -> None:
+    with pytest.raises(ProgrammerError, match="expected positive numbers"):
         ConvergencePolicy(patience_s=0)
-    with pytest.raises(ProgrammerError, match="before something was seen"):
+    with pytest.raises(ProgrammerError, match="needs at least one sample"):
         POLICY.decide([], 30)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Errors carry facts, read well and travel."""
+"""Texts, attributes and pickling of the exceptions."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ ALL = [
 
 
 @pytest.mark.parametrize(("error", "text"), ALL, ids=lambda value: type(value).__name__)
-def test_error_reads_well_and_survives_pickling(error: HypervisorError, text: str) -> None:
+def test_error_has_expected_text_and_survives_pickling(error: HypervisorError, text: str) -> None:
     assert str(error).startswith(text)
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert type(again) is type(error)
     assert (str(again), vars(again)) == (str(error), vars(error))
 
 
-def test_every_error_is_here() -> None:
+def test_list_of_errors_is_complete() -> None:
     defined = {value for value in vars(errors).values() if isinstance(value, type) and value is not HypervisorError}
     defined = {cls for cls in defined if issubclass(cls, HypervisorError)}
     assert defined == {type(error) for error, _ in ALL}
 
 
-def test_value_that_may_not_travel_is_kept_as_text() -> None:
+def test_parameter_error_keeps_unpicklable_value_as_text() -> None:
     assert errors.ParameterError("x", object, "no").value == "<class 'object'>"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The small second plugin: conformance, and what only it has."""
+"""The fake hypervisor: conformance, and its own behaviour."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fake(tmp_path: Path) -> FakeHypervisor:
     return FakeHypervisor(run_dir=tmp_path / "run")
 
 
-def test_instances_are_seen_by_another_process(fake: FakeHypervisor) -> None:
+def test_instances_are_visible_to_another_process(fake: FakeHypervisor) -> None:
     fake.start_instance(make_instance("web1"))
     program = f"""
 from hvkit.hypervisor import get_hypervisor
@@ -64,24 +64,24 @@ fake.stop_instance("web1")
     assert fake.get_instance_info("web1").state is InstanceState.SHUTDOWN
 
 
-def test_start_failure_has_its_reason(fake: FakeHypervisor) -> None:
+def test_start_failure_has_the_configured_reason(fake: FakeHypervisor) -> None:
     with pytest.raises(InstanceStartError, match="web1: did not start: no luck"):
         fake.start_instance(make_broken("web1"))
 
 
-def test_node_check_of_a_parameter_is_made_on_start(fake: FakeHypervisor, tmp_path: Path) -> None:
+def test_start_checks_parameters_on_the_node(fake: FakeHypervisor, tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="needs_file: expected a file of this node"):
         fake.start_instance(make_instance("web1", parameters={"needs_file": str(tmp_path / "missing")}))
 
 
-@pytest.mark.parametrize(("guest", "reason"), [("obedient", "powered off by its guest"), ("deaf", "stopped by force")])
-def test_stop_says_how_it_went(fake: FakeHypervisor, guest: str, reason: str) -> None:
+@pytest.mark.parametrize(("guest", "reason"), [("obedient", "shut down by the guest"), ("deaf", "stopped by force")])
+def test_stop_reports_graceful_shutdown_or_force(fake: FakeHypervisor, guest: str, reason: str) -> None:
     fake.start_instance(make_instance("web1", parameters={"guest": guest}))
     fake.stop_instance("web1")
     assert fake.get_instance_info("web1").reason == reason
 
 
-def test_balloon_shows_and_ends_with_a_reboot(fake: FakeHypervisor) -> None:
+def test_reboot_resets_the_balloon(fake: FakeHypervisor) -> None:
     fake.start_instance(make_instance("web1"))
     assert fake.balloon_instance_memory("web1", 32, timeout=5) == 32
     assert fake.get_instance_info("web1").memory_mib == 32
@@ -89,7 +89,7 @@ def test_balloon_shows_and_ends_with_a_reboot(fake: FakeHypervisor) -> None:
     assert fake.get_instance_info("web1").memory_mib == 64
 
 
-def test_crashed_instance_says_why(fake: FakeHypervisor) -> None:
+def test_fail_instance_reports_the_reason(fake: FakeHypervisor) -> None:
     fake.start_instance(make_instance("web1"))
     fake.fail_instance("web1", "a cosmic ray")
     info = fake.get_instance_info("web1")
@@ -101,7 +101,7 @@ def test_crashed_instance_says_why(fake: FakeHypervisor) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff", b'{"version": 2}', b"[" * 99999])
-def test_damaged_file_costs_the_others_nothing(fake: FakeHypervisor, damage: bytes) -> None:
+def test_damaged_state_file_does_not_affect_other_instances(fake: FakeHypervisor, damage: bytes) -> None:
     fake.start_instance(make_instance("good"))
     fake.start_instance(make_instance("bad"))
     (fake.run_dir / "bad.json").write_bytes(damage)
@@ -114,14 +114,14 @@ def test_damaged_file_costs_the_others_nothing(fake: FakeHypervisor, damage: byt
     assert fake.list_instances() == ["good"]
 
 
-def test_verify_names_a_run_dir_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_reports_unusable_run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     fake = FakeHypervisor(run_dir=tmp_path / "a" / "b")
-    assert fake.verify() == [f"{tmp_path} cannot be written to"]
+    assert fake.verify() == [f"{tmp_path} is not writable"]
 
 
 @pytest.mark.parametrize("way", ["file", "file/below", "loop"])
-def test_run_dir_that_cannot_be_is_named(tmp_path: Path, way: str) -> None:
+def test_start_in_unusable_run_dir_names_it(tmp_path: Path, way: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
     fake = FakeHypervisor(run_dir=tmp_path / way)
@@ -132,7 +132,7 @@ def test_run_dir_that_cannot_be_is_named(tmp_path: Path, way: str) -> None:
     assert fake.verify()
 
 
-def test_full_disk_is_no_bug(fake: FakeHypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_raises_runtime_state_error(fake: FakeHypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -141,8 +141,8 @@ def test_full_disk_is_no_bug(fake: FakeHypervisor, monkeypatch: pytest.MonkeyPat
         fake.start_instance(make_instance("web1"))
 
 
-def test_what_is_remembered_is_plain_json(fake: FakeHypervisor) -> None:
+def test_state_file_is_plain_json(fake: FakeHypervisor) -> None:
     instance = make_instance("web1")
     fake.start_instance(instance)
-    remembered = json.loads((fake.run_dir / "web1.json").read_text())
-    assert (remembered["version"], remembered["uuid"]) == (1, str(instance.uuid))
+    persisted = json.loads((fake.run_dir / "web1.json").read_text())
+    assert (persisted["version"], persisted["uuid"]) == (1, str(instance.uuid))

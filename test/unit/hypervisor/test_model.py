@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Values are checked when they are made, and say which member is wrong."""
+"""Checks of the model: what is accepted, and what an error names."""
 
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from hvkit.errors import ProgrammerError
 from hvkit.hypervisor import (
     DeviceKind,
     Disk,
@@ -22,19 +24,19 @@ from hvkit.hypervisor import (
     Nic,
     ParameterError,
 )
-from hvkit.hypervisor.model import check_instance_name, check_patience, check_timeout, device_kind
+from hvkit.hypervisor.model import check_instance_name, check_timeout, device_kind
 from hvkit.testing.conformance import BAD_NAMES
 
 MAC = "52:54:00:12:34:56"
 
 
 @pytest.mark.parametrize("name", ["a", "web1", "web-1.example.org", "A_b", "0", "x" * 254])
-def test_good_names(name: str) -> None:
+def test_check_instance_name_returns_valid_name(name: str) -> None:
     assert check_instance_name(name) == name
 
 
 @pytest.mark.parametrize("name", [*BAD_NAMES, "web1\n", None, 5, b"web1"])
-def test_bad_names(name: Any) -> None:
+def test_instance_rejects_invalid_name(name: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         Instance(name=name, memory_mib=1)
     assert caught.value.name == "Instance.name"
@@ -57,7 +59,7 @@ def test_bad_names(name: Any) -> None:
         ({"uuid": None}, "uuid"),
     ],
 )
-def test_error_names_the_instance_and_the_member(members: dict[str, Any], field: str) -> None:
+def test_instance_error_names_instance_and_member(members: dict[str, Any], field: str) -> None:
     with pytest.raises(ParameterError) as caught:
         Instance(**{"name": "web1", "memory_mib": 1, **members})
     assert caught.value.name == f"Instance(web1).{field}"
@@ -80,7 +82,7 @@ def test_error_names_the_instance_and_the_member(members: dict[str, Any], field:
         ({"path": "/a", "limits": 5}, "limits"),
     ],
 )
-def test_bad_disks(members: dict[str, Any], field: str) -> None:
+def test_disk_rejects_invalid_member(members: dict[str, Any], field: str) -> None:
     with pytest.raises(ParameterError) as caught:
         Disk(**members)
     assert caught.value.name == f"Disk.{field}"
@@ -101,7 +103,7 @@ def test_bad_disks(members: dict[str, Any], field: str) -> None:
         ({"per_s": 10, "burst_per_s": 20, "burst_s": 0}, "burst_s"),
     ],
 )
-def test_bad_rates(members: dict[str, Any], field: str) -> None:
+def test_disk_rate_rejects_invalid_member(members: dict[str, Any], field: str) -> None:
     with pytest.raises(ParameterError) as caught:
         DiskRate(**members)
     assert caught.value.name == f"DiskRate.{field}"
@@ -116,7 +118,7 @@ def test_bad_rates(members: dict[str, Any], field: str) -> None:
         ({"total_operations": DiskRate(5), "write_operations": DiskRate(5)}, ".total_operations"),
     ],
 )
-def test_bad_limits(members: dict[str, Any], field: str) -> None:
+def test_disk_limits_rejects_invalid_member(members: dict[str, Any], field: str) -> None:
     with pytest.raises(ParameterError) as caught:
         DiskLimits(**members)
     assert caught.value.name == f"DiskLimits{field}"
@@ -139,24 +141,24 @@ def test_bad_limits(members: dict[str, Any], field: str) -> None:
         ({"mac": MAC, "mode": "user", "ifname": "tap0"}, "ifname"),
     ],
 )
-def test_bad_nics(members: dict[str, Any], field: str) -> None:
+def test_nic_rejects_invalid_member(members: dict[str, Any], field: str) -> None:
     with pytest.raises(ParameterError) as caught:
         Nic(**members)
     assert caught.value.name == f"Nic.{field}"
 
 
-def test_mac_is_kept_in_lower_case() -> None:
+def test_nic_converts_mac_to_lower_case() -> None:
     assert Nic(mac="52:54:00:AB:CD:EF").mac == "52:54:00:ab:cd:ef"
 
 
-def test_path_objects_and_lists_and_uuid_texts_are_taken() -> None:
+def test_instance_converts_paths_lists_and_uuid_text() -> None:
     uuid = uuid4()
     instance = Instance(name="a", memory_mib=1, disks=[Disk(path=Path("/srv/a"))], uuid=str(uuid))
     assert instance.disks[0].path == "/srv/a"
     assert instance.uuid == uuid
 
 
-def test_two_devices_of_one_uuid_are_refused() -> None:
+def test_instance_rejects_two_devices_with_one_uuid() -> None:
     uuid = uuid4()
     with pytest.raises(ParameterError, match=r"Instance\(a\).disks: two of them have the same uuid"):
         Instance(name="a", memory_mib=1, disks=(Disk(path="/a", uuid=uuid), Disk(path="/b", uuid=uuid)))
@@ -173,29 +175,36 @@ def test_two_devices_of_one_uuid_are_refused() -> None:
         ),
     ],
 )
-def test_two_devices_that_would_get_in_each_others_way_are_refused(members: dict[str, Any], problem: str) -> None:
+def test_instance_rejects_conflicting_devices(members: dict[str, Any], problem: str) -> None:
     with pytest.raises(ParameterError) as caught:
         Instance(name="a", memory_mib=1, **members)
     assert str(caught.value) == f"Instance(a).{problem}"
 
 
-@pytest.mark.parametrize("value", [0, 1.5, 60, None])
-def test_good_timeouts(value: Any) -> None:
-    assert check_timeout(value) == value
+@pytest.mark.parametrize(
+    ("value", "seconds"), [(0, 0), (1.5, 1.5), (60, 60), (math.inf, math.inf), (10**400, math.inf)]
+)
+def test_check_timeout_returns_seconds(value: Any, seconds: float) -> None:
+    assert check_timeout(value, default_s=7) == seconds
 
 
-@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "5", True])
-def test_bad_timeouts(value: Any) -> None:
-    with pytest.raises(ParameterError, match="a number of seconds that is not negative"):
-        check_timeout(value)
+def test_check_timeout_none_is_the_default() -> None:
+    assert check_timeout(None, default_s=7) == 7
 
 
-@pytest.mark.parametrize("value", [0, 1.5, float("inf")])
-def test_good_patience(value: Any) -> None:
-    assert check_patience(value) == value
+@pytest.mark.parametrize("value", [-1, math.nan, -math.inf])
+def test_check_timeout_rejects_negative_and_nan(value: float) -> None:
+    with pytest.raises(ParameterError, match="timeout: expected a number of seconds >= 0"):
+        check_timeout(value, default_s=7)
 
 
-def test_each_value_has_a_uuid_of_its_own() -> None:
+@pytest.mark.parametrize("value", ["5", True, [], b"5"])
+def test_check_timeout_of_wrong_type_is_a_programmer_error(value: Any) -> None:
+    with pytest.raises(ProgrammerError, match="timeout: expected a number of seconds or None"):
+        check_timeout(value, default_s=7)
+
+
+def test_default_uuid_is_unique() -> None:
     assert Disk(path="/a").uuid != Disk(path="/a").uuid
     assert isinstance(Nic(mac=MAC).uuid, UUID)
 
@@ -207,19 +216,19 @@ def test_instance_survives_copies_and_is_hashable() -> None:
     assert len({instance, copy.deepcopy(instance)}) == 1
 
 
-def test_callers_mapping_of_parameters_is_not_shared() -> None:
+def test_instance_copies_the_mapping_of_parameters() -> None:
     parameters: dict[str, object] = {"acpi": True}
     instance = Instance(name="a", memory_mib=1, parameters=parameters)
     parameters["acpi"] = False
     assert instance.parameters == {"acpi": True}
 
 
-def test_kinds_of_devices() -> None:
+def test_device_kind_returns_kind() -> None:
     assert device_kind(Disk(path="/a")) is DeviceKind.DISK
     assert device_kind(Nic(mac=MAC)) is DeviceKind.NIC
 
 
-def test_states_that_are_over() -> None:
+def test_is_over_and_is_alive_name_the_right_states() -> None:
     assert {state for state in InstanceState if state.is_over} == {InstanceState.SHUTDOWN, InstanceState.CRASHED}
     assert {state for state in InstanceState if state.is_alive} == {InstanceState.RUNNING, InstanceState.PAUSED}
     assert {state.value for state in MigrationState if state.is_over} == {"completed", "failed", "cancelled"}

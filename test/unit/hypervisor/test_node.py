@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What this node has, from samples of /proc and /sys and from the real ones."""
+"""Resources of the node, from samples of /proc and /sys and from this node."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make_root(root: Path, *, meminfo: str = MEMINFO, packages: tuple[str, ...] =
     return root
 
 
-def test_meminfo_gives_amounts_and_leaves_counts_out() -> None:
+def test_parse_meminfo_returns_amounts_without_counts() -> None:
     assert parse_meminfo(MEMINFO) == {
         "MemTotal": 16384000,
         "MemFree": 1000000,
@@ -57,68 +57,68 @@ def test_meminfo_gives_amounts_and_leaves_counts_out() -> None:
     ("text", "numbers"),
     [("0\n", {0}), ("0-3\n", {0, 1, 2, 3}), ("0-1,4,6-7", {0, 1, 4, 6, 7}), ("\n", set()), ("", set())],
 )
-def test_lists_of_the_kernel(text: str, numbers: set[int]) -> None:
+def test_parse_list_returns_numbers(text: str, numbers: set[int]) -> None:
     assert parse_list(text) == numbers
 
 
 @pytest.mark.parametrize("text", ["a", "1-", "-1", "1,,2"])
-def test_what_is_no_list_is_refused(text: str) -> None:
+def test_parse_list_rejects_other_text(text: str) -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         parse_list(text)
 
 
 @pytest.mark.parametrize(("ids", "sockets"), [(["0\n", "0\n"], 1), (["0", "1", "1"], 2), (["-1", "-1"], 1), ([], 1)])
-def test_sockets(ids: list[str], sockets: int) -> None:
+def test_parse_sockets_counts_packages(ids: list[str], sockets: int) -> None:
     assert parse_sockets(ids) == sockets
 
 
-def test_node_of_two_sockets(tmp_path: Path) -> None:
+def test_read_node_info_of_two_sockets(tmp_path: Path) -> None:
     node = read_node_info(root=make_root(tmp_path), hypervisor_version=(11, 1, 0))
     assert (node.memory_total_mib, node.memory_free_mib, node.memory_used_mib) == (16000, 8000, 8000)
     assert (node.cpu_total, node.cpu_sockets, node.numa_nodes) == (4, 2, 2)
     assert node.hypervisor_version == (11, 1, 0)
 
 
-def test_kernel_without_numa_has_one_node(tmp_path: Path) -> None:
+def test_read_node_info_without_numa_reports_one_node(tmp_path: Path) -> None:
     root = make_root(tmp_path)
     (root / "sys/devices/system/node/online").unlink()
     assert read_node_info(root=root).numa_nodes == 1
 
 
-def test_numa_nodes_of_a_node(tmp_path: Path) -> None:
+def test_read_numa_nodes_returns_numbers(tmp_path: Path) -> None:
     assert read_numa_nodes(root=tmp_path) == {0}
     (tmp_path / "sys/devices/system/node").mkdir(parents=True)
     (tmp_path / "sys/devices/system/node/online").write_text("0-1,4\n")
     assert read_numa_nodes(root=tmp_path) == {0, 1, 4}
     (tmp_path / "sys/devices/system/node/online").write_text("some\n")
-    with pytest.raises(HypervisorError, match="cannot read what this node has"):
+    with pytest.raises(HypervisorError, match="cannot read the resources of this node"):
         read_numa_nodes(root=tmp_path)
 
 
-def test_missing_amount_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HypervisorError, match="meminfo does not say 'MemAvailable'"):
+def test_read_node_info_names_missing_amount(tmp_path: Path) -> None:
+    with pytest.raises(HypervisorError, match="meminfo has no line 'MemAvailable'"):
         read_node_info(root=make_root(tmp_path, meminfo="MemTotal: 1 kB\n"))
 
 
-def test_missing_proc_is_the_worlds_fault(tmp_path: Path) -> None:
+def test_read_node_info_without_proc_raises_hypervisor_error(tmp_path: Path) -> None:
     with pytest.raises(HypervisorError, match="proc/meminfo"):
         read_node_info(root=tmp_path)
 
 
-def test_this_node() -> None:
+def test_read_node_info_of_this_node() -> None:
     node = read_node_info()
     assert 0 < node.memory_free_mib < node.memory_total_mib
     assert node.cpu_total >= node.cpu_sockets >= 1
 
 
-def test_directory_that_is_there_or_can_be_made_has_no_obstacle(tmp_path: Path) -> None:
+def test_find_obstacle_of_usable_directory_is_empty(tmp_path: Path) -> None:
     assert find_obstacle(tmp_path) == ""
     assert find_obstacle(tmp_path / "a" / "b") == ""
     assert list(tmp_path.iterdir()) == []
 
 
-def test_obstacle_is_named(tmp_path: Path) -> None:
+def test_find_obstacle_names_file_and_loop(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
-    assert find_obstacle(tmp_path / "file" / "a") == f"{tmp_path}/file is no directory"
-    assert find_obstacle(tmp_path / "loop" / "a").startswith(f"{tmp_path}/loop/a cannot be looked at: ")
+    assert find_obstacle(tmp_path / "file" / "a") == f"{tmp_path}/file is not a directory"
+    assert find_obstacle(tmp_path / "loop" / "a").startswith(f"{tmp_path}/loop/a cannot be accessed: ")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One definition, two phases of checks, strict types."""
+"""Definitions of parameters: types, syntax and node checks, rules, advice."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ TABLE = ParameterTable(
 )
 
 
-def test_fill_gives_all_of_them_typed() -> None:
+def test_fill_returns_all_parameters_typed() -> None:
     assert TABLE.fill({"cpu_cores": 2, "share": 1}) == {
         "kernel_path": "",
         "disk_cache": "default",
@@ -63,7 +63,7 @@ def test_fill_gives_all_of_them_typed() -> None:
     assert type(TABLE.fill({"share": 1})["share"]) is float
 
 
-def test_unknown_name_has_close_matches() -> None:
+def test_unknown_name_suggests_similar_names() -> None:
     with pytest.raises(ParameterError) as caught:
         TABLE.fill({"disk_cash": "none"})
     assert caught.value.name == "disk_cash"
@@ -86,14 +86,14 @@ def test_unknown_name_has_close_matches() -> None:
         ("share", True),
     ],
 )
-def test_nothing_is_coerced(name: str, value: object) -> None:
+def test_fill_does_not_coerce_values(name: str, value: object) -> None:
     with pytest.raises(ParameterError) as caught:
         TABLE.fill({name: value})
     assert caught.value.name == name
     assert repr(value) in str(caught.value)
 
 
-def test_bad_choice_names_the_choices_and_the_close_one() -> None:
+def test_invalid_choice_lists_and_suggests_choices() -> None:
     with pytest.raises(ParameterError) as caught:
         TABLE.check_syntax({"disk_cache": "nome"})
     assert (caught.value.name, caught.value.value, caught.value.close_matches) == ("disk_cache", "nome", ("none",))
@@ -101,20 +101,20 @@ def test_bad_choice_names_the_choices_and_the_close_one() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("cpu_cores", -1), ("share", 1.1), ("kernel_path", "boot/vmlinuz")])
-def test_syntax_is_checked(name: str, value: object) -> None:
+def test_check_syntax_rejects_invalid_values(name: str, value: object) -> None:
     assert TABLE.fill({name: value})[name] == value
     with pytest.raises(ParameterError) as caught:
         TABLE.check_syntax({name: value})
     assert caught.value.name == name
 
 
-def test_rules_see_all_values_also_defaults() -> None:
+def test_rules_receive_all_values_with_defaults() -> None:
     TABLE.check_syntax({"disk_aio": "native", "disk_cache": "none"})
     with pytest.raises(ParameterError, match="disk_aio: needs disk_cache none"):
         TABLE.check_syntax({"disk_aio": "native"})
 
 
-def test_node_is_looked_at_by_validate_only(tmp_path: Path) -> None:
+def test_only_validate_runs_node_checks(tmp_path: Path) -> None:
     kernel = tmp_path / "vmlinuz"
     given = {"kernel_path": str(kernel)}
     TABLE.check_syntax(given)
@@ -124,18 +124,18 @@ def test_node_is_looked_at_by_validate_only(tmp_path: Path) -> None:
     assert TABLE.validate(given)["kernel_path"] == str(kernel)
 
 
-def test_empty_text_means_not_set_where_that_is_the_default() -> None:
+def test_empty_text_means_unset_if_it_is_the_default() -> None:
     TABLE.validate({"kernel_path": ""})
     with pytest.raises(ParameterError):
         TABLE.check_syntax({"disk_cache": ""})
 
 
-def test_assess_advises() -> None:
+def test_assess_returns_advice() -> None:
     assert TABLE.assess({"acpi": False}) == ["acpi: the power button does nothing"]
     assert TABLE.assess({}) == []
 
 
-def test_node_checks(tmp_path: Path) -> None:
+def test_node_checks_of_files_and_directories(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.touch(mode=0o600)
     assert READABLE_FILE.accepts(str(file))
@@ -147,7 +147,7 @@ def test_node_checks(tmp_path: Path) -> None:
     assert not DIRECTORY.accepts(str(file))
 
 
-def test_table_is_a_mapping_in_order() -> None:
+def test_table_is_an_ordered_mapping() -> None:
     assert list(TABLE)[:2] == ["kernel_path", "disk_cache"]
     assert TABLE["acpi"].default is True
     assert len(TABLE) == 6
@@ -161,17 +161,17 @@ def test_table_is_a_mapping_in_order() -> None:
         {"kind": list, "default": "a"},
     ],
 )
-def test_default_of_another_type_is_our_bug(definition: dict[str, Any]) -> None:
+def test_default_of_wrong_type_raises_programmer_error(definition: dict[str, Any]) -> None:
     with pytest.raises(ProgrammerError, match="parameter x"):
         Parameter(name="x", doc="X.", **definition)
 
 
-def test_default_that_its_own_check_refuses_is_found_at_once() -> None:
+def test_default_that_fails_its_check_raises() -> None:
     with pytest.raises(ParameterError, match="x: expected more"):
         Parameter(name="x", kind=int, default=1, doc="X.", syntax=Check("more", lambda value: value > 1))
 
 
-def test_name_defined_twice_is_our_bug() -> None:
+def test_duplicate_name_raises_programmer_error() -> None:
     parameter = Parameter(name="x", kind=int, default=1, doc="X.")
     with pytest.raises(ProgrammerError, match="x is defined twice"):
         ParameterTable((parameter, parameter))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A watch of a hypervisor that tells of nothing by itself."""
+"""The watch of the base class, over a hypervisor without events."""
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ def fake(tmp_path: Path) -> FakeHypervisor:
     return FakeHypervisor(run_dir=tmp_path / "run")
 
 
-def test_what_a_look_returned_is_no_change_any_more(fake: FakeHypervisor) -> None:
+def test_wait_does_not_report_what_query_returned(fake: FakeHypervisor) -> None:
     with fake.watch() as watch:
         assert watch.wait(timeout=0) == []
         fake.start_instance(Instance(name="web1", memory_mib=16))
-        assert watch.look() == fake.get_all_instances_info()
+        assert watch.query() == fake.get_all_instances_info()
         assert watch.wait(timeout=0) == []
         fake.balloon_instance_memory("web1", 8)
         fake.balloon_instance_memory("web1", 16)
@@ -35,7 +36,7 @@ def test_what_a_look_returned_is_no_change_any_more(fake: FakeHypervisor) -> Non
         assert change.before.state is InstanceState.RUNNING
 
 
-def test_the_first_wait_tells_of_all_and_then_of_those_that_come_and_go(fake: FakeHypervisor) -> None:
+def test_first_wait_reports_all_then_started_and_removed_instances(fake: FakeHypervisor) -> None:
     for name in ("web2", "web1"):
         fake.start_instance(Instance(name=name, memory_mib=16))
     watch = fake.watch()
@@ -48,7 +49,7 @@ def test_the_first_wait_tells_of_all_and_then_of_those_that_come_and_go(fake: Fa
     assert (new.name, new.before, new.after) == ("web3", None, fake.get_instance_info("web3"))
 
 
-def test_a_wait_ends_with_what_happens_meanwhile(fake: FakeHypervisor) -> None:
+def test_wait_ends_with_a_change_during_it(fake: FakeHypervisor) -> None:
     with fake.watch() as watch:
         starter = threading.Timer(0.2, fake.start_instance, [Instance(name="web1", memory_mib=16)])
         starter.start()
@@ -56,25 +57,34 @@ def test_a_wait_ends_with_what_happens_meanwhile(fake: FakeHypervisor) -> None:
         starter.join()
 
 
-@pytest.mark.parametrize("timeout", [-1, float("inf"), "5", True])
-def test_nobody_waits_for_a_time_that_there_is_not(fake: FakeHypervisor, timeout: Any) -> None:
-    with fake.watch() as watch, pytest.raises(ParameterError):
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [(-1, ParameterError), (float("nan"), ParameterError), ("5", ProgrammerError), (True, ProgrammerError)],
+)
+def test_wait_rejects_invalid_timeout(fake: FakeHypervisor, timeout: Any, error: type[Exception]) -> None:
+    with fake.watch() as watch, pytest.raises(error):
         watch.wait(timeout=timeout)
 
 
-def test_a_look_that_fails_is_told_and_the_next_one_is_right(fake: FakeHypervisor) -> None:
+def test_wait_without_limit_returns_at_the_first_change(fake: FakeHypervisor) -> None:
+    fake.start_instance(Instance(name="web1", memory_mib=16))
+    with fake.watch() as watch:
+        assert [change.name for change in watch.wait(timeout=math.inf)] == ["web1"]
+
+
+def test_query_recovers_after_a_failed_one(fake: FakeHypervisor) -> None:
     with fake.watch() as watch:
         fake.run_dir.write_text("not a directory")
         with pytest.raises((ParameterError, RuntimeStateError)):
-            watch.look()
+            watch.query()
         fake.run_dir.unlink()
-        assert watch.look() == []
+        assert watch.query() == []
 
 
-def test_a_closed_watch_is_the_callers_fault(fake: FakeHypervisor) -> None:
+def test_closed_watch_raises_programmer_error(fake: FakeHypervisor) -> None:
     watch = fake.watch()
     watch.close()
     watch.close()
-    for act in (watch.look, watch.wait):
+    for act in (watch.query, watch.wait):
         with pytest.raises(ProgrammerError, match="closed"):
             act()

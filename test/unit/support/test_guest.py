@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The tiny guest answers its host, whoever starts it: QEMU is started by hand here.
+"""The tiny guest on a QEMU process that the test starts directly.
 
-One boot for all; the test that ends the guest is the last one.
+All tests share one boot, so the test that powers off the guest is the last one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ START_TIMEOUT_S = 20
 
 @attrs.frozen
 class Machine:
-    """A QEMU that runs the tiny guest, which is up."""
+    """A QEMU process with the booted tiny guest."""
 
     process: subprocess.Popen[bytes]
     qmp: QmpConnection
@@ -58,7 +58,7 @@ def command_line(guest: TinyGuest, disk: Path, directory: Path) -> list[str]:
         *("-serial", f"unix:{directory / 'serial'},server=on,wait=off"),
         *("-chardev", f"socket,id=agent,path={directory / 'agent'},server=on,wait=off"),
         *("-device", "virtio-serial-pci"),
-        # Without an id the guest's opening the port would be no event.
+        # QEMU sends VSERPORT_CHANGE only for a port with an id.
         *("-device", "virtserialport,id=agent0,chardev=agent,name=org.qemu.guest_agent.0"),
         *("-device", "virtio-balloon-pci,id=balloon0"),
         *("-blockdev", f"driver=raw,node-name=disk,file.driver=file,file.filename={disk}"),
@@ -74,7 +74,7 @@ def machine(
     directory = tmp_path_factory.mktemp("machine")
     disk = disk_image(size_mib=DISK_MIB)
     with socket.socket(socket.AF_UNIX) as listener:
-        # QEMU connects to us: no polling for a socket to appear. Its other sockets are there when it greets.
+        # QEMU connects to the test's socket, so nothing is polled. Its other sockets exist before the greeting.
         listener.bind(str(directory / "qmp"))
         listener.listen()
         listener.settimeout(START_TIMEOUT_S)
@@ -93,27 +93,26 @@ def machine(
                 process.kill()
 
 
-def test_shell_answers_on_the_serial_console(machine: Machine) -> None:
+def test_shell_runs_command_on_serial_console(machine: Machine) -> None:
     assert machine.console.run("uname -s; cat /proc/1/comm") == "Linux\ninit"
 
 
-def test_shell_takes_lines_longer_than_a_terminal_is_wide(machine: Machine) -> None:
+def test_shell_accepts_long_line(machine: Machine) -> None:
     text = "x" * 400
     assert machine.console.run(f"echo {text}") == text
 
 
-def test_console_reports_a_command_that_fails(machine: Machine) -> None:
+def test_console_run_raises_for_failed_command(machine: Machine) -> None:
     with pytest.raises(AssertionError, match="exits with 3"):
         machine.console.run("(exit 3)")
 
 
-def test_guest_agent_answers(machine: Machine) -> None:
+def test_guest_agent_replies(machine: Machine) -> None:
     with socket.socket(socket.AF_UNIX) as agent:
         agent.settimeout(ANSWER_TIMEOUT_S)
         agent.connect(str(machine.agent_socket))
         with agent.makefile("rb") as replies:
-            # The byte that no JSON has makes the agent forget what came before, with an error or none; the reply has
-            # the same byte in front.
+            # 0xff resets the agent's parser, possibly with an error reply. The reply starts with the same byte.
             agent.sendall(b'\xff{"execute": "guest-sync-delimited", "arguments": {"id": 4711}}\n')
             reply = next(line for line in replies if line.startswith(b"\xff"))
             assert json.loads(reply[1:]) == {"return": 4711}
@@ -121,24 +120,24 @@ def test_guest_agent_answers(machine: Machine) -> None:
             assert json.loads(replies.readline()) == {"return": {}}
 
 
-def test_guest_gives_memory_to_the_balloon(machine: Machine) -> None:
-    wanted = (MEMORY_MIB - 96) << 20
+def test_balloon_takes_memory_from_guest(machine: Machine) -> None:
+    target = (MEMORY_MIB - 96) << 20
     with machine.qmp.subscribe(BalloonChangeEvent) as changes:
-        machine.qmp.execute(Balloon(value=wanted))
-        changes.wait_for(lambda change: change.actual == wanted, timeout=ANSWER_TIMEOUT_S)
-    assert machine.qmp.execute(QueryBalloon()).actual == wanted
+        machine.qmp.execute(Balloon(value=target))
+        changes.wait_for(lambda change: change.actual == target, timeout=ANSWER_TIMEOUT_S)
+    assert machine.qmp.execute(QueryBalloon()).actual == target
 
 
-def test_guest_lets_a_disk_go(machine: Machine) -> None:
+def test_guest_releases_disk(machine: Machine) -> None:
     assert machine.console.run("cat /sys/block/vda/size") == str(DISK_MIB * 2048)
-    # The guest's drivers are gone first, and QEMU says so in an event that names no device.
+    # An earlier event for the virtio backend has no device id.
     with machine.qmp.subscribe(DeviceDeletedEvent, match=lambda event: event.device == "disk0") as deleted:
         machine.qmp.execute(DeviceDel(id="disk0"))
         deleted.get(timeout=ANSWER_TIMEOUT_S)
     assert machine.console.run("ls /sys/block | grep -c vda || true") == "0"
 
 
-def test_guest_powers_off_when_the_power_button_is_pressed(machine: Machine) -> None:
+def test_guest_powers_off_at_power_button(machine: Machine) -> None:
     with machine.qmp.subscribe(ShutdownEvent) as shutdowns:
         machine.qmp.execute(SystemPowerdown())
         shutdown = shutdowns.get(timeout=ANSWER_TIMEOUT_S)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A run of tests that leaves something behind fails and says what."""
+"""A test run with leftovers fails and names them."""
 
 from __future__ import annotations
 
@@ -57,25 +57,25 @@ def run_tests(tmp_path: Path, text: str, workers: int) -> subprocess.CompletedPr
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [(LISTENS, "/s was left open by a test"), (STARTS, "was left running by a test and is ended: sleep 60")],
+    ("text", "message"),
+    [(LISTENS, "/s was left open by a test"), (STARTS, "was left running by a test and is killed: sleep 60")],
     ids=["socket", "process"],
 )
-def test_what_is_left_behind_fails_the_run(tmp_path: Path, text: str, said: str, workers: int) -> None:
+def test_leftover_fails_run(tmp_path: Path, text: str, message: str, workers: int) -> None:
     run = run_tests(tmp_path, text, workers)
     assert "1 passed" in run.stdout, run.stdout + run.stderr
-    assert said in run.stdout
+    assert message in run.stdout
     assert run.returncode == pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_run_that_leaves_nothing_passes(tmp_path: Path, workers: int) -> None:
+def test_run_without_leftovers_passes(tmp_path: Path, workers: int) -> None:
     run = run_tests(tmp_path, CLEAN, workers)
     assert run.returncode == pytest.ExitCode.OK, run.stdout + run.stderr
     assert "ERROR" not in run.stdout
 
 
-def test_socket_counts_while_somebody_has_it(tmp_path: Path) -> None:
+def test_socket_is_found_while_open(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
@@ -92,19 +92,19 @@ def before() -> frozenset[str]:
 @pytest.fixture
 def tap(before: frozenset[str]) -> Iterator[Tap]:
     if os.geteuid() != 0 or not Path("/dev/net/tun").exists():
-        pytest.skip("making a tap takes root and /dev/net/tun")
+        pytest.skip("creating a tap needs root and /dev/net/tun")
     tap = make_tap(f"hvt{os.getpid():x}")
     yield tap
     tap.close()
     assert tap.name not in interfaces_left(before, timeout_s=5)
 
 
-def test_tap_counts_while_it_is_there(before: frozenset[str], tap: Tap) -> None:
+def test_tap_is_found_while_it_exists(before: frozenset[str], tap: Tap) -> None:
     assert tap.name in interfaces_left(before, timeout_s=0)
     assert tap.name not in interfaces_left(interfaces(), timeout_s=0)
 
 
-def test_tap_of_another_run_is_not_ours(before: frozenset[str], tap: Tap) -> None:
+def test_tap_of_other_process_is_ignored(before: frozenset[str], tap: Tap) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[tap.queues[0]]) as other:
         assert tap.name not in interfaces_left(before, timeout_s=5)
         other.communicate()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""QmpStub over raw sockets: what a client sees, and what the test is told."""
+"""`QmpStub` over raw sockets: what the client receives and what the test can check."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ RUNNING = {"return": {"status": "running"}}
 
 
 class Client:
-    """A client without any manners: lines of JSON and nothing else."""
+    """A raw client that sends and receives lines of JSON."""
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
@@ -30,7 +30,7 @@ class Client:
         self._buffer = b""
 
     def line(self) -> bytes:
-        """Return the next line, or what there is before the end of the connection."""
+        """Return the next line, or the rest before the end of the connection."""
         while b"\n" not in self._buffer:
             data = self.socket.recv(4096)
             if not data:
@@ -61,14 +61,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "qmp.sock"
 
 
-def test_greets_and_answers_capabilities_by_itself(path: Path) -> None:
+def test_stub_without_script_sends_greeting_and_negotiates(path: Path) -> None:
     with QmpStub(path) as stub, connected(path) as client:
         assert client.read() == DEFAULT_GREETING
         assert client.ask({"execute": "qmp_capabilities"}) == {"return": {}}
         assert stub.requests == [{"execute": "qmp_capabilities"}]
 
 
-def test_plays_the_script_in_order_with_the_ids_of_the_requests(path: Path) -> None:
+def test_replies_follow_script_order_and_carry_request_ids(path: Path) -> None:
     script = [(STATUS, RUNNING), (None, {"error": {"class": "GenericError", "desc": "no"}})]
     with QmpStub(path, script) as stub, connected(path) as client:
         client.read()
@@ -78,14 +78,14 @@ def test_plays_the_script_in_order_with_the_ids_of_the_requests(path: Path) -> N
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "", "  "])
-def test_takes_requests_with_or_without_a_newline(path: Path, end: str) -> None:
+def test_request_is_accepted_with_and_without_newline(path: Path, end: str) -> None:
     with QmpStub(path, [(STATUS, RUNNING)] * 2), connected(path) as client:
         client.read()
         assert client.ask(STATUS, end=end) == RUNNING
         assert client.ask(STATUS, end=end) == RUNNING
 
 
-def test_takes_a_request_in_pieces_and_several_at_once(path: Path) -> None:
+def test_requests_are_accepted_split_and_batched(path: Path) -> None:
     wire = json.dumps({"execute": "é", "arguments": {"a": "}\n{"}}, ensure_ascii=False).encode() * 2
     with QmpStub(path, [(None, RUNNING)] * 2) as stub, connected(path) as client:
         client.read()
@@ -97,7 +97,7 @@ def test_takes_a_request_in_pieces_and_several_at_once(path: Path) -> None:
     assert stub.requests[0] == stub.requests[1] == {"execute": "é", "arguments": {"a": "}\n{"}}
 
 
-def test_an_expectation_with_an_id_wants_that_id(path: Path) -> None:
+def test_expectation_with_id_matches_only_that_id(path: Path) -> None:
     with QmpStub(path, [({**STATUS, "id": 7}, RUNNING)], check_on_exit=False) as stub, connected(path) as client:
         client.read()
         assert "expects" in client.ask({**STATUS, "id": 8})["error"]["desc"]
@@ -105,7 +105,7 @@ def test_an_expectation_with_an_id_wants_that_id(path: Path) -> None:
     assert stub.unexpected == [{**STATUS, "id": 8}]
 
 
-def test_old_servers_do_not_echo_ids(path: Path) -> None:
+def test_replies_have_no_id_without_echo_ids(path: Path) -> None:
     stub = QmpStub(path, [(STATUS, RUNNING)], capabilities_reply={"return": []}, echo_ids=False)
     with stub, connected(path) as client:
         client.read()
@@ -113,7 +113,7 @@ def test_old_servers_do_not_echo_ids(path: Path) -> None:
         assert client.ask({**STATUS, "id": 2}) == RUNNING
 
 
-def test_lists_may_hold_events_garbage_and_replies_to_anybody(path: Path) -> None:
+def test_reply_list_sends_events_bytes_and_other_ids(path: Path) -> None:
     reply: list[Any] = [{"event": "STOP"}, b"garbage\n", {"return": 1, "id": "other"}, {"return": 2}]
     with QmpStub(path, [(STATUS, reply)]), connected(path) as client:
         client.read()
@@ -123,32 +123,32 @@ def test_lists_may_hold_events_garbage_and_replies_to_anybody(path: Path) -> Non
         assert client.read() == {"return": 2, "id": 3}
 
 
-def test_a_reply_can_be_made_from_the_request(path: Path) -> None:
+def test_reply_function_receives_request(path: Path) -> None:
     script = [(None, lambda request: {"return": request["execute"]})]
     with QmpStub(path, script), connected(path) as client:
         client.read()
         assert client.ask(STATUS) == {"return": "query-status"}
 
 
-def test_events_before_the_greeting(path: Path) -> None:
+def test_greeting_list_sends_event_first(path: Path) -> None:
     with QmpStub(path, greeting=[{"event": "RESUME"}, DEFAULT_GREETING]), connected(path) as client:
         assert client.read() == {"event": "RESUME"}
         assert client.read() == DEFAULT_GREETING
 
 
-def test_no_greeting_and_silence_say_nothing(path: Path) -> None:
+def test_no_greeting_and_silence_send_nothing(path: Path) -> None:
     with QmpStub(path, [(STATUS, SILENCE), (STATUS, RUNNING)], greeting=None), connected(path) as client:
         client.socket.sendall(json.dumps({**STATUS, "id": 1}).encode())
         assert client.ask({**STATUS, "id": 2}) == {**RUNNING, "id": 2}
 
 
-def test_chunks_arrive_one_by_one_and_whole(path: Path) -> None:
+def test_chunk_size_splits_messages_without_loss(path: Path) -> None:
     with QmpStub(path, [(STATUS, RUNNING)], chunk_size=1), connected(path) as client:
         assert client.read() == DEFAULT_GREETING
         assert client.ask(STATUS) == RUNNING
 
 
-def test_delays_come_before_what_follows(path: Path) -> None:
+def test_delay_precedes_next_message(path: Path) -> None:
     with QmpStub(path, [(STATUS, [{"event": "STOP"}, Delay(0.1), RUNNING])], delay_s=0.1), connected(path) as client:
         client.read()
         started = time.monotonic()
@@ -158,9 +158,9 @@ def test_delays_come_before_what_follows(path: Path) -> None:
         assert time.monotonic() - started >= 0.2
 
 
-def test_a_reply_can_wait_for_the_test(path: Path) -> None:
-    go_on = threading.Event()
-    with QmpStub(path, [(STATUS, [WaitFor(go_on), RUNNING])]) as stub, connected(path) as client:
+def test_wait_for_delays_reply_until_event_is_set(path: Path) -> None:
+    proceed = threading.Event()
+    with QmpStub(path, [(STATUS, [WaitFor(proceed), RUNNING])]) as stub, connected(path) as client:
         client.read()
         client.socket.sendall(json.dumps(STATUS).encode())
         assert stub.wait_for_requests(1) == [STATUS]
@@ -168,25 +168,25 @@ def test_a_reply_can_wait_for_the_test(path: Path) -> None:
         with pytest.raises(TimeoutError):
             client.line()
         client.socket.settimeout(5)
-        go_on.set()
+        proceed.set()
         assert client.read() == RUNNING
 
 
-def test_closes_when_told(path: Path) -> None:
+def test_close_ends_connection(path: Path) -> None:
     with QmpStub(path, [(STATUS, [RUNNING, CLOSE, {"event": "NEVER"}])]), connected(path) as client:
         client.read()
         assert client.ask(STATUS) == RUNNING
         assert client.line() == b""
 
 
-def test_closes_in_the_middle_of_a_message(path: Path) -> None:
+def test_close_after_sends_part_of_message(path: Path) -> None:
     with QmpStub(path, [(STATUS, CloseAfter(5, RUNNING))]), connected(path) as client:
         client.read()
         client.socket.sendall(json.dumps(STATUS).encode())
         assert client.line() == b'{"ret'
 
 
-def test_reconnects_are_greeted_again_and_the_script_goes_on(path: Path) -> None:
+def test_reconnected_client_gets_greeting_and_script_continues(path: Path) -> None:
     with QmpStub(path, [(STATUS, CLOSE), (STATUS, RUNNING)]):
         with connected(path) as client:
             client.read()
@@ -197,7 +197,7 @@ def test_reconnects_are_greeted_again_and_the_script_goes_on(path: Path) -> None
             assert client.ask(STATUS) == RUNNING
 
 
-def test_the_second_client_waits_for_the_first_to_leave(path: Path) -> None:
+def test_second_client_waits_until_first_disconnects(path: Path) -> None:
     with QmpStub(path), connected(path) as first:
         first.read()
         with connected(path) as second:
@@ -209,7 +209,7 @@ def test_the_second_client_waits_for_the_first_to_leave(path: Path) -> None:
             assert second.read() == DEFAULT_GREETING
 
 
-def test_events_can_be_sent_at_any_time(path: Path) -> None:
+def test_send_delivers_event_between_requests(path: Path) -> None:
     with QmpStub(path) as stub:
         with pytest.raises(ProgrammerError):
             stub.send({"event": "STOP"})
@@ -219,13 +219,13 @@ def test_events_can_be_sent_at_any_time(path: Path) -> None:
             assert client.read() == {"event": "STOP"}
 
 
-def test_what_is_not_expected_is_refused_and_named(path: Path) -> None:
+def test_unexpected_request_gets_error_and_fails_check(path: Path) -> None:
     stub = QmpStub(path, [(STATUS, RUNNING)], check_on_exit=False)
     with stub, connected(path) as client:
         client.read()
         assert client.ask({"execute": "quit"})["error"]["class"] == "GenericError"
         assert client.ask(STATUS) == RUNNING
-        assert "over" in client.ask(STATUS)["error"]["desc"]
+        assert "no more requests" in client.ask(STATUS)["error"]["desc"]
     with pytest.raises(AssertionError) as caught:
         stub.check()
     assert str(caught.value).splitlines() == [
@@ -234,9 +234,9 @@ def test_what_is_not_expected_is_refused_and_named(path: Path) -> None:
     ]
 
 
-def test_what_was_never_asked_for_is_named(path: Path) -> None:
+def test_unused_script_entry_fails_check(path: Path) -> None:
     with (
-        pytest.raises(AssertionError, match=r"never asked for: \{'execute': 'query-status'\}"),
+        pytest.raises(AssertionError, match=r"unused script entry: \{'execute': 'query-status'\}"),
         QmpStub(path, [(STATUS, RUNNING)]),
     ):
         pass
@@ -245,7 +245,7 @@ def test_what_was_never_asked_for_is_named(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("line", "text"), [(b"what?\n", "what?"), (b"[1]", "[1]")])
-def test_what_is_no_request_is_refused_and_named(path: Path, line: bytes, text: str) -> None:
+def test_garbage_gets_error_and_fails_check(path: Path, line: bytes, text: str) -> None:
     with QmpStub(path, [(STATUS, RUNNING)], check_on_exit=False) as stub, connected(path) as client:
         client.read()
         client.socket.sendall(line)
@@ -254,13 +254,13 @@ def test_what_is_no_request_is_refused_and_named(path: Path, line: bytes, text: 
     assert stub.unexpected == [Garbage(text)]
 
 
-def test_the_error_of_the_block_is_kept_and_explained(path: Path) -> None:
+def test_error_of_block_is_kept_with_notes(path: Path) -> None:
     with pytest.raises(KeyError) as caught, QmpStub(path, [(STATUS, RUNNING)]):
         raise KeyError("the test's own")
-    assert caught.value.__notes__ == ["never asked for: {'execute': 'query-status'}"]
+    assert caught.value.__notes__ == ["unused script entry: {'execute': 'query-status'}"]
 
 
-def test_a_script_that_cannot_be_sent_fails_the_test(path: Path) -> None:
+def test_unserializable_script_raises_on_exit(path: Path) -> None:
     stub = QmpStub(path, [(STATUS, {"return": object()})])
     stub.start()
     with connected(path) as client:
@@ -272,12 +272,12 @@ def test_a_script_that_cannot_be_sent_fails_the_test(path: Path) -> None:
     assert not path.exists()
 
 
-def test_wait_for_requests_gives_up(path: Path) -> None:
+def test_wait_for_requests_timeout_raises(path: Path) -> None:
     with QmpStub(path) as stub, pytest.raises(AssertionError, match="0 of 1 requests"):
         stub.wait_for_requests(1, timeout=0.01)
 
 
-def test_start_and_stop_without_a_block(path: Path) -> None:
+def test_start_and_stop_work_without_block(path: Path) -> None:
     stub = QmpStub(path)
     stub.stop()
     stub.start()
@@ -295,7 +295,7 @@ def test_start_and_stop_without_a_block(path: Path) -> None:
     [Delay(3600), WaitFor(threading.Event()), {"return": "x" * 10_000_000}, SILENCE],
     ids=["delay", "event", "a client that does not read", "silence"],
 )
-def test_stop_interrupts_whatever_goes_on(path: Path, busy_with: Any) -> None:
+def test_stop_interrupts_pending_action(path: Path, busy_with: Any) -> None:
     stub = QmpStub(path, [(STATUS, busy_with)])
     stub.start()
     with connected(path) as client:
@@ -308,7 +308,7 @@ def test_stop_interrupts_whatever_goes_on(path: Path, busy_with: Any) -> None:
     assert not path.exists()
 
 
-def test_serves_a_socketpair() -> None:
+def test_stub_serves_connected_socket() -> None:
     ours, theirs = socket.socketpair()
     with ours, QmpStub(theirs, [(STATUS, RUNNING)]):
         client = Client(ours)
@@ -316,7 +316,7 @@ def test_serves_a_socketpair() -> None:
         assert client.ask(STATUS) == RUNNING
 
 
-def test_serves_a_listening_socket(path: Path) -> None:
+def test_stub_serves_listening_socket(path: Path) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
@@ -326,7 +326,7 @@ def test_serves_a_listening_socket(path: Path) -> None:
     assert listener.fileno() == -1
 
 
-def test_the_example_of_its_documentation_works(path: Path) -> None:
+def test_example_of_module_docstring_runs(path: Path) -> None:
     script: list[Any] = [
         ({"execute": "query-status"}, {"return": {"status": "running", "running": True, "singlestep": False}}),
         ({"execute": "quit"}, [{"event": "SHUTDOWN", "data": {"guest": False}}, {"return": {}}, CLOSE]),
@@ -336,7 +336,7 @@ def test_the_example_of_its_documentation_works(path: Path) -> None:
         connection.execute("quit")
 
 
-def test_a_path_in_use_is_refused_to_the_caller(path: Path) -> None:
+def test_start_on_path_in_use_raises(path: Path) -> None:
     with QmpStub(path):
         with pytest.raises(OSError, match="in use"):
             QmpStub(path).start()

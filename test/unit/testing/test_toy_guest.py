@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The guest in one sector boots, and obeys its power button, on real QEMU."""
+"""The boot-sector guest: its image, and its behavior on real QEMU."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from hvkit.qmp import QmpConnection
 from hvkit.testing.toy_guest import FAREWELL, GREETING, SECTOR_BYTES, build_boot_sector, write_disk
 
 
-def test_sector_is_bootable() -> None:
+def test_boot_sector_has_signature() -> None:
     sector = build_boot_sector()
     assert len(sector) == SECTOR_BYTES
     assert sector.endswith(b"\x55\xaa")
     assert GREETING.encode() in sector
 
 
-def test_text_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ProgrammerError, match="510 fit into a sector"):
+def test_boot_sector_rejects_long_text() -> None:
+    with pytest.raises(ProgrammerError, match="a boot sector has room for 510"):
         build_boot_sector(greeting="x" * 500)
 
 
-def test_disk_begins_with_the_sector_and_is_a_hole(tmp_path: Path) -> None:
+def test_disk_is_sparse_after_boot_sector(tmp_path: Path) -> None:
     disk = write_disk(tmp_path / "disk.raw", size_bytes=8 << 20)
     assert disk.read_bytes()[:SECTOR_BYTES] == build_boot_sector()
     assert disk.stat().st_size == 8 << 20
@@ -42,10 +42,10 @@ def wait_for_text(path: Path, text: str, *, timeout_s: float = 30) -> None:
 
 @pytest.mark.qemu
 @pytest.mark.parametrize("machine", ["pc", "q35"])
-@pytest.mark.parametrize("is_restless", [False, True], ids=["asleep", "restless"])
-def test_guest_boots_and_powers_off(qemu_binary: str, tmp_path: Path, machine: str, is_restless: bool) -> None:
+@pytest.mark.parametrize("dirties_memory", [False, True], ids=["halts", "dirties-memory"])
+def test_guest_greets_and_powers_off(qemu_binary: str, tmp_path: Path, machine: str, dirties_memory: bool) -> None:
     serial, monitor = tmp_path / "serial", tmp_path / "monitor"
-    disk = write_disk(tmp_path / "disk.raw", is_restless=is_restless)
+    disk = write_disk(tmp_path / "disk.raw", dirties_memory=dirties_memory)
     arguments = ["-machine", machine, "-accel", "tcg", "-nodefaults", "-display", "none", "-m", "16"]
     arguments += ["-drive", f"file={disk},format=raw,if=virtio", "-serial", f"file:{serial}"]
     arguments += ["-qmp", f"unix:{monitor},server=on,wait=off"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Look at a QEMU that somebody else started, through its monitor. Nothing of it is changed.
+"""Inspection of a QEMU that hvkit did not start, through its monitor. It is not changed.
 
-Its process is the one that began to listen on the monitor, says the kernel, and that still holds that very socket.
-QEMU begins to listen also on a socket that it was given open, but for the first moments of its life.
+Its process is the one that called listen() on the socket of the monitor, as the kernel reports, and still has that
+socket open. QEMU calls listen() also on a socket that it inherited, except in the first moments of its life.
 """
 
 import os
@@ -13,9 +13,11 @@ from uuid import UUID
 
 import attrs
 
-from hvkit.hypervisor.errors import AdoptionError
+from hvkit.hypervisor.errors import AdoptionError, ParameterError
 from hvkit.hypervisor.kvm.host.listeners import holds_listener
 from hvkit.hypervisor.kvm.host.process import ProcessError, ProcessIdentity, read_identity
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.model import check_kind, is_absolute_path
 from hvkit.hypervisor.model.reports import ExternalBlockNode, ExternalDevice, ExternalInstance, ExternalNic
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.schema import (
@@ -35,51 +37,48 @@ from hvkit.qmp.schema import (
 _MIB: Final = 1 << 20
 _NO_UUID: Final = UUID(int=0)
 _MACHINE: Final = "/machine"
-#: Where QEMU keeps devices: those that have a name, those without one, and those that come with the machine.
-_NAMED, _UNNAMED, _OWN = (f"{_MACHINE}/{part}" for part in ("peripheral", "peripheral-anon", "unattached"))
-#: How QEMU writes that something is part of something else, and what it adds to the type of a machine.
+#: The QOM containers of devices: with an id, without one, and built into the machine.
+_NAMED, _UNNAMED, _BUILT_IN = (f"{_MACHINE}/{part}" for part in ("peripheral", "peripheral-anon", "unattached"))
+#: The prefix of the QOM type of a child object, and the suffix of the QOM type of a machine.
 _CHILD: Final = "child<"
 _MACHINE_SUFFIX: Final = "-machine"
 _SERIAL_PORT: Final = "isa-serial"
 
 
-def examine(monitor: str) -> ExternalInstance:
-    """Return what a machine is, as `BaseHypervisor.inspect_monitor` says.
+class InspectVerbs(KvmSubject):
+    """Inspects external instances."""
+
+    def inspect_monitor(self, monitor: str | os.PathLike[str]) -> ExternalInstance:
+        path = check_path("monitor", monitor)
+        with QmpConnection(path) as connection:
+            return read_instance(connection, path)
+
+
+def check_path(parameter: str, path: str | os.PathLike[str]) -> str:
+    """Return a path as text.
 
     Raises:
-        AdoptionError: it is not a QEMU of its own that listens there, or that may not be looked at.
-        QmpError: the monitor is not there, does not answer or does not tell.
+        ParameterError: it is not absolute.
     """
-    with QmpConnection(monitor) as connection:
-        return read_facts(connection, monitor)
+    check_kind(path, str, os.PathLike)
+    text = os.fspath(path)
+    if not is_absolute_path(text):
+        raise ParameterError(parameter, text, f"expected an absolute path, got {text!r}")
+    return text
 
 
-def find_owner(connection: QmpConnection, monitor: str) -> ProcessIdentity:
-    """Return the process of the QEMU at the other end of a connection.
+def read_instance(connection: QmpConnection, monitor: str) -> ExternalInstance:
+    """Describe the QEMU at the other end of a connection.
+
+    Args:
+        connection: to its monitor.
+        monitor: the path of the monitor.
 
     Raises:
-        AdoptionError: it is not the one that listens there, or may not be looked at.
+        AdoptionError: its process cannot be identified.
+        QmpError: it does not answer.
     """
-    pid = connection.peer_pid
-    try:
-        identity = read_identity(pid) if pid else None
-        if identity is None or not holds_listener(identity.pid, Path(monitor)):
-            made_by = f"process {pid}" if pid else "a process that cannot be seen from here"
-            problem = f"{made_by} made this monitor and does not hold it: whose QEMU it is, is not known"
-            raise AdoptionError(monitor, problem)
-    except ProcessError as error:
-        raise AdoptionError(monitor, str(error)) from error
-    return identity
-
-
-def read_facts(connection: QmpConnection, monitor: str) -> ExternalInstance:
-    """Return what the machine at the other end of a connection is.
-
-    Raises:
-        AdoptionError: whose process it is, is not known.
-        QmpError: it does not tell.
-    """
-    identity = find_owner(connection, monitor)
+    identity = _find_process(connection, monitor)
     process = Path(f"/proc/{identity.pid}")
     try:
         account = process.stat()
@@ -107,16 +106,11 @@ def read_facts(connection: QmpConnection, monitor: str) -> ExternalInstance:
         vcpus=len(connection.execute(QueryCpusFast())),
         status=status.status,
         is_running=status.running,
-        block_nodes=tuple(
-            ExternalBlockNode(
-                name=node.node_name or "", driver=node.drv, filename=node.image.filename, is_read_only=node.ro
-            )
-            for node in connection.execute(QueryNamedBlockNodes(flat=True))
-        ),
+        block_nodes=tuple(_find_block_nodes(connection)),
         devices=tuple(
             ExternalDevice(id=each.name if each.parent == _NAMED else "", driver=each.driver)
             for each in devices
-            if each.parent != _OWN
+            if each.parent != _BUILT_IN
         ),
         nics=tuple(
             ExternalNic(
@@ -131,9 +125,27 @@ def read_facts(connection: QmpConnection, monitor: str) -> ExternalInstance:
     )
 
 
+def _find_process(connection: QmpConnection, monitor: str) -> ProcessIdentity:
+    """Find the process of the QEMU at the other end of a connection.
+
+    Raises:
+        AdoptionError: it cannot be identified.
+    """
+    pid = connection.peer_pid
+    try:
+        identity = read_identity(pid) if pid else None
+        if identity is None or not holds_listener(identity.pid, Path(monitor)):
+            creator = f"process {pid}" if pid else "a process that is not visible from here"
+            problem = f"{creator} created this monitor but does not hold it: the process of QEMU is unknown"
+            raise AdoptionError(monitor, problem)
+    except ProcessError as error:
+        raise AdoptionError(monitor, str(error)) from error
+    return identity
+
+
 @attrs.frozen
 class _Device:
-    """A device, by where it is in QEMU's tree of objects."""
+    """A device in the QOM tree."""
 
     parent: str
     name: str
@@ -145,19 +157,26 @@ class _Device:
         return f"{self.parent}/{self.name}"
 
 
+def _find_block_nodes(connection: QmpConnection) -> Iterator[ExternalBlockNode]:
+    for node in connection.execute(QueryNamedBlockNodes(flat=True)):
+        yield ExternalBlockNode(
+            name=node.node_name or "", driver=node.drv, filename=node.image.filename, is_read_only=node.ro
+        )
+
+
 def _find_devices(connection: QmpConnection) -> Iterator[_Device]:
-    """Find the devices that a machine was given, and those of its own that somebody outside is connected to."""
-    for parent in (_NAMED, _UNNAMED, _OWN):
+    """Find the devices that were configured, and the built-in ones that are connected to a netdev or a chardev."""
+    for parent in (_NAMED, _UNNAMED, _BUILT_IN):
         for member in connection.execute(QomList(path=parent)):
             if not member.type.startswith(_CHILD):
                 continue
             try:
                 found = connection.execute(QomList(path=f"{parent}/{member.name}"))
-            except CommandError:  # it has just been taken out
+            except CommandError:  # it was just removed
                 continue
             properties = frozenset(each.name for each in found)
             driver = member.type.removeprefix(_CHILD).removesuffix(">")
-            if parent != _OWN or properties & {"mac", "chardev"}:
+            if parent != _BUILT_IN or properties & {"mac", "chardev"}:
                 yield _Device(parent, member.name, driver, properties)
 
 
@@ -168,12 +187,12 @@ def _get(connection: QmpConnection, path: str, member: str) -> Any:
 def _has_acpi(connection: QmpConnection) -> bool:
     try:
         return bool(_get(connection, _MACHINE, "acpi") != "off")
-    except CommandError:  # this kind of machine cannot be without it, or never has it: then nobody obeys
+    except CommandError:  # a machine type that always has ACPI, or never: without it the guest ignores the power button
         return True
 
 
 def _find_serial_console(connection: QmpConnection, devices: list[_Device]) -> str:
-    """Return where the first serial port can be reached; empty for nowhere."""
+    """Return the socket of the first serial port; empty if it has none."""
     ports = {_get(connection, each.path, "index"): each for each in devices if each.driver == _SERIAL_PORT}
     if not ports:
         return ""
@@ -182,7 +201,7 @@ def _find_serial_console(connection: QmpConnection, devices: list[_Device]) -> s
 
 
 def _socket_of(chardev: ChardevInfo) -> str:
-    """Return the path of a socket that a character device listens on; empty for everything else."""
+    """Return the unix socket that a character device listens on; empty for other character devices."""
     kind, _, path = chardev.filename.removeprefix("disconnected:").partition(":")
     path, is_server, _ = path.partition(",server=on")
     return path if kind == "unix" and is_server and path.startswith("/") else ""

@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Dump the memory of a running instance, through a pipe.
+"""Memory dumps of running instances, through a pipe.
 
-QEMU cannot be told to end a dump, and keeps its guest standing still for as long as it writes one. What it writes into
-is therefore a pipe, and the file at the other end of it ours: once nobody reads, QEMU gives the dump up and its guest
-goes on. So it is whoever breaks off, a full disk, a deadline or a signal that kills us. It costs nothing: QEMU is no
-faster where it has the file itself.
+QEMU has no command to cancel a dump, and stops the vCPUs until the dump is complete. It therefore writes to a pipe, and
+hvkit copies from the pipe to the file. When the reading end is closed, QEMU aborts the dump and the guest continues:
+after a full disk, a timeout, an interruption or SIGKILL alike. The pipe is as fast as a file that QEMU opens itself.
 """
 
 import contextlib
+import errno
 import fcntl
+import math
 import os
 import select
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, get_args
 
-from hvkit.hypervisor.errors import CaptureError, InstanceStateError, ParameterError
+from hvkit.hypervisor.errors import CaptureError, ParameterError, translate_errors
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.model import check_kind, check_timeout, is_absolute_path
 from hvkit.hypervisor.model.reports import DumpProgress
 from hvkit.qmp import EventTimeout, QmpConnection, QmpError, Subscription
 from hvkit.qmp.base import Event
@@ -32,72 +36,89 @@ from hvkit.qmp.schema import (
     ResumeEvent,
 )
 
-ReportProgress = Callable[[DumpProgress], None]
+ProgressCallback = Callable[[DumpProgress], None]
 
 _Events = Subscription[Event]
 
-#: What formats begin with that go back and forth in the file, as cannot be done in a pipe. Each has a twin that does
-#: not, with the same contents and without this in its name. Since QEMU 8.2.
-_GOES_BACK: Final = "kdump-raw-"
-#: What a file is called until it is whole, at its end.
+#: The prefix of the formats that seek in the file, which a pipe cannot. Without it the name is that of a format with
+#: the same contents that does not seek. Since QEMU 8.2.
+_SEEKING: Final = "kdump-raw-"
+#: The suffix of a file that is not complete.
 _PARTIAL: Final = ".partial"
-#: How much is in the pipe, and copied at once: the most that the kernel gives to everybody.
+#: The size of the pipe, and of one copy: the largest that the kernel allows an unprivileged user.
 _PIPE_BYTES: Final = 1 << 20
-#: Seconds between two reports, and for QEMU to let its guest go on after its dump is over.
-_REPORT_AGAIN_S: Final = 0.2
+#: Seconds between two progress reports.
+_PROGRESS_INTERVAL_S: Final = 0.2
+#: Seconds for QEMU to complete or abort a dump after the end of the copy.
 _END_S: Final = 10.0
 
 
-def read_formats(handle: InstanceHandle) -> tuple[DumpGuestMemoryFormat, ...]:
-    """Return the formats of dumps, as `BaseHypervisor.get_dump_formats` says.
+class DumpVerbs(KvmSubject):
+    """Dumps the memory of instances."""
 
-    Raises:
-        CaptureError: it has no process, or does not answer.
-    """
-    with _translate_errors(handle), handle.connected() as monitor:
-        return _ask_formats(monitor)
+    def get_dump_formats(self, name: str) -> tuple[str, ...]:
+        """Return the formats that QEMU writes without seeking, the default first."""
+        handle = self._instances.require(name)
+        with translate_errors(partial(CaptureError, name)), handle.connected() as monitor:
+            return _query_formats(monitor)
+
+    def dump_instance_memory(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        *,
+        dump_format: str | None = None,
+        on_progress: ProgressCallback | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Dump the memory of an instance to a file of the caller.
+
+        QEMU needs no access to the file, so it may be confined. The lock is held while the dump is started, but not
+        while it is written: the instance can be stopped meanwhile. If the calling process is killed, a file whose name
+        ends with ``.partial`` is left.
+        """
+        check_kind(path, str, os.PathLike)
+        if not is_absolute_path(os.fspath(path)):
+            raise ParameterError("path", os.fspath(path), f"expected an absolute path, got {os.fspath(path)!r}")
+        handle = self._instances.require(name)
+        timeout_s = check_timeout(timeout, default_s=math.inf)
+        with translate_errors(partial(CaptureError, name)):
+            try:
+                _dump(handle, os.fspath(path), dump_format, on_progress, Deadline(timeout_s))
+            except OSError as error:
+                raise CaptureError(name, f"{os.fspath(path)}: {error.strerror or error}") from error
 
 
-def dump_memory(
+def _dump(
     handle: InstanceHandle,
     path: str,
-    *,
     dump_format: str | None,
-    on_progress: ReportProgress | None,
-    timeout_s: float,
+    on_progress: ProgressCallback | None,
+    deadline: Deadline,
 ) -> None:
-    """Dump the memory of an instance, as `BaseHypervisor.dump_instance_memory` says.
-
-    The instance's lock is held while the dump begins, not while it is written: who has to can stop the instance.
-
-    Raises:
-        ParameterError: this QEMU has no such format.
-        CaptureError: it failed, was not over in time, or there is another one.
-    """
-    deadline = Deadline(timeout_s)
-    with _translate_errors(handle, path), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         with handle.locked():
             monitor = stack.enter_context(handle.connected())
-            chosen = _choose_format(_ask_formats(monitor), dump_format)
-            file = stack.enter_context(_whole_or_none(path))
+            chosen = _choose_format(_query_formats(monitor), dump_format)
+            file = stack.enter_context(_complete_file(path))
             events = stack.enter_context(monitor.subscribe(DumpCompletedEvent, ResumeEvent))
-            ran = monitor.execute(QueryStatus()).running
-            pipe = stack.enter_context(open(_begin(monitor, chosen), "rb", buffering=0))
+            was_running = monitor.execute(QueryStatus()).running
+            pipe = stack.enter_context(open(_start_dump(monitor, chosen), "rb", buffering=0))
         try:
             _copy(pipe.fileno(), file, monitor, on_progress, deadline)
         except BaseException as error:
             pipe.close()
-            _let_go_on(events, error, ran=ran)
+            _await_abort(events, error, was_running=was_running)
             raise
-        problem = _await_end(events, ran=ran)
+        problem = _await_end(events, was_running=was_running)
         if problem is not None:
             raise CaptureError(handle.name, problem)
-        _tell(monitor, on_progress)
+        _report_progress(monitor, on_progress)
 
 
-def _ask_formats(monitor: QmpConnection) -> tuple[DumpGuestMemoryFormat, ...]:
+def _query_formats(monitor: QmpConnection) -> tuple[DumpGuestMemoryFormat, ...]:
     formats = monitor.execute(QueryDumpGuestMemoryCapability()).formats
-    return tuple(each for each in formats if not each.startswith(_GOES_BACK))
+    return tuple(each for each in formats if not each.startswith(_SEEKING))
 
 
 def _choose_format(formats: tuple[DumpGuestMemoryFormat, ...], wanted: str | None) -> DumpGuestMemoryFormat:
@@ -106,36 +127,40 @@ def _choose_format(formats: tuple[DumpGuestMemoryFormat, ...], wanted: str | Non
     for each in formats:
         if each == wanted:
             return each
-    problem = f"this QEMU writes {', '.join(formats)}, and not {wanted!r}"
-    if wanted in get_args(DumpGuestMemoryFormat) and wanted.startswith(_GOES_BACK):
-        problem = f"{wanted} cannot be written in one go; {wanted.replace('-raw', '')} holds the same"
+    problem = f"expected one of {', '.join(formats)}, which this QEMU supports, got {wanted!r}"
+    if wanted in get_args(DumpGuestMemoryFormat) and wanted.startswith(_SEEKING):
+        problem = f"{wanted} cannot be written to a pipe; use {wanted.replace('-raw', '')}, which has the same contents"
     raise ParameterError("dump_format", wanted, problem)
 
 
 @contextlib.contextmanager
-def _whole_or_none(path: str) -> Iterator[int]:
-    """Make a file that gets its path when the block ends well, with all its bytes on the disk, and goes otherwise."""
+def _complete_file(path: str) -> Iterator[int]:
+    """Create a file that gets its path after the block, flushed to the disk, or is removed if the block fails.
+
+    Yields:
+        A descriptor to write to.
+    """
     if os.path.lexists(path):
-        raise FileExistsError(f"{path} exists")
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     directory, name = os.path.split(path)
-    descriptor, partial = tempfile.mkstemp(suffix=_PARTIAL, prefix=f"{name}.", dir=directory)
+    descriptor, partial_path = tempfile.mkstemp(suffix=_PARTIAL, prefix=f"{name}.", dir=directory)
     try:
         yield descriptor
         os.fsync(descriptor)
-        os.rename(partial, path)
+        os.rename(partial_path, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+            os.unlink(partial_path)
         raise
     finally:
         os.close(descriptor)
 
 
-def _begin(monitor: QmpConnection, dump_format: DumpGuestMemoryFormat) -> int:
-    """Have QEMU write a dump into a pipe, and return the end to read from."""
+def _start_dump(monitor: QmpConnection, dump_format: DumpGuestMemoryFormat) -> int:
+    """Make QEMU dump to a pipe, and return the reading end."""
     reader, writer = os.pipe()
     try:
-        # Less is enough, where somebody has used up what the kernel gives to one user.
+        # The default size works as well, if the user has exhausted the limit of the kernel.
         with contextlib.suppress(OSError):
             fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         with passed(monitor, writer) as name:
@@ -148,12 +173,14 @@ def _begin(monitor: QmpConnection, dump_format: DumpGuestMemoryFormat) -> int:
     return reader
 
 
-def _copy(pipe: int, file: int, monitor: QmpConnection, on_progress: ReportProgress | None, deadline: Deadline) -> None:
-    """Write what comes out of a pipe to a file until its end, and tell how far it is.
+def _copy(
+    pipe: int, file: int, monitor: QmpConnection, on_progress: ProgressCallback | None, deadline: Deadline
+) -> None:
+    """Copy a pipe to a file until the end of the pipe, and report the progress.
 
     Raises:
-        OSError: it does not end in time, or the file takes no more.
-        QmpError: QEMU does not tell.
+        OSError: the deadline has passed, or the file cannot be written.
+        QmpError: the progress cannot be queried.
     """
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
@@ -161,46 +188,33 @@ def _copy(pipe: int, file: int, monitor: QmpConnection, on_progress: ReportProgr
     while True:
         remaining_s = deadline.remaining_s()
         if remaining_s <= 0:
-            raise TimeoutError(f"it is not over after {deadline.timeout_s:g} s")
-        if poll.poll(min(remaining_s, _REPORT_AGAIN_S) * 1000) and not os.splice(pipe, file, _PIPE_BYTES):
+            raise TimeoutError(f"not complete after {deadline.timeout_s:g} s")
+        if poll.poll(min(remaining_s, _PROGRESS_INTERVAL_S) * 1000) and not os.splice(pipe, file, _PIPE_BYTES):
             return
         if next_report.remaining_s() <= 0:
-            _tell(monitor, on_progress)
-            next_report = Deadline(_REPORT_AGAIN_S)
+            _report_progress(monitor, on_progress)
+            next_report = Deadline(_PROGRESS_INTERVAL_S)
 
 
-def _tell(monitor: QmpConnection, on_progress: ReportProgress | None) -> None:
+def _report_progress(monitor: QmpConnection, on_progress: ProgressCallback | None) -> None:
     if on_progress is not None:
         progress = monitor.execute(QueryDump())
         on_progress(DumpProgress(done_bytes=progress.completed, total_bytes=progress.total))
 
 
-def _await_end(events: _Events, *, ran: bool) -> str | None:
-    """Wait until QEMU says that a dump is over, and its guest goes on; return what was wrong with the dump."""
+def _await_end(events: _Events, *, was_running: bool) -> str | None:
+    """Wait until the dump has ended and the guest continues; return the error of the dump, or None."""
     event = events.wait_for(lambda event: isinstance(event, DumpCompletedEvent), timeout=_END_S)
     assert isinstance(event, DumpCompletedEvent)
-    if ran:
-        with contextlib.suppress(EventTimeout):  # somebody else stopped it
+    if was_running:
+        with contextlib.suppress(EventTimeout):  # another client has paused it
             events.wait_for(lambda event: isinstance(event, ResumeEvent), timeout=_END_S)
     return event.error
 
 
-def _let_go_on(events: _Events, error: BaseException, *, ran: bool) -> None:
-    """Wait until a guest goes on whose dump nobody reads any more."""
+def _await_abort(events: _Events, error: BaseException, *, was_running: bool) -> None:
+    """Wait until the guest continues after its dump was aborted."""
     try:
-        _await_end(events, ran=ran)
+        _await_end(events, was_running=was_running)
     except QmpError as problem:
-        error.add_note(f"whether the guest goes on is not known: {problem}")
-
-
-@contextlib.contextmanager
-def _translate_errors(handle: InstanceHandle, path: str = "") -> Iterator[None]:
-    """Say of an instance, and of the file that is to have its memory, what went wrong."""
-    try:
-        yield
-    except (QmpError, InstanceStateError) as error:
-        raise CaptureError(handle.name, str(error)) from error
-    except OSError as error:
-        # What the kernel says has a number, and mostly no file; what we say names what it is about.
-        problem = f"{path}: {error.strerror}" if error.strerror else str(error)
-        raise CaptureError(handle.name, problem) from error
+        error.add_note(f"the state of the guest is unknown: {problem}")

@@ -1,44 +1,42 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Take a picture of the screen of a running instance, through a file that QEMU is lent open."""
+"""Screenshots, which QEMU writes to a file descriptor that it is passed."""
 
 import os
 from contextlib import ExitStack
+from functools import partial
 
-from hvkit.hypervisor.errors import CaptureError, InstanceStateError
-from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
-from hvkit.qmp import CommandError, QmpConnection, QmpError
+from hvkit.hypervisor.errors import CaptureError, translate_errors
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.descriptors import fdset
 from hvkit.qmp.schema import QomList, Screendump
 
-#: Where QEMU keeps its consoles, and what the screens of display adapters and the rest are called there.
+#: The QOM path of the backends, and the prefix of the names of graphical consoles there.
 _BACKENDS = "/backend"
 _CONSOLE = "console["
 
 
-def take_screenshot(handle: InstanceHandle) -> bytes:
-    """Return what is on the screen, as `BaseHypervisor.get_instance_screenshot` says.
+class ScreenshotVerbs(KvmSubject):
+    """Takes screenshots."""
 
-    Raises:
-        CaptureError: it has no screen, no process, or does not answer.
-    """
-    with ExitStack() as stack:
-        try:
-            # In memory: whoever is confined writes to no file of the node, and nobody has to remove this one.
+    def get_instance_screenshot(self, name: str) -> bytes:
+        """Take a screenshot of the first display adapter, as a PNG."""
+        handle = self._instances.require(name)
+        with translate_errors(partial(CaptureError, name)), ExitStack() as stack:
+            # In memory: a confined QEMU cannot open files of the node, and nothing is left to remove.
             picture = stack.enter_context(open(os.memfd_create("screenshot", os.MFD_CLOEXEC), "rb"))
-            # QEMU takes nothing but a descriptor that can only be written to.
+            # QEMU accepts only a descriptor that is open for writing alone.
             writer = stack.enter_context(open(f"/proc/self/fd/{picture.fileno()}", "wb"))
             monitor = stack.enter_context(handle.connected())
             if not _has_screen(monitor):
-                raise CaptureError(handle.name, "it has no screen: its machine has no display adapter")
+                raise CaptureError(name, "no screen: the machine has no display adapter")
             with fdset(monitor, writer.fileno()) as filename:
                 monitor.execute(Screendump(filename=filename, format="png"))
             return picture.read()
-        except (QmpError, InstanceStateError, OSError) as error:
-            raise CaptureError(handle.name, str(error)) from error
 
 
 def _has_screen(monitor: QmpConnection) -> bool:
     try:
         return any(member.name.startswith(_CONSOLE) for member in monitor.execute(QomList(path=_BACKENDS)))
-    except CommandError:  # there is none of them
+    except CommandError:  # there are no backends
         return False

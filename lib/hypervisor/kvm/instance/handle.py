@@ -17,7 +17,8 @@ from hvkit.hypervisor.kvm.host.process import Process
 from hvkit.hypervisor.kvm.host.runtime import Runtime
 from hvkit.hypervisor.kvm.host.state_file import read_runtime, write_runtime
 from hvkit.hypervisor.kvm.host.tpm import end_tpm
-from hvkit.hypervisor.kvm.instance.state import describe_damage, find_process, query_info
+from hvkit.hypervisor.kvm.instance.query import query_info
+from hvkit.hypervisor.kvm.instance.state import describe_damage, find_process
 from hvkit.hypervisor.kvm.instance.stop import stop_process
 from hvkit.hypervisor.kvm.qemu.monitors import connect_monitor, is_external, transient_monitors
 from hvkit.hypervisor.model.reports import InstanceInfo
@@ -138,7 +139,7 @@ class InstanceHandle:
         """
         process = find_process(runtime, self.paths)
         if process is None:
-            raise InstanceStateError(self.name, self.query().state.value, "it has no process")
+            raise InstanceStateError(self.name, self.query().state.value, "QEMU is not running")
         return process
 
     @contextlib.contextmanager

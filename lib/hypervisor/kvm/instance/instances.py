@@ -18,7 +18,8 @@ from hvkit.hypervisor.kvm.host.paths import InstancePaths, RunDirectory
 from hvkit.hypervisor.kvm.host.runtime import Runtime
 from hvkit.hypervisor.kvm.host.state_file import RuntimeCache
 from hvkit.hypervisor.kvm.instance.handle import QUERY_S, InstanceHandle
-from hvkit.hypervisor.kvm.instance.state import StatusSource, TransientStatusSource, describe_damage, query_all
+from hvkit.hypervisor.kvm.instance.query import StatusSource, TransientStatusSource, query_all
+from hvkit.hypervisor.kvm.instance.state import describe_damage
 from hvkit.hypervisor.kvm.plan.confinement import Account, parse_account_pool
 from hvkit.hypervisor.kvm.plan.parameters import parse_extra
 from hvkit.hypervisor.model import Instance

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Look at all instances over connections that are kept from one look to the next.
+"""The watch over all instances: queries over connections that are kept open between the queries.
 
-Every instance has a monitor for this alone, the lookout: whoever looks in passing, or works on the instance, is not
-kept waiting. A monitor serves one client, so one watch at a time has the lookouts of a run directory, by a lock that
-the kernel gives up when its holder dies. They stay with the process that took them: in a child that it forks a watch
-goes on without. What is seen is judged by the same functions as everywhere.
+Every instance has a monitor for this purpose alone, the watch monitor, so other clients are never blocked. A monitor
+serves one client. One watch at a time therefore holds the watch monitors of a run directory, by a lock that the kernel
+releases when its holder dies. They belong to the process that opened them; a forked child queries without them. The
+state is derived by the same functions as everywhere.
 
-Only the answers are got in another way. Whether a machine runs it is asked in every look, because QEMU tells of some
-changes by no event, and because one that hangs tells of nothing. What the balloon left of its memory is asked when the
-machine said anything of late, and from time to time. A machine that was silent last time, and has not said a word
-since, is waited for shortly; one whose process is stopped by a signal is not asked at all until that goes on.
+Each query asks for the status, because QEMU sends no event for some changes, and none if it hangs. The resources are
+queried only if the instance has sent an event recently, and once in a while. An instance that did not answer the last
+query, and has not sent anything since, gets a short timeout. A process that is stopped by a signal is not queried until
+it continues.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import time
@@ -30,17 +31,9 @@ from hvkit.hypervisor.kvm.host.paths import InstancePaths, RunDirectory
 from hvkit.hypervisor.kvm.host.process import Process
 from hvkit.hypervisor.kvm.host.runtime import Runtime
 from hvkit.hypervisor.kvm.instance.instances import Instances
-from hvkit.hypervisor.kvm.instance.state import (
-    UNKNOWN_RESOURCES,
-    Answer,
-    Candidate,
-    Resources,
-    find_process,
-    parse_resources,
-    query_transiently,
-    resource_queries,
-    value_of,
-)
+from hvkit.hypervisor.kvm.instance.query import Candidate, query_transiently, value_of
+from hvkit.hypervisor.kvm.instance.resources import UNKNOWN_RESOURCES, Resources, parse_resources, resource_queries
+from hvkit.hypervisor.kvm.instance.state import Answer, find_process
 from hvkit.hypervisor.model.reports import InstanceInfo
 from hvkit.hypervisor.watch import InstanceWatch
 from hvkit.qmp import CommandError, ConnectError
@@ -48,49 +41,55 @@ from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.fleet import Fleet
 from hvkit.qmp.schema import QueryStatus
 
-#: The part of the time for a look in which the lookouts have to answer; the rest is for the other monitors.
+#: The share of the timeout for the watch monitors; the rest is for the other monitors.
 _SHARE: Final = 0.5
-#: Seconds that one has to answer that was silent last time.
-_AGAIN_S: Final = 0.1
-#: Seconds after an event in which another one may be held back. QEMU sends one of a kind in a second, and the last one
-#: late. Source: QAPI module `balloon`, event `BALLOON_CHANGE`.
-_HELD_BACK_S: Final = 2.0
-#: Seconds after which what the balloon left is asked for again, though nothing was heard: memory that somebody plugged
-#: into a guest that stands still.
-_TRUSTED_S: Final = 30.0
-#: Seconds between two looks of one who waits, however much there is to see: a disk that fails has an event each time.
-_PAUSE_S: Final = 0.05
+#: Seconds for an instance to answer that did not answer the last query.
+_RETRY_S: Final = 0.1
+#: Seconds after an event in which another event of the same kind may be delayed: QEMU sends one of a kind per second,
+#: and the last one late. Source: QAPI module `balloon`, event `BALLOON_CHANGE`.
+_EVENT_DELAY_S: Final = 2.0
+#: Seconds after which the resources are queried again, even without any event: there is none for memory that was added
+#: while the guest is paused.
+_RESOURCES_VALID_S: Final = 30.0
+#: The least time between two queries during a wait, in seconds: a failing disk causes an event per request.
+_MIN_INTERVAL_S: Final = 0.05
+#: Seconds between two times that the logs are trimmed.
+_TRIM_INTERVAL_S: Final = 60.0
 
 _STATUS: Final = QueryStatus()
 
 
 class KvmWatch(InstanceWatch):
-    """Looks at the instances of a run directory, as `InstanceWatch` says."""
+    """A watch over the instances of a run directory. It trims their logs at its first query, and once a minute."""
 
     def __init__(self, instances: Instances) -> None:
         super().__init__(self._query_all)
         self._instances = instances
         self._pool: _MonitorPool | None = None
-        self._rested_at_s = 0.0
+        self._waited_at_s = 0.0
+        self._trimmed_at_s = -math.inf
 
     def _query_all(self) -> list[InstanceInfo]:
         if self._pool is not None and not self._pool.is_owned:
             self._release_pool()
         if self._pool is None:
             self._pool = _acquire_pool(self._instances.directory)
+        if time.monotonic() >= self._trimmed_at_s + _TRIM_INTERVAL_S:
+            self._instances.trim_logs()
+            self._trimmed_at_s = time.monotonic()
         return self._instances.query_all(self._pool)
 
-    def _rest(self, timeout_s: float) -> None:
-        if self._pool is None:  # there is nothing that would tell
-            super()._rest(timeout_s)
+    def _wait_for_event(self, timeout_s: float) -> None:
+        if self._pool is None:  # no events without the watch monitors
+            super()._wait_for_event(timeout_s)
             return
-        pause_s = min(timeout_s, max(self._rested_at_s + _PAUSE_S - time.monotonic(), 0.0))
+        pause_s = min(timeout_s, max(self._waited_at_s + _MIN_INTERVAL_S - time.monotonic(), 0.0))
         time.sleep(pause_s)
         self._pool.wait(timeout_s - pause_s)
-        self._rested_at_s = time.monotonic()
+        self._waited_at_s = time.monotonic()
 
     def close(self) -> None:
-        """Let go of the lookouts; another watch may have them. Closing again does nothing."""
+        """Release the watch monitors, so that another watch can use them. A second call does nothing."""
         super().close()
         self._release_pool()
 
@@ -101,7 +100,7 @@ class KvmWatch(InstanceWatch):
 
 
 def _acquire_pool(directory: RunDirectory) -> _MonitorPool | None:
-    """Take the lookouts of a run directory; None where somebody has them, nothing ever ran, or it cannot be done."""
+    """Acquire the watch monitors; None if another watch holds them, or if they cannot be used."""
     directory.check()
     with ExitStack() as stack:
         try:
@@ -114,15 +113,15 @@ def _acquire_pool(directory: RunDirectory) -> _MonitorPool | None:
 
 @attrs.define
 class _WatchedInstance:
-    """What is watched of an instance from one look to the next.
+    """An instance, with the data that a watch keeps from one query to the next.
 
     Attributes:
         process: its QEMU.
-        runtime: what was remembered of it at the last look; None before the first.
-        has: what the machine had when last asked.
-        queried_at_s: when that was.
-        changed_at_s: when it last said anything unasked, was lost, was changed by us, or became watched.
-        is_silent: whether all its monitors were silent last time.
+        runtime: its persisted state at the last query; None before the first.
+        resources: its resources when they were last queried.
+        queried_at_s: the time of that query.
+        changed_at_s: the time of the last event, loss of the connection or operation, or of the start of the watch.
+        is_silent: whether no monitor answered the last query.
     """
 
     process: Process
@@ -133,35 +132,35 @@ class _WatchedInstance:
     is_silent: bool = False
 
     def has_current_resources(self, now_s: float) -> bool:
-        """Whether what its machine had is what it has."""
-        return self.queried_at_s > self.changed_at_s + _HELD_BACK_S and now_s < self.queried_at_s + _TRUSTED_S
+        """Whether the resources need not be queried."""
+        return self.queried_at_s > self.changed_at_s + _EVENT_DELAY_S and now_s < self.queried_at_s + _RESOURCES_VALID_S
 
     def mark_changed(self) -> None:
-        """Note that what is watched may not be so any more."""
+        """Record that the resources may have changed."""
         self.changed_at_s = time.monotonic()
 
 
 class _MonitorPool:
-    """The processes and the lookouts of all instances, held from one look to the next.
+    """The processes and the watch monitors of all instances, open between the queries. A `StatusSource`.
 
     Args:
-        fleet: of no machines.
-        holding: gives up what keeps others out, and closes the fleet.
+        fleet: an empty fleet.
+        cleanup: releases the lock of the watch monitors and closes the fleet.
     """
 
-    def __init__(self, fleet: Fleet, holding: ExitStack) -> None:
+    def __init__(self, fleet: Fleet, cleanup: ExitStack) -> None:
         self._fleet = fleet
-        self._holding = holding
+        self._cleanup = cleanup
         self._owner = os.getpid()
         self._watched: dict[str, _WatchedInstance] = {}
 
     @property
     def is_owned(self) -> bool:
-        """Whether it was this process that took them, and not one that it was forked from."""
+        """Whether this process has opened the pool, not one that it was forked from."""
         return os.getpid() == self._owner
 
     def find_process(self, runtime: Runtime, paths: InstancePaths) -> Process | None:
-        """Return an instance's process, the one that is held where it is still that."""
+        """Return the process of an instance; the open one if it is still the same and has not ended."""
         watched = self._watched.get(paths.name)
         if watched is not None:
             if watched.process.identity == runtime.process and not watched.process.wait(0):
@@ -174,7 +173,7 @@ class _MonitorPool:
         return process
 
     def query(self, candidates: Mapping[str, Candidate], timeout_s: float) -> Mapping[str, Answer]:
-        """Ask instances what they are doing, as `query_transiently` does where a lookout does not answer."""
+        """Query instances, over other monitors by `query_transiently` if the watch monitor does not answer."""
         deadline = Deadline(timeout_s)
         for name in self._watched.keys() - candidates.keys():
             self._drop(name)
@@ -185,58 +184,60 @@ class _MonitorPool:
                 watched.mark_changed()
         self._fleet.receive()
         self._note_changed()
-        unanswered = self._fleet.owing()  # who never answered the last question is not sent another one
+        unanswered = self._fleet.unanswered()  # they get no second command while the last one is unanswered
         silent = {name for name in unanswered if self._watched[name].is_silent}
-        asked = self._watched.keys() - {name for name in silent if _is_stopped(self._watched[name].process)}
-        answers = self._ask_pool(asked - unanswered, deadline.timeout_s * _SHARE)
-        left = asked - answers.keys()
-        for names, wait_s in ((left - silent, deadline.remaining_s()), (left & silent, _AGAIN_S)):
-            answers |= query_transiently({name: candidates[name] for name in names}, max(wait_s, _AGAIN_S))
-        for name in asked:
+        names = self._watched.keys() - {name for name in silent if _is_stopped(self._watched[name].process)}
+        answers = self._query_pool(names - unanswered, deadline.timeout_s * _SHARE)
+        left = names - answers.keys()
+        for group, wait_s in ((left - silent, deadline.remaining_s()), (left & silent, _RETRY_S)):
+            answers |= query_transiently({name: candidates[name] for name in group}, max(wait_s, _RETRY_S))
+        for name in names:
             self._watched[name].is_silent = name not in answers
         return answers
 
-    def _ask_pool(self, names: Collection[str], timeout_s: float) -> dict[str, Answer]:
-        """Ask over the lookouts, each machine only what is not watched."""
+    def _query_pool(self, names: Collection[str], timeout_s: float) -> dict[str, Answer]:
+        """Query over the watch monitors, each instance only for what may have changed."""
         deadline = Deadline(timeout_s)
         now_s = time.monotonic()
-        trusted = {name for name in names if self._watched[name].has_current_resources(now_s)}
-        answers = self._ask_round(names, trusted, timeout_s)
-        # What was watched may have changed in the very moment of asking for the rest.
-        again = self._note_changed() & trusted & answers.keys()
+        current = {name for name in names if self._watched[name].has_current_resources(now_s)}
+        answers = self._query_round(names, current, timeout_s)
+        # An event that arrived during the query may be about the resources.
+        again = self._note_changed() & current & answers.keys()
         if again:
-            answers |= self._ask_round(again, (), max(deadline.remaining_s(), _AGAIN_S))
+            answers |= self._query_round(again, (), max(deadline.remaining_s(), _RETRY_S))
         return answers
 
-    def _ask_round(self, names: Collection[str], trusted: Collection[str], timeout_s: float) -> dict[str, Answer]:
+    def _query_round(self, names: Collection[str], current: Collection[str], timeout_s: float) -> dict[str, Answer]:
+        """Query each instance once: those with current resources only for the status."""
         now_s = time.monotonic()
         runtimes = {name: runtime for name in names if (runtime := self._watched[name].runtime) is not None}
-        wanted = {
-            name: (_STATUS,) if name in trusted else (_STATUS, *resource_queries(runtime))
+        commands = {
+            name: (_STATUS,) if name in current else (_STATUS, *resource_queries(runtime))
             for name, runtime in runtimes.items()
         }
         answers = {}
-        for name, (status, *rest) in self._fleet.execute_several(wanted, timeout=timeout_s).items():
+        for name, (status, *rest) in self._fleet.execute_several(commands, timeout=timeout_s).items():
             watched = self._watched[name]
             if status.error is not None:
                 watched.mark_changed()
                 continue
             if rest:
                 watched.resources = parse_resources(runtimes[name], [value_of(each) for each in rest])
-                # Not, if one of them only was late.
+                # A reply that is missing may only be late: query the resources again then.
                 if all(each.error is None or isinstance(each.error, CommandError) for each in rest):
                     watched.queried_at_s = now_s
             answers[name] = Answer(status.value.status, status.value.running, watched.resources)
         return answers
 
     def _note_changed(self) -> set[str]:
-        changed = self._fleet.take_stirred()
+        """Return the instances that sent an event or lost their connection since the last call, and mark them."""
+        changed = self._fleet.take_changed()
         for name in changed:
             self._watched[name].mark_changed()
         return changed
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until an instance said something or its process ended, at most for some seconds."""
+        """Wait until an instance sends an event or its process ends, at most `timeout_s` seconds."""
         poller = select.poll()
         poller.register(self._fleet, select.POLLIN)
         for watched in self._watched.values():
@@ -248,15 +249,15 @@ class _MonitorPool:
         self._watched.pop(name).process.close()
 
     def close(self) -> None:
-        """Close all connections, and let go of the processes. What is somebody else's stays that."""
+        """Close all connections and process descriptors, and release the lock."""
         for watched in self._watched.values():
             watched.process.close()
         self._watched.clear()
-        self._holding.close()
+        self._cleanup.close()
 
 
 def _is_stopped(process: Process) -> bool:
     try:
         return process.is_stopped
-    except HypervisorError:  # it cannot be found out: it is asked
+    except HypervisorError:  # unknown: query it
         return False

@@ -1,19 +1,61 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Describe how an instance's console is reached."""
+"""Where the console of an instance is reached: its serial console, its VNC or its SPICE display."""
 
-from hvkit.hypervisor.kvm.host.paths import InstancePaths
-from hvkit.hypervisor.kvm.host.runtime import Runtime
+import contextlib
+
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
+from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import ConsoleKind
 from hvkit.hypervisor.model.reports import Console
+from hvkit.qmp import CommandNotFound, QmpConnection, QmpError
+from hvkit.qmp.schema import QuerySpice, QueryVncServers
 
 
-def describe_console(runtime: Runtime, paths: InstancePaths) -> Console:
-    """Return the serial console of an instance that has one.
+class ConsoleVerbs(KvmSubject):
+    """Describes the consoles of instances."""
 
-    The socket serves one client at a time. Whoever is connected has to read: a guest that writes to a full socket
-    stands still.
-    """
-    path = str(paths.serial_socket)
+    def get_instance_console(self, name: str) -> Console:
+        """Describe the serial console of an instance; without one, its VNC or SPICE display; else a message.
+
+        The socket of a serial console serves one client at a time. A client must read from it: a guest that writes to a
+        full socket is blocked.
+
+        Raises:
+            InstanceStateError: the instance has no process.
+        """
+        handle = self._instances.require(name)
+        runtime = handle.load()
+        handle.open_process(runtime).close()
+        return _describe_serial_console(handle) if runtime.has_serial else _find_display(handle)
+
+
+def _describe_serial_console(handle: InstanceHandle) -> Console:
+    path = str(handle.paths.serial_socket)
     # 0x1d is Ctrl-], which ends the session.
     command = ("socat", "STDIO,raw,echo=0,escape=0x1d", f"UNIX-CONNECT:{path}")
-    return Console(instance=runtime.instance.name, kind=ConsoleKind.SERIAL, path=path, command=command)
+    return Console(instance=handle.name, kind=ConsoleKind.SERIAL, path=path, command=command)
+
+
+def _find_display(handle: InstanceHandle) -> Console:
+    """Query where VNC or SPICE listens: QEMU chooses the port."""
+    try:
+        with handle.connected() as monitor:
+            return _query_display(monitor, handle.name)
+    except QmpError as error:
+        return Console(instance=handle.name, kind=ConsoleKind.MESSAGE, message=f"cannot query the display: {error}")
+
+
+def _query_display(monitor: QmpConnection, name: str) -> Console:
+    with contextlib.suppress(CommandNotFound):  # QEMU is built without VNC
+        for server in monitor.execute(QueryVncServers()):
+            for address in server.server or ():
+                if address.family == "unix":
+                    return Console(instance=name, kind=ConsoleKind.VNC, path=address.service or address.host)
+                return Console(instance=name, kind=ConsoleKind.VNC, host=address.host, port=int(address.service))
+    with contextlib.suppress(CommandNotFound):
+        spice = monitor.execute(QuerySpice())
+        port = spice.tls_port or spice.port
+        if spice.enabled and port is not None:
+            return Console(instance=name, kind=ConsoleKind.SPICE, host=spice.host, port=port)
+    message = "no console: parameter serial_console is off, and neither VNC nor SPICE is enabled"
+    return Console(instance=name, kind=ConsoleKind.MESSAGE, message=message)

@@ -12,7 +12,7 @@ from hvkit.hypervisor.errors import InstanceStartError, ProgramError
 from hvkit.hypervisor.kvm.host.accounts import kvm_groups
 from hvkit.hypervisor.kvm.host.disks import read_block_devices
 from hvkit.hypervisor.kvm.host.firmware import choose_firmware
-from hvkit.hypervisor.kvm.host.node_checks import NODE_TABLE, resolve_interfaces
+from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE, resolve_interfaces
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, choose_accelerator
 from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement, plan_confinement

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Start of a prepared instance: completely, or not at all.
+"""Start of an instance: completely, or not at all.
 
 Each step registers how it is undone, and the state file is written before the step. After a crash at any point the next
 operation finds and terminates the process.
@@ -22,7 +22,7 @@ from hvkit.hypervisor.kvm.host.resources import allocate
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, DimmRecord, Phase, ProcessorRecord, Runtime
 from hvkit.hypervisor.kvm.host.spawn import spawn
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
-from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation
+from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation, prepare
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
 from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_limits
@@ -30,22 +30,48 @@ from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.machine_devices import SERIAL_ID
 from hvkit.hypervisor.kvm.qemu.passwords import give_passwords
 from hvkit.hypervisor.kvm.qemu.pinning import bind_threads
-from hvkit.hypervisor.model import Instance, InstanceState
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.model import Instance, InstanceState, check_kind
 from hvkit.qmp import ConnectError, ConnectionLost, QmpConnection, QmpError
 from hvkit.qmp.schema import Cont, QueryName, QueryUuid
 
-#: Seconds from the start of the process to its monitor's first answer.
+#: Seconds from the start of the process to the greeting of its monitor.
 _GREETING_S: Final = 60.0
-#: Seconds more for each GiB of memory that is taken beforehand.
-_TAKING_S_PER_GIB: Final = 2.0
-#: How a QEMU that did not come up is ended: it has nothing to write out, since its guest never ran.
+#: Additional seconds for each GiB of preallocated memory.
+_PREALLOCATION_S_PER_GIB: Final = 2.0
+#: The signals for the QEMU of a failed start, with seconds. It has nothing to flush, as its guest never ran.
 _UNDO_SIGNALS: Final = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 10.0))
-#: Seconds in which a process whose monitor went away is expected to end.
-_END_S: Final = 2.0
+#: Seconds for a process to exit after its monitor was closed.
+_EXIT_S: Final = 2.0
 
 
-class _Mistaken(Exception):
-    """Raised when the machine that answers is not the one that was started."""
+class _IdentityMismatch(Exception):
+    """Raised when the QEMU that answers on the control monitor is not the one that was started."""
+
+
+class StartVerbs(KvmSubject):
+    """Starts instances."""
+
+    def start_instance(self, instance: Instance, *, start_paused: bool = False) -> None:
+        """Start an instance.
+
+        If the process of the caller is killed during the start, the instance is CRASHED afterwards, even if its QEMU
+        is still there: its guest has not run.
+
+        Raises:
+            ParameterError: another instance that is not stopped has the same uuid.
+        """
+        check_kind(instance, Instance)
+        handle = self._instances.handle(instance.name)
+        instance = self._with_program(instance)
+        preparation = prepare(instance, cache_dir=self._instances.find_cache_dir())
+        self._instances.check_no_internal_paths(instance)
+        self._instances.directory.make()
+        with handle.locked():
+            self._instances.check_uuid_unique(instance)
+            handle.reap_stopped("cannot be started")
+            reserved = self._instances.reserving(instance, preparation.parameters)
+            bring_up(preparation, handle, reserved, start_paused=start_paused)
 
 
 def bring_up(
@@ -56,37 +82,38 @@ def bring_up(
     start_paused: bool,
     await_guest: Callable[[QmpConnection], None] | None = None,
 ) -> None:
-    """Start the QEMU of an instance, make sure that it is the right one, and let it run.
+    """Start the QEMU of an instance, check its identity, and run the guest.
 
-    The caller holds the instance's lock, and nothing of an earlier life is there. After failure its process and taps
-    are gone, what its network script set up is taken down, and all of its files are removed.
+    The caller holds the lock, and the instance has no state. After failure the process and its taps are gone, the
+    network script has taken its interfaces down, and all files of the instance are removed.
 
     Args:
-        preparation: of the instance.
-        handle: its files.
-        reserved: gives the account that QEMU runs as; that, and the uuid, are nobody else's until they are remembered.
-        start_paused: leave its processors standing still.
-        await_guest: for a machine whose guest comes from another node, has it wait for that; it runs when it came.
+        preparation: the prepared instance.
+        handle: its handle.
+        reserved: yields the account for QEMU, and reserves it and the uuid until both are persisted.
+        start_paused: leave the vCPUs stopped.
+        await_guest: for an incoming migration, makes QEMU wait for it; called instead of running the guest.
 
     Raises:
-        InstanceStartError: it did not come up; carries the end of what QEMU said.
-        InstanceStateError: it did not come up, and its process cannot be found or ended. It is remembered.
+        InstanceStartError: the instance did not start; it carries the end of QEMU's log.
+        InstanceStateError: the instance did not start, and its process cannot be identified or ended. Its state stays
+            persisted.
     """
     launch = None
-    with ExitStack() as unmaking:
+    with ExitStack() as undo:
         try:
-            unmaking.callback(handle.paths.remove)
+            undo.callback(handle.paths.remove)
             handle.paths.make()
-            launch = _launch(preparation, handle, reserved, unmaking)
-            _let_run(launch, handle, start_paused=start_paused, await_guest=await_guest)
-            unmaking.pop_all()
+            launch = _launch(preparation, handle, reserved, undo)
+            _run(launch, handle, start_paused=start_paused, await_guest=await_guest)
+            undo.pop_all()
         except BaseException as error:
             process = launch.process if launch is not None else None
-            failure = _explain(error, process, preparation, handle)
+            failure = _to_start_error(error, process, handle)
             try:
-                _end_started(process, handle)
+                _end_process(process, handle)
             except BaseException:
-                unmaking.pop_all()  # what it uses is left to whoever finds it
+                undo.pop_all()  # the process may still use these resources; the next operation removes them
                 raise
             if failure is None:
                 raise
@@ -98,7 +125,7 @@ def bring_up(
 
 @attrs.frozen
 class _Launch:
-    """A QEMU that was started: what it is to be, what is to be remembered of it, and its process."""
+    """A QEMU that was started, with its plan and the state to persist."""
 
     parameters: Mapping[str, Any]
     plan: MachinePlan
@@ -110,32 +137,36 @@ def _launch(
     preparation: Preparation,
     handle: InstanceHandle,
     reserved: AbstractContextManager[Account | None],
-    unmaking: ExitStack,
+    undo: ExitStack,
 ) -> _Launch:
-    """Note down what will be, make what QEMU inherits, and start QEMU.
+    """Persist the intent, allocate the resources that QEMU inherits, and start QEMU.
 
-    What has to be undone once QEMU has ended is put on `unmaking`.
+    Args:
+        preparation: the prepared instance.
+        handle: its handle.
+        reserved: see `bring_up`.
+        undo: receives what has to be undone after QEMU has ended.
     """
     with reserved as account:
         confinement = preparation.confine(account, root_dir=str(handle.paths.root_dir))
-        runtime = _describe(preparation, confinement)
+        runtime = _build_runtime(preparation, confinement)
         handle.persist(runtime)
     with ExitStack() as inherited:
-        resources = allocate(preparation.request, confinement, handle.paths, inherited=inherited, cleanup=unmaking)
+        resources = allocate(preparation.request, confinement, handle.paths, inherited=inherited, cleanup=undo)
         plan = preparation.plan(resources)
-        is_ours = account is None or confinement.drops_account_itself
+        keeps_account = account is None or confinement.drops_account_itself
         process = spawn(
             build_argv(plan),
             log_file=handle.paths.log_file,
             pass_fds=resources.descriptors,
-            account=None if is_ours else account,
+            account=None if keeps_account else account,
             groups=(account and kvm_groups(account)) or (),
         )
         return _Launch(preparation.parameters, plan, runtime, process)
 
 
-def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
-    """Return the state to persist before QEMU is started. It names no descriptors: these are of no use later."""
+def _build_runtime(preparation: Preparation, confinement: Confinement) -> Runtime:
+    """Build the state to persist before the start. It does not depend on the allocated resources."""
     request = preparation.request
     plan = preparation.plan_with_placeholders()
     script = request.parameters["network_script"]
@@ -167,21 +198,21 @@ def _describe(preparation: Preparation, confinement: Confinement) -> Runtime:
     )
 
 
-def _let_run(
+def _run(
     launch: _Launch,
     handle: InstanceHandle,
     *,
     start_paused: bool,
     await_guest: Callable[[QmpConnection], None] | None,
 ) -> None:
-    """Check the machine that came up, configure it and let it run, each noted down before it is done."""
+    """Check the identity of the started QEMU, configure it and run the guest. Each step is persisted before it."""
     runtime = attrs.evolve(launch.runtime, process=launch.process.identity)
     handle.persist(runtime)
     with ExitStack() as stack:
         monitor = QmpConnection(handle.paths.control_socket)
         stack.callback(monitor.close)
         gib = launch.plan.memory_mib / 1024 if launch.plan.memory.is_preallocated else 0
-        monitor.connect(timeout=_GREETING_S + gib * _TAKING_S_PER_GIB)
+        monitor.connect(timeout=_GREETING_S + gib * _PREALLOCATION_S_PER_GIB)
         _check_identity(monitor, runtime.instance)
         give_passwords(monitor, launch.parameters)
         bind_threads(monitor, launch.process, launch.plan)
@@ -190,65 +221,63 @@ def _let_run(
             handle.persist(attrs.evolve(runtime, phase=Phase.INCOMING))
             await_guest(monitor)
             return
-        # From here on the guest may have run: whoever finds this must not take it for a start that can be undone.
+        # From here on the guest may have run, so that an interrupted start must not be undone.
         handle.persist(attrs.evolve(runtime, phase=Phase.RUNNING))
         if not start_paused:
             monitor.execute(Cont())
 
 
 def _check_identity(monitor: QmpConnection, instance: Instance) -> None:
-    """Make sure that it is our machine that answers.
+    """Check that the QEMU behind a monitor is that of the instance.
 
     Raises:
-        _Mistaken: it is another one.
+        _IdentityMismatch: its name or uuid differs.
     """
     uuid = monitor.execute(QueryUuid()).UUID
     name = monitor.execute(QueryName()).name
     if (uuid, name) != (str(instance.uuid), instance.name):
-        raise _Mistaken(f"the machine that answers calls itself {name}, with uuid {uuid}")
+        raise _IdentityMismatch(f"the QEMU that answers has name {name} and uuid {uuid}")
 
 
 def _limit_disks(monitor: QmpConnection, instance: Instance, parameters: Mapping[str, Any]) -> None:
-    """Limit the disks that have limits, while nobody uses them yet."""
+    """Set the I/O limits of the disks that have any."""
     for disk in instance.disks:
         if disk.limits is not None:
             monitor.execute(build_limits(disk, DiskSettings.from_parameters(parameters)))
 
 
-def _explain(
-    error: BaseException, process: Process | None, preparation: Preparation, handle: InstanceHandle
-) -> InstanceStartError | None:
-    """Say what kept an instance from coming up; None where the error says that itself."""
-    if not isinstance(error, (ProcessError, NetworkError, QmpError, RuntimeStateError, _Mistaken)):
+def _to_start_error(error: BaseException, process: Process | None, handle: InstanceHandle) -> InstanceStartError | None:
+    """Make an error from a failed start; None for an error that is to be raised as it is."""
+    if not isinstance(error, (ProcessError, NetworkError, QmpError, RuntimeStateError, _IdentityMismatch)):
         return None
-    reason = str(error)
-    # A monitor that goes away is how a QEMU that gives up is noticed; why is in its log.
-    if process is not None and process.wait(_END_S if isinstance(error, (ConnectError, ConnectionLost)) else 0):
+    reason = f"{error.path}: {error.reason}" if isinstance(error, RuntimeStateError) else str(error)
+    # A QEMU that fails to start closes its monitor and exits; its log has the reason.
+    if process is not None and process.wait(_EXIT_S if isinstance(error, (ConnectError, ConnectionLost)) else 0):
         reason = describe_exit(process.identity)
-    return InstanceStartError(preparation.instance.name, reason, read_log_tail(handle.paths.log_file))
+    return InstanceStartError(handle.name, reason, read_log_tail(handle.paths.log_file))
 
 
-def _end_started(process: Process | None, handle: InstanceHandle) -> None:
-    """End what was started.
+def _end_process(process: Process | None, handle: InstanceHandle) -> None:
+    """End the QEMU of a failed start.
 
     Args:
-        process: the QEMU; None where none was started, or nobody knows: who was interrupted may have started it.
-        handle: the instance's files.
+        process: the QEMU; None if it was not started, or if an interrupted start may have started it.
+        handle: the handle of the instance.
 
     Raises:
-        InstanceStateError: it cannot be found or ended.
+        InstanceStateError: it cannot be identified or ended.
     """
     try:
-        process = process or _find_started(handle)
+        process = process or _find_process(handle)
         if process is not None:
             with process:
                 if not process.end(_UNDO_SIGNALS):
-                    raise ProcessError(f"process {process.identity.pid} cannot be ended: the kernel holds it")
+                    raise ProcessError(f"process {process.identity.pid} survives SIGKILL: it is blocked in the kernel")
     except ProcessError as error:
-        problem = f"it did not come up, and what was started may be there: {error}"
+        problem = f"did not start, and its QEMU may be running: {error}"
         raise InstanceStateError(handle.name, InstanceState.UNRESPONSIVE.value, problem) from error
 
 
-def _find_started(handle: InstanceHandle) -> Process | None:
+def _find_process(handle: InstanceHandle) -> Process | None:
     identity = find_listener(handle.paths.control_socket, handle.paths.pid_file)
     return None if identity is None else open_process(identity)

@@ -8,10 +8,27 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from hvkit.hypervisor.errors import ParameterError, ProgramError
+from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE
 from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.parameters import DISK_DRIVERS, HUGE_PAGES, NIC_DRIVERS, parse_cpu_mask
+from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import Instance
+
+
+class ValidationVerbs(KvmSubject):
+    """Validates parameters."""
+
+    def validate_parameters(self, parameters: Mapping[str, object]) -> None:
+        """Check parameters on this node, and against the capabilities of the QEMU program that they name."""
+        filled = NODE_TABLE.validate({"kvm_path": self._kvm_path, **parameters})
+        binary = filled["kvm_path"]
+        try:
+            capabilities = self._probe(binary)
+        except ProgramError as error:
+            raise ParameterError("kvm_path", binary, str(error)) from error
+        check_program(filled, capabilities)
 
 
 def check_program(parameters: Mapping[str, Any], capabilities: Capabilities) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The block nodes that a machine has, and the files that its QEMU was lent for them."""
+"""Block nodes of an instance, and the file descriptors that its QEMU was passed for them."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ from hvkit.qmp.schema import BlockDeviceInfo, QueryFdsets, QueryNamedBlockNodes,
 
 
 class BlockNodeNotFound(HypervisorError):
-    """Raised when a machine has no block node of a name: somebody with a monitor took it away.
+    """Raised when an instance has no block node of a name: another client of a monitor has removed it.
 
     Attributes:
-        node: its name.
+        node: the name of the block node.
     """
 
     def __init__(self, node: str) -> None:
@@ -24,18 +24,18 @@ class BlockNodeNotFound(HypervisorError):
         self.node = node
 
     def __str__(self) -> str:
-        return f"the machine has no block node {self.node} any more: somebody took it away"
+        return f"no block node {self.node}: another client of the monitor has removed it"
 
 
 class Nodes(dict[str, BlockDeviceInfo]):
-    """The block nodes of a machine, by their names. To look for one that is not there raises `BlockNodeNotFound`."""
+    """The block nodes of an instance, by name. Getting a missing one by ``nodes[name]`` raises `BlockNodeNotFound`."""
 
     def __missing__(self, name: str) -> BlockDeviceInfo:
         raise BlockNodeNotFound(name)
 
 
 def read_nodes(monitor: QmpConnection) -> Nodes:
-    """Return the block nodes of a machine. What a node's image stands on is not said of it.
+    """Return the block nodes of an instance, without the backing chains of their images.
 
     Raises:
         QmpError: QEMU does not answer.
@@ -46,15 +46,17 @@ def read_nodes(monitor: QmpConnection) -> Nodes:
 
 @contextlib.contextmanager
 def lending(monitor: QmpConnection, descriptors: Collection[int], label: str) -> Iterator[str]:
-    """Lend QEMU open files while the block lasts, and close them here at its end. What it opens by them it keeps.
+    """Pass open files to QEMU for the duration of the block, and close them here at its end.
+
+    A block node that QEMU opens during the block keeps its own duplicate.
 
     Args:
-        monitor: of the machine.
-        descriptors: open files, one for each way in which QEMU is to open them.
-        label: tells them from others.
+        monitor: a monitor of the instance.
+        descriptors: open files, one for each access mode that QEMU may need.
+        label: the opaque label of the files in QEMU.
 
     Yields:
-        The name by which QEMU opens them.
+        The file name by which QEMU opens them.
 
     Raises:
         QmpError: QEMU does not answer, or refuses.
@@ -66,16 +68,16 @@ def lending(monitor: QmpConnection, descriptors: Collection[int], label: str) ->
 
 
 def take_back_files(monitor: QmpConnection, was_lent: Callable[[str], bool]) -> None:
-    """Have QEMU close files that it was lent, and that no node stands on any more.
+    """Make QEMU close files that it was passed, and that no block node uses any more.
 
     Args:
-        monitor: of the machine.
-        was_lent: tells by the label of a file whether it is one of them.
+        monitor: a monitor of the instance.
+        was_lent: whether a label is that of a file to close.
 
     Raises:
         QmpError: QEMU does not answer.
     """
     for files in monitor.execute(QueryFdsets()):
         if any(was_lent(each.opaque or "") for each in files.fds):
-            with contextlib.suppress(CommandError):  # QEMU dropped it by itself
+            with contextlib.suppress(CommandError):  # QEMU has removed it itself
                 monitor.execute(RemoveFd(fdset_id=files.fdset_id))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Have a guest's filesystems stand still for the moment at which its disks are kept."""
+"""Filesystems of the guest, frozen by its agent while a snapshot or a backup begins."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,16 +8,16 @@ from typing import Final
 
 from hvkit.qmp.agent import AgentConnection
 
-#: Seconds that filesystems are frozen at most.
+#: The longest time for which the filesystems are frozen, in seconds.
 _FREEZE_S: Final = 20.0
 
 
 @contextlib.contextmanager
 def frozen(agent_socket: Path, *, freezes: bool) -> Iterator[None]:
-    """Keep the guest's filesystems frozen, if that is wanted, while the block lasts.
+    """Keep the filesystems of the guest frozen for the duration of the block, if `freezes`.
 
     Raises:
-        QmpError: the guest's agent does not answer, or cannot freeze them.
+        QmpError: the guest agent does not answer, or cannot freeze them.
     """
     if not freezes:
         yield

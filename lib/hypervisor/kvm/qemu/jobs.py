@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""End jobs of a QEMU that nobody waits for any more."""
+"""Jobs of a QEMU: find them by id, and cancel those that are left over."""
 
 import contextlib
-import time
 from typing import Final
 
 from hvkit.errors import HypervisorError
+from hvkit.hypervisor.kvm.host.polling import poll_until
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import JobCancel, JobDismiss, JobInfo, QueryJobs
 
-#: Seconds between two looks, and for all of them to end.
-_LOOK_AGAIN_S: Final = 0.1
+#: Seconds between two queries of cancelled jobs, and for all of them to end.
+_QUERY_INTERVAL_S: Final = 0.1
 _CANCEL_S: Final = 30.0
 
 
 def find_jobs(monitor: QmpConnection, prefix: str) -> list[JobInfo]:
-    """Return the jobs whose id begins in a certain way.
+    """Return the jobs whose id has a prefix.
 
     Raises:
         QmpError: QEMU does not answer.
@@ -25,7 +25,7 @@ def find_jobs(monitor: QmpConnection, prefix: str) -> list[JobInfo]:
 
 
 def find_jobs_on(monitor: QmpConnection, device: str) -> list[str]:
-    """Return the jobs that work on a disk, known by its device, and are not over. Their ids end with it.
+    """Return the ids of the jobs on a disk that are not concluded. The id of such a job ends with that of the device.
 
     Raises:
         QmpError: QEMU does not answer.
@@ -35,19 +35,20 @@ def find_jobs_on(monitor: QmpConnection, device: str) -> list[str]:
 
 
 def end_jobs(monitor: QmpConnection, prefix: str) -> None:
-    """Cancel all jobs whose id begins in a certain way, wait for their end and have QEMU forget them.
+    """Cancel and dismiss all jobs whose id has a prefix, and wait until there are none.
 
     Raises:
         QmpError: QEMU does not answer.
-        HypervisorError: one does not end.
+        HypervisorError: a job does not end in time.
     """
-    deadline = Deadline(_CANCEL_S)
-    while jobs := find_jobs(monitor, prefix):
+
+    def cancel_or_dismiss() -> bool:
+        jobs = find_jobs(monitor, prefix)
         for job in jobs:
-            with contextlib.suppress(CommandError):  # it changes while we look
+            with contextlib.suppress(CommandError):  # its status may have changed since the query
                 monitor.execute(JobDismiss(id=job.id) if job.status == "concluded" else JobCancel(id=job.id))
-        if deadline.remaining_s() <= 0:
-            names = ", ".join(job.id for job in jobs)
-            raise HypervisorError(f"{names} was cancelled and goes on after {_CANCEL_S:g} s")
-        if any(job.status != "concluded" for job in jobs):
-            time.sleep(_LOOK_AGAIN_S)
+        return not jobs or not find_jobs(monitor, prefix)
+
+    if not poll_until(cancel_or_dismiss, Deadline(_CANCEL_S), interval_s=_QUERY_INTERVAL_S):
+        ids = ", ".join(job.id for job in find_jobs(monitor, prefix))
+        raise HypervisorError(f"cannot cancel jobs {ids}: still running after {_CANCEL_S:g} s")

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Reach the monitors of a running instance.
+"""Connections to the monitors of a running instance.
 
-Each has two for whoever needs one; a third belongs to a watch alone. Either may be taken by somebody for a while, and a
-monitor that is taken looks like one that hangs: so whoever needs an answer tries both in turn before calling the
-machine unresponsive.
+An instance has a control monitor, a shared monitor and a watch monitor; the last is for a watch alone. A monitor serves
+one client, and one that is in use looks like one that hangs. A client that needs an answer therefore tries the control
+and the shared monitor in turn, before the instance counts as unresponsive.
 
-Those of an adopted instance are links to sockets elsewhere, where another QEMU may listen by now: there the kernel is
-asked who does.
+The monitors of an adopted instance are symlinks to sockets elsewhere. Another QEMU may listen there by now, so the
+process behind the connection is checked.
 """
 
 import os
@@ -20,15 +20,15 @@ from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
 from hvkit.qmp import ConnectError, QmpConnection
 from hvkit.qmp.deadlines import Deadline
 
-#: Seconds that the first attempt at a monitor waits before the next one has its turn; doubled each round.
+#: Seconds for one attempt at a monitor, before the other one is tried; doubled each round.
 _FIRST_WAIT_S: Final = 0.5
 
 
 def transient_monitors(runtime: Runtime, paths: InstancePaths) -> tuple[Path, Path]:
-    """Return the monitors of an instance in the order in which somebody who comes by tries them.
+    """Return the monitors of an instance in the order in which a short query tries them.
 
-    The control monitor is what `monitor` gives to callers, and what somebody has who stops the instance. Of one that is
-    being sent away, whoever follows that has the other one.
+    The control monitor is used by callers of `BaseHypervisor.monitor` and by a stop. During an outgoing migration the
+    shared monitor is used by the process that follows the migration.
     """
     if runtime.phase is Phase.OUTGOING:
         return paths.control_socket, paths.shared_socket
@@ -38,13 +38,13 @@ def transient_monitors(runtime: Runtime, paths: InstancePaths) -> tuple[Path, Pa
 def connect_monitor(
     sockets: Sequence[Path], process: Process, *, timeout_s: float, out_of_band: bool = False
 ) -> QmpConnection:
-    """Connect to one of several monitors of a process, whichever answers first.
+    """Connect to the first of several monitors of a process that answers.
 
     Args:
         sockets: the monitors, the preferred one first.
-        process: the QEMU behind them; once it has ended, nobody waits any longer.
+        process: the QEMU behind them; the attempts end when it does.
         timeout_s: seconds for all attempts together.
-        out_of_band: negotiate that commands may be executed out of band.
+        out_of_band: negotiate out-of-band execution of commands.
 
     Raises:
         ConnectError: none of them answered.
@@ -57,7 +57,7 @@ def connect_monitor(
             try:
                 return open_monitor(socket, process, timeout_s=attempt.timeout_s, out_of_band=out_of_band)
             except ConnectError:
-                # One that failed at once would fail again at once, unless it was the end of the process.
+                # A monitor that refused the connection would refuse the next one as well: wait, for the process too.
                 if process.wait(max(attempt.remaining_s(), 0.0)) or deadline.remaining_s() <= 0:
                     raise
         wait_s *= 2
@@ -70,22 +70,22 @@ def open_monitor(
 
     Args:
         socket: the monitor.
-        process: the QEMU that is to be behind it.
-        timeout_s: seconds for that; None for the connection's own idea.
-        out_of_band: negotiate that commands may be executed out of band.
+        process: the QEMU behind it.
+        timeout_s: seconds to connect; None for the default of the connection.
+        out_of_band: negotiate out-of-band execution of commands.
 
     Raises:
-        ConnectError: it does not answer, or belongs to another process by now.
+        ConnectError: it does not answer, or another process listens on it.
     """
     connection = QmpConnection(socket, out_of_band=out_of_band)
     connection.connect(timeout=timeout_s)
     listener = connection.peer_pid
     if is_external(socket) and listener != process.identity.pid:
         connection.close()
-        raise ConnectError(str(socket), f"process {listener} listens there now, and not {process.identity.pid}")
+        raise ConnectError(str(socket), f"process {listener} listens on it, not process {process.identity.pid}")
     return connection
 
 
 def is_external(socket: Path) -> bool:
-    """Tell whether a monitor is one that was not made by us, so that it may be anybody's."""
+    """Whether a monitor was not created by hvkit, so that any process may listen on it."""
     return os.path.islink(socket)

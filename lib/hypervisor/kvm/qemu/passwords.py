@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Give a machine the passwords of its displays, which stand in no command line, log or file of ours."""
+"""Passwords of displays, set over the monitor: no command line, log or file of hvkit holds them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,23 +13,24 @@ if TYPE_CHECKING:
     from hvkit.qmp.schema import DisplayProtocol
 
 
-_PLACES: Final["dict[DisplayProtocol, str]"] = {"vnc": "vnc_bind_address", "spice": "spice_bind"}
+#: The parameter that enables each display.
+_PARAMETERS: Final["dict[DisplayProtocol, str]"] = {"vnc": "vnc_bind_address", "spice": "spice_bind"}
 
 
 def give_passwords(monitor: QmpConnection, parameters: Mapping[str, Any]) -> None:
-    """Set the passwords of VNC and SPICE. A display that asks for one lets nobody in before.
+    """Set the passwords of VNC and SPICE. A display with password authentication refuses all clients until then.
 
     Args:
-        monitor: of the machine.
-        parameters: of the instance, filled and checked.
+        monitor: a monitor of the instance.
+        parameters: the parameters of the instance, filled and checked.
 
     Raises:
-        ParameterError: a file cannot be read, or has no password in its first line.
-        QmpError: the machine did not take one.
+        ParameterError: a password file cannot be read, or its first line is empty.
+        QmpError: QEMU refuses a password, or does not answer.
     """
-    for protocol, place in _PLACES.items():
+    for protocol, parameter in _PARAMETERS.items():
         file = parameters[f"{protocol}_password_file"]
-        if parameters[place] and file:
+        if parameters[parameter] and file:
             password = _read_password(f"{protocol}_password_file", file)
             monitor.execute(SetPassword(SetPasswordOptions(protocol=protocol, password=password)))
 
@@ -38,7 +39,7 @@ def _read_password(parameter: str, file: str) -> str:
     try:
         password, *_ = Path(file).read_text().split("\n", 1)
     except (OSError, ValueError) as error:
-        raise ParameterError(parameter, file, f"{file} cannot be read: {getattr(error, 'strerror', error)}") from error
+        raise ParameterError(parameter, file, f"cannot read {file}: {getattr(error, 'strerror', error)}") from error
     if not password:
-        raise ParameterError(parameter, file, f"{file} has no password in its first line")
+        raise ParameterError(parameter, file, f"{file}: the first line must hold the password, and is empty")
     return password

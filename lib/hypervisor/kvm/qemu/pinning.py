@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Bind the threads of a QEMU to processors of the node."""
+"""CPU affinity of the vCPU threads and IOThreads of a QEMU."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,11 @@ from hvkit.qmp.schema import QueryCpusFast, QueryIothreads
 
 
 def bind_threads(monitor: QmpConnection, process: Process, plan: MachinePlan) -> None:
-    """Bind the whole instance, or each of its processors, and after that its IOThreads, as the plan says.
-
-    Its guest does not run yet.
+    """Set the CPU affinity of the whole QEMU or of each vCPU, and then of its IOThreads, as planned.
 
     Raises:
-        ProcessError: a thread is gone, or the node has none of the processors for it.
-        QmpError: QEMU does not say which threads it has.
+        ProcessError: a thread has ended, or the node has none of its CPUs.
+        QmpError: QEMU does not answer.
     """
     affinity = plan.processors.affinity
     if len(affinity) == 1:
@@ -35,15 +33,15 @@ def bind_threads(monitor: QmpConnection, process: Process, plan: MachinePlan) ->
 
 
 def bind_processors(monitor: QmpConnection, affinity: Sequence[CpuSet]) -> None:
-    """Bind each processor that a machine has. May be done again when there are more.
+    """Set the CPU affinity of each vCPU. Call it again after vCPUs were added.
 
     Args:
-        monitor: of the machine.
-        affinity: for each place of a processor the node's processors that it may run on; None for all.
+        monitor: a monitor of the instance.
+        affinity: the CPUs of the node for each vCPU index; None for all CPUs.
 
     Raises:
-        ProcessError: a thread is gone, or the node has none of the processors for it.
-        QmpError: QEMU does not say which threads it has.
+        ProcessError: a thread has ended, or the node has none of its CPUs.
+        QmpError: QEMU does not answer.
     """
     for processor in monitor.execute(QueryCpusFast()):
         cpus = affinity[processor.cpu_index]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Take a device out of a running machine: the guest is asked, and has the last word.
+"""Hot-removal of a device, which the guest has to release.
 
-`device_del` only presses a button. A guest that boots misses it, so it is pressed again; one that refuses may say so or
-not. The device has gone when QEMU says that it has, and not before: until then the guest may use what is behind it.
+`device_del` only asks the guest. A guest that is booting misses the request, so it is repeated; a guest that refuses
+may report that or not. The device is removed when QEMU reports it: until then the guest may use its backend.
 """
 
 from collections.abc import Collection
@@ -22,19 +22,19 @@ from hvkit.qmp.schema import (
     QueryBlock,
 )
 
-#: Seconds after which the guest is asked again.
-_ASK_AGAIN_S: Final = 2.0
-#: How a guest answers when it was asked to eject a processor or a DIMM, or wants to eject one by itself. Source: ACPI
-#: specification, "_OST (OSPM Status Indication)".
+#: Seconds between two requests to the guest.
+_REQUEST_INTERVAL_S: Final = 2.0
+#: The _OST source events for the ejection of a vCPU or a DIMM, requested by the node or by the guest, and the _OST
+#: status codes. Source: ACPI specification, "_OST (OSPM Status Indication)".
 _EJECTION: Final = frozenset({0x003, 0x103})
 _EJECTED: Final = 0x00
 _IS_EJECTING: Final = 0x84
-#: Seconds that QEMU has to let go of the disk of a device that left the machine. It takes a few milliseconds.
+#: Seconds for QEMU to release the block nodes of a removed device. It takes a few milliseconds.
 _RELEASE_S: Final = 10.0
 
 
 def is_plugged_in(monitor: QmpConnection, device: str) -> bool:
-    """Tell whether the machine has a device of that id.
+    """Whether the instance has a device of that id.
 
     Raises:
         QmpError: QEMU does not answer.
@@ -43,18 +43,18 @@ def is_plugged_in(monitor: QmpConnection, device: str) -> bool:
 
 
 def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> HotplugCause | None:
-    """Ask the guest to let go of a device, and wait until it has.
+    """Ask the guest to release a device, and wait until it has.
 
-    After success the machine does not have the device; see `await_release` for what it stood on. Where the guest does
-    not let go, the device works as before, and the guest may let go of it later.
+    After success the instance does not have the device; see `await_release` for its block nodes. If the guest does not
+    release it, the device works as before, and the guest may release it later.
 
     Args:
-        monitor: of the machine.
-        device: the device's id.
-        timeout_s: seconds that the guest has.
+        monitor: a monitor of the instance.
+        device: the id of the device.
+        timeout_s: seconds for the guest to release it.
 
     Returns:
-        None after success; otherwise why the guest still has it: GUEST_REFUSED or GUEST_SILENT.
+        None after success; otherwise GUEST_REFUSED or GUEST_SILENT.
 
     Raises:
         QmpError: QEMU does not answer, or refuses.
@@ -67,10 +67,10 @@ def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> HotplugC
             except DeviceNotFound:
                 return None
             except CommandError:
-                # An unplug that is going on; QEMU has no class of its own for that refusal.
+                # An unplug is in progress already; QEMU has no error class of its own for that.
                 if not is_plugged_in(monitor, device):
                     return None
-            answer = _await_answer(events, device, min(_ASK_AGAIN_S, max(deadline.remaining_s(), 0.0)))
+            answer = _await_answer(events, device, min(_REQUEST_INTERVAL_S, max(deadline.remaining_s(), 0.0)))
             if isinstance(answer, DeviceDeletedEvent) or not is_plugged_in(monitor, device):
                 return None
             if answer is not None and _is_refusal(answer):
@@ -80,14 +80,14 @@ def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> HotplugC
 
 
 def await_release(monitor: QmpConnection, nodes: Collection[str]) -> None:
-    """Wait until QEMU has let go of the block nodes of a device that the machine does not have any more.
+    """Wait until QEMU has released the block nodes of a removed device.
 
-    QEMU takes a device out of the machine first, and destroys it a moment later, when none of its threads looks at it
-    any more; until then the nodes are in use. That it was destroyed is an event, which may have come before anybody
-    listened: so the nodes are what is looked at, and the event only says when.
+    QEMU unparents a device first, and destroys it a moment later, when none of its threads uses it (RCU); until then
+    the block nodes are in use. The event of the destruction may be sent before the subscription, so the block nodes
+    are queried, and the event only ends the wait for the next query.
 
-    Returns too where they are still in use after some time, which only an error of QEMU's can bring about: then
-    `blockdev-del` says so.
+    Returns also if they are still in use after ten seconds, which only a fault in QEMU can cause: `blockdev-del`
+    reports it then.
 
     Raises:
         QmpError: QEMU does not answer.
@@ -102,9 +102,9 @@ def await_release(monitor: QmpConnection, nodes: Collection[str]) -> None:
 
 
 def _await_answer(events: Subscription[Event], device: str, timeout_s: float) -> Event | None:
-    """Wait for what may end the wait for this very device, and not for a part of it; None where nothing comes in time.
+    """Wait for an event about this device, not about a part of it; None if there is none in time.
 
-    QEMU 7.2 to 11.1 do not say that a processor was deleted, and a guest's answer about what has gone names no device.
+    QEMU 7.2 to 11.1 send no DEVICE_DELETED for a vCPU, and an _OST event about a device that is gone names no device.
     """
     deadline = Deadline(timeout_s)
     while True:
@@ -122,7 +122,7 @@ def _await_answer(events: Subscription[Event], device: str, timeout_s: float) ->
 
 
 def _is_refusal(answer: Event) -> bool:
-    """Tell whether a guest says by this that it does not let go."""
+    """Whether the guest reports by this event that it does not release the device."""
     if isinstance(answer, AcpiDeviceOstEvent):
         return answer.info.device is not None and answer.info.status != _EJECTED
     return isinstance(answer, DeviceUnplugGuestErrorEvent)

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hvkit.hypervisor import Disk, Instance, get_hypervisor
+from hvkit.hypervisor import BaseHypervisor, Disk, Instance, get_hypervisor
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.host.locks import instance_lock
+from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.testing.conformance import HypervisorConformance, Subject
 
 MakeInstance = Callable[..., Instance]
@@ -22,7 +26,13 @@ def subject_of(make_instance: MakeInstance, tmp_path: Path) -> Subject:
     def open_kvm() -> Any:
         return get_hypervisor("kvm", run_dir=tmp_path / "run")
 
-    return Subject(open=open_kvm, make_instance=make_instance, make_broken=make_broken)
+    @contextlib.contextmanager
+    def hold_lock(name: str) -> Iterator[BaseHypervisor]:
+        run_dir = tmp_path / "run"
+        with instance_lock(name, RunDirectory(run_dir).instance(name).lock_file, timeout_s=5.0):
+            yield KvmHypervisor(run_dir=run_dir, lock_timeout_s=0.1)
+
+    return Subject(open=open_kvm, make_instance=make_instance, make_broken=make_broken, hold_lock=hold_lock)
 
 
 @pytest.mark.qemu

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The simulated machine, by its commands and by a clock that the tests turn."""
+"""The simulated machine, driven by commands and a test clock."""
 
 from typing import Any
 
@@ -22,15 +22,15 @@ from hvkit.testing.simulator import Behavior
 from hvkit.testing.simulator.commands import commands
 from hvkit.testing.simulator.machine import Machine
 from hvkit.testing.simulator.options import OptionError, parse_options
-from hvkit.testing.simulator.refusal import QmpRefusal
+from hvkit.testing.simulator.qmp_refusal import QmpRefusal
 
 MIB = 1 << 20
-KNOBS = Behavior(guest_boot_delay_s=1, guest_shutdown_delay_s=1, guest_unplug_delay_s=1)
+BEHAVIOR = Behavior(guest_boot_delay_s=1, guest_shutdown_delay_s=1, guest_unplug_delay_s=1)
 
 
 @attrs.define
 class MemoryImage:
-    """An image that is on no disk."""
+    """An image without a file."""
 
     path: str
     size: int = 64 * MIB
@@ -65,30 +65,30 @@ class FakeHost:
 
 
 class Bench:
-    """A machine, and what a test does to it."""
+    """A machine with a clock that the test advances."""
 
-    def __init__(self, *arguments: str, knobs: Behavior = KNOBS, machine: str = "q35") -> None:
+    def __init__(self, *arguments: str, behavior: Behavior = BEHAVIOR, machine: str = "q35") -> None:
         self.host = FakeHost()
         options = parse_options(["-S", "-M", machine, "-m", "256", "-smp", "2", *arguments])
-        self.machine = Machine(options, knobs, self.host, thread_ids=[11, 12])
+        self.machine = Machine(options, behavior, self.host, thread_ids=[11, 12])
         self.now = 0.0
 
     def ask(self, name: str, **arguments: Any) -> Any:
         return commands.execute(self.machine, name, {key.replace("_", "-"): item for key, item in arguments.items()})
 
-    def refusal(self, name: str, **arguments: Any) -> str:
+    def error_text(self, name: str, **arguments: Any) -> str:
         with pytest.raises(QmpRefusal) as caught:
             self.ask(name, **arguments)
         return caught.value.description
 
     def events(self, after_s: float = 0.0) -> list[Event]:
-        """Let time pass, and return what was reported."""
+        """Advance the clock, and return the events."""
         self.now += after_s
         self.machine.advance(self.now)
         return self.machine.take_events()
 
     def boot(self) -> None:
-        """Let it run until the guest is up; nothing is left to report."""
+        """Run the machine until the guest has booted, and discard the events."""
         self.ask("cont")
         self.events(1)
 
@@ -102,10 +102,7 @@ DISK = (
 BALLOON = ("-device", '{"driver":"virtio-balloon-pci","id":"balloon0"}')
 
 
-# ---- the run state
-
-
-def test_a_machine_that_starts_paused_waits_for_cont() -> None:
+def test_paused_machine_runs_after_cont() -> None:
     bench = Bench()
     assert bench.ask("query-status") == {"status": "prelaunch", "running": False, "singlestep": False}
     bench.ask("cont")
@@ -113,13 +110,13 @@ def test_a_machine_that_starts_paused_waits_for_cont() -> None:
     assert bench.events() == [ResumeEvent()]
 
 
-def test_one_that_does_not_runs_at_once() -> None:
-    machine = Machine(parse_options(["-M", "q35"]), KNOBS, FakeHost())
+def test_machine_without_pause_runs_at_once() -> None:
+    machine = Machine(parse_options(["-M", "q35"]), BEHAVIOR, FakeHost())
     assert machine.status == "running"
     assert machine.take_events() == []
 
 
-def test_stop_and_cont_report_changes_only() -> None:
+def test_stop_and_cont_send_events_only_on_change() -> None:
     bench = Bench()
     for command in ("cont", "cont", "stop", "stop"):
         bench.ask(command)
@@ -127,7 +124,7 @@ def test_stop_and_cont_report_changes_only() -> None:
     assert bench.ask("query-status")["status"] == "paused"
 
 
-def test_the_power_button_ends_a_booted_guest() -> None:
+def test_powerdown_shuts_down_booted_guest() -> None:
     bench = Bench()
     bench.boot()
     bench.ask("system_powerdown")
@@ -137,7 +134,7 @@ def test_the_power_button_ends_a_booted_guest() -> None:
     assert bench.machine.exit_status == 0
 
 
-def test_a_booting_guest_does_not_hear_the_power_button() -> None:
+def test_powerdown_is_ignored_by_booting_guest() -> None:
     bench = Bench()
     bench.ask("cont")
     bench.ask("system_powerdown")
@@ -145,15 +142,15 @@ def test_a_booting_guest_does_not_hear_the_power_button() -> None:
     assert bench.machine.exit_status is None
 
 
-def test_a_guest_may_ignore_the_power_button() -> None:
-    bench = Bench(knobs=attrs.evolve(KNOBS, guest_ignores_powerdown=True))
+def test_powerdown_is_ignored_with_guest_ignores_powerdown() -> None:
+    bench = Bench(behavior=attrs.evolve(BEHAVIOR, guest_ignores_powerdown=True))
     bench.boot()
     bench.ask("system_powerdown")
     bench.events(60)
     assert bench.machine.exit_status is None
 
 
-def test_a_paused_guest_shuts_down_when_it_goes_on() -> None:
+def test_powerdown_of_paused_guest_takes_effect_after_cont() -> None:
     bench = Bench()
     bench.boot()
     bench.ask("stop")
@@ -164,18 +161,18 @@ def test_a_paused_guest_shuts_down_when_it_goes_on() -> None:
     assert bench.machine.exit_status == 0
 
 
-def test_a_machine_can_outlive_its_guest() -> None:
+def test_no_shutdown_keeps_process_after_guest_shutdown() -> None:
     bench = Bench("-action", "reboot=reset,shutdown=pause")
     bench.boot()
     bench.ask("system_powerdown")
     assert bench.events(1)[-2:] == [ShutdownEvent(guest=True, reason="guest-shutdown"), StopEvent()]
     assert bench.ask("query-status")["status"] == "shutdown"
-    assert bench.refusal("cont") == "Resetting the Virtual Machine is required"
+    assert bench.error_text("cont") == "Resetting the Virtual Machine is required"
     bench.ask("system_reset")
     assert bench.ask("query-status")["status"] == "prelaunch"
 
 
-def test_set_action_changes_that_later() -> None:
+def test_set_action_changes_shutdown_action() -> None:
     bench = Bench()
     bench.ask("set-action", shutdown="pause")
     bench.boot()
@@ -184,7 +181,7 @@ def test_set_action_changes_that_later() -> None:
     assert bench.machine.exit_status is None
 
 
-def test_a_reset_stops_what_the_guest_was_about_to_do() -> None:
+def test_reset_cancels_pending_guest_actions() -> None:
     bench = Bench()
     bench.boot()
     bench.ask("system_powerdown")
@@ -193,17 +190,17 @@ def test_a_reset_stops_what_the_guest_was_about_to_do() -> None:
     assert bench.machine.exit_status is None
 
 
-def test_a_reset_may_be_the_end() -> None:
+def test_reset_with_no_reboot_exits() -> None:
     bench = Bench("-no-reboot")
     bench.ask("system_reset")
     assert bench.events() == [ShutdownEvent(guest=False, reason="host-qmp-system-reset")]
     assert bench.machine.exit_status == 0
 
 
-def test_quit_and_signals_end_it() -> None:
+def test_quit_and_signal_exit() -> None:
     for end, event in (
         (Machine.quit, ShutdownEvent(guest=False, reason="host-qmp-quit")),
-        (Machine.take_signal, ShutdownEvent(guest=False, reason="host-signal")),
+        (Machine.handle_signal, ShutdownEvent(guest=False, reason="host-signal")),
     ):
         bench = Bench()
         end(bench.machine)
@@ -211,10 +208,7 @@ def test_quit_and_signals_end_it() -> None:
         assert bench.machine.exit_status == 0
 
 
-# ---- memory
-
-
-def test_the_guest_gives_memory_back_step_by_step() -> None:
+def test_balloon_changes_memory_in_steps() -> None:
     bench = Bench(*BALLOON)
     bench.boot()
     bench.ask("balloon", value=64 * MIB)
@@ -225,7 +219,7 @@ def test_the_guest_gives_memory_back_step_by_step() -> None:
     assert bench.events(1) == [BalloonChangeEvent(actual=64 * MIB)]
 
 
-def test_more_than_all_memory_is_all_memory() -> None:
+def test_balloon_target_is_capped_at_machine_memory() -> None:
     bench = Bench(*BALLOON)
     bench.boot()
     bench.ask("balloon", value=128 * MIB)
@@ -235,7 +229,7 @@ def test_more_than_all_memory_is_all_memory() -> None:
     assert bench.ask("query-balloon") == {"actual": 256 * MIB}
 
 
-def test_no_balloon_no_ballooning() -> None:
+def test_balloon_without_device_raises() -> None:
     bench = Bench()
     for name, arguments in (("query-balloon", {}), ("balloon", {"value": MIB})):
         with pytest.raises(QmpRefusal) as caught:
@@ -243,10 +237,7 @@ def test_no_balloon_no_ballooning() -> None:
         assert caught.value.error_class == "DeviceNotActive"
 
 
-# ---- disks
-
-
-def test_nodes_show_what_is_below_them() -> None:
+def test_node_size_comes_from_child() -> None:
     bench = Bench()
     bench.ask("blockdev-add", driver="file", node_name="f", filename="/qcow2")
     bench.ask("blockdev-add", driver="qcow2", node_name="q", file="f")
@@ -254,7 +245,7 @@ def test_nodes_show_what_is_below_them() -> None:
     assert sizes == {"f": 64 * MIB, "q": 128 * MIB}
 
 
-def test_a_node_described_inside_another_goes_with_it() -> None:
+def test_inline_node_is_removed_with_parent() -> None:
     bench = Bench()
     bench.ask("blockdev-add", driver="raw", node_name="r", file={"driver": "file", "filename": "/raw"})
     assert len(bench.ask("query-named-block-nodes")) == 2
@@ -263,10 +254,10 @@ def test_a_node_described_inside_another_goes_with_it() -> None:
     assert not bench.host.images["/raw"].is_open
 
 
-def test_used_nodes_stay() -> None:
+def test_node_in_use_cannot_be_removed() -> None:
     bench = Bench(*DISK)
-    assert bench.refusal("blockdev-del", node_name="d0") == "Node d0 is in use"
-    assert bench.refusal("blockdev-del", node_name="f0") == "Block device f0 is in use"
+    assert bench.error_text("blockdev-del", node_name="d0") == "Node d0 is in use"
+    assert bench.error_text("blockdev-del", node_name="f0") == "Block device f0 is in use"
     assert bench.host.images["/raw"].is_locked
 
 
@@ -290,12 +281,12 @@ def test_used_nodes_stay() -> None:
         ),
     ],
 )
-def test_refuses_nodes_as_qemu_does(arguments: dict[str, Any], description: str) -> None:
+def test_invalid_node_raises_qemu_message(arguments: dict[str, Any], description: str) -> None:
     bench = Bench(*DISK)
-    assert bench.refusal("blockdev-add", **arguments) == description
+    assert bench.error_text("blockdev-add", **arguments) == description
 
 
-def test_a_node_can_be_described_in_words() -> None:
+def test_node_is_parsed_from_keyval() -> None:
     bench = Bench("-blockdev", "driver=raw,node-name=r,read-only=on,size=1048576,file.driver=file,file.filename=/raw")
     (node,) = [node for node in bench.ask("query-named-block-nodes") if node["node-name"] == "r"]
     assert (node["ro"], node["image"]["virtual-size"]) == (True, MIB)
@@ -303,15 +294,12 @@ def test_a_node_can_be_described_in_words() -> None:
         Bench("-blockdev", "driver=raw,node-name=r,read-only=perhaps,file.driver=file,file.filename=/raw")
 
 
-def test_a_node_can_be_resized() -> None:
+def test_resize_changes_node_size() -> None:
     bench = Bench(*DISK)
     bench.ask("block_resize", node_name="d0", size=256 * MIB)
     (block,) = bench.ask("query-block")
     assert block["inserted"]["image"]["virtual-size"] == 256 * MIB
     assert block["qdev"] == "/machine/peripheral/disk0/virtio-backend"
-
-
-# ---- devices
 
 
 def plug_disk(bench: Bench, bus: str = "rp0") -> None:
@@ -326,28 +314,29 @@ def bench_with_free_port(**keywords: Any) -> Bench:
     )
 
 
-def test_q35_is_hotplugged_through_root_ports_one_device_each() -> None:
+def test_q35_hotplug_takes_one_device_per_root_port() -> None:
     bench = bench_with_free_port()
     refused = "Bus 'pcie.0' does not support hotplugging"
-    assert bench.refusal("device_add", driver="virtio-rng-pci", id="r") == refused
+    assert bench.error_text("device_add", driver="virtio-rng-pci", id="r") == refused
     plug_disk(bench)
-    assert "virtio-rng-pci" in bench.refusal("device_add", driver="virtio-rng-pci", id="r", bus="rp0")
-    assert "slot 1 is not valid" in bench.refusal("device_add", driver="virtio-rng-pci", id="r", bus="rp0", addr="0x1")
+    assert "virtio-rng-pci" in bench.error_text("device_add", driver="virtio-rng-pci", id="r", bus="rp0")
+    arguments = {"driver": "virtio-rng-pci", "id": "r", "bus": "rp0", "addr": "0x1"}
+    assert "slot 1 is not valid" in bench.error_text("device_add", **arguments)
 
 
-def test_pc_is_hotplugged_on_its_bus() -> None:
+def test_pc_hotplug_uses_root_bus() -> None:
     bench = Bench(machine="pc")
     bench.ask("device_add", driver="virtio-rng-pci", id="r", addr="0x5")
-    assert "in use by virtio-rng-pci,id=r" in bench.refusal("device_add", driver="virtio-rng-pci", id="s", addr="5")
+    assert "in use by virtio-rng-pci,id=r" in bench.error_text("device_add", driver="virtio-rng-pci", id="s", addr="5")
 
 
-def test_a_running_guest_lets_a_device_go() -> None:
+def test_unplug_completes_with_running_guest() -> None:
     bench = bench_with_free_port()
     plug_disk(bench)
     bench.boot()
     bench.ask("device_del", id="disk1")
     assert bench.events(0.5) == []
-    assert bench.refusal("blockdev-del", node_name="d1") == "Node d1 is in use"
+    assert bench.error_text("blockdev-del", node_name="d1") == "Node d1 is in use"
     path = "/machine/peripheral/disk1"
     assert bench.events(0.5) == [
         DeviceDeletedEvent(path=f"{path}/virtio-backend"),
@@ -357,7 +346,7 @@ def test_a_running_guest_lets_a_device_go() -> None:
     bench.ask("device_add", driver="virtio-rng-pci", id="rng1", bus="rp0")
 
 
-def test_a_guest_that_boots_misses_the_request_and_hears_the_next() -> None:
+def test_unplug_during_boot_is_lost_and_can_be_repeated() -> None:
     bench = bench_with_free_port()
     plug_disk(bench)
     bench.ask("cont")
@@ -367,8 +356,8 @@ def test_a_guest_that_boots_misses_the_request_and_hears_the_next() -> None:
     assert len(bench.events(1)) == 2
 
 
-def test_a_guest_may_keep_a_device_until_it_is_reset() -> None:
-    bench = bench_with_free_port(knobs=attrs.evolve(KNOBS, guest_ignores_unplug=True))
+def test_unplug_ignored_by_guest_completes_at_reset() -> None:
+    bench = bench_with_free_port(behavior=attrs.evolve(BEHAVIOR, guest_ignores_unplug=True))
     plug_disk(bench)
     bench.boot()
     bench.ask("device_del", id="disk1")
@@ -377,7 +366,7 @@ def test_a_guest_may_keep_a_device_until_it_is_reset() -> None:
     assert [type(event) for event in bench.events(1)] == [ResetEvent, DeviceDeletedEvent, DeviceDeletedEvent]
 
 
-def test_a_scsi_disk_needs_no_guest_to_go() -> None:
+def test_unplug_of_scsi_disk_needs_no_guest() -> None:
     bench = Bench(
         *("-device", "virtio-scsi-pci,id=scsi0"),
         *("-blockdev", '{"driver":"file","node-name":"d1","filename":"/raw"}'),
@@ -388,26 +377,26 @@ def test_a_scsi_disk_needs_no_guest_to_go() -> None:
     assert not bench.host.images["/raw"].is_locked
 
 
-def test_network_backends_serve_one_nic_each() -> None:
+def test_network_backend_serves_one_nic() -> None:
     bench = Bench(machine="pc")
     bench.ask("netdev_add", type="user", id="n0")
-    assert bench.refusal("netdev_add", type="user", id="n0") == "Duplicate ID 'n0'"
-    missing = bench.refusal("device_add", driver="virtio-net-pci", id="a", netdev="n1")
+    assert bench.error_text("netdev_add", type="user", id="n0") == "Duplicate ID 'n0'"
+    missing = bench.error_text("device_add", driver="virtio-net-pci", id="a", netdev="n1")
     assert missing == "Property 'virtio-net-device.netdev' can't find value 'n1'"
     bench.ask("device_add", driver="virtio-net-pci", id="a", netdev="n0")
-    assert "it's in use" in bench.refusal("device_add", driver="e1000", id="b", netdev="n0")
+    assert "it's in use" in bench.error_text("device_add", driver="e1000", id="b", netdev="n0")
     bench.ask("netdev_del", id="n0")
-    assert bench.refusal("netdev_del", id="n0") == "Device 'n0' not found"
+    assert bench.error_text("netdev_del", id="n0") == "Device 'n0' not found"
 
 
-def test_a_tap_has_to_be_inherited() -> None:
+def test_tap_needs_inherited_descriptor() -> None:
     bench = Bench()
     bench.ask("netdev_add", type="tap", id="n0", fd="5")
-    assert "Bad file descriptor" in bench.refusal("netdev_add", type="tap", id="n1", fd="6")
+    assert "Bad file descriptor" in bench.error_text("netdev_add", type="tap", id="n1", fd="6")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (["-M", "no"], "unsupported machine type"),
         (["-device", "no"], "-device no: 'no' is not a valid device model name"),
@@ -420,53 +409,50 @@ def test_a_tap_has_to_be_inherited() -> None:
         ([*DISK, "-device", "virtio-blk-pci,drive=d0"], "Permission conflict on node 'd0'"),
     ],
 )
-def test_a_machine_that_cannot_be_made_is_a_complaint(arguments: list[str], complaint: str) -> None:
+def test_invalid_machine_raises_option_error(arguments: list[str], message: str) -> None:
     with pytest.raises(OptionError) as caught:
         Bench(*arguments)
-    assert complaint in str(caught.value)
+    assert message in str(caught.value)
 
 
-# ---- what it says of itself
-
-
-def test_every_query_without_arguments_fits_its_type() -> None:
+def test_query_replies_match_their_types() -> None:
     bench = Bench(*DISK, *BALLOON, "-object", '{"qom-type":"iothread","id":"io0"}')
-    asked = 0
+    count = 0
     for name in commands.names:
         if name.startswith("query-"):
             reply = bench.ask(name)
             assert unstructure(structure(reply, schema.command(name).reply_type)) == reply
-            asked += 1
-    assert asked > 15
+            count += 1
+    assert count > 15
 
 
-def test_processors_are_threads_that_exist() -> None:
+def test_cpu_thread_ids_are_given_threads() -> None:
     assert [each["thread-id"] for each in Bench().ask("query-cpus-fast")] == [11, 12]
 
 
-def test_commands_it_does_not_have_are_refused() -> None:
+def test_unknown_command_raises() -> None:
     bench = Bench()
     with pytest.raises(QmpRefusal) as caught:
         bench.ask("migrate")
     assert caught.value.error_class == "CommandNotFound"
     assert {"query-status", "quit", "qmp_capabilities"} <= {each["name"] for each in bench.ask("query-commands")}
-    assert bench.refusal("query-status", no=1) == "Parameter 'no' is unexpected"
-    assert bench.refusal("device_del") == "Parameter 'id' is missing"
+    assert bench.error_text("query-status", no=1) == "Parameter 'no' is unexpected"
+    assert bench.error_text("device_del") == "Parameter 'id' is missing"
 
 
-def test_objects_are_listed() -> None:
+def test_object_add_lists_object() -> None:
     bench = Bench(*DISK)
     bench.ask("object-add", qom_type="iothread", id="io0")
-    assert bench.refusal("object-add", qom_type="iothread", id="io0").startswith("attempt to add duplicate")
+    assert bench.error_text("object-add", qom_type="iothread", id="io0").startswith("attempt to add duplicate")
     listed = bench.ask("qom-list", path="/objects")
     assert {"name": "io0", "type": "child<iothread>"} in listed
     bench.ask("object-del", id="io0")
-    assert bench.refusal("object-del", id="io0") == "object 'io0' not found"
+    assert bench.error_text("object-del", id="io0") == "object 'io0' not found"
     assert {"name": "disk0", "type": "child<virtio-blk-pci>"} in bench.ask("qom-list", path="/machine/peripheral")
     assert bench.ask("qom-get", path="/machine", property="type") == "pc-q35-7.2-machine"
 
 
-def test_a_disk_behind_a_port_is_behind_it() -> None:
+def test_query_pci_lists_disk_behind_root_port() -> None:
     (bus,) = Bench(*DISK).ask("query-pci")
     (port,) = bus["devices"]
     assert [device["qdev_id"] for device in port["pci_bridge"]["devices"]] == ["disk0"]

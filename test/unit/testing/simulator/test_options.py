@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The simulated QEMU's command line."""
+"""The command line parser of the simulated QEMU."""
 
 import pytest
 
 from hvkit.testing.simulator.options import OptionError, parse_keyval, parse_options
 
 
-def test_reads_what_a_machine_is_made_of() -> None:
+def test_parse_collects_machine_options() -> None:
     options = parse_options(
         [
             *("-S", "-no-user-config", "-nodefaults", "-display", "none", "-name", "guest=web1,debug-threads=on"),
@@ -25,16 +25,16 @@ def test_reads_what_a_machine_is_made_of() -> None:
 @pytest.mark.parametrize(
     ("text", "size"), [("256", 256 << 20), ("256M", 256 << 20), ("size=2g", 2 << 30), ("1024k", 1 << 20)]
 )
-def test_memory_is_in_mebibytes_unless_it_says_otherwise(text: str, size: int) -> None:
+def test_memory_size_defaults_to_mebibytes(text: str, size: int) -> None:
     assert parse_options(["-m", text]).memory_bytes == size
 
 
-def test_keyval_doubles_commas_and_knows_old_switches() -> None:
+def test_keyval_unescapes_commas_and_reads_booleans() -> None:
     pairs = parse_keyval("socket,path=/a,,b,server,nowait", "backend")
     assert pairs == {"backend": "socket", "path": "/a,b", "server": "on", "wait": "off"}
 
 
-def test_describes_devices_in_json_and_in_words() -> None:
+def test_device_is_parsed_from_json_and_keyval() -> None:
     options = parse_options(
         [
             *("-blockdev", '{"driver":"file","node-name":"f","filename":"/x","read-only":true}'),
@@ -50,7 +50,7 @@ def test_describes_devices_in_json_and_in_words() -> None:
     assert options.netdevs[0].data == {"type": "user", "id": "n"}
 
 
-def test_monitors_of_every_spelling() -> None:
+def test_monitor_options_select_chardevs() -> None:
     options = parse_options(
         [
             *("-mon", "chardev=c0,mode=control", "-chardev", "socket,id=c0,path=/q0,server=on,wait=off"),
@@ -61,8 +61,8 @@ def test_monitors_of_every_spelling() -> None:
         ]
     )
     assert options.monitors == ["c0", "c1", "compat_monitor0", "compat_monitor1"]
-    places = [(each.backend, each.path, each.fd) for each in options.chardevs.values()]
-    assert places == [
+    backends = [(each.backend, each.path, each.fd) for each in options.chardevs.values()]
+    assert backends == [
         ("socket", "/q0", None),
         ("socket", "", 7),
         ("socket", "/h", None),
@@ -72,16 +72,16 @@ def test_monitors_of_every_spelling() -> None:
     ]
 
 
-def test_actions_say_what_becomes_of_the_process() -> None:
+def test_action_option_sets_no_reboot_and_no_shutdown() -> None:
     options = parse_options(["-action", "reboot=shutdown,shutdown=pause"])
-    assert options.is_ended_by_reboot
-    assert options.is_kept_after_shutdown
-    assert parse_options(["-no-shutdown"]).is_kept_after_shutdown
-    assert parse_options(["-no-reboot"]).is_ended_by_reboot
+    assert options.no_reboot
+    assert options.no_shutdown
+    assert parse_options(["-no-shutdown"]).no_shutdown
+    assert parse_options(["-no-reboot"]).no_reboot
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (["-nope"], "-nope: invalid option"),
         (["-m"], "-m: requires an argument"),
@@ -98,7 +98,7 @@ def test_actions_say_what_becomes_of_the_process() -> None:
         (["-device", "{bad"], "-device {bad: JSON parse error"),
     ],
 )
-def test_complains_as_qemu_does(arguments: list[str], complaint: str) -> None:
+def test_invalid_option_raises_qemu_message(arguments: list[str], message: str) -> None:
     with pytest.raises(OptionError) as caught:
         parse_options(arguments)
-    assert complaint in str(caught.value)
+    assert message in str(caught.value)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The parameter table of the KVM plugin without node checks, and the parsers of structured values.
 
-Each module of this package contains the parameters of one topic. `hvkit.hypervisor.kvm.host.node_checks` adds the node
-checks.
+Each module of this package contains the parameters of one topic.
+`hvkit.hypervisor.kvm.host.parameter_checks` adds the node checks.
 """
 
 from typing import Final
@@ -48,7 +48,7 @@ __all__ = [
     "SCSI_CONTROLLERS",
     "SOUND_DRIVERS",
     "TABLE",
-    "TOPICS",
+    "THEMES",
     "USB_DRIVERS",
     "CpuSet",
     "cdrom_type",
@@ -62,9 +62,9 @@ __all__ = [
 ]
 
 #: The modules of parameters, in the order of the documentation.
-TOPICS: Final = (machine, processors, memory, boot, disks, drives, nics, display, consoles, security, migration)
+THEMES: Final = (machine, processors, memory, boot, disks, drives, nics, display, consoles, security, migration)
 
-_PARAMETERS: Final = tuple(parameter for topic in TOPICS for parameter in topic.PARAMETERS)
+_PARAMETERS: Final = tuple(parameter for theme in THEMES for parameter in theme.PARAMETERS)
 
 TABLE: Final = ParameterTable(
     _PARAMETERS,

@@ -32,7 +32,7 @@ def test_queues_and_vhost_are_for_paravirtual_nics_only() -> None:
     ],
 )
 def test_nic_member_without_effect_in_its_mode_is_refused(members: dict[str, Any], field: str, modes: str) -> None:
-    with pytest.raises(ParameterError, match=f"only a NIC of mode {modes} has one") as caught:
+    with pytest.raises(ParameterError, match=f"only used with mode {modes}") as caught:
         Nic(mac=MAC, **members)
     assert caught.value.name == f"Nic.{field}"
 

@@ -1,105 +1,63 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Parameters of the KVM plugin checked on this node."""
+"""Checks of the node for QEMU, qemu-img, KVM and tap devices."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host import node_checks
-from hvkit.hypervisor.kvm.host.node_checks import NODE_TABLE, resolve_interfaces
-from hvkit.hypervisor.kvm.plan.parameters import TABLE
-
-#: An executable file, so that the check of kvm_path passes without QEMU.
-PROGRAM = {"kvm_path": "/bin/sh"}
+from hvkit.hypervisor.kvm.host.node_checks import INSTALL_QEMU, probe_kvm, probe_qemu, probe_qemu_img, probe_tap
+from hvkit.hypervisor.kvm.plan.capabilities import KvmHost
+from hvkit.testing.simulator import write_executable
 
 
-def test_plugin_validates_with_the_node_checks() -> None:
-    assert KvmHypervisor.PARAMETERS is NODE_TABLE
-    assert list(NODE_TABLE) == list(TABLE)
-    assert all(parameter.node is None for parameter in TABLE.values())
+def test_qemu_check_reports_version(tmp_path: Path) -> None:
+    binary = str(write_executable(tmp_path, version=(10, 0, 3)))
+    check = probe_qemu(binary)
+    assert (check.verdict, check.text) == ("ok", f"10.0.3 ({binary})")
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "problem"),
-    [
-        ("kvm_path", "/nonexistent/qemu", "a program of this node"),
-        ("kernel_path", "/nonexistent/vmlinuz", "a file of this node"),
-        ("cdrom_image_path", "/nonexistent/cd.iso", "a file of this node"),
-        ("floppy_image_path", "/nonexistent/floppy.img", "a file of this node"),
-        ("network_script", "/etc/passwd", "a program of this node"),
-        ("cpu_mask", "9999", "online on this node"),
-        ("io_thread_mask", "all:9999", "online on this node"),
-        ("numa_host_nodes", "999", "this node"),
-        ("mem_path", "/no/such/mount", "this node"),
-        ("vnc_bind_address", "no-such-interface", "interface of this node"),
-        ("vnc_bind_address", "/nonexistent", "directory of this node"),
-        ("spice_x509_path", "/nonexistent", "ca-cert.pem, server-cert.pem, server-key.pem"),
-        ("security_domain", "no-such-user", "this node has no user"),
-    ],
-)
-def test_value_that_this_node_does_not_provide_passes_the_syntax_check_only(
-    name: str, value: str, problem: str
-) -> None:
-    beside = {
-        "spice_x509_path": {"vnc_bind_address": ""},
-        "security_domain": {"security_model": "user"},
-    }.get(name, {})
-    given = {**PROGRAM, **beside, name: value}
-    TABLE.check_syntax(given)
-    with pytest.raises(ParameterError, match=problem) as caught:
-        NODE_TABLE.validate(given)
-    assert caught.value.name == name
+@pytest.mark.parametrize("binary", ["/bin/true", "/nonexistent/qemu"])
+def test_qemu_check_reports_unusable_program(binary: str) -> None:
+    check = probe_qemu(binary)
+    assert (check.verdict, check.remedy) == ("bad", INSTALL_QEMU)
+    assert binary in check.text
 
 
-@pytest.mark.parametrize("parameters", [{"disk_type": "ide"}, {"disk_type": "scsi-hd"}, {"cdrom_disk_type": "ide"}])
-def test_empty_drives_need_no_file_on_the_node(parameters: dict[str, object]) -> None:
-    empty = dict.fromkeys(("cdrom_image_path", "cdrom2_image_path", "floppy_image_path"), "empty")
-    NODE_TABLE.validate({**parameters, **empty, **PROGRAM, "boot_order": "cdrom"})
-
-
-def test_url_of_a_cd_needs_no_file_on_the_node() -> None:
-    NODE_TABLE.validate({**PROGRAM, "cdrom_image_path": "https://mirror.invalid/cd.iso"})
-
-
-def test_tpm_without_swtpm_is_refused_with_the_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda _program: None)
-    NODE_TABLE.validate(PROGRAM)
-    with pytest.raises(ParameterError, match=r"^tpm: swtpm is not installed$"):
-        NODE_TABLE.validate({**PROGRAM, "tpm": True})
-
-
-def test_hugepages_need_a_size_that_the_kernel_supports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_checks, "_HUGE_PAGES_DIR", tmp_path)
-    with pytest.raises(ParameterError, match="hugepages: expected a size"):
-        NODE_TABLE.validate({**PROGRAM, "hugepages": "2M"})
-    (tmp_path / "hugepages-2048kB").mkdir()
-    NODE_TABLE.validate({**PROGRAM, "hugepages": "2M"})
+def test_qemu_img_check_without_program_is_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    check = probe_qemu_img()
+    assert (check.verdict, check.remedy) == ("note", INSTALL_QEMU)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "problem"),
+    ("host", "verdict", "text"),
     [
-        ("security_model", "pool", "only root can start QEMU as another user"),
-        ("use_chroot", True, "only root can change the root directory of QEMU"),
+        (KvmHost(), "ok", "available"),
+        (KvmHost(is_emulated=True), "note", "emulates instructions"),
+        (KvmHost(problem="/dev/kvm: No such file"), "note", "/dev/kvm: No such file"),
     ],
 )
-def test_confinement_that_needs_root_is_refused_without_root(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: object, problem: str
-) -> None:
-    monkeypatch.setattr(node_checks, "can_change_account", lambda: False)
-    pool = {"security_pool": "60000-60001"} if name == "security_model" else {}
-    with pytest.raises(ParameterError, match=f"^{name}: {problem}$"):
-        NODE_TABLE.validate({**PROGRAM, **pool, name: value})
+def test_kvm_check_reports_host(host: KvmHost, verdict: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_checks, "read_kvm_host", lambda: host)
+    check = probe_kvm()
+    assert check.verdict == verdict
+    assert text in check.text
 
 
-def test_interfaces_are_replaced_by_their_addresses() -> None:
-    filled = TABLE.fill({"vnc_bind_address": "lo", "spice_bind": "::1"})
-    resolved = resolve_interfaces(filled)
-    assert (resolved["vnc_bind_address"], resolved["spice_bind"]) == ("127.0.0.1", "::1")
-    assert filled["vnc_bind_address"] == "lo"
-    assert resolve_interfaces(TABLE.fill({"vnc_bind_address": "/run/vnc"}))["vnc_bind_address"] == "/run/vnc"
+def test_tap_check_without_device_advises_modprobe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_checks, "TUN", tmp_path / "tun")
+    check = probe_tap()
+    assert (check.verdict, check.remedy) == ("note", "modprobe tun")
+
+
+def test_tap_check_without_root_is_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tun").touch()
+    monkeypatch.setattr(node_checks, "TUN", tmp_path / "tun")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    check = probe_tap()
+    assert (check.verdict, "CAP_NET_ADMIN" in check.text) == ("note", True)

@@ -203,8 +203,8 @@ def test_concurrent_probes_agree(program: Program, tmp_path: Path) -> None:
     [
         ("/nonexistent/qemu", "there is no such program"),
         ("no-such-program-anywhere", "there is no such program"),
-        ("/tmp", "it is a directory"),
-        ("/etc/passwd", "it cannot be executed"),
+        ("/tmp", "is a directory, not a program"),
+        ("/etc/passwd", "is not executable"),
     ],
 )
 def test_path_that_is_not_a_program_is_named(path: str, problem: str) -> None:

@@ -25,7 +25,7 @@ from hvkit.hypervisor.kvm.plan.command_line import build_argv
 from hvkit.hypervisor.kvm.plan.devices import TapFiles
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.plan.resources import MachineSockets
-from machine_features import BOARDS, FEATURES, VERSIONS, Feature, Planner, Setting, plan_feature
+from machine_features import BOARDS, FEATURES, VERSIONS, Feature, FeatureNode, Planner, plan_feature
 
 RECORDED: Final = Path(machine_features.__file__).parent / "data" / "command-lines"
 RECORDING: Final = os.environ.get("HVKIT_RECORD") == "1"
@@ -72,7 +72,7 @@ def _argv(plan: Planner, program: Capabilities, board: str, feature: Feature) ->
     )
     queues = tuple(str(RECORDED_FD + number) for number in range(feature.queues))
     vhosts = tuple(str(RECORDED_FD + feature.queues + number) for number in range(feature.queues))
-    setting = Setting(
+    node = FeatureNode(
         directory=RECORDED_DIR,
         host=KvmHost(),
         sockets=sockets,
@@ -83,7 +83,7 @@ def _argv(plan: Planner, program: Capabilities, board: str, feature: Feature) ->
         },
         descriptors={f"{RECORDED_DIR}/disk.img": (RECORDED_FD, RECORDED_FD + 1)},
     )
-    made = plan_feature(plan, program, board, feature, setting)
+    made = plan_feature(plan, program, board, feature, node)
     version = ".".join(map(str, program.version[:2]))
     # The version of the machine type is that of the program, and no difference worth reading.
     return [word.replace(made.machine.name, made.machine.name.replace(version, "VERSION")) for word in build_argv(made)]

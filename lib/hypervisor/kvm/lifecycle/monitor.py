@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Direct access to the control monitor of an instance."""
+
+import contextlib
+from collections.abc import Iterator
+
+from hvkit.hypervisor.kvm.qemu.monitors import open_monitor
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.qmp import QmpConnection
+
+
+class MonitorVerbs(KvmSubject):
+    """Opens monitors of instances."""
+
+    @contextlib.contextmanager
+    def monitor(self, name: str) -> Iterator[QmpConnection]:
+        """Open the control monitor of an instance; it is closed at the end of the ``with`` block.
+
+        No other client can use the control monitor during the block. The hypervisor uses the shared monitor meanwhile,
+        which an adopted instance may not have.
+        """
+        handle = self._instances.require(name)
+        with (
+            handle.open_process(handle.load()) as process,
+            contextlib.closing(open_monitor(handle.paths.control_socket, process)) as connection,
+        ):
+            yield connection

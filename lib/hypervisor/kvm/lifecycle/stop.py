@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Stop an instance, and persist how it ended."""
+
+import logging
+from typing import Final
+
+import attrs
+
+from hvkit.hypervisor.errors import RuntimeStateError
+from hvkit.hypervisor.kvm.host.log import read_last_words
+from hvkit.hypervisor.kvm.host.nics import take_down_nics, without_scripts
+from hvkit.hypervisor.kvm.host.paths import remove_socket
+from hvkit.hypervisor.kvm.host.process import Process
+from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
+from hvkit.hypervisor.kvm.host.tpm import end_tpm
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
+from hvkit.hypervisor.kvm.instance.state import find_process
+from hvkit.hypervisor.kvm.instance.stop import ENDED_BY_ITSELF, stop_process
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.model import check_timeout
+
+_log = logging.getLogger(__name__)
+
+#: The default timeout for the guest to shut down, in seconds.
+_GUEST_S: Final = 60.0
+
+
+class StopVerbs(KvmSubject):
+    """Stops instances."""
+
+    def stop_instance(
+        self, name: str, *, force: bool = False, timeout: float | None = None, retry: bool = False
+    ) -> None:
+        """Stop an instance.
+
+        The ACPI power button event is sent again every few seconds, because a guest that is booting misses it. After
+        the timeout, or at once with `force`, QEMU is told to quit; if it does not, it is sent SIGTERM and SIGKILL. A
+        guest whose vCPUs are stopped cannot shut down and is not waited for. An instance is also stopped if its state
+        file cannot be read.
+
+        Raises:
+            InstanceStateError: the process survives SIGKILL.
+        """
+        guest_timeout_s = check_timeout(timeout, default_s=_GUEST_S)
+        handle = self._instances.require(name)
+        if force:
+            guest_timeout_s = 0.0
+        with handle.locked():
+            runtime = handle.load_if_sound()
+            process = find_process(runtime, handle.paths)
+            if process is None:
+                return
+            with process:
+                if runtime is None:
+                    stop_process(process, handle.paths, guest_timeout_s=guest_timeout_s, press=not retry)
+                else:
+                    _stop_and_persist(handle, runtime, process, guest_timeout_s=guest_timeout_s, press=not retry)
+            handle.paths.remove_traces()
+
+
+def _stop_and_persist(
+    handle: InstanceHandle, runtime: Runtime, process: Process, *, guest_timeout_s: float, press: bool
+) -> None:
+    """End the QEMU of an instance, release what was allocated for it, and persist how it ended.
+
+    A state file that cannot be written, for example because the disk is full, does not prevent the stop. The state is
+    derived from the log and the pid file of QEMU then.
+    """
+    if not runtime.has_acpi or runtime.phase is Phase.STARTING:  # no power button, or the guest never ran
+        guest_timeout_s = 0.0
+    paths = handle.paths
+    runtime = attrs.evolve(runtime, process=process.identity)
+    _persist_if_possible(handle, attrs.evolve(runtime, phase=Phase.STOPPING))
+    try:
+        result = stop_process(process, paths, guest_timeout_s=guest_timeout_s, press=press)
+    except BaseException:
+        _persist_if_possible(handle, runtime)
+        raise
+    end_tpm(paths.tpm_dir)
+    take_down_nics(runtime)
+    remove_socket(runtime.incoming_socket)
+    remove_socket(runtime.copies_target)
+    if result is ENDED_BY_ITSELF:
+        result = attrs.evolve(result, cause=read_last_words(paths.log_file).cause)
+    stopped = attrs.evolve(without_scripts(runtime), phase=Phase.STOPPED)
+    _persist_if_possible(handle, attrs.evolve(stopped, reason=result.reason, stop_cause=result.cause))
+
+
+def _persist_if_possible(handle: InstanceHandle, runtime: Runtime) -> None:
+    try:
+        handle.persist(runtime)
+    except RuntimeStateError as error:
+        _log.warning("%s", error)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Tests of `InstanceHandle`: its lock, its queries and its process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hvkit.hypervisor import Instance, InstanceInfo, InstanceState, InstanceStateError
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.host.log import KEPT_BYTES, MAX_BYTES
+from hvkit.hypervisor.kvm.host.paths import InstancePaths, RunDirectory
+from hvkit.hypervisor.kvm.host.runtime import Runtime
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
+from hvkit.hypervisor.kvm.instance.query import query_info
+
+MakeInstance = Callable[..., Instance]
+
+
+def handle_of(kvm: KvmHypervisor, name: str = "web1") -> InstanceHandle:
+    return InstanceHandle(RunDirectory(kvm.run_dir).instance(name), 5.0)
+
+
+def test_operation_trims_long_log(kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]) -> None:
+    kvm.start_instance(make_simulated()())
+    log = handle_of(kvm).paths.log_file
+    with log.open("ab") as file:
+        file.write(b"chatter\n" * (MAX_BYTES // 4))
+    kvm.reboot_instance("web1")
+    assert log.stat().st_size < 2 * KEPT_BYTES
+
+
+def test_lock_file_is_removed_if_nothing_is_left_of_instance(kvm: KvmHypervisor) -> None:
+    handle = handle_of(kvm)
+    RunDirectory(kvm.run_dir).make()
+    with handle.locked():
+        assert handle.paths.lock_file.exists()
+    assert not handle.paths.lock_file.exists()
+
+
+@pytest.mark.parametrize("call", [KvmHypervisor.get_instance_console, lambda kvm, name: kvm.monitor(name).__enter__()])
+def test_stopped_instance_has_neither_console_nor_monitor(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], call: Callable[[KvmHypervisor, str], object]
+) -> None:
+    kvm.start_instance(make_simulated()())
+    kvm.stop_instance("web1", force=True)
+    with pytest.raises(InstanceStateError, match=r"^web1: QEMU is not running \(it is shutdown\)$") as caught:
+        call(kvm, "web1")
+    assert (caught.value.instance, caught.value.state) == ("web1", "shutdown")
+
+
+def test_query_rereads_state_file_when_instance_appears_stopped(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = make_simulated()()
+    kvm.start_instance(instance)
+    kvm.stop_instance("web1", force=True)
+    other = KvmHypervisor(run_dir=kvm.run_dir)
+    queries = []
+
+    def query_late(runtime: Runtime, paths: InstancePaths, **options: Any) -> InstanceInfo:
+        info = query_info(runtime, paths, **options)
+        queries.append(info)
+        if len(queries) == 1:  # the starter queries as well, and must not start again
+            other.start_instance(instance)
+        return info
+
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.handle.query_info", query_late)
+    looker = KvmHypervisor(run_dir=kvm.run_dir)
+    info = looker.get_instance_info("web1")
+    assert queries[0].state is InstanceState.SHUTDOWN
+    assert info.state is InstanceState.RUNNING
