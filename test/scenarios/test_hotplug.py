@@ -248,9 +248,9 @@ def test_hot_add_without_free_pci_slot_is_rejected(
     kvm.start_instance(make_toy(parameters={"hotplug_ports": 1}))
     kvm.verify_hotplug_support("web1", DeviceAction.ADD, DeviceKind.DISK)
     kvm.hot_add_device("web1", make_disk("one"))
-    with pytest.raises(HotplugError, match="no free place: all 2 PCI places of this q35 are taken"):
+    with pytest.raises(HotplugError, match="no free address: all 2 PCI addresses of this q35 are in use"):
         kvm.hot_add_device("web1", make_disk("two"))
-    with pytest.raises(HotplugError, match="no free place"):
+    with pytest.raises(HotplugError, match="no free address"):
         kvm.verify_hotplug_support("web1", DeviceAction.ADD, DeviceKind.NIC)
     kvm.verify_hotplug_support("web1", DeviceAction.REMOVE, DeviceKind.DISK)
     assert len(check_agreement(kvm)) == 2
@@ -287,10 +287,10 @@ def test_cd_drives_reduce_free_scsi_places(
     kvm.start_instance(make_toy(parameters={"disk_type": "scsi-hd", "scsi_controller_type": "lsi", **drives}))
     for number in range(4):  # in addition to the first disk and the two drives
         kvm.hot_add_device("web1", make_disk(str(number)))
-    with pytest.raises(HotplugError, match="no free place: all 7 SCSI places") as caught:
+    with pytest.raises(HotplugError, match="no free address: all 7 SCSI addresses") as caught:
         kvm.verify_hotplug_support("web1", DeviceAction.ADD, DeviceKind.DISK)
     assert caught.value.cause is HotplugCause.UNFIT
-    with pytest.raises(HotplugError, match="no free place: all 7 SCSI places"):
+    with pytest.raises(HotplugError, match="no free address: all 7 SCSI addresses"):
         kvm.hot_add_device("web1", make_disk("more"))
     assert len(check_agreement(kvm)) == 5
 
