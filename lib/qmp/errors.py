@@ -132,8 +132,8 @@ class AgentFreezeExpired(QmpError):
     """Raised when filesystems were thawed before the end of a freeze.
 
     Attributes:
-        limit_s: the limit that was set, in seconds.
-        reason: what thawed them.
+        limit_s: the limit of the freeze, in seconds.
+        reason: why they were thawed.
     """
 
     reason = ""
@@ -185,6 +185,23 @@ class EventTimeout(QmpError):
     @property
     def reason(self) -> str:
         return f"no event ({', '.join(self.events) or 'of any type'}) within {self.timeout_s:g} s"
+
+
+class JobTimeout(EventTimeout):
+    """Raised when a job did not end, or did not reach a status, in time; it continues.
+
+    Attributes:
+        job_id: the job's id.
+    """
+
+    def __init__(self, job_id: str, events: Sequence[str], timeout_s: float) -> None:
+        super().__init__(events, timeout_s)
+        self.args = (job_id, self.events, timeout_s)
+        self.job_id = job_id
+
+    @property
+    def reason(self) -> str:
+        return f"job {self.job_id}: not done within {self.timeout_s:g} s; it continues"
 
 
 class ProtocolError(QmpError):

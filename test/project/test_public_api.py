@@ -30,7 +30,7 @@ ELSEWHERE = {
     "descriptors": {"fdset", "passed"},
     "fleet": {"Fleet", "Outcome", "ask"},
     "introspection": {"Introspection", "Member", "Missing", "introspect", "introspect_program"},
-    "jobs": {"AsyncJob", "Job", "JobCancelled", "JobError", "JobProgress", "run_async_job", "run_job"},
+    "jobs": {"AsyncJob", "Job", "JobCancelled", "JobError", "JobProgress", "JobTimeout", "run_async_job", "run_job"},
     "listener": {"QmpListener"},
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The table of what versions differ in: on a small schema, and that the classes have what it names."""
+"""The tables of version limits: on a small schema, and against the generated classes."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def tables(*versions: Mapping[str, Definition]) -> dict[str, dict[str, str]]:
     return found
 
 
-def test_only_what_versions_differ_in_is_listed() -> None:
+def test_since_text_lists_only_what_differs_between_versions() -> None:
     found = tables(OLD, NEW)
     assert found["TOP_LEVEL"] == {"TOLD": "since 8.2"}
     assert found["MEMBERS"] == {"Ask.gone": "7.2 only", "Ask.more": "since 8.1"}
     assert found["VALUES"] == {"Kind.b": "7.2 only", "Kind.c": "since 9.0"}
 
 
-def test_versions_that_agree_give_nothing() -> None:
+def test_since_text_of_equal_versions_is_empty() -> None:
     found = tables(OLD, OLD)
     assert found["TOP_LEVEL"] == found["MEMBERS"] == found["VALUES"] == {}
 
 
 @pytest.mark.parametrize("key", [*_since.MEMBERS, *_since.VALUES])
-def test_what_is_listed_is_in_the_schema(key: str) -> None:
+def test_since_table_lists_members_and_values_of_the_schema(key: str) -> None:
     owner, _, name = key.partition(".")
     found = getattr(schema, owner)
     if key in _since.VALUES:
@@ -59,5 +59,5 @@ def test_what_is_listed_is_in_the_schema(key: str) -> None:
         assert name in {member.wire_name for member in members_of(found).values()}
 
 
-def test_the_commands_and_events_are_in_the_schema() -> None:
+def test_since_table_lists_commands_and_events_of_the_schema() -> None:
     assert _since.TOP_LEVEL.keys() <= {*schema.commands(), *schema.events()}

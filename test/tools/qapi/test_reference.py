@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
+"""Reading facts from reference manuals."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,7 +13,7 @@ from tools.qapi.introspection import Entity
 from tools.qapi.reference import (
     ReferenceDefinition,
     UnknownShape,
-    lend,
+    complete,
     place_features,
     read_modules,
     read_reference,
@@ -53,7 +55,7 @@ def read(tmp_path: Path) -> Any:
     return read_text
 
 
-def test_reads_members_types_and_versions(read: Any) -> None:
+def test_read_reference_reads_members_types_and_versions(read: Any) -> None:
     text = page(
         block(
             "object",
@@ -75,7 +77,7 @@ def test_reads_members_types_and_versions(read: Any) -> None:
     )
 
 
-def test_tells_a_union_by_its_branches(read: Any) -> None:
+def test_read_reference_recognises_a_union_by_its_branches(read: Any) -> None:
     text = page(
         block(
             "object",
@@ -92,7 +94,7 @@ def test_tells_a_union_by_its_branches(read: Any) -> None:
     assert (union.kind, union.tag, union.base, union.variants) == ("union", "kind", "Base", {"x": Item("X")})
 
 
-def test_reads_a_command_with_a_named_argument_and_a_reply(read: Any) -> None:
+def test_read_reference_reads_argument_type_and_reply_of_a_command(read: Any) -> None:
     text = page(
         block("command", "do-it", field("Arguments", "The members of <a>Args</a>."), returns("[Thing] &ndash; things")),
         block("command", "ask", returns("string -- text")),
@@ -102,7 +104,7 @@ def test_reads_a_command_with_a_named_argument_and_a_reply(read: Any) -> None:
     assert read(text)["ask"].definition.returns == "str"
 
 
-def test_reads_an_enumeration_and_an_alternate(read: Any) -> None:
+def test_read_reference_reads_enumerations_and_alternates(read: Any) -> None:
     text = page(
         block(
             "enum",
@@ -115,7 +117,7 @@ def test_reads_an_enumeration_and_an_alternate(read: Any) -> None:
     assert read(text)["A"].definition.members == {"one": Item("str"), "many": Item("[str]")}
 
 
-def test_lists_features_and_takes_the_condition_from_the_remark(read: Any) -> None:
+def test_read_reference_reads_features_and_condition(read: Any) -> None:
     text = page(
         block(
             "command",
@@ -128,16 +130,16 @@ def test_lists_features_and_takes_the_condition_from_the_remark(read: Any) -> No
     assert read(text)["c"].definition.condition == "CONFIG_X"
 
 
-def test_puts_all_of_the_agent_into_one_module(read: Any) -> None:
+def test_read_reference_of_the_agent_uses_one_module(read: Any) -> None:
     assert read(page(block("command", "guest-x")), "qga")["guest-x"].definition.module == "qga"
 
 
-def test_refuses_an_entry_of_another_shape(read: Any) -> None:
+def test_read_reference_with_unknown_entry_raises_unknown_shape(read: Any) -> None:
     with pytest.raises(UnknownShape, match="S: 'nothing known'"):
         read(page(block("object", "S", field("Members", "nothing known"))))
 
 
-def test_reads_which_modules_a_program_has(tmp_path: Path) -> None:
+def test_read_modules_returns_the_modules_of_a_program(tmp_path: Path) -> None:
     path = tmp_path / "qsd.html"
     path.write_text(
         '<span id="module-QSD-block-core"></span><dt id="command-QSD-job.job-pause"></dt><p id="x-QMP-a.b">'
@@ -145,8 +147,8 @@ def test_reads_which_modules_a_program_has(tmp_path: Path) -> None:
     assert read_modules(path, "QSD") == ("block-core", "job")
 
 
-def test_an_older_version_lends_widths_flags_conditions_and_places_of_features() -> None:
-    told = ReferenceDefinition(
+def test_complete_adds_widths_flags_conditions_and_features() -> None:
+    read_definition = ReferenceDefinition(
         Definition(
             kind="command",
             module="m",
@@ -165,8 +167,8 @@ def test_an_older_version_lends_widths_flags_conditions_and_places_of_features()
         features=("unstable", "gone"),
         members={"a": Item("uint8", features=("deprecated",)), "b": Item("str", condition="CONFIG_Y")},
     )
-    lent = lend(told, older)
-    assert lent == Definition(
+    completed = complete(read_definition, older)
+    assert completed == Definition(
         kind="command",
         module="m",
         condition="CONFIG_X",
@@ -181,12 +183,12 @@ def test_an_older_version_lends_widths_flags_conditions_and_places_of_features()
     )
 
 
-def test_a_new_definition_keeps_all_features_itself() -> None:
-    told = ReferenceDefinition(Definition(kind="struct", module="m"), features=("unstable",))
-    assert lend(told, None).features == ("unstable",)
+def test_complete_new_definition_keeps_all_features() -> None:
+    read_definition = ReferenceDefinition(Definition(kind="struct", module="m"), features=("unstable",))
+    assert complete(read_definition, None).features == ("unstable",)
 
 
-def test_a_reply_says_where_features_belong() -> None:
+def test_place_features_follows_the_reply() -> None:
     definitions = {
         "c": Definition(kind="command", module="m", features=("unstable",), data="S"),
         "S": Definition(kind="struct", module="m", members={"a": Item("int", features=("x",)), "b": Item("int")}),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The storage daemon of QEMU speaks the same protocol: exports and block jobs with the same connection."""
+"""QMP connections to qemu-storage-daemon: exports and block jobs."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def daemon(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[Q
                 *("--monitor", "chardev=qmp", "--pidfile", str(started)),
             ],
             pass_fds=[listener.fileno()],
-            stderr=subprocess.DEVNULL,  # it warns that a null device has no block size
+            stderr=subprocess.DEVNULL,  # suppresses the warning that a null device has no block size
         )
     try:
-        # 7.2 greets before it has started, and now and then leaves who answers that early without a reply for ever.
+        # 7.2 greets before it has started, and sometimes never replies to a command sent that early.
         deadline_s = time.monotonic() + 10
         while not started.exists() and process.poll() is None:
             assert time.monotonic() < deadline_s
@@ -69,13 +69,13 @@ def daemon(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[Q
         process.wait()
 
 
-def test_it_has_block_commands_and_no_machine(daemon: QmpConnection) -> None:
+def test_storage_daemon_has_no_machine_commands(daemon: QmpConnection) -> None:
     assert daemon.version >= (7, 2)
     with pytest.raises(CommandNotFound):
         daemon.execute(QueryStatus())
 
 
-def test_an_export_is_served_and_removed(daemon: QmpConnection, tmp_path: Path) -> None:
+def test_storage_daemon_serves_and_removes_an_export(daemon: QmpConnection, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"boot" + bytes(MIB - 4))
     daemon.execute(BlockdevAdd(BlockdevOptionsFile(driver="file", node_name="disk", filename=str(disk))))
@@ -95,7 +95,7 @@ def test_an_export_is_served_and_removed(daemon: QmpConnection, tmp_path: Path) 
     assert daemon.execute(QueryBlockExports()) == []
 
 
-def test_block_jobs(daemon: QmpConnection, tmp_path: Path) -> None:
+def test_storage_daemon_runs_block_jobs(daemon: QmpConnection, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(b"data" * (MIB // 4))
     target.write_bytes(bytes(MIB))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a real QEMU says fits the schema: what it is made of, and what it answers.
+"""The schema against running QEMUs: their schemas and their replies.
 
-The installed QEMU, and those that HVKIT_QEMU_BINARIES names (paths, with colons between them).
+The tests use the installed QEMU and those in HVKIT_QEMU_BINARIES (paths separated by colons).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from hvkit.qmp import CommandError, QmpConnection, schema
 from hvkit.qmp.base import Struct, members_of
 from hvkit.qmp.converter import structure, unstructure
 from tools.qapi.facts import read_facts
-from tools.qapi.introspection import attach
+from tools.qapi.introspection import compare_with_reply
 
 pytestmark = pytest.mark.qemu
 
 INSTALLED = "installed"
 MORE_BINARIES = [path for path in os.environ.get("HVKIT_QEMU_BINARIES", "").split(":") if path]
 
-#: A machine with something to tell about: each line fills a reply that would else be empty.
+#: A machine with many devices: each line fills a reply that would otherwise be empty.
 MACHINE = """
     -S -nodefaults -no-user-config -display none -accel tcg -M q35 -cpu max
     -smp 2,maxcpus=4 -m 128,slots=2,maxmem=512M
@@ -49,7 +49,7 @@ MACHINE = """
 
 @attrs.frozen
 class Machine:
-    """A paused machine, and the version of the facts that its QEMU is of."""
+    """A paused QEMU: a connection, and its version in the facts."""
 
     connection: QmpConnection
     version: str
@@ -66,7 +66,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 60
     while not path.exists():
         assert process.poll() is None, "QEMU did not start"
-        assert time.monotonic() < deadline, "QEMU made no monitor"
+        assert time.monotonic() < deadline, "QEMU did not create its monitor socket"
         time.sleep(0.01)
 
 
@@ -82,7 +82,7 @@ def machine(
         with QmpConnection(directory / "qmp", timeout=60) as connection:
             version = f"{connection.version.major}.{connection.version.minor}"
             if version not in read_facts().versions:
-                unavailable(f"the facts are not of QEMU {version}")
+                unavailable(f"the facts do not include QEMU {version}")
             yield Machine(connection, version)
             connection.execute("quit")
         process.wait(30)
@@ -101,15 +101,15 @@ def unknown_members(value: Any, where: str = "") -> Iterator[str]:
             yield from unknown_members(item, f"{where}[]")
 
 
-def test_every_type_of_the_running_qemu_is_in_the_facts(machine: Machine) -> None:
+def test_facts_agree_with_the_schema_of_a_running_qemu(machine: Machine) -> None:
     reply = machine.connection.execute("query-qmp-schema")
-    report = attach(read_facts().as_of(machine.version), reply)
+    report = compare_with_reply(read_facts().as_of(machine.version), reply)
     assert report.compared > 250
     assert report.differences == ()
     assert report.unnamed == ()
 
 
-def test_every_query_without_arguments_fits_its_type_and_comes_back_equal(machine: Machine) -> None:
+def test_query_replies_match_their_types_and_survive_a_round_trip(machine: Machine) -> None:
     facts = read_facts().as_of(machine.version)
     names = [each["name"] for each in machine.connection.execute("query-commands")]
     answered: list[str] = []
@@ -121,7 +121,7 @@ def test_every_query_without_arguments_fits_its_type_and_comes_back_equal(machin
             continue
         try:
             reply = machine.connection.execute(name)
-        except CommandError:  # this machine has nothing of the kind
+        except CommandError:  # this machine lacks the subject of the query
             continue
         answered.append(name)
         typed = structure(reply, schema.command(name).reply_type, where=name)
@@ -133,7 +133,7 @@ def test_every_query_without_arguments_fits_its_type_and_comes_back_equal(machin
     assert changed == []
 
 
-def test_every_command_and_event_of_the_running_qemu_has_a_class(machine: Machine) -> None:
+def test_schema_has_a_class_for_every_command_and_event(machine: Machine) -> None:
     entities = machine.connection.execute("query-qmp-schema")
     names = {kind: {each["name"] for each in entities if each["meta-type"] == kind} for kind in ("command", "event")}
     assert names["command"] <= set(schema.commands())

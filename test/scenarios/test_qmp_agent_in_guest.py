@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The guest agent's connection against the real agent in a real guest.
+"""`AgentConnection` with the real agent in a real guest.
 
-One boot for all; the test that ends the guest is the last one.
+All tests share one boot; the test that shuts the guest down is the last one.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ def machine(
 
 @pytest.fixture
 def agent(machine: AgentMachine) -> Iterator[AgentConnection]:
-    # TCG on a busy machine is slow; nobody waits longer than needed
+    # TCG on a busy machine is slow; a fast reply still returns at once
     with AgentConnection(machine.agent_path, timeout=ANSWER_TIMEOUT_S) as agent:
         yield agent
 
 
-def test_agent_answers(agent: AgentConnection) -> None:
+def test_execute_returns_the_reply_of_a_real_agent(agent: AgentConnection) -> None:
     agent.execute(GuestPing())
     assert agent.execute("guest-ping") == {}
 
 
-def test_every_command_the_agent_has_is_in_the_schema(agent: AgentConnection) -> None:
+def test_agent_schema_has_every_command_of_the_agent(agent: AgentConnection) -> None:
     info = agent.execute(GuestInfo())
     assert info.version.count(".") >= 1
     assert {command.name for command in info.supported_commands} <= set(schema.agent_commands())
 
 
-def test_the_schema_knows_which_commands_get_no_reply(agent: AgentConnection) -> None:
+def test_agent_schema_knows_which_commands_have_no_reply(agent: AgentConnection) -> None:
     for command in agent.execute(GuestInfo()).supported_commands:
         assert schema.command(command.name).has_reply is command.success_response, command.name
 
@@ -86,7 +86,7 @@ def unknown_members(value: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_replies_hold_nothing_that_the_schema_does_not_know(agent: AgentConnection, name: str) -> None:
+def test_agent_query_replies_have_no_unknown_members(agent: AgentConnection, name: str) -> None:
     kind = schema.command(name)
     arguments = {"username": "root"} if "ssh" in name else {}
     try:
@@ -95,19 +95,19 @@ def test_replies_hold_nothing_that_the_schema_does_not_know(agent: AgentConnecti
         commands = agent.execute(GuestInfo()).supported_commands
         assert name not in {command.name for command in commands if command.enabled}
     except CommandError:
-        if name not in ("guest-ssh-get-authorized-keys", "guest-get-disks"):  # there are no keys, nor udev
+        if name not in ("guest-ssh-get-authorized-keys", "guest-get-disks"):  # the guest has no keys and no udev
             raise
     else:
         assert unknown_members(reply) == []
 
 
-def test_an_agent_cannot_do_what_it_does_not_have(agent: AgentConnection) -> None:
+def test_execute_unknown_command_raises_command_not_found(agent: AgentConnection) -> None:
     with pytest.raises(CommandNotFound) as caught:
         agent.execute("guest-does-not-exist")
     assert not isinstance(caught.value, AgentCommandDisabled)
 
 
-def test_a_client_that_left_in_the_middle_leaves_nothing_behind(machine: AgentMachine) -> None:
+def test_connect_after_an_aborted_client_gets_its_own_replies(machine: AgentMachine) -> None:
     for _ in range(3):
         with AgentConnection(machine.agent_path, timeout=ANSWER_TIMEOUT_S) as first, pytest.raises(CommandTimeout):
             first.execute("guest-get-osinfo", timeout=0)
@@ -115,41 +115,35 @@ def test_a_client_that_left_in_the_middle_leaves_nothing_behind(machine: AgentMa
             assert second.execute("guest-ping") == {}
 
 
-# ---- programs
-
-
-def test_a_program_says_things_and_exits(agent: AgentConnection) -> None:
+def test_run_returns_exit_code_and_output(agent: AgentConnection) -> None:
     result = agent.run(["sh", "-c", "echo out; echo err >&2; exit 3"])
     assert (result.exit_code, result.signal) == (3, None)
     assert (result.stdout, result.stderr, result.is_truncated) == (b"out\n", b"err\n", False)
 
 
-def test_a_program_reads_its_input_and_environment(agent: AgentConnection) -> None:
+def test_run_passes_input_and_environment(agent: AgentConnection) -> None:
     data = bytes(range(256)) * 1000
     assert agent.run(["cat"], input=data).stdout == data
     assert agent.run(["sh", "-c", 'echo "$KEY"'], env={"KEY": "a b"}).stdout == b"a b\n"
 
 
-def test_a_program_is_ended_by_a_signal(agent: AgentConnection) -> None:
+def test_run_of_a_killed_program_returns_the_signal(agent: AgentConnection) -> None:
     result = agent.run(["sh", "-c", "kill -9 $$"])
     assert (result.exit_code, result.signal) == (None, 9)
 
 
-def test_a_program_that_is_not_there(agent: AgentConnection) -> None:
+def test_run_of_a_missing_program_raises_command_error(agent: AgentConnection) -> None:
     with pytest.raises(CommandError, match="no-such-program"):
         agent.run(["no-such-program"])
 
 
-def test_a_program_may_go_on_after_its_time(agent: AgentConnection) -> None:
+def test_run_timeout_leaves_the_program_running(agent: AgentConnection) -> None:
     with pytest.raises(AgentProgramTimeout) as caught:
         agent.run(["sleep", "1000"], timeout=2)
     assert agent.run(["kill", str(caught.value.pid)]).exit_code == 0
 
 
-# ---- files
-
-
-def test_a_megabyte_there_and_back(agent: AgentConnection) -> None:
+def test_read_file_returns_what_write_file_wrote(agent: AgentConnection) -> None:
     data = os.urandom(MIB + 1)
     pieces = [data[start : start + 100_000] for start in range(0, len(data), 100_000)]
     assert agent.write_file("/tmp/file", pieces) == len(data)
@@ -158,7 +152,7 @@ def test_a_megabyte_there_and_back(agent: AgentConnection) -> None:
     assert agent.run(["wc", "-c", "/tmp/file"]).stdout.split()[0] == b"%d" % (len(data) + 4)
 
 
-def test_files_are_closed(agent: AgentConnection) -> None:
+def test_file_operations_close_their_files(agent: AgentConnection) -> None:
     def open_files() -> int:
         return int(agent.run(["sh", "-c", "ls -l /proc/$(pidof qemu-ga)/fd | grep -c /tmp/ || true"]).stdout)
 
@@ -172,10 +166,7 @@ def test_files_are_closed(agent: AgentConnection) -> None:
         agent.write_file("/no-such-directory/file", b"")
 
 
-# ---- frozen filesystems
-
-
-def test_writing_waits_while_filesystems_are_frozen(machine: AgentMachine, agent: AgentConnection) -> None:
+def test_frozen_blocks_writes_until_the_end_of_the_block(machine: AgentMachine, agent: AgentConnection) -> None:
     assert [fs.type for fs in agent.execute(GuestGetFsinfo()) if fs.mountpoint == "/mnt"] in (["ext2"], ["ext4"])
     with agent.frozen(limit_s=60) as freeze:
         assert freeze.filesystems == 1
@@ -183,16 +174,16 @@ def test_writing_waits_while_filesystems_are_frozen(machine: AgentMachine, agent
         with pytest.raises(AgentCommandDisabled, match="frozen"):
             agent.run(["true"])
         with pytest.raises(AgentCommandDisabled), agent.frozen():
-            pytest.fail("what is frozen cannot be frozen again")
+            pytest.fail("frozen filesystems must not be frozen again")
         assert agent.execute(GuestFsfreezeStatus()) == "frozen"
-        # the quotes tell what it says from the echo of its being typed
+        # the quotes distinguish the output from the echo of the typed command
         machine.console.run("(echo x >/mnt/file && echo 'WRIT'TEN) & sleep 1")
         assert "WRITTEN" not in machine.console.transcript
     assert agent.execute(GuestFsfreezeStatus()) == "thawed"
     machine.console.wait_for("WRITTEN")
 
 
-def test_filesystems_are_thawed_when_the_block_fails(agent: AgentConnection) -> None:
+def test_frozen_thaws_when_the_block_raises(agent: AgentConnection) -> None:
     with pytest.raises(ZeroDivisionError), agent.frozen():
         raise ZeroDivisionError
     assert agent.execute(GuestFsfreezeStatus()) == "thawed"
@@ -205,27 +196,24 @@ def wait_until_thawed(agent: AgentConnection) -> None:
         time.sleep(0.1)
 
 
-def test_filesystems_are_thawed_at_the_limit(agent: AgentConnection) -> None:
+def test_frozen_thaws_at_the_limit(agent: AgentConnection) -> None:
     with pytest.raises(AgentFreezeExpired), agent.frozen(limit_s=3):
         wait_until_thawed(agent)
     assert agent.execute(GuestFsfreezeStatus()) == "thawed"
 
 
-def test_what_the_guest_thawed_itself_is_noticed(machine: AgentMachine, agent: AgentConnection) -> None:
-    with pytest.raises(AgentFreezeExpired, match="somebody else"), agent.frozen():
+def test_frozen_thawed_inside_the_guest_raises_freeze_expired(machine: AgentMachine, agent: AgentConnection) -> None:
+    with pytest.raises(AgentFreezeExpired, match="another client"), agent.frozen():
         machine.console.run("fsfreeze --unfreeze /mnt")
 
 
-def test_a_connection_that_is_closed_does_not_keep_them_frozen(agent: AgentConnection) -> None:
+def test_frozen_thaws_after_close(agent: AgentConnection) -> None:
     with agent.frozen():
         agent.close()
     assert agent.execute(GuestFsfreezeStatus()) == "thawed"
 
 
-# ---- agents and guests that come and go
-
-
-def test_a_stopped_machine_does_not_answer_and_then_does(machine: AgentMachine, agent: AgentConnection) -> None:
+def test_execute_in_a_paused_guest_times_out_until_it_resumes(machine: AgentMachine, agent: AgentConnection) -> None:
     machine.qmp.execute(Stop())
     try:
         with pytest.raises(CommandTimeout):
@@ -238,7 +226,7 @@ def test_a_stopped_machine_does_not_answer_and_then_does(machine: AgentMachine, 
     assert agent.execute(GuestInfo()).supported_commands
 
 
-def test_a_stopped_machine_cannot_be_connected_to(machine: AgentMachine) -> None:
+def test_connect_to_a_paused_guest_raises_agent_not_responding(machine: AgentMachine) -> None:
     machine.qmp.execute(Stop())
     try:
         with pytest.raises(AgentNotResponding):
@@ -249,7 +237,7 @@ def test_a_stopped_machine_cannot_be_connected_to(machine: AgentMachine) -> None
         agent.execute(GuestPing())
 
 
-def test_an_agent_that_is_killed_comes_back(machine: AgentMachine, agent: AgentConnection) -> None:
+def test_execute_after_an_agent_restart_succeeds(machine: AgentMachine, agent: AgentConnection) -> None:
     machine.console.run("kill -9 $(pidof qemu-ga)")
     deadline = time.monotonic() + ANSWER_TIMEOUT_S
     while True:
@@ -261,20 +249,20 @@ def test_an_agent_that_is_killed_comes_back(machine: AgentMachine, agent: AgentC
     assert agent.run(["echo", "back"]).stdout == b"back\n"
 
 
-def test_a_wrong_mode_of_shutting_down_is_refused(agent: AgentConnection) -> None:
+def test_guest_shutdown_with_invalid_mode_raises_command_error(agent: AgentConnection) -> None:
     with pytest.raises(CommandError, match="mode"):
         agent.execute(GuestShutdown(mode="nonsense"))
     agent.execute(GuestPing())
 
 
-def test_a_guest_that_cannot_shut_down_says_so(agent: AgentConnection) -> None:
+def test_guest_shutdown_without_shutdown_program_raises_command_error(agent: AgentConnection) -> None:
     agent.run(["rm", "-f", "/sbin/shutdown"])
     with pytest.raises(CommandError, match="failed to shutdown"):
         agent.execute(GuestShutdown())
     agent.execute(GuestPing())
 
 
-def test_guest_shuts_down_without_a_reply(machine: AgentMachine, agent: AgentConnection) -> None:
+def test_guest_shutdown_returns_without_a_reply(machine: AgentMachine, agent: AgentConnection) -> None:
     agent.write_file("/sbin/shutdown", b"#!/bin/sh\npoweroff -f\n")
     assert agent.run(["chmod", "755", "/sbin/shutdown"]).exit_code == 0
     with machine.qmp.subscribe(ShutdownEvent) as shutdowns:

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
+"""Comparison of the facts with replies to `query-qmp-schema`."""
+
 from __future__ import annotations
 
 import gzip
@@ -10,15 +12,15 @@ from typing import Any
 import pytest
 
 from tools.qapi.facts import Definition, Item, read_facts
-from tools.qapi.introspection import RECORDINGS, Entity, Report, attach, main, read_reply
+from tools.qapi.introspection import RECORDINGS, Entity, Report, compare_with_reply, main, read_reply
 
-#: Of each version: types named in the emulator's reply, and in its storage daemon's.
+#: By version: the number of types named in the replies of the emulator and of the storage daemon.
 NAMED = {"7.2": (534, 303), "10.0": (612, 325), "11.1": (640, 333)}
 
 
 @pytest.mark.parametrize("version", NAMED)
-def test_the_facts_explain_the_recorded_reply(version: str) -> None:
-    report = attach(read_facts().as_of(version), read_reply(RECORDINGS / f"{version}.json.gz"))
+def test_compare_recorded_reply_of_the_emulator_finds_no_difference(version: str) -> None:
+    report = compare_with_reply(read_facts().as_of(version), read_reply(RECORDINGS / f"{version}.json.gz"))
     assert report.differences == ()
     assert report.unnamed == ()
     assert report.is_clean
@@ -26,22 +28,20 @@ def test_the_facts_explain_the_recorded_reply(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", NAMED)
-def test_the_facts_explain_the_storage_daemon(version: str) -> None:
+def test_compare_recorded_reply_of_the_storage_daemon_finds_no_difference(version: str) -> None:
     reply = read_reply(RECORDINGS / f"{version}-qsd.json.gz")
-    report = attach(read_facts().as_of(version), reply, is_emulator=False)
+    report = compare_with_reply(read_facts().as_of(version), reply, is_emulator=False)
     assert report.is_clean
     assert len(report.names) == NAMED[version][1]
 
 
-def test_the_agents_commands_are_those_of_the_recorded_guest_info() -> None:
+def test_agent_facts_agree_with_the_recorded_guest_info() -> None:
     info: Any = read_reply(RECORDINGS / "11.1-guest-info.json.gz")
     definitions = read_facts().as_of("11.1", "qga")
     for command in info["supported_commands"]:
         flags = definitions[command["name"]].flags
         assert command["success-response"] is ("no-success-response" not in flags)
 
-
-# ---- each kind of difference is seen
 
 BUILTINS = [
     {"name": "int", "meta-type": "builtin", "json-type": "int"},
@@ -50,7 +50,9 @@ BUILTINS = [
 EMPTY = {"name": "0", "meta-type": "object", "members": []}
 
 
-def compare(told: Sequence[dict[str, Any]], *more: dict[str, Any], members: Mapping[str, Item] | None = None) -> Report:
+def compare(
+    listed: Sequence[dict[str, Any]], *more: dict[str, Any], members: Mapping[str, Item] | None = None
+) -> Report:
     """Compare a command `c` whose argument is the struct `S`."""
     definitions = {
         "c": Definition("command", "m", data="S"),
@@ -60,27 +62,27 @@ def compare(told: Sequence[dict[str, Any]], *more: dict[str, Any], members: Mapp
     }
     reply: list[Entity] = [
         {"name": "c", "meta-type": "command", "arg-type": "1", "ret-type": "0"},
-        {"name": "1", "meta-type": "object", "members": list(told)},
+        {"name": "1", "meta-type": "object", "members": list(listed)},
         EMPTY,
         *BUILTINS,
         *more,
     ]
-    return attach(definitions, reply)
+    return compare_with_reply(definitions, reply)
 
 
-def test_equal_ones_have_no_difference() -> None:
+def test_compare_equal_schemas_finds_no_difference() -> None:
     report = compare([{"name": "a", "type": "int"}], members={"a": Item("uint8")})
     assert report == Report(names={"1": "S"}, compared=1, differences=(), conditional=(), unnamed=())
 
 
 @pytest.mark.parametrize(
-    ("told", "wanted", "difference"),
+    ("listed", "wanted", "difference"),
     [
         ([], {"a": Item("int")}, "S.a: is not in the reply"),
         ([{"name": "a", "type": "int"}], {}, "S.a: is not in the facts"),
         ([{"name": "a", "type": "str"}], {"a": Item("int")}, "S.a: int is string in the reply"),
-        ([{"name": "a", "type": "int"}], {"a": Item("[int]")}, "S.a: [int] is no array in the reply"),
-        ([{"name": "a", "type": "0"}], {"a": Item("E")}, "S.a: E is no enum in the reply"),
+        ([{"name": "a", "type": "int"}], {"a": Item("[int]")}, "S.a: [int] is not an array in the reply"),
+        ([{"name": "a", "type": "0"}], {"a": Item("E")}, "S.a: E is not enum in the reply"),
         (
             [{"name": "a", "type": "int", "default": None}],
             {"a": Item("int")},
@@ -94,15 +96,17 @@ def test_equal_ones_have_no_difference() -> None:
         (
             [{"name": "a", "type": "0"}, {"name": "b", "type": "0"}],
             {"a": Item("S"), "b": Item("T")},
-            "S.b: T and S are one type in the reply",
+            "S.b: T and S are the same type in the reply",
         ),
     ],
 )
-def test_a_difference_in_members_is_told(told: list[Any], wanted: dict[str, Item], difference: str) -> None:
-    assert difference in compare(told, members=wanted).differences
+def test_compare_different_members_reports_the_difference(
+    listed: list[Any], wanted: dict[str, Item], difference: str
+) -> None:
+    assert difference in compare(listed, members=wanted).differences
 
 
-def test_what_a_build_need_not_have_is_no_difference() -> None:
+def test_compare_missing_conditional_member_reports_no_difference() -> None:
     report = compare([], members={"a": Item("int", condition="CONFIG_A")})
     assert (report.differences, report.conditional) == ((), ("S.a",))
 
@@ -115,13 +119,15 @@ def test_what_a_build_need_not_have_is_no_difference() -> None:
         (["y", "z"], ("E.z: is not in the facts", "E.x: is not in the reply"), ()),
     ],
 )
-def test_values_are_compared(values: list[str], differences: tuple[str, ...], conditional: tuple[str, ...]) -> None:
+def test_compare_enumerations_reports_different_values(
+    values: list[str], differences: tuple[str, ...], conditional: tuple[str, ...]
+) -> None:
     enum = {"name": "2", "meta-type": "enum", "values": values}
     report = compare([{"name": "a", "type": "2"}], enum, members={"a": Item("E")})
     assert (report.differences, report.conditional) == (differences, conditional)
 
 
-def test_branches_are_compared() -> None:
+def test_compare_unions_reports_different_branches() -> None:
     definitions = {
         "c": Definition("command", "m", data="U"),
         "U": Definition("union", "m", tag="k", members={"k": Item("E")}, variants={"x": Item("T")}),
@@ -143,10 +149,10 @@ def test_branches_are_compared() -> None:
         EMPTY,
         *BUILTINS,
     ]
-    assert attach(definitions, reply).differences == ("U/z: is not in the facts",)
+    assert compare_with_reply(definitions, reply).differences == ("U/z: is not in the facts",)
 
 
-def test_alternatives_are_told_apart_by_json_type() -> None:
+def test_compare_alternates_matches_alternatives_by_json_type() -> None:
     definitions = {
         "c": Definition("command", "m", members={"a": Item("A")}),
         "A": Definition("alternate", "m", members={"one": Item("str"), "many": Item("[str]")}),
@@ -159,10 +165,13 @@ def test_alternatives_are_told_apart_by_json_type() -> None:
         EMPTY,
         *BUILTINS,
     ]
-    assert set(attach(definitions, reply).differences) == {"A.one: is not in the reply", "A: a int is not in the facts"}
+    assert set(compare_with_reply(definitions, reply).differences) == {
+        "A.one: is not in the reply",
+        "A: a int is not in the facts",
+    }
 
 
-def test_commands_and_types_that_only_the_reply_has_are_told() -> None:
+def test_compare_reports_commands_and_types_that_only_the_reply_has() -> None:
     event = {"name": "EV", "meta-type": "event", "arg-type": "0"}
     stray = {"name": "9", "meta-type": "object", "members": [{"name": "stray", "type": "int"}]}
     report = compare([], event, stray)
@@ -170,12 +179,12 @@ def test_commands_and_types_that_only_the_reply_has_are_told() -> None:
     assert report.unnamed == ("9",)
 
 
-def test_a_type_of_an_absent_branch_is_known_by_its_members() -> None:
+def test_compare_recognises_the_type_of_an_absent_branch() -> None:
     absent = {"name": "9", "meta-type": "object", "members": [{"name": "t", "type": "int"}]}
     assert compare([], absent).unnamed == ()
 
 
-def test_the_command_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_prints_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["7.2", str(RECORDINGS / "7.2.json.gz")]) == 0
     assert "534 types named" in capsys.readouterr().out
     reply = read_reply(RECORDINGS / "7.2.json.gz")

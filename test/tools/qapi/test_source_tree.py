@@ -1,4 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
+"""Reading facts from a source tree."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -21,7 +25,7 @@ def definition(text: str, module: str = "m") -> Definition:
     return read_definition(expression, module, NO_VERSIONS)
 
 
-def test_parses_strings_words_lists_objects_and_skips_comments() -> None:
+def test_parse_returns_expressions_without_comments() -> None:
     text = (
         "# a comment\n{ 'a': ['b', 'c'],  # another\n  'd': { 'e': true, 'f': false, 'g': null } }\n{ 'h': 'it\\'s' }"
     )
@@ -31,7 +35,7 @@ def test_parses_strings_words_lists_objects_and_skips_comments() -> None:
     ]
 
 
-def test_says_where_each_expression_begins() -> None:
+def test_parse_returns_the_offset_of_each_expression() -> None:
     assert [offset for _, offset in parse("{}\n\n{}")] == [0, 4]
 
 
@@ -40,12 +44,12 @@ def test_says_where_each_expression_begins() -> None:
     [
         ("{ 'a': 1 }", "f.json:1: unexpected '1 }'"),
         ("\n\n%", "f.json:3: unexpected '%'"),
-        ("{ 'a' 'b' }", "f.json: no colon after 'a'"),
-        ("{ 'a': [", "f.json: ends within an expression"),
+        ("{ 'a' 'b' }", "f.json: missing colon after 'a'"),
+        ("{ 'a': [", "f.json: unexpected end of file"),
         ("}", "f.json: unexpected '}'"),
     ],
 )
-def test_refuses_what_is_not_the_language(text: str, problem: str) -> None:
+def test_parse_of_invalid_text_raises_schema_syntax_error(text: str, problem: str) -> None:
     with pytest.raises(SchemaSyntaxError) as caught:
         list(parse(text, "f.json"))
     assert str(caught.value) == problem
@@ -80,7 +84,7 @@ COMMENTED = """
 """
 
 
-def test_reads_versions_from_the_comment_that_belongs_to_the_expression() -> None:
+def test_documented_versions_uses_the_comment_of_the_expression() -> None:
     offsets = [offset for _, offset in parse(COMMENTED)]
     assert documented_versions(COMMENTED, offsets[0]) == ("1.0", {})
     own, members = documented_versions(COMMENTED, offsets[1])
@@ -101,11 +105,11 @@ def test_reads_versions_from_the_comment_that_belongs_to_the_expression() -> Non
         ({"not": {"any": ["A", "B"]}}, "!(A || B)"),
     ],
 )
-def test_writes_a_condition_on_one_line(condition: object, text: str) -> None:
+def test_condition_text_returns_one_line(condition: object, text: str) -> None:
     assert condition_text(condition) == text
 
 
-def test_reads_a_struct() -> None:
+def test_read_definition_of_a_struct() -> None:
     read = definition(
         "{ 'struct': 'S', 'base': 'B', 'if': 'CONFIG_X', 'features': ['unstable'], 'data': { 'a': 'int',"
         " '*b': ['str'], '*c': { 'type': 'size', 'if': 'CONFIG_Y', 'features': [{ 'name': 'deprecated' }] } } }"
@@ -124,24 +128,24 @@ def test_reads_a_struct() -> None:
     )
 
 
-def test_reads_a_union_with_members_of_its_own_and_with_a_base() -> None:
+def test_read_definition_of_unions_with_members_and_with_a_base() -> None:
     own = definition("{ 'union': 'U', 'base': { 'k': 'K' }, 'discriminator': 'k', 'data': { 'x': 'X' } }")
     assert (own.tag, own.base, own.members, own.variants) == ("k", "", {"k": Item("K")}, {"x": Item("X")})
     named = definition("{ 'union': 'U', 'base': 'B', 'discriminator': 'k', 'data': {} }")
     assert (named.base, named.members) == ("B", {})
 
 
-def test_reads_an_enumeration() -> None:
+def test_read_definition_of_an_enumeration() -> None:
     read = definition("{ 'enum': 'E', 'data': [ 'a', { 'name': 'b', 'if': 'CONFIG_X' } ] }")
     assert read.values == {"a": Item(), "b": Item(condition="CONFIG_X")}
 
 
-def test_reads_an_alternate() -> None:
+def test_read_definition_of_an_alternate() -> None:
     read = definition("{ 'alternate': 'A', 'data': { 'one': 'str', 'more': ['str'] } }")
     assert read.members == {"one": Item("str"), "more": Item("[str]")}
 
 
-def test_reads_a_command_with_its_flags() -> None:
+def test_read_definition_of_a_command_with_flags() -> None:
     read = definition(
         "{ 'command': 'c', 'data': 'S', 'boxed': true, 'returns': ['T'], 'allow-oob': true, 'allow-preconfig': true,"
         " 'coroutine': true, 'gen': false, 'success-response': false }"
@@ -150,7 +154,7 @@ def test_reads_a_command_with_its_flags() -> None:
     assert read.flags == ("oob", "preconfig", "coroutine", "boxed", "no-gen", "no-success-response")
 
 
-def test_follows_includes_once_and_names_modules(tmp_path: Path) -> None:
+def test_read_source_tree_follows_includes_once(tmp_path: Path) -> None:
     qapi = tmp_path / "qapi"
     qapi.mkdir()
     (qapi / "qapi-schema.json").write_text(
@@ -167,7 +171,7 @@ def test_follows_includes_once_and_names_modules(tmp_path: Path) -> None:
     assert tree.modules == ("one", "two-x")
 
 
-def test_refuses_two_definitions_of_one_name(tmp_path: Path) -> None:
+def test_read_source_tree_with_duplicate_name_raises_schema_syntax_error(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text("{ 'struct': 'S', 'data': {} } { 'enum': 'S', 'data': [] }")
     with pytest.raises(SchemaSyntaxError, match="S is defined twice"):
         read_source_tree(tmp_path / "s.json")

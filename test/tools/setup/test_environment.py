@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The environment that `make` sets up is replaced by a whole one, or not at all."""
+"""`tools/setup/environment.sh`: replacing the virtual environment atomically."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 
-#: An interpreter that makes environments of nothing but itself, and installs nothing, as $PIP_EXITS says.
+#: An interpreter whose environments contain only itself, and whose pip exits with $PIP_EXITS.
 PYTHON: Final = """#!/bin/sh
 case "$1 $2" in
     "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
@@ -25,7 +25,7 @@ esac
 
 
 class Tree:
-    """A source tree with nothing in it but what setting up takes."""
+    """A source tree with only the files that the setup needs."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
@@ -58,18 +58,18 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path)
 
 
-def test_environment_is_made_once_for_each_state(tree: Tree) -> None:
+def test_setup_runs_once_for_each_state_of_the_requirements(tree: Tree) -> None:
     assert "preparing" in tree.set_up("dev").stdout
     assert (tree.venv / "bin" / "python").exists()
     again = tree.set_up("dev")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
-    assert tree.set_up("run").stdout == ""  # dev has all that run needs
+    assert tree.set_up("run").stdout == ""  # dev includes run
     tree.require("cattrs")
     assert "preparing" in tree.set_up("dev").stdout
     assert tree.environments() == [tree.venv.resolve()]
 
 
-def test_environment_that_cannot_be_made_leaves_the_old_one(tree: Tree) -> None:
+def test_setup_failure_keeps_the_old_environment(tree: Tree) -> None:
     tree.set_up("dev")
     before = tree.venv.resolve()
     tree.require("cattrs")
@@ -82,13 +82,13 @@ def test_environment_that_cannot_be_made_leaves_the_old_one(tree: Tree) -> None:
     assert tree.set_up("dev", pip_exits=1).returncode == 0
 
 
-def test_first_environment_that_cannot_be_made_leaves_nothing(tree: Tree) -> None:
+def test_setup_failure_without_old_environment_leaves_nothing(tree: Tree) -> None:
     assert tree.set_up("run", pip_exits=1).returncode == 1
     assert not tree.venv.exists()
     assert tree.environments() == []
 
 
-def test_environment_that_is_a_directory_gives_way(tree: Tree) -> None:
+def test_setup_replaces_an_environment_that_is_a_directory(tree: Tree) -> None:
     tree.venv.mkdir(parents=True)
     assert tree.set_up("run").returncode == 0
     assert tree.venv.is_symlink()
