@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What operators and accidents hand to the plugin: each is refused with a clear error, and leaves nothing behind."""
+"""Invalid input, damaged state and interrupted operations: a clear error, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from uuid import UUID
 import attrs
 import pytest
 
-from hvkit.errors import ProgrammerError
+from hvkit.errors import HvkitError, ProgrammerError
 from hvkit.hypervisor import (
     Backup,
     Disk,
@@ -49,7 +49,7 @@ MakeInstance = Callable[..., Instance]
 
 @pytest.fixture
 def make(make_simulated: Callable[..., MakeInstance]) -> MakeInstance:
-    """Makes instances for what fails before it comes to QEMU."""
+    """Make instances that run on the simulated QEMU."""
     return make_simulated()
 
 
@@ -75,23 +75,20 @@ def wait_for_end(kvm: KvmHypervisor, name: str) -> None:
         time.sleep(0.01)
 
 
-# ---- before anything is made
-
-
 def refused(kvm: KvmHypervisor, instance: Instance) -> str:
-    """Have an instance refused, and return the text of the error."""
+    """Check that a start is rejected before any change, and return the text of the error."""
     with pytest.raises(ParameterError) as caught:
         kvm.start_instance(instance)
-    assert not kvm.run_dir.exists(), "it was refused before anything was made"
+    assert not kvm.run_dir.exists(), "the start was rejected after a change"
     return str(caught.value)
 
 
-def test_missing_disk(kvm: KvmHypervisor, make: MakeInstance) -> None:
+def test_start_rejects_missing_disk(kvm: KvmHypervisor, make: MakeInstance) -> None:
     text = refused(kvm, make(disks=(Disk(path="/nonexistent/disk.raw"),)))
     assert text == "Disk.path: /nonexistent/disk.raw: No such file or directory"
 
 
-def test_disk_that_is_no_disk(kvm: KvmHypervisor, make: MakeInstance, tmp_path: Path) -> None:
+def test_start_rejects_directory_as_disk(kvm: KvmHypervisor, make: MakeInstance, tmp_path: Path) -> None:
     text = refused(kvm, make(disks=(Disk(path=str(tmp_path)),)))
     assert text.endswith("is neither a file nor a block device")
 
@@ -104,7 +101,7 @@ def test_disk_that_is_no_disk(kvm: KvmHypervisor, make: MakeInstance, tmp_path: 
         (b"", "qcow2", "is said to be a qcow2 image and is none"),
     ],
 )
-def test_disk_of_another_format(
+def test_start_rejects_disk_of_another_format(
     kvm: KvmHypervisor, make: MakeInstance, tmp_path: Path, content: bytes, disk_format: Any, problem: str
 ) -> None:
     path = tmp_path / "disk"
@@ -112,12 +109,12 @@ def test_disk_of_another_format(
     assert problem in refused(kvm, make(disks=(Disk(path=str(path), format=disk_format),)))
 
 
-def test_unknown_parameter(kvm: KvmHypervisor, make: MakeInstance) -> None:
+def test_start_rejects_unknown_parameter(kvm: KvmHypervisor, make: MakeInstance) -> None:
     text = refused(kvm, make(parameters={"disk_cash": "none"}))
     assert text.startswith("disk_cash: no such parameter; did you mean disk_cache")
 
 
-def test_machine_type_that_the_program_does_not_have(kvm: KvmHypervisor, make: MakeInstance) -> None:
+def test_start_rejects_unknown_machine_type(kvm: KvmHypervisor, make: MakeInstance) -> None:
     with pytest.raises(ParameterError, match=r"has no machine type 'pc-q35-99\.9'"):
         kvm.start_instance(make(parameters={"machine_version": "pc-q35-99.9"}))
     assert_nothing_left(kvm)
@@ -134,7 +131,7 @@ def test_machine_type_that_the_program_does_not_have(kvm: KvmHypervisor, make: M
         ("io_thread_mask", "9000"),
     ],
 )
-def test_parameters_that_the_node_cannot_honour_are_not_valid(
+def test_validation_rejects_parameters_unsupported_on_node(
     kvm: KvmHypervisor, make: MakeInstance, parameter: str, value: str
 ) -> None:
     parameters = {**make().parameters, parameter: value}
@@ -144,7 +141,7 @@ def test_parameters_that_the_node_cannot_honour_are_not_valid(
     assert caught.value.name == parameter
 
 
-def test_calls_that_change_nothing_keep_nothing(
+def test_queries_write_nothing_to_run_dir(
     kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kvm.run_dir.mkdir(mode=0o700)
@@ -157,25 +154,23 @@ def test_calls_that_change_nothing_keep_nothing(
     assert (kvm.run_dir / "cache").is_dir()
 
 
-def test_what_a_stranger_says_of_a_program_is_not_believed(
-    kvm: KvmHypervisor, make: MakeInstance, tmp_path: Path
-) -> None:
+def test_capability_cache_of_another_user_is_ignored(kvm: KvmHypervisor, make: MakeInstance, tmp_path: Path) -> None:
     parameters = make().parameters
     program = str(parameters["kvm_path"])
     capabilities = probe._ask(program, 10.0)
     forged = attrs.evolve(capabilities, machines=(attrs.evolve(capabilities.machines[0], name="pc-q35-66.6"),))
-    stranger = KvmHypervisor(run_dir=tmp_path / "open")
-    cache = ProgramCache(stranger.run_dir / "cache", "capabilities", 1)
+    other = KvmHypervisor(run_dir=tmp_path / "open")
+    cache = ProgramCache(other.run_dir / "cache", "capabilities", 1)
     cache.write(find_program(program), json.dumps(forged.to_plain()).encode())
-    stranger.run_dir.chmod(0o777)
+    other.run_dir.chmod(0o777)
     with pytest.raises(ParameterError):
-        stranger.start_instance(make())
+        other.start_instance(make())
     with pytest.raises(ParameterError, match=r"no machine type 'pc-q35-66\.6'"):
         kvm.validate_parameters({**parameters, "machine_version": "pc-q35-66.6"})
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "-x"])
-def test_name_that_leads_elsewhere(kvm: KvmHypervisor, make: MakeInstance, name: str) -> None:
+def test_invalid_instance_name_is_rejected(kvm: KvmHypervisor, make: MakeInstance, name: str) -> None:
     with pytest.raises(ParameterError, match="not a valid name for an instance"):
         make(name)
     with pytest.raises(ParameterError, match="not a valid name for an instance"):
@@ -190,7 +185,7 @@ def test_name_that_leads_elsewhere(kvm: KvmHypervisor, make: MakeInstance, name:
         ("no program\n", "cannot be run"),
     ],
 )
-def test_binary_that_is_not_qemu(kvm: KvmHypervisor, tmp_path: Path, program: str, problem: str) -> None:
+def test_start_rejects_program_other_than_qemu(kvm: KvmHypervisor, tmp_path: Path, program: str, problem: str) -> None:
     path = tmp_path / "qemu"
     path.write_text(program)
     path.chmod(0o755)
@@ -203,23 +198,20 @@ def test_binary_that_is_not_qemu(kvm: KvmHypervisor, tmp_path: Path, program: st
         kvm.validate_parameters(instance.parameters)
 
 
-def test_binary_that_is_missing(kvm: KvmHypervisor) -> None:
+def test_start_rejects_missing_program(kvm: KvmHypervisor) -> None:
     assert "a program of this node" in refused(
         kvm, Instance(name="web1", memory_mib=32, parameters={"kvm_path": "/nonexistent/qemu"})
     )
 
 
-def test_binary_that_is_too_old(kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]) -> None:
-    with pytest.raises(InstanceStartError, match=r"is QEMU 6\.2\.0, older than 7\.2"):
+def test_start_rejects_old_qemu(kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]) -> None:
+    with pytest.raises(InstanceStartError, match=r"is QEMU 6\.2\.0; the oldest supported version is 7\.2"):
         kvm.start_instance(make_simulated(version=(6, 2, 0))())
     assert_nothing_left(kvm)
 
 
-# ---- what is taken already
-
-
 @pytest.mark.qemu
-def test_disk_that_another_instance_uses(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_start_fails_with_disk_of_another_instance(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     first = make_toy("web1")
     kvm.start_instance(first, start_paused=True)
     with pytest.raises(InstanceStartError) as caught:
@@ -230,7 +222,7 @@ def test_disk_that_another_instance_uses(kvm: KvmHypervisor, make_toy: MakeInsta
 
 
 @pytest.mark.qemu
-def test_port_that_somebody_listens_on(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_start_fails_with_port_in_use(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         extra = f"-chardev socket,id=x,host=127.0.0.1,port={port},server=on,wait=off"
@@ -246,7 +238,7 @@ def may_make_taps(unavailable: Callable[[str], NoReturn]) -> None:
 
 
 @pytest.mark.usefixtures("may_make_taps")
-def test_tap_whose_name_is_taken(kvm: KvmHypervisor, make: MakeInstance) -> None:
+def test_start_fails_with_tap_name_in_use(kvm: KvmHypervisor, make: MakeInstance) -> None:
     with pytest.raises(
         InstanceStartError, match=r"network interface lo: .* there is an interface of that name already"
     ):
@@ -256,7 +248,7 @@ def test_tap_whose_name_is_taken(kvm: KvmHypervisor, make: MakeInstance) -> None
 
 @pytest.mark.usefixtures("may_make_taps")
 @pytest.mark.parametrize(("bridge", "problem"), [("hvt-none", "does not exist"), ("lo", "is not a bridge")])
-def test_bridge_that_is_none(kvm: KvmHypervisor, make: MakeInstance, bridge: str, problem: str) -> None:
+def test_start_fails_with_invalid_bridge(kvm: KvmHypervisor, make: MakeInstance, bridge: str, problem: str) -> None:
     good = Nic(mac="52:54:00:00:00:01", ifname="hvt-good")
     bad = Nic(mac="52:54:00:00:00:02", ifname="hvt-bad", link=bridge)
     with pytest.raises(InstanceStartError, match=f"cannot join bridge {bridge}, which {problem}"):
@@ -266,12 +258,9 @@ def test_bridge_that_is_none(kvm: KvmHypervisor, make: MakeInstance, bridge: str
     assert not has_interface("hvt-bad")
 
 
-# ---- what an accident left
-
-
 @pytest.fixture
 def crashed(kvm: KvmHypervisor, make: MakeInstance) -> Instance:
-    """An instance whose process was killed."""
+    """An instance whose QEMU was killed."""
     instance = make()
     kvm.start_instance(instance)
     pid = kvm.get_instance_info("web1").pid
@@ -291,7 +280,7 @@ def crashed(kvm: KvmHypervisor, make: MakeInstance) -> Instance:
         {"parameters": {"hotplug_ports": 136}, "nics": (Nic(mac="52:54:00:00:00:01", mode="user"),)},
     ],
 )
-def test_refused_start_leaves_an_earlier_life_as_it_was(
+def test_rejected_start_keeps_state_of_crashed_instance(
     kvm: KvmHypervisor, crashed: Instance, changes: dict[str, Any]
 ) -> None:
     before = kvm.get_instance_info("web1")
@@ -305,31 +294,29 @@ def runtime_file(kvm: KvmHypervisor) -> Path:
     return kvm.run_dir / "instances" / "web1" / "runtime.json"
 
 
-def test_stale_sockets_and_pid_file_do_not_keep_an_instance_from_starting(
-    kvm: KvmHypervisor, crashed: Instance
-) -> None:
+def test_start_succeeds_despite_stale_sockets_and_pid_file(kvm: KvmHypervisor, crashed: Instance) -> None:
     assert len(list((kvm.run_dir / "sockets").iterdir())) == 4
     assert (kvm.run_dir / "instances" / "web1" / "pid").exists()
     kvm.start_instance(crashed)
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
-def test_pid_that_belongs_to_a_stranger_now_is_not_signalled(kvm: KvmHypervisor, crashed: Instance) -> None:
-    with subprocess.Popen(["sleep", "60"]) as stranger:
+def test_reused_pid_is_not_signalled(kvm: KvmHypervisor, crashed: Instance) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
         try:
             data = json.loads(runtime_file(kvm).read_text())
-            data["process"]["pid"] = stranger.pid
+            data["process"]["pid"] = other.pid
             runtime_file(kvm).write_text(json.dumps(data))
-            (kvm.run_dir / "instances" / "web1" / "pid").write_text(f"{stranger.pid}\n")
+            (kvm.run_dir / "instances" / "web1" / "pid").write_text(f"{other.pid}\n")
             assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
             kvm.stop_instance("web1", force=True)
             kvm.cleanup_instance("web1")
-            assert stranger.poll() is None
+            assert other.poll() is None
         finally:
-            stranger.kill()
+            other.kill()
 
 
-def test_damaged_runtime_file_is_reported_and_hides_no_other(
+def test_damaged_state_file_is_reported_beside_other_instances(
     kvm: KvmHypervisor, crashed: Instance, make: MakeInstance
 ) -> None:
     runtime_file(kvm).write_text('{"format": "hvkit kvm runtime", "version": 1, "phase"')
@@ -346,7 +333,7 @@ def test_damaged_runtime_file_is_reported_and_hides_no_other(
     assert kvm.list_instances() == ["web2"]
 
 
-def test_running_instance_with_a_damaged_runtime_file_can_be_stopped(kvm: KvmHypervisor, make: MakeInstance) -> None:
+def test_running_instance_with_damaged_state_file_is_stopped(kvm: KvmHypervisor, make: MakeInstance) -> None:
     kvm.start_instance(make())
     pid = kvm.get_instance_info("web1").pid
     sound = runtime_file(kvm).read_text()
@@ -364,7 +351,7 @@ def test_running_instance_with_a_damaged_runtime_file_can_be_stopped(kvm: KvmHyp
     assert_nothing_left(kvm)
 
 
-def test_directory_of_no_instance_is_reported_and_hides_none(kvm: KvmHypervisor, make: MakeInstance) -> None:
+def test_directory_with_invalid_name_is_reported_by_verify_only(kvm: KvmHypervisor, make: MakeInstance) -> None:
     kvm.start_instance(make())
     bad = kvm.run_dir / "instances" / ".bad"
     bad.mkdir()
@@ -375,14 +362,14 @@ def test_directory_of_no_instance_is_reported_and_hides_none(kvm: KvmHypervisor,
     shutil.rmtree(bad)
 
 
-#: Does something with ever more files left to open, and prints what comes of it.
+#: Calls a function with ever more free file descriptors, and prints each result.
 WITH_FEW_FILES = """
 import os, resource
 from hvkit.errors import HypervisorError
 from hvkit.hypervisor import Instance, get_hypervisor
 kvm = get_hypervisor("kvm", run_dir={run_dir!r})
 instance = Instance(name="web2", memory_mib=32, parameters={parameters!r})
-def look():
+def list_states():
     return [info.state.value for info in kvm.get_all_instances_info()]
 def start():
     kvm.start_instance(instance)
@@ -392,10 +379,10 @@ def start():
 {what}()
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-taken = []
+held = []
 try:
     while True:
-        taken.append(os.open("/dev/null", os.O_RDONLY))
+        held.append(os.open("/dev/null", os.O_RDONLY))
 except OSError:
     pass
 for _ in range(16):
@@ -403,12 +390,12 @@ for _ in range(16):
         print(*{what}())
     except HypervisorError as error:
         print(type(error).__name__)
-    os.close(taken.pop())
+    os.close(held.pop())
 """
 
 
-@pytest.mark.parametrize(("what", "outcome"), [("look", "running"), ("start", "started")])
-def test_too_many_open_files_are_the_worlds_fault(
+@pytest.mark.parametrize(("what", "outcome"), [("list_states", "running"), ("start", "started")])
+def test_exhausted_descriptors_raise_hypervisor_error(
     kvm: KvmHypervisor, make: MakeInstance, what: str, outcome: str
 ) -> None:
     instance = make()
@@ -429,13 +416,21 @@ def test_too_many_open_files_are_the_worlds_fault(
     assert kvm.list_instances() == ["web1"]
 
 
-@pytest.mark.parametrize("timeout", [float("nan"), -1, "5", None])
-def test_span_that_nobody_can_wait_for_is_refused_before_anything_is_done(
-    kvm: KvmHypervisor, make: MakeInstance, timeout: Any
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [
+        (float("nan"), ParameterError),
+        (-1, ParameterError),
+        ("5", ProgrammerError),
+        ([], ProgrammerError),
+    ],
+)
+def test_invalid_timeout_is_rejected_before_any_change(
+    kvm: KvmHypervisor, make: MakeInstance, timeout: Any, error: type[HvkitError]
 ) -> None:
     kvm.start_instance(make())
     before = runtime_file(kvm).read_bytes()
-    acts: list[Callable[..., object]] = [
+    calls: list[Callable[..., object]] = [
         partial(kvm.dump_instance_memory, "web1", kvm.run_dir / "dump"),
         partial(kvm.save_snapshot, "web1", "tag"),
         partial(kvm.load_snapshot, "web1", "tag"),
@@ -443,14 +438,14 @@ def test_span_that_nobody_can_wait_for_is_refused_before_anything_is_done(
         partial(kvm.merge_overlays, "web1", [UUID(int=1)]),
         partial(kvm.backup_disks, "web1", Backup(files={UUID(int=1): str(kvm.run_dir / "copy")})),
     ]
-    for act in acts:
-        with pytest.raises(ParameterError, match="timeout: expected a number of seconds that is not negative"):
-            act(timeout=timeout)
+    for call in calls:
+        with pytest.raises(error, match="timeout: expected a number of seconds"):
+            call(timeout=timeout)
     assert runtime_file(kvm).read_bytes() == before
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
-def test_node_that_was_restarted(kvm: KvmHypervisor, crashed: Instance) -> None:
+def test_state_is_crashed_after_node_restart(kvm: KvmHypervisor, crashed: Instance) -> None:
     data = json.loads(runtime_file(kvm).read_text())
     data["process"]["boot_id"] = "an earlier one"
     runtime_file(kvm).write_text(json.dumps(data))
@@ -458,22 +453,19 @@ def test_node_that_was_restarted(kvm: KvmHypervisor, crashed: Instance) -> None:
     assert (info.state, info.reason) == (InstanceState.CRASHED, "node was restarted")
 
 
-# ---- starts that are cut short
-
-
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_state_that_cannot_be_written_stops_the_start(
+def test_start_fails_if_state_cannot_be_written(
     kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     written: list[Runtime] = []
 
-    def fail_in_the_end(path: Path, runtime: Runtime) -> None:
+    def fail_at_number(path: Path, runtime: Runtime) -> None:
         written.append(runtime)
         if len(written) == number:
             raise RuntimeStateError("web1", str(path), "cannot be written: No space left on device")
         write_runtime(path, runtime)
 
-    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.handle.write_runtime", fail_in_the_end)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.handle.write_runtime", fail_at_number)
     with pytest.raises(InstanceStartError, match="No space left on device"):
         kvm.start_instance(make())
     assert_nothing_left(kvm)
@@ -487,7 +479,7 @@ def test_state_that_cannot_be_written_stops_the_start(
         *((f"lifecycle.start.{function}", 1) for function in ("spawn", "_launch", "_run")),
     ],
 )
-def test_start_that_is_interrupted_leaves_nothing(
+def test_interrupted_start_leaves_nothing(
     kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch, function: str, call: int
 ) -> None:
     function = f"hvkit.hypervisor.kvm.{function}"
@@ -496,7 +488,7 @@ def test_start_that_is_interrupted_leaves_nothing(
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         calls.append(original(*arguments, **options))
-        if len(calls) == call:  # what it gave is lost, as when a signal comes at that moment
+        if len(calls) == call:  # the result is lost, as with a signal at this moment
             raise KeyboardInterrupt
         return calls[-1]
 
@@ -506,15 +498,15 @@ def test_start_that_is_interrupted_leaves_nothing(
     assert_nothing_left(kvm)
 
 
-def test_start_that_may_have_left_a_process_is_remembered(
+def test_failed_start_keeps_state_if_process_may_exist(
     kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def be_unsure(*_: object) -> None:
-        raise ProcessError("a program listens there that cannot be identified")
+    def fail(*_: object) -> None:
+        raise ProcessError("the listening process cannot be identified")
 
     with monkeypatch.context() as patch:
-        patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.spawn", be_unsure)
-        patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.find_listener", be_unsure)
+        patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.spawn", fail)
+        patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.find_listener", fail)
         with pytest.raises(InstanceStateError, match="its QEMU may be running"):
             kvm.start_instance(make())
     assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
@@ -522,29 +514,26 @@ def test_start_that_may_have_left_a_process_is_remembered(
     assert_nothing_left(kvm)
 
 
-# ---- stops that are cut short
-
-
 @pytest.mark.parametrize("force", [True, False])
-def test_instance_can_be_stopped_when_nothing_can_be_written(
+def test_stop_succeeds_if_state_cannot_be_written(
     kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch, force: bool
 ) -> None:
     kvm.start_instance(make())
     pid = kvm.get_instance_info("web1").pid
 
-    def be_full(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
         for function in ("fsync", "pwrite"):
-            patch.setattr(os, function, be_full)
+            patch.setattr(os, function, fail)
         kvm.stop_instance("web1", force=force, timeout=5)
     assert not Path(f"/proc/{pid}").exists()
     assert kvm.get_instance_info("web1").state is InstanceState.SHUTDOWN
     assert [path.name for path in runtime_file(kvm).parent.iterdir() if path.name != "log"] == ["runtime.json"]
 
 
-def test_crash_after_an_interrupted_stop_is_a_crash(
+def test_state_is_crashed_after_interrupted_stop_and_kill(
     kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
@@ -563,33 +552,30 @@ def test_crash_after_an_interrupted_stop_is_a_crash(
     assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
 
 
-def test_crash_after_a_stop_that_somebody_died_over_is_a_crash(kvm: KvmHypervisor, crashed: Instance) -> None:
+def test_state_is_crashed_after_killed_stop(kvm: KvmHypervisor, crashed: Instance) -> None:
     sound = runtime_file(kvm).read_text()
     runtime_file(kvm).write_text(sound.replace('"phase": "running"', '"phase": "stopping"'))
     assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
 
 
-# ---- what callers hand in by mistake
-
-
 @pytest.mark.parametrize("size", ["x", None, True, 1.5e6, 0, -1, 1 << 70])
-def test_size_that_no_disk_has(kvm: KvmHypervisor, make: MakeInstance, size: Any) -> None:
+def test_resize_disk_rejects_invalid_size(kvm: KvmHypervisor, make: MakeInstance, size: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         kvm.resize_disk("web1", Disk(path="/a"), size)
     assert caught.value.name == "new_size_bytes"
 
 
-def test_nic_is_no_disk_to_resize(kvm: KvmHypervisor, make: MakeInstance) -> None:
+def test_resize_disk_rejects_nic(kvm: KvmHypervisor, make: MakeInstance) -> None:
     nic = Nic(mac="52:54:00:00:00:01", mode="user")
     kvm.start_instance(make(nics=(nic,)))
-    with pytest.raises(ParameterError, match="has no disk of that uuid"):
+    with pytest.raises(ParameterError, match="has no disk with this uuid"):
         kvm.resize_disk("web1", Disk(path="/a", uuid=nic.uuid), 1 << 20)
     not_a_disk: Any = nic
     with pytest.raises(ProgrammerError):
         kvm.resize_disk("web1", not_a_disk, 1 << 20)
 
 
-def test_uuid_that_another_instance_has(kvm: KvmHypervisor, make: MakeInstance) -> None:
+def test_start_rejects_uuid_of_another_instance(kvm: KvmHypervisor, make: MakeInstance) -> None:
     first = make("web1")
     kvm.start_instance(first)
     twin = make("web2", uuid=first.uuid)
@@ -601,24 +587,21 @@ def test_uuid_that_another_instance_has(kvm: KvmHypervisor, make: MakeInstance) 
     kvm.start_instance(twin)
 
 
-# ---- programs that misbehave
-
-
-def test_qemu_that_dies_while_it_is_asked(kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]) -> None:
+def test_start_fails_if_qemu_crashes_during_query(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
+) -> None:
     with pytest.raises(InstanceStartError, match="QEMU was ended by SIG"):
         kvm.start_instance(make_simulated(crash_on="query-name")())
     assert_nothing_left(kvm)
 
 
-def test_qemu_that_hangs_when_told_to_quit_is_killed(
-    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
-) -> None:
+def test_stop_kills_qemu_that_hangs_on_quit(kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]) -> None:
     kvm.start_instance(make_simulated(hang_on="quit")())
     kvm.stop_instance("web1", force=True)
     assert kvm.get_instance_info("web1").reason == "QEMU did not answer and was ended by a signal"
 
 
-def test_monitor_that_breaks_off_while_the_guest_is_asked(
+def test_stop_succeeds_if_monitor_closes_during_shutdown(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
 ) -> None:
     kvm.start_instance(make_simulated(close_on="system_powerdown")())
@@ -626,7 +609,7 @@ def test_monitor_that_breaks_off_while_the_guest_is_asked(
     assert kvm.get_instance_info("web1").state is InstanceState.SHUTDOWN
 
 
-def test_instance_that_is_not_known(kvm: KvmHypervisor) -> None:
+def test_unknown_instance_raises_not_found(kvm: KvmHypervisor) -> None:
     for call in (kvm.get_instance_console, kvm.get_instance_info, kvm.reboot_instance, kvm.stop_instance):
         with pytest.raises(InstanceNotFound):
             call("web1")

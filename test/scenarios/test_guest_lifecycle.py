@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The life of an instance with a real Linux in it: what it sees, and that it takes part in what is done to it.
+"""The lifecycle of an instance with a Linux guest: its hardware, and its part in operations.
 
-One boot for most; the test that stops that guest is the last of them.
+Most tests share one boot; the test that stops that guest is the last of them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.qemu
 MIB = 1 << 20
 MEMORY_MIB = 256
 DISK_MIB = 16
-#: Seconds in which a watch asks whatever it knows, before it waits for events of it.
+#: Seconds after which a watch relies on events for the memory, instead of querying it.
 RELIES_ON_EVENTS_AFTER_S = 2.5
 MAC = "52:54:00:12:34:56"
 
 
 @attrs.frozen
 class Running:
-    """An instance whose guest is up."""
+    """An instance whose guest has booted."""
 
     kvm: KvmHypervisor
     instance: Instance
@@ -48,7 +48,7 @@ def make_kvm(run_dir: Path) -> KvmHypervisor:
 
 
 def remove(kvm: KvmHypervisor, name: str) -> None:
-    """End an instance that a test may have left in any state."""
+    """Stop and clean up an instance in any state."""
     if name in kvm.list_instances():
         kvm.stop_instance(name, force=True)
         kvm.cleanup_instance(name)
@@ -62,7 +62,7 @@ def boot(kvm: KvmHypervisor, instance: Instance) -> GuestConsole:
 
 
 def files_of_instances(run_dir: Path) -> list[Path]:
-    """What is in the run directory, less what is known of QEMU programs and the locks of all."""
+    """Return the files in the run directory, without the capability cache and the shared locks."""
     return [
         path
         for path in run_dir.rglob("*")
@@ -91,35 +91,35 @@ def running(
         remove(kvm, instance.name)
 
 
-def test_guest_has_what_the_instance_says(running: Running) -> None:
-    said = running.console.run("nproc; cat /sys/block/vda/size /sys/class/net/eth0/address; hostname")
-    assert said.splitlines() == ["2", str(DISK_MIB * 2048), MAC, "tiny"]
+def test_guest_has_configured_hardware(running: Running) -> None:
+    output = running.console.run("nproc; cat /sys/block/vda/size /sys/class/net/eth0/address; hostname")
+    assert output.splitlines() == ["2", str(DISK_MIB * 2048), MAC, "tiny"]
 
 
-def test_guest_sees_its_numa_nodes(running: Running) -> None:
-    said = running.console.run("cd /sys/devices/system/node; cat online node0/cpulist node1/cpulist")
-    assert said.splitlines() == ["0-1", "0", "1"]
+def test_guest_has_configured_numa_nodes(running: Running) -> None:
+    output = running.console.run("cd /sys/devices/system/node; cat online node0/cpulist node1/cpulist")
+    assert output.splitlines() == ["0-1", "0", "1"]
 
 
-def test_guest_finds_the_uuid_of_its_instance(running: Running) -> None:
+def test_guest_reads_uuid_of_instance(running: Running) -> None:
     assert running.console.run("cat /sys/class/dmi/id/product_uuid") == str(running.instance.uuid)
 
 
-def test_disk_keeps_what_the_guest_writes(running: Running) -> None:
+def test_disk_keeps_written_data(running: Running) -> None:
     running.console.run("echo kept | dd of=/dev/vda conv=fsync 2>/dev/null; echo 3 >/proc/sys/vm/drop_caches")
     assert running.console.run("head -n 1 /dev/vda") == "kept"
 
 
-def test_guest_reaches_the_network_of_its_nic(running: Running) -> None:
+def test_guest_reaches_network(running: Running) -> None:
     running.console.run("ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0")
     assert "1 packets received" in running.console.run("ping -c 1 10.0.2.2")
 
 
-def test_guest_agent_finds_its_port(running: Running) -> None:
+def test_guest_agent_runs(running: Running) -> None:
     assert running.console.run("pidof qemu-ga")
 
 
-def test_info_tells_of_a_running_instance(running: Running) -> None:
+def test_info_describes_running_instance(running: Running) -> None:
     info = running.kvm.get_instance_info(running.name)
     assert (info.state, info.uuid, info.vcpus) == (InstanceState.RUNNING, running.instance.uuid, 2)
 
@@ -132,7 +132,7 @@ def test_monitor_answers_typed_queries(running: Running) -> None:
     assert formats == {"file", "qcow2"}
 
 
-def test_guest_gives_memory_to_the_balloon_and_gets_it_back(running: Running) -> None:
+def test_balloon_takes_and_returns_guest_memory(running: Running) -> None:
     def total_kib() -> int:
         return int(running.console.run("awk '/^MemTotal/ { print $2 }' /proc/meminfo"))
 
@@ -152,7 +152,7 @@ def test_guest_gives_memory_to_the_balloon_and_gets_it_back(running: Running) ->
         assert total_kib() == before_kib
 
 
-def test_what_the_guest_reached_is_told_when_the_time_is_over(running: Running) -> None:
+def test_balloon_returns_reached_memory_after_timeout(running: Running) -> None:
     with running.kvm.monitor(running.name) as monitor:
         monitor.execute(Stop())
     assert running.kvm.balloon_instance_memory(running.name, MEMORY_MIB - 64, timeout=0.5) == MEMORY_MIB
@@ -161,12 +161,12 @@ def test_what_the_guest_reached_is_told_when_the_time_is_over(running: Running) 
         monitor.execute(Cont())
 
 
-def test_guest_sees_its_disk_grow(running: Running) -> None:
+def test_guest_sees_resized_disk(running: Running) -> None:
     running.kvm.resize_disk(running.name, running.instance.disks[0], (DISK_MIB + 8) * MIB)
     assert running.console.run("cat /sys/block/vda/size") == str((DISK_MIB + 8) * 2048)
 
 
-def test_reset_starts_the_guest_anew_in_the_same_process(running: Running) -> None:
+def test_reboot_restarts_guest_in_same_process(running: Running) -> None:
     running.console.run("touch /run/before")
     pid = running.kvm.get_instance_info(running.name).pid
     running.kvm.reboot_instance(running.name)
@@ -176,7 +176,7 @@ def test_reset_starts_the_guest_anew_in_the_same_process(running: Running) -> No
     assert (info.state, info.pid) == (InstanceState.RUNNING, pid)
 
 
-def test_guest_is_stopped_by_its_power_button(running: Running) -> None:
+def test_stop_shuts_guest_down_gracefully(running: Running) -> None:
     timeout_s = 60
     pid = running.kvm.get_instance_info(running.name).pid
     with running.kvm.monitor(running.name) as monitor, monitor.subscribe(ShutdownEvent) as shutdowns:
@@ -195,9 +195,7 @@ def test_guest_is_stopped_by_its_power_button(running: Running) -> None:
     assert files_of_instances(running.kvm.run_dir) == []
 
 
-def test_guest_of_an_old_machine_powers_itself_off(
-    tiny_guest: TinyGuest, disk_image: MakeDiskImage, tmp_path: Path
-) -> None:
+def test_guest_on_pc_machine_powers_off(tiny_guest: TinyGuest, disk_image: MakeDiskImage, tmp_path: Path) -> None:
     kvm = make_kvm(tmp_path / "run")
     instance = Instance(
         name="web2",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The life of instances on real QEMU, orderly and not."""
+"""The lifecycle of instances on real QEMU: start, stop, reboot, crashes and concurrent operations."""
 
 from __future__ import annotations
 
@@ -57,22 +57,22 @@ pytestmark = pytest.mark.qemu
 MakeInstance = Callable[..., Instance]
 OpenConsole = Callable[[str], GuestConsole]
 
-#: The BIOS under TCG takes a second, on a busy machine several.
+#: Seconds for a guest to boot: the BIOS takes one second under TCG, and several on a busy node.
 GUEST_S: Final = 60.0
-#: All processors of this node that we may use.
+#: The CPUs of this node that the test may use.
 ALL: Final = ",".join(map(str, sorted(os.sched_getaffinity(0))))
 AFFINITIES: Final = {"0": {0}, "all": os.sched_getaffinity(0)}
 
 
 @pytest.fixture
 def wait_for_toy(kvm: KvmHypervisor, guest_console: OpenConsole) -> Callable[[str], GuestConsole]:
-    """Lets an instance that was started paused run, waits until its toy guest is up, and gives its console."""
+    """Run an instance that was started paused, wait until its toy guest has booted, and return its console."""
 
     def wait(name: str) -> GuestConsole:
         path = kvm.get_instance_console(name).path
         assert path is not None
         console = guest_console(path)
-        # Only now: what a guest says to nobody is lost.
+        # After the console is connected: output without a client is lost.
         with kvm.monitor(name) as monitor:
             monitor.execute("cont")
         console.wait_for(GREETING, GUEST_S)
@@ -82,7 +82,7 @@ def wait_for_toy(kvm: KvmHypervisor, guest_console: OpenConsole) -> Callable[[st
 
 
 def start_to_boot(kvm: KvmHypervisor, instance: Instance, wait: Callable[[str], GuestConsole]) -> GuestConsole:
-    """Start an instance and return its console once its guest is up; nothing it says is lost."""
+    """Start an instance, and return its console with all output once the guest has booted."""
     kvm.start_instance(instance, start_paused=True)
     return wait(instance.name)
 
@@ -100,10 +100,10 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(claim: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     deadline = time.monotonic() + timeout_s
-    while not claim():
-        assert time.monotonic() < deadline, "it did not come true in time"
+    while not condition():
+        assert time.monotonic() < deadline, "condition not met in time"
         time.sleep(0.01)
 
 
@@ -112,7 +112,7 @@ def state_of(kvm: KvmHypervisor, name: str = "web1") -> InstanceState:
 
 
 def run_python(program: str, *, check: bool = True) -> str:
-    """Run a program that uses hvkit in a process of its own, and return what it prints; there are no warnings."""
+    """Run a Python program in another process, and return its output. Warnings are errors."""
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -124,12 +124,9 @@ def run_python(program: str, *, check: bool = True) -> str:
     return run.stdout
 
 
-# ---- an orderly life
-
-
 @pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
 @pytest.mark.parametrize("machine", ["q35", "pc"])
-def test_guest_runs_and_obeys_its_power_button(
+def test_stop_shuts_guest_down_gracefully(
     kvm: KvmHypervisor,
     make_toy: MakeInstance,
     wait_for_toy: Callable[[str], GuestConsole],
@@ -160,7 +157,7 @@ def test_guest_runs_under_kvm(
 ) -> None:
     host = read_kvm_host()
     if host.problem:
-        pytest.skip(f"KVM is NOT tested here: {host.problem}")  # no package brings it, so that CI may lack it
+        pytest.skip(f"KVM is NOT tested here: {host.problem}")  # no package provides it, so CI may lack it
     start_to_boot(kvm, make_toy(parameters={"kvm_flag": "enabled"}), wait_for_toy)
     with kvm.monitor("web1") as monitor:
         assert monitor.execute(QueryKvm()).enabled
@@ -168,13 +165,13 @@ def test_guest_runs_under_kvm(
     assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
-def test_power_button_is_pressed_again_for_a_guest_that_boots(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_stop_repeats_power_button_for_booting_guest(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy())
     kvm.stop_instance("web1", timeout=GUEST_S)
     assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
-def test_linux_obeys_its_power_button(
+def test_stop_shuts_linux_down_gracefully(
     kvm: KvmHypervisor, tiny_guest: TinyGuest, guest_console: OpenConsole, make_toy: MakeInstance
 ) -> None:
     instance = Instance(name="web1", memory_mib=256, parameters=tiny_guest.parameters())
@@ -189,7 +186,7 @@ def test_linux_obeys_its_power_button(
     assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
-def test_guest_that_ignores_the_button_is_ended_in_time(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_stop_ends_unresponsive_guest_after_timeout(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(disks=()))
     began = time.monotonic()
     kvm.stop_instance("web1", timeout=0.5)
@@ -197,7 +194,7 @@ def test_guest_that_ignores_the_button_is_ended_in_time(kvm: KvmHypervisor, make
     assert kvm.get_instance_info("web1").reason == "guest did not shut down in time"
 
 
-def test_retry_waits_without_pressing(
+def test_stop_with_retry_does_not_press_power_button(
     kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
 ) -> None:
     console = start_to_boot(kvm, make_toy(), wait_for_toy)
@@ -206,7 +203,7 @@ def test_retry_waits_without_pressing(
     assert state_of(kvm) is InstanceState.SHUTDOWN
 
 
-def test_guest_that_powered_off_by_itself_is_shut_down_until_cleanup(
+def test_guest_that_powered_off_is_shutdown_until_cleanup(
     kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
 ) -> None:
     start_to_boot(kvm, make_toy(), wait_for_toy)
@@ -221,7 +218,7 @@ def test_guest_that_powered_off_by_itself_is_shut_down_until_cleanup(
         kvm.get_instance_info("web1")
 
 
-def test_instance_whose_guest_powered_off_can_be_started_again(
+def test_start_succeeds_after_guest_powered_off(
     kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
 ) -> None:
     instance = make_toy()
@@ -235,7 +232,7 @@ def test_instance_whose_guest_powered_off_can_be_started_again(
     assert not is_alive(first)
 
 
-def test_reboot_starts_the_guest_anew_in_the_same_process(
+def test_reboot_restarts_guest_in_same_process(
     kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
 ) -> None:
     console = start_to_boot(kvm, make_toy(), wait_for_toy)
@@ -245,8 +242,8 @@ def test_reboot_starts_the_guest_anew_in_the_same_process(
     assert (state_of(kvm), pid_of(kvm)) == (InstanceState.RUNNING, pid)
 
 
-def test_instance_that_a_guests_reboot_ends_can_be_rebooted(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
-    # At once: firmware that is reset while it sets itself up resets the machine again, as a guest would.
+def test_reboot_resets_instance_that_exits_on_guest_reboot(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    # Immediately: firmware that is reset during its setup resets the machine again, like a guest.
     kvm.start_instance(make_toy(parameters={"reboot_behavior": "exit"}))
     kvm.reboot_instance("web1")
     assert state_of(kvm) is InstanceState.RUNNING
@@ -255,7 +252,7 @@ def test_instance_that_a_guests_reboot_ends_can_be_rebooted(kvm: KvmHypervisor, 
         assert events.get(timeout=GUEST_S).reason == "host-qmp-system-reset"
 
 
-def test_reboot_that_is_cut_short_leaves_the_guests_reboots_as_they_were(
+def test_interrupted_reboot_restores_reboot_action(
     kvm: KvmHypervisor, make_toy: MakeInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt() -> None:
@@ -271,9 +268,6 @@ def test_reboot_that_is_cut_short_leaves_the_guests_reboots_as_they_were(
         assert events.get(timeout=GUEST_S).reason == "host-qmp-system-reset"
 
 
-# ---- disks, NICs, processors
-
-
 @pytest.fixture
 def loop_device(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterator[str]:
     image = write_disk(tmp_path / "loop.img")
@@ -285,14 +279,14 @@ def loop_device(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Itera
     subprocess.run(["losetup", "--detach", path], check=True)
 
 
-def test_disk_may_be_a_block_device(kvm: KvmHypervisor, make_toy: MakeInstance, loop_device: str) -> None:
+def test_block_device_is_usable_as_disk(kvm: KvmHypervisor, make_toy: MakeInstance, loop_device: str) -> None:
     kvm.start_instance(make_toy(disks=(Disk(path=loop_device),)), start_paused=True)
     with kvm.monitor("web1") as monitor:
         drivers = {node.drv for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
     assert drivers == {"raw", "host_device"}
 
 
-def test_guest_that_does_not_move_keeps_nobody_else_waiting(
+def test_balloon_does_not_hold_lock_while_waiting_for_guest(
     kvm: KvmHypervisor, make_toy: MakeInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kvm.start_instance(make_toy(memory_mib=32), start_paused=True)
@@ -311,7 +305,7 @@ def test_guest_that_does_not_move_keeps_nobody_else_waiting(
 
 
 @pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
-def test_disk_grows(
+def test_resize_disk_grows_image(
     kvm: KvmHypervisor, make_toy: MakeInstance, disk_image: Callable[..., Path], disk_format: Literal["raw", "qcow2"]
 ) -> None:
     disk = Disk(path=str(disk_image(size_mib=1, disk_format=disk_format)), format=disk_format)
@@ -320,15 +314,15 @@ def test_disk_grows(
     with kvm.monitor("web1") as monitor:
         sizes = {node.image.virtual_size for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
     assert 2 << 20 in sizes
-    with pytest.raises(ParameterError, match="only grows"):
+    with pytest.raises(ParameterError, match="cannot shrink"):
         kvm.resize_disk("web1", disk, 1 << 20)
-    with pytest.raises(ParameterError, match="no disk of that uuid"):
+    with pytest.raises(ParameterError, match="no disk with this uuid"):
         kvm.resize_disk("web1", attrs.evolve(disk, uuid=uuid4()), 4 << 20)
 
 
 @pytest.fixture
 def bridge(unavailable: Callable[[str], NoReturn]) -> Iterator[str]:
-    """A bridge to join; needs root and /dev/net/tun."""
+    """A bridge. Needs root and /dev/net/tun."""
     if os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         unavailable("taps need root and /dev/net/tun, so they are NOT tested here")
     name = f"hvt{os.getpid() % 10**8}"
@@ -337,9 +331,7 @@ def bridge(unavailable: Callable[[str], NoReturn]) -> Iterator[str]:
     subprocess.run(["ip", "link", "delete", name], check=True)
 
 
-def test_tap_joins_its_bridge_and_goes_with_its_instance(
-    kvm: KvmHypervisor, make_toy: MakeInstance, bridge: str
-) -> None:
+def test_tap_joins_bridge_and_is_removed_with_instance(kvm: KvmHypervisor, make_toy: MakeInstance, bridge: str) -> None:
     tapped = Nic(mac="52:54:00:00:00:01", mode="tap", link=bridge)
     named = Nic(mac="52:54:00:00:00:02", mode="tap", ifname=f"t{bridge}")
     user = Nic(mac="52:54:00:00:00:03", mode="user")
@@ -348,26 +340,24 @@ def test_tap_joins_its_bridge_and_goes_with_its_instance(
     assert ports == [f"hv{tapped.uuid.hex[:12]}"]
     assert has_interface(named.ifname)
     flags = int(Path(f"/sys/class/net/{named.ifname}/flags").read_text(), 16)
-    assert flags & 1, "it is up"
+    assert flags & 1, "the interface is not up"
     os.kill(pid_of(kvm), signal.SIGKILL)
     wait_until(lambda: not has_interface(ports[0]) and not has_interface(named.ifname))
 
 
-def test_nic_that_knows_no_virtio_header_has_a_tap_all_the_same(
-    kvm: KvmHypervisor, make_toy: MakeInstance, bridge: str
-) -> None:
+def test_tap_works_for_nic_without_virtio_header(kvm: KvmHypervisor, make_toy: MakeInstance, bridge: str) -> None:
     nic = Nic(mac="52:54:00:00:00:01", mode="tap", link=bridge)
     kvm.start_instance(make_toy(nics=(nic,), parameters={"nic_type": "e1000"}))
     assert state_of(kvm) is InstanceState.RUNNING
 
 
-def test_agent_has_a_socket_if_it_is_used(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_guest_agent_has_socket_if_enabled(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters={"use_guest_agent": True, "serial_console": False}), start_paused=True)
     assert sorted(path.suffix for path in (kvm.run_dir / "sockets").iterdir()) == [".a", ".c", ".m", ".w"]
 
 
 @pytest.mark.parametrize(("mask", "bound"), [("0", ["0", "0"]), ("0:all", ["0", "all"]), ("all:0", ["all", "0"])])
-def test_each_processor_is_bound_before_it_runs(
+def test_vcpus_are_pinned_before_guest_runs(
     kvm: KvmHypervisor, make_toy: MakeInstance, mask: str, bound: list[str]
 ) -> None:
     kvm.start_instance(make_toy(vcpus=2, parameters={"cpu_mask": mask}), start_paused=True)
@@ -387,7 +377,7 @@ def test_each_processor_is_bound_before_it_runs(
     ],
     ids=str,
 )
-def test_each_iothread_is_bound_before_the_guest_runs(
+def test_iothreads_are_pinned_before_guest_runs(
     kvm: KvmHypervisor, make_toy: MakeInstance, masks: dict[str, object], bound: list[str]
 ) -> None:
     parameters = {"io_threads": 2, "sandbox": "enabled", **masks}
@@ -397,10 +387,7 @@ def test_each_iothread_is_bound_before_the_guest_runs(
     assert [os.sched_getaffinity(threads[name]) for name in ("io0", "io1")] == [AFFINITIES[each] for each in bound]
 
 
-# ---- a life that is not orderly
-
-
-def test_killed_instance_has_crashed_and_can_be_started_again(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_killed_instance_is_crashed_and_starts_again(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     instance = make_toy()
     kvm.start_instance(instance)
     os.kill(pid_of(kvm), signal.SIGKILL)
@@ -408,14 +395,14 @@ def test_killed_instance_has_crashed_and_can_be_started_again(kvm: KvmHypervisor
     info = kvm.get_instance_info("web1")
     assert (info.reason, info.pid) == ("QEMU was ended by SIGKILL", None)
     left = {path.name for path in kvm.run_dir.rglob("*")}
-    assert "pid" in left, "a killed QEMU tidies nothing up"
+    assert "pid" in left, "a killed QEMU leaves its pid file"
     kvm.stop_instance("web1")
     assert kvm.get_instance_info("web1") == info
     kvm.start_instance(instance)
     assert state_of(kvm) is InstanceState.RUNNING
 
 
-def test_qemu_that_somebody_terminated_has_shut_down(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_terminated_instance_is_shutdown(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy())
     os.kill(pid_of(kvm), signal.SIGTERM)
     wait_until(lambda: state_of(kvm).is_over)
@@ -423,7 +410,7 @@ def test_qemu_that_somebody_terminated_has_shut_down(kvm: KvmHypervisor, make_to
     assert (info.state, info.reason) == (InstanceState.SHUTDOWN, "QEMU was told to quit")
 
 
-def test_another_process_sees_that_it_crashed(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_another_process_reports_crash(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(), start_paused=True)
     os.kill(pid_of(kvm), signal.SIGKILL)
     wait_until(lambda: state_of(kvm) is InstanceState.CRASHED)
@@ -435,7 +422,7 @@ print(get_hypervisor("kvm", run_dir={str(kvm.run_dir)!r}).get_instance_info("web
 
 @pytest.fixture
 def frozen(kvm: KvmHypervisor, make_toy: MakeInstance) -> InstanceInfo:
-    """An instance whose process was stopped, among two others."""
+    """An instance whose process was stopped by SIGSTOP, beside two others."""
     for name in ("db1", "web1", "web2"):
         kvm.start_instance(make_toy(name))
     info = kvm.get_instance_info("web1")
@@ -444,7 +431,7 @@ def frozen(kvm: KvmHypervisor, make_toy: MakeInstance) -> InstanceInfo:
     return info
 
 
-def test_silent_instance_is_unresponsive_and_hides_no_other(kvm: KvmHypervisor, frozen: InstanceInfo) -> None:
+def test_stopped_process_is_unresponsive_and_does_not_delay_listing(kvm: KvmHypervisor, frozen: InstanceInfo) -> None:
     began = time.monotonic()
     states = {info.name: info.state for info in kvm.get_all_instances_info()}
     assert time.monotonic() - began < 5
@@ -458,7 +445,7 @@ def test_silent_instance_is_unresponsive_and_hides_no_other(kvm: KvmHypervisor, 
 
 
 @pytest.mark.parametrize(("how", "limit_s"), [({"force": True}, 8), ({"timeout": 1}, 15)])
-def test_silent_instance_can_be_stopped(
+def test_stop_ends_stopped_process(
     kvm: KvmHypervisor, frozen: InstanceInfo, how: dict[str, Any], limit_s: float
 ) -> None:
     began = time.monotonic()
@@ -469,14 +456,14 @@ def test_silent_instance_can_be_stopped(
     assert not is_alive(frozen.pid)
 
 
-def test_stopped_process_is_not_waited_for_as_long_as_a_guest(kvm: KvmHypervisor, frozen: InstanceInfo) -> None:
+def test_stop_does_not_wait_guest_timeout_for_stopped_process(kvm: KvmHypervisor, frozen: InstanceInfo) -> None:
     began = time.monotonic()
     kvm.stop_instance("web1")
     assert time.monotonic() - began < 15
     assert kvm.get_instance_info("web1").reason == "QEMU did not answer and was ended by a signal"
 
 
-def test_process_that_goes_on_in_time_is_asked(
+def test_stop_shuts_guest_down_if_process_continues_in_time(
     kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
 ) -> None:
     start_to_boot(kvm, make_toy(), wait_for_toy)
@@ -489,7 +476,7 @@ def test_process_that_goes_on_in_time_is_asked(
     assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
-def test_instance_that_is_being_stopped_while_its_control_monitor_is_taken_is_running(
+def test_instance_is_running_during_stop_while_control_monitor_is_in_use(
     kvm: KvmHypervisor, make_toy: MakeInstance
 ) -> None:
     kvm.start_instance(make_toy(disks=()))
@@ -505,9 +492,7 @@ def test_instance_that_is_being_stopped_while_its_control_monitor_is_taken_is_ru
     assert state_of(kvm) is InstanceState.SHUTDOWN
 
 
-def test_instance_whose_control_monitor_is_taken_is_running_and_can_be_stopped(
-    kvm: KvmHypervisor, make_toy: MakeInstance
-) -> None:
+def test_stop_succeeds_while_control_monitor_is_in_use(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy())
     with kvm.monitor("web1"):
         assert state_of(kvm) is InstanceState.RUNNING
@@ -515,10 +500,7 @@ def test_instance_whose_control_monitor_is_taken_is_running_and_can_be_stopped(
     assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
-# ---- several hands
-
-
-def test_instance_outlives_its_starter_and_obeys_another_process(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_instance_is_managed_by_other_process_than_its_starter(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     instance = make_toy()
     program = f"""
 from hvkit.hypervisor import Disk, Instance, get_hypervisor
@@ -539,7 +521,7 @@ kvm.stop_instance("web1", force=True)"""
     assert not is_alive(pid)
 
 
-def test_of_several_who_start_an_instance_one_wins(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_concurrent_starts_of_one_instance_succeed_once(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     instance = make_toy()
     starters = 4
     barrier = threading.Barrier(starters)
@@ -565,7 +547,7 @@ def test_of_several_who_start_an_instance_one_wins(kvm: KvmHypervisor, make_toy:
     assert state_of(kvm) is InstanceState.RUNNING
 
 
-def test_instance_that_somebody_works_on_is_busy(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_instance_is_busy_during_stop(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(disks=()))
     stopper = threading.Thread(target=lambda: kvm.stop_instance("web1", timeout=2))
     stopper.start()
@@ -575,17 +557,17 @@ def test_instance_that_somebody_works_on_is_busy(kvm: KvmHypervisor, make_toy: M
     with pytest.raises(InstanceBusy) as caught:
         impatient.stop_instance("web1", force=True)
     assert caught.value.holder == os.getpid()
-    assert state_of(impatient) is InstanceState.RUNNING, "a look needs no lock"
+    assert state_of(impatient) is InstanceState.RUNNING, "a query takes no lock"
     stopper.join()
 
 
-#: Kills its own process, as a daemon may be, when what is remembered is written for the n-th time, before or after.
-DIE: Final = """
+#: Starts an instance, and kills its own process before or after the state is persisted for the n-th time.
+KILLED_START: Final = """
 import os, signal
 from hvkit.hypervisor import Disk, Instance, get_hypervisor
 from hvkit.hypervisor.kvm.instance import handle
 write, count = handle.write_runtime, 0
-def write_and_die(path, runtime):
+def write_and_kill(path, runtime):
     global count
     count += 1
     if count == {number} and {before}:
@@ -593,14 +575,14 @@ def write_and_die(path, runtime):
     write(path, runtime)
     if count == {number}:
         os.kill(os.getpid(), signal.SIGKILL)
-handle.write_runtime = write_and_die
+handle.write_runtime = write_and_kill
 get_hypervisor("kvm", run_dir={run_dir!r}).start_instance(
     Instance(name="web1", memory_mib=32, parameters={parameters!r}))
 """
 
 
 def qemus_of(kvm: KvmHypervisor) -> list[int]:
-    """Return the processes that have the run directory in their command line."""
+    """Return the pids of processes with the run directory in their command line."""
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -612,15 +594,15 @@ def qemus_of(kvm: KvmHypervisor) -> list[int]:
 @pytest.mark.parametrize(
     ("number", "before", "qemus", "state"),
     [
-        pytest.param(1, True, 0, None, id="before-anything-is-noted"),
-        pytest.param(1, False, 0, InstanceState.CRASHED, id="before-there-is-a-process"),
-        pytest.param(2, True, 1, InstanceState.CRASHED, id="before-its-pid-is-noted"),
-        pytest.param(2, False, 1, InstanceState.CRASHED, id="after-its-pid-is-noted"),
-        pytest.param(3, False, 1, InstanceState.PAUSED, id="before-it-runs"),
+        pytest.param(1, True, 0, None, id="before-state"),
+        pytest.param(1, False, 0, InstanceState.CRASHED, id="before-process"),
+        pytest.param(2, True, 1, InstanceState.CRASHED, id="before-pid"),
+        pytest.param(2, False, 1, InstanceState.CRASHED, id="after-pid"),
+        pytest.param(3, False, 1, InstanceState.PAUSED, id="before-cont"),
     ],
 )
 @pytest.mark.parametrize("then", ["start", "stop", "cleanup"])
-def test_start_that_its_daemon_died_over_can_be_made_good(
+def test_next_operation_succeeds_after_killed_start(
     kvm: KvmHypervisor,
     make_toy: MakeInstance,
     number: int,
@@ -630,9 +612,11 @@ def test_start_that_its_daemon_died_over_can_be_made_good(
     then: str,
 ) -> None:
     instance = make_toy(disks=())
-    program = DIE.format(number=number, before=before, run_dir=str(kvm.run_dir), parameters=dict(instance.parameters))
+    program = KILLED_START.format(
+        number=number, before=before, run_dir=str(kvm.run_dir), parameters=dict(instance.parameters)
+    )
     run_python(program, check=False)
-    wait_until(lambda: len(qemus_of(kvm)) == qemus)  # for a moment there may be a fork that is not QEMU yet
+    wait_until(lambda: len(qemus_of(kvm)) == qemus)  # there may briefly be a fork that has not executed QEMU yet
     if state is None:
         assert kvm.list_instances() == []
     else:
@@ -649,10 +633,7 @@ def test_start_that_its_daemon_died_over_can_be_made_good(
         assert qemus_of(kvm) == []
 
 
-# ---- starts that fail
-
-
-def test_machine_that_is_another_one_is_not_kept(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
+def test_start_fails_if_qemu_has_another_uuid(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
     instance = make_toy()
     impostor = tmp_path / "qemu"
     words = f'"${{@/{instance.uuid}/{uuid4()}}}"'
@@ -664,7 +645,7 @@ def test_machine_that_is_another_one_is_not_kept(kvm: KvmHypervisor, make_toy: M
     assert kvm.list_instances() == []
 
 
-def test_failed_start_says_what_qemu_said(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_failed_start_carries_log_of_qemu(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     with pytest.raises(InstanceStartError) as caught:
         kvm.start_instance(make_toy(parameters={"kvm_extra": "-device no-such-device"}))
     error = caught.value
@@ -673,7 +654,7 @@ def test_failed_start_says_what_qemu_said(kvm: KvmHypervisor, make_toy: MakeInst
     assert "'no-such-device'" in str(error)
 
 
-def test_start_that_fails_after_an_earlier_life_leaves_nothing(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_failed_start_of_stopped_instance_leaves_nothing(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     instance = make_toy()
     kvm.start_instance(instance)
     kvm.stop_instance("web1", force=True)
@@ -683,7 +664,7 @@ def test_start_that_fails_after_an_earlier_life_leaves_nothing(kvm: KvmHyperviso
     assert kvm.list_instances() == []
 
 
-def test_monitor_of_an_instance_is_closed_after_use(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_monitor_is_closed_after_use(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(), start_paused=True)
     with kvm.monitor("web1") as monitor:
         assert isinstance(monitor, QmpConnection)
@@ -693,7 +674,9 @@ def test_monitor_of_an_instance_is_closed_after_use(kvm: KvmHypervisor, make_toy
         assert monitor.is_connected
 
 
-def test_listing_asks_the_other_monitor_where_one_is_taken(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_listing_uses_control_monitor_while_shared_monitor_is_in_use(
+    kvm: KvmHypervisor, make_toy: MakeInstance
+) -> None:
     for name in ("web1", "web2"):
         kvm.start_instance(make_toy(name))
     with QmpConnection(RunDirectory(kvm.run_dir).instance("web1").shared_socket):
@@ -704,7 +687,7 @@ def test_listing_asks_the_other_monitor_where_one_is_taken(kvm: KvmHypervisor, m
     ]
 
 
-def test_of_two_starts_with_one_uuid_one_wins(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_concurrent_starts_with_one_uuid_succeed_once(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     uuid = uuid4()
 
     def start(name: str) -> str:
@@ -722,12 +705,12 @@ def test_of_two_starts_with_one_uuid_one_wins(kvm: KvmHypervisor, make_toy: Make
 
 
 @pytest.mark.parametrize("aio", ["threads", "native", "io_uring"])
-def test_sandbox_does_not_keep_a_machine_from_its_disk(kvm: KvmHypervisor, make_toy: MakeInstance, aio: str) -> None:
+def test_sandbox_permits_every_aio_mode(kvm: KvmHypervisor, make_toy: MakeInstance, aio: str) -> None:
     toy = make_toy(parameters={"sandbox": "enabled", "disk_aio": aio, "disk_cache": "none", "mem_path": "/dev/shm"})
     try:
         kvm.start_instance(toy)
     except InstanceStartError as error:
-        # What this kernel, or the disk's filesystem, does not have.
+        # Not supported by this kernel, or by the filesystem of the disk.
         if aio == "threads" or "aio" not in str(error):
             raise
         pytest.skip(f"no {aio} here: {error.log}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is told of instances that run on real QEMU: their state with its reason, whatever is remembered of them."""
+"""Reported states and reasons of instances on real QEMU, with old and damaged state files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.qemu
 MakeInstance = Callable[..., Instance]
 OpenConsole = Callable[[str], GuestConsole]
 
-#: The members that a file of version 1 has, by what they are in; whatever came later is missing there.
+#: The members of a state file of version 1, by object.
 MEMBERS_OF_VERSION_1: Final[dict[str, tuple[str, ...]]] = {
     "": (
         *("format", "version", "instance", "phase", "reason", "process", "binary", "qemu_version", "machine_type"),
@@ -43,7 +43,7 @@ def runtime_file(kvm: KvmHypervisor, name: str = "web1") -> Path:
 
 
 def as_version_1(data: dict[str, Any]) -> dict[str, Any]:
-    """Return what version 1 would have remembered."""
+    """Return the state in the format of version 1."""
 
     def cut(part: dict[str, Any], what: str) -> dict[str, Any]:
         return {name: part[name] for name in MEMBERS_OF_VERSION_1[what]}
@@ -57,10 +57,7 @@ def as_version_1(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# ---- states
-
-
-#: A disk that is full when it is first written to.
+#: A disk that reports ENSPC for the first write.
 FULL_DISK: Final = {
     "driver": "blkdebug",
     "node-name": "full",
@@ -71,7 +68,7 @@ FULL_DISK: Final = {
 
 @pytest.fixture
 def full(kvm: KvmHypervisor, tiny_guest: TinyGuest, guest_console: OpenConsole) -> GuestConsole:
-    """The console of a guest with such a disk."""
+    """The console of a guest with a full disk."""
     extra = ("-blockdev", json.dumps(FULL_DISK), "-device", "virtio-blk-pci,drive=full,bus=pcie.0,addr=0x1e")
     parameters = tiny_guest.parameters(kvm_extra=shlex.join(extra))
     kvm.start_instance(Instance(name="web1", memory_mib=128, parameters=parameters))
@@ -82,7 +79,7 @@ def full(kvm: KvmHypervisor, tiny_guest: TinyGuest, guest_console: OpenConsole) 
     return console
 
 
-def test_instance_whose_disk_is_full_waits_for_room(kvm: KvmHypervisor, full: GuestConsole) -> None:
+def test_instance_with_full_disk_is_paused_until_cont(kvm: KvmHypervisor, full: GuestConsole) -> None:
     with kvm.monitor("web1") as monitor, monitor.subscribe(BlockIoErrorEvent, StopEvent) as events:
         full.send("dd if=/dev/zero of=/dev/vda bs=4k count=1 conv=fsync && echo WRIT''TEN\n")
         failed = events.get(timeout=60)
@@ -98,7 +95,7 @@ def test_instance_whose_disk_is_full_waits_for_room(kvm: KvmHypervisor, full: Gu
     assert (info.state, info.reason, info.cause) == (InstanceState.RUNNING, "", None)
 
 
-def test_each_state_is_told_with_its_reason_to_everybody(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_states_and_reasons_are_reported_to_another_process(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     for name in ("killed", "new", "paused", "running", "stopped"):
         kvm.start_instance(make_toy(name), start_paused=name == "new")
     with kvm.monitor("paused") as monitor:
@@ -106,14 +103,14 @@ def test_each_state_is_told_with_its_reason_to_everybody(kvm: KvmHypervisor, mak
     pids = {info.name: info.pid or 0 for info in kvm.get_all_instances_info()}
     os.kill(pids["killed"], signal.SIGKILL)
     os.kill(pids["stopped"], signal.SIGSTOP)
-    with kvm.monitor("running") as monitor:  # which is silent meanwhile, and keeps nobody
+    with kvm.monitor("running") as monitor:  # the control monitor is in use
         assert monitor.is_connected
         infos = KvmHypervisor(run_dir=kvm.run_dir).get_all_instances_info()
-    told = {info.name: (info.state, info.reason, info.cause) for info in infos}
-    state, reason, cause = told.pop("killed")
+    reported = {info.name: (info.state, info.reason, info.cause) for info in infos}
+    state, reason, cause = reported.pop("killed")
     assert (state, cause) == (InstanceState.CRASHED, StopCause.QEMU)
     assert reason in ("QEMU is gone", "QEMU was ended by SIGKILL")
-    assert told == {
+    assert reported == {
         "new": (InstanceState.PAUSED, "guest has not run yet", None),
         "paused": (InstanceState.PAUSED, "paused by request", StopCause.REQUEST),
         "running": (InstanceState.RUNNING, "", None),
@@ -121,37 +118,31 @@ def test_each_state_is_told_with_its_reason_to_everybody(kvm: KvmHypervisor, mak
     }
 
 
-# ---- processes
-
-
-def test_process_is_signalled_through_its_descriptor_only(
+def test_stop_signals_process_through_pidfd_only(
     kvm: KvmHypervisor, make_toy: MakeInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kvm.start_instance(make_toy())
     pid = kvm.get_instance_info("web1").pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
-    held: list[str] = []
+    signalled: list[str] = []
     send = signal.pidfd_send_signal
 
-    def note(pidfd: int, number: int) -> None:
-        held.extend(line for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines() if "Pid:" in line)
+    def record(pidfd: int, number: int) -> None:
+        signalled.extend(line for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines() if "Pid:" in line)
         send(pidfd, number)
 
     def refuse(*_: object) -> NoReturn:
-        raise AssertionError("a pid may be another process's by now")
+        raise AssertionError("the pid may have been reused")
 
-    monkeypatch.setattr(signal, "pidfd_send_signal", note)
+    monkeypatch.setattr(signal, "pidfd_send_signal", record)
     monkeypatch.setattr(os, "kill", refuse)
     kvm.stop_instance("web1", force=True)
-    assert held == [f"Pid:\t{pid}"]
+    assert signalled == [f"Pid:\t{pid}"]
     assert kvm.get_instance_info("web1").state is InstanceState.SHUTDOWN
 
 
-# ---- what is remembered
-
-
-def test_file_of_an_older_version_is_upgraded_while_its_instance_runs(
+def test_state_file_of_version_1_is_upgraded_by_operation_not_by_query(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
 ) -> None:
     kvm.start_instance(make_toy(parameters={"machine_version": "q35"}))
@@ -162,7 +153,7 @@ def test_file_of_an_older_version_is_upgraded_while_its_instance_runs(
     assert later.get_instance_info("web1") == before
     assert later.get_all_instances_info() == [before]
     assert later.verify() == []
-    assert json.loads(runtime_file(kvm).read_text())["version"] == 1, "a look changes nothing"
+    assert json.loads(runtime_file(kvm).read_text())["version"] == 1, "a query changes nothing"
     disk = Disk(path=str(write_disk(tmp_path / "more.img")))
     later.hot_add_device("web1", disk)
     upgraded = json.loads(runtime_file(kvm).read_text())
@@ -188,7 +179,7 @@ def newer(text: str) -> str:
     ],
     ids=["cut", "empty", "another", "newer"],
 )
-def test_damaged_file_hides_neither_its_instance_nor_others(
+def test_damaged_state_file_hides_no_instance(
     kvm: KvmHypervisor, make_toy: MakeInstance, damage: Callable[[str], str], reason: str
 ) -> None:
     for name in ("web0", "web1", "web2"):

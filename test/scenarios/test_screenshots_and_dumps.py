@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Pictures and memory dumps of instances on real QEMU, and what is left when a dump breaks off."""
+"""Screenshots and memory dumps of instances on real QEMU, including dumps that fail or are interrupted."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ CONFINED: Final = {
     "security_pool": "60000-60001",
     "use_chroot": True,
 }
-#: Where a PC's firmware puts the first sector of its disk.
+#: The address at which a BIOS loads the boot sector.
 BOOT_ADDRESS: Final = 0x7C00
 
 
 @pytest.fixture
 def may_change_account(unavailable: Callable[[str], NoReturn]) -> None:
     if os.geteuid() != 0:
-        unavailable("only root can start QEMU as somebody else, so captures of confined machines are NOT tested here")
+        unavailable("only root can start QEMU as another user, so captures of confined instances are NOT tested here")
 
 
 def state_of(kvm: KvmHypervisor, name: str = "web1") -> InstanceState:
@@ -64,11 +64,8 @@ def pid_of(kvm: KvmHypervisor, name: str = "web1") -> int:
     return pid
 
 
-# ---- pictures
-
-
 def read_png(picture: bytes) -> tuple[int, int, bytes]:
-    """Take a PNG apart, each chunk with its checksum: width, height, and the lines of the picture."""
+    """Parse a PNG and check the checksums of its chunks; return width, height and the image data."""
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     at, chunks = 8, []
     while at < len(picture):
@@ -82,33 +79,33 @@ def read_png(picture: bytes) -> tuple[int, int, bytes]:
     return width, height, zlib.decompress(b"".join(data for kind, data in chunks if kind == b"IDAT"))
 
 
-def test_screen_is_a_whole_picture(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_screenshot_is_complete_png(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters={"vga": "std"}))
     deadline = time.monotonic() + 60
-    while True:  # the firmware writes its name on the screen when it comes to it
+    while True:  # until the firmware has written its name
         width, height, lines = read_png(kvm.get_instance_screenshot("web1"))
         if len(set(lines)) > 1:
             break
-        assert time.monotonic() < deadline, "the screen stays blank"
+        assert time.monotonic() < deadline, "blank screen"
     assert width >= 640
-    assert len(lines) == height * (1 + 3 * width)  # a byte for the filter of each line, and three for each point
+    assert len(lines) == height * (1 + 3 * width)  # one filter byte per line, three bytes per pixel
     opened = [os.readlink(path) for path in Path(f"/proc/{pid_of(kvm)}/fd").iterdir()]
     assert not [file for file in opened if "screenshot" in file]
 
 
 @pytest.mark.usefixtures("may_change_account")
-def test_screen_of_a_confined_machine(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_screenshot_of_confined_instance(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters={"vga": "std", **CONFINED}), start_paused=True)
     assert read_png(kvm.get_instance_screenshot("web1"))[:2] >= (640, 400)
 
 
-def test_machine_without_display_adapter_has_no_screen(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_screenshot_without_display_adapter_fails(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(), start_paused=True)
     with pytest.raises(CaptureError, match="web1: capture: no screen: the machine has no display adapter"):
         kvm.get_instance_screenshot("web1")
 
 
-def test_machine_that_has_ended_has_neither_screen_nor_memory(
+def test_captures_of_stopped_instance_raise_state_error(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
 ) -> None:
     kvm.start_instance(make_toy(parameters={"vga": "std"}))
@@ -123,12 +120,9 @@ def test_machine_that_has_ended_has_neither_screen_nor_memory(
     assert not (tmp_path / "dump").exists()
 
 
-# ---- dumps that end well
-
-
 @pytest.fixture
 def toy(kvm: KvmHypervisor, make_toy: MakeInstance) -> Instance:
-    """An instance that runs."""
+    """A running instance."""
     instance: Instance = make_toy()
     kvm.start_instance(instance)
     return instance
@@ -143,7 +137,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def read_memory(dump: bytes, address: int, length: int) -> bytes:
-    """Return memory of the guest out of a dump in the format ELF, 64 bits. Source: elf(5)."""
+    """Return guest memory from a 64-bit ELF dump. Source: elf(5)."""
     assert dump.startswith(b"\x7fELF\x02")
     (table,) = struct.unpack_from("<Q", dump, 32)
     size, count = struct.unpack_from("<HH", dump, 54)
@@ -154,8 +148,8 @@ def read_memory(dump: bytes, address: int, length: int) -> bytes:
     raise AssertionError(f"the dump does not have {address:#x}")
 
 
-def test_dump_has_the_memory_of_the_guest(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
-    del toy
+@pytest.mark.usefixtures("toy")
+def test_dump_contains_guest_memory(kvm: KvmHypervisor, directory: Path) -> None:
     deadline = time.monotonic() + 60
     number = 0
     while True:
@@ -165,12 +159,12 @@ def test_dump_has_the_memory_of_the_guest(kvm: KvmHypervisor, toy: Instance, dir
         sector = read_memory((directory / str(number)).read_bytes(), BOOT_ADDRESS, SECTOR_BYTES)
         if GREETING.encode() in sector:
             break
-        assert time.monotonic() < deadline, "the guest was not loaded"
+        assert time.monotonic() < deadline, "no boot sector in memory"
     assert {path.name for path in directory.iterdir()} == {str(each + 1) for each in range(number)}
     assert stat.S_IMODE((directory / "1").stat().st_mode) == 0o600
 
 
-def test_every_format_is_written_that_qemu_has(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
+def test_dump_supports_every_format_of_qemu(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
     with kvm.monitor("web1") as monitor:
         known = monitor.execute(QueryDumpGuestMemoryCapability()).formats
     formats = kvm.get_dump_formats("web1")
@@ -180,7 +174,7 @@ def test_every_format_is_written_that_qemu_has(kvm: KvmHypervisor, toy: Instance
     for each in formats:
         start = starts.get(each.partition("-")[0])
         path = directory / each
-        if start is None:  # a guest that is no Windows cannot be dumped as one, and goes on
+        if start is None:  # a win-dump needs a Windows guest
             with pytest.raises(CaptureError, match="win-dump"):
                 kvm.dump_instance_memory("web1", path, dump_format=each)
         else:
@@ -197,14 +191,14 @@ def test_every_format_is_written_that_qemu_has(kvm: KvmHypervisor, toy: Instance
             kvm.dump_instance_memory("web1", directory / "dump", dump_format=wanted)
 
 
-def test_paused_machine_stays_paused(kvm: KvmHypervisor, make_toy: MakeInstance, directory: Path) -> None:
+def test_dump_leaves_paused_instance_paused(kvm: KvmHypervisor, make_toy: MakeInstance, directory: Path) -> None:
     kvm.start_instance(make_toy(), start_paused=True)
     before = kvm.get_instance_info("web1")
     kvm.dump_instance_memory("web1", directory / "dump")
     assert kvm.get_instance_info("web1") == before
 
 
-def test_machine_whose_guest_panicked_is_dumped(
+def test_dump_of_panicked_guest_succeeds(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, directory: Path, tmp_path: Path
 ) -> None:
     disk = Disk(path=str(write_disk(tmp_path / "panics.img", on_powerdown=PowerdownAction.PANIC)))
@@ -224,7 +218,7 @@ def test_machine_whose_guest_panicked_is_dumped(
     assert GREETING.encode() in read_memory((directory / "dump").read_bytes(), BOOT_ADDRESS, SECTOR_BYTES)
 
 
-def test_dump_tells_how_far_it_is(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
+def test_dump_reports_progress(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
     reports: list[DumpProgress] = []
     states: list[InstanceState] = []
 
@@ -239,7 +233,7 @@ def test_dump_tells_how_far_it_is(kvm: KvmHypervisor, toy: Instance, directory: 
 
 
 @pytest.mark.usefixtures("may_change_account")
-def test_confined_machine_is_dumped(kvm: KvmHypervisor, make_toy: MakeInstance, directory: Path) -> None:
+def test_dump_of_confined_instance_succeeds(kvm: KvmHypervisor, make_toy: MakeInstance, directory: Path) -> None:
     os.chmod(directory, 0o700)
     kvm.start_instance(make_toy(parameters=CONFINED))
     kvm.dump_instance_memory("web1", directory / "dump")
@@ -247,11 +241,8 @@ def test_confined_machine_is_dumped(kvm: KvmHypervisor, make_toy: MakeInstance, 
     assert state_of(kvm) is InstanceState.RUNNING
 
 
-# ---- dumps that do not
-
-
-def test_nothing_is_overwritten(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
-    del toy
+@pytest.mark.usefixtures("toy")
+def test_dump_does_not_overwrite_files(kvm: KvmHypervisor, directory: Path) -> None:
     (directory / "dump").write_text("precious")
     with pytest.raises(CaptureError, match=r"^web1: capture: /.*/dump: File exists$"):
         kvm.dump_instance_memory("web1", directory / "dump")
@@ -264,8 +255,8 @@ def test_nothing_is_overwritten(kvm: KvmHypervisor, toy: Instance, directory: Pa
 
 
 @contextmanager
-def files_of_at_most(size_bytes: int) -> Iterator[None]:
-    """Have the kernel let us write no larger files, which fails as a full disk does."""
+def file_size_limit(size_bytes: int) -> Iterator[None]:
+    """Limit the size of files that this process can write. Exceeding it fails like a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:
@@ -275,30 +266,26 @@ def files_of_at_most(size_bytes: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("dump_format", ["elf", "kdump-zlib"])
-def test_guest_goes_on_where_there_is_no_room(
-    kvm: KvmHypervisor, toy: Instance, directory: Path, dump_format: str
-) -> None:
-    del toy
-    with files_of_at_most(64 << 10), pytest.raises(CaptureError, match=r"^web1: capture: /.*/dump: File too large$"):
+@pytest.mark.usefixtures("toy")
+def test_guest_continues_after_dump_to_full_disk(kvm: KvmHypervisor, directory: Path, dump_format: str) -> None:
+    with file_size_limit(64 << 10), pytest.raises(CaptureError, match=r"^web1: capture: /.*/dump: File too large$"):
         kvm.dump_instance_memory("web1", directory / "dump", dump_format=dump_format)
     assert state_of(kvm) is InstanceState.RUNNING
     assert not any(directory.iterdir())
     kvm.dump_instance_memory("web1", directory / "dump", dump_format=dump_format)
 
 
-def test_guest_goes_on_after_a_deadline(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
-    del toy
+@pytest.mark.usefixtures("toy")
+def test_guest_continues_after_dump_timeout(kvm: KvmHypervisor, directory: Path) -> None:
     with pytest.raises(CaptureError, match=r"^web1: capture: /.*/dump: not complete after 0 s$"):
         kvm.dump_instance_memory("web1", directory / "dump", timeout=0)
     assert state_of(kvm) is InstanceState.RUNNING
     assert not any(directory.iterdir())
 
 
-def test_guest_goes_on_after_an_interruption(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
-    del toy
-
-    def interrupt(progress: DumpProgress) -> NoReturn:
-        del progress
+@pytest.mark.usefixtures("toy")
+def test_guest_continues_after_interrupted_dump(kvm: KvmHypervisor, directory: Path) -> None:
+    def interrupt(_: DumpProgress) -> NoReturn:
         assert state_of(kvm) is InstanceState.PAUSED
         raise KeyboardInterrupt
 
@@ -308,7 +295,7 @@ def test_guest_goes_on_after_an_interruption(kvm: KvmHypervisor, toy: Instance, 
     assert not any(directory.iterdir())
 
 
-_DIES_OVER_IT: Final = """
+_KILLED_DUMP: Final = """
 import os, signal
 from hvkit.hypervisor import InstanceState
 from hvkit.hypervisor.kvm import KvmHypervisor
@@ -320,9 +307,9 @@ kvm.dump_instance_memory("web1", {path!r}, on_progress=report)
 """
 
 
-def test_guest_goes_on_after_the_death_of_who_dumps_it(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
-    del toy
-    program = _DIES_OVER_IT.format(run_dir=str(kvm.run_dir), path=str(directory / "dump"))
+@pytest.mark.usefixtures("toy")
+def test_guest_continues_after_dumping_process_is_killed(kvm: KvmHypervisor, directory: Path) -> None:
+    program = _KILLED_DUMP.format(run_dir=str(kvm.run_dir), path=str(directory / "dump"))
     died = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -337,8 +324,8 @@ def test_guest_goes_on_after_the_death_of_who_dumps_it(kvm: KvmHypervisor, toy: 
     assert sum(path.name.endswith(".partial") for path in directory.iterdir()) == 1
 
 
-def test_there_is_one_dump_at_a_time(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
-    del toy
+@pytest.mark.usefixtures("toy")
+def test_second_dump_is_rejected_during_first(kvm: KvmHypervisor, directory: Path) -> None:
     refused: list[str] = []
 
     def dump_again(progress: DumpProgress) -> None:
@@ -352,8 +339,8 @@ def test_there_is_one_dump_at_a_time(kvm: KvmHypervisor, toy: Instance, director
     assert [path.name for path in directory.iterdir()] == ["dump"]
 
 
-def test_machine_can_be_stopped_over_its_dump(kvm: KvmHypervisor, toy: Instance, directory: Path) -> None:
-    del toy
+@pytest.mark.usefixtures("toy")
+def test_instance_is_stopped_during_dump(kvm: KvmHypervisor, directory: Path) -> None:
     with pytest.raises(CaptureError):
         kvm.dump_instance_memory(
             "web1", directory / "dump", on_progress=lambda _: kvm.stop_instance("web1", force=True)
@@ -362,10 +349,8 @@ def test_machine_can_be_stopped_over_its_dump(kvm: KvmHypervisor, toy: Instance,
     assert not any(directory.iterdir())
 
 
-def test_machine_that_is_killed_over_its_dump_leaves_no_file(
-    kvm: KvmHypervisor, toy: Instance, directory: Path
-) -> None:
-    del toy
+@pytest.mark.usefixtures("toy")
+def test_dump_of_killed_instance_leaves_no_file(kvm: KvmHypervisor, directory: Path) -> None:
     with pytest.raises(CaptureError):
         kvm.dump_instance_memory("web1", directory / "dump", on_progress=lambda _: os.kill(pid_of(kvm), signal.SIGKILL))
     assert state_of(kvm) is InstanceState.CRASHED

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What ended an instance is known, here and to another process that did not start it."""
+"""Causes of the end of instances, as reported to the starting process and to another one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ import pytest
 from guest.console import GuestConsole
 from hvkit.hypervisor import Disk, Instance, InstanceInfo, InstanceState, StopCause
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.log import KEPT_BYTES, MAX_BYTES, LastWords, parse_last_words, trim_log
+from hvkit.hypervisor.kvm.host.log import KEPT_BYTES, MAX_BYTES
 from hvkit.qmp.schema import Quit, SystemPowerdown
 from hvkit.testing.toy_guest import GREETING, PowerdownAction, write_disk
 
-#: As made by the fixture `make_toy`.
 MakeInstance = Callable[..., Instance]
-#: As given by the fixture `guest_console`.
 OpenConsole = Callable[[str], GuestConsole]
 
 GUEST_S = 60.0
@@ -37,7 +35,7 @@ print(info.state.value, info.cause and info.cause.value, info.reason, sep="|")
 """
 
 
-def seen_by_another_process(kvm: KvmHypervisor) -> tuple[InstanceState, StopCause | None, str]:
+def query_from_another_process(kvm: KvmHypervisor) -> tuple[InstanceState, StopCause | None, str]:
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", _OTHER_PROCESS, str(kvm.run_dir)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -58,8 +56,8 @@ def wait_until_over(kvm: KvmHypervisor) -> InstanceInfo:
     return info
 
 
-def let_go(kvm: KvmHypervisor, instance: Instance, open_console: OpenConsole) -> None:
-    """Start an instance, wait until its guest is up and press its power button."""
+def power_off(kvm: KvmHypervisor, instance: Instance, open_console: OpenConsole) -> None:
+    """Start an instance, wait until its guest has booted, and press the power button."""
     kvm.start_instance(instance, start_paused=True)
     path = kvm.get_instance_console("web1").path
     assert path is not None
@@ -73,37 +71,37 @@ def let_go(kvm: KvmHypervisor, instance: Instance, open_console: OpenConsole) ->
 @pytest.mark.qemu
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 @pytest.mark.parametrize(
-    ("then", "state", "cause", "reason"),
+    ("action", "state", "cause", "reason"),
     [
         (PowerdownAction.POWER_OFF, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
         (PowerdownAction.REBOOT, InstanceState.SHUTDOWN, StopCause.GUEST, _EXIT_REASON),
         (PowerdownAction.PANIC, InstanceState.CRASHED, StopCause.PANIC, "guest panicked"),
     ],
 )
-def test_what_the_guest_did_is_known_to_all(
+def test_cause_is_guest_action_for_every_process(
     kvm: KvmHypervisor,
     make_toy: MakeInstance,
     guest_console: OpenConsole,
     tmp_path: Path,
     machine: str,
-    then: PowerdownAction,
+    action: PowerdownAction,
     state: InstanceState,
     cause: StopCause,
     reason: str,
 ) -> None:
-    disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=then)))
+    disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=action)))
     parameters = {"reboot_behavior": "exit", "machine_version": machine}
-    let_go(kvm, make_toy(parameters=parameters, disks=(disk,)), guest_console)
+    power_off(kvm, make_toy(parameters=parameters, disks=(disk,)), guest_console)
     info = wait_until_over(kvm)
     assert (info.state, info.cause, info.reason) == (state, cause, reason)
-    assert info.pid is not None, "the process stays, for a look at what is left"
-    assert seen_by_another_process(kvm) == (state, cause, reason)
+    assert info.pid is not None, "the process stays, for inspection"
+    assert query_from_another_process(kvm) == (state, cause, reason)
     kvm.stop_instance("web1")
     assert kvm.get_instance_info("web1").cause is cause
 
 
 @pytest.mark.qemu
-def test_guest_that_may_reboot_goes_on(
+def test_rebooting_guest_keeps_running(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, tmp_path: Path
 ) -> None:
     disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=PowerdownAction.REBOOT)))
@@ -121,7 +119,7 @@ def test_guest_that_may_reboot_goes_on(
 
 
 @pytest.mark.qemu
-def test_stop_is_a_request_whatever_the_guest_says_to_it(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_cause_of_stop_is_request(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy())
     kvm.stop_instance("web1")
     info = kvm.get_instance_info("web1")
@@ -161,7 +159,7 @@ def _kill(kvm: KvmHypervisor, pid: int) -> None:
     ],
     ids=["quit", "sigterm", "sigkill"],
 )
-def test_end_of_the_process_is_told_from_a_crash_by_another_process(
+def test_another_process_distinguishes_clean_end_from_crash(
     kvm: KvmHypervisor,
     make_toy: MakeInstance,
     confinement: dict[str, object],
@@ -170,56 +168,13 @@ def test_end_of_the_process_is_told_from_a_crash_by_another_process(
     cause: StopCause,
 ) -> None:
     if confinement and os.geteuid() != 0:
-        pytest.skip("only root confines a QEMU to an account or a root directory")
+        pytest.skip("only root can start QEMU with another account or root directory")
     kvm.start_instance(make_toy(parameters=confinement), start_paused=True)
     pid = kvm.get_instance_info("web1").pid
     assert pid is not None
     end(kvm, pid)
     wait_until_over(kvm)
-    assert seen_by_another_process(kvm)[:2] == (state, cause)
-
-
-# ---- the log
-
-
-@pytest.mark.parametrize(
-    ("text", "cause", "complaint"),
-    [
-        ("", None, ""),
-        ("qemu: could not\n", None, "qemu: could not"),
-        ("qemu: hm\nqemu_system_shutdown_request reason=2\n", StopCause.REQUEST, "qemu: hm"),
-        ("77@17.5:qemu_system_shutdown_request reason=6\n", StopCause.GUEST, ""),
-        ("qemu_system_shutdown_request reason=6\nqemu_system_shutdown_request reason=2\n", StopCause.GUEST, ""),
-        ("qemu: terminating on signal 15 from pid 1 (init)\n", StopCause.REQUEST, ""),
-        ("qemu_system_shutdown_request reason=3\n", None, ""),
-        ("qemu_system_shutdown_request reason=99\n", StopCause.QEMU, ""),
-    ],
-)
-def test_last_words_of_a_log(text: str, cause: StopCause | None, complaint: str) -> None:
-    assert parse_last_words(text) == LastWords(cause, complaint)
-
-
-def test_long_log_is_cut_to_whole_lines_and_can_be_written_on(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with log.open("ab", buffering=0) as qemu:
-        for number in range(MAX_BYTES // 16 + 1):
-            qemu.write(b"%015d\n" % number)
-        assert trim_log(log)
-        qemu.write(b"the end\n")
-    first, *middle, last = log.read_text().splitlines()
-    assert first.endswith(" bytes were cut here)")
-    assert (int(middle[-1]), last) == (MAX_BYTES // 16, "the end")
-    assert all(len(line) == 15 for line in middle)
-    assert log.stat().st_size <= KEPT_BYTES + 100
-    assert not trim_log(log)
-
-
-def test_log_that_is_missing_or_a_link_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "long").write_bytes(b"x" * (MAX_BYTES + 1))
-    (tmp_path / "log").symlink_to("long")
-    assert not trim_log(tmp_path / "log")
-    assert not trim_log(tmp_path / "none")
-    assert (tmp_path / "long").stat().st_size == MAX_BYTES + 1
+    assert query_from_another_process(kvm)[:2] == (state, cause)
 
 
 @pytest.mark.qemu
@@ -238,15 +193,15 @@ def test_long_log_is_trimmed_by_watch_and_not_by_queries(kvm: KvmHypervisor, mak
         assert watch.query() == [info]
     assert log.stat().st_size < 2 * KEPT_BYTES
     kvm.stop_instance("web1", force=True)
-    assert seen_by_another_process(kvm)[:2] == (InstanceState.SHUTDOWN, StopCause.REQUEST)
+    assert query_from_another_process(kvm)[:2] == (InstanceState.SHUTDOWN, StopCause.REQUEST)
 
 
 @pytest.mark.qemu
 @pytest.mark.parametrize("may", [False, True], ids=["may-not", "may"])
-def test_user_that_may_shut_down_is_told_apart(
+def test_user_shutdown_is_reported_if_allowed(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, tmp_path: Path, may: bool
 ) -> None:
     disk = Disk(path=str(write_disk(tmp_path / "guest.img", on_powerdown=PowerdownAction.POWER_OFF)))
-    let_go(kvm, make_toy(disks=(disk,), parameters={"user_shutdown": may}), guest_console)
+    power_off(kvm, make_toy(disks=(disk,), parameters={"user_shutdown": may}), guest_console)
     info = wait_until_over(kvm)
     assert (info.cause, info.is_user_shutdown) == (StopCause.GUEST, may)

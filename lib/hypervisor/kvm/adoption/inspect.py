@@ -106,12 +106,7 @@ def read_instance(connection: QmpConnection, monitor: str) -> ExternalInstance:
         vcpus=len(connection.execute(QueryCpusFast())),
         status=status.status,
         is_running=status.running,
-        block_nodes=tuple(
-            ExternalBlockNode(
-                name=node.node_name or "", driver=node.drv, filename=node.image.filename, is_read_only=node.ro
-            )
-            for node in connection.execute(QueryNamedBlockNodes(flat=True))
-        ),
+        block_nodes=tuple(_find_block_nodes(connection)),
         devices=tuple(
             ExternalDevice(id=each.name if each.parent == _NAMED else "", driver=each.driver)
             for each in devices
@@ -160,6 +155,13 @@ class _Device:
     @property
     def path(self) -> str:
         return f"{self.parent}/{self.name}"
+
+
+def _find_block_nodes(connection: QmpConnection) -> Iterator[ExternalBlockNode]:
+    for node in connection.execute(QueryNamedBlockNodes(flat=True)):
+        yield ExternalBlockNode(
+            name=node.node_name or "", driver=node.drv, filename=node.image.filename, is_read_only=node.ro
+        )
 
 
 def _find_devices(connection: QmpConnection) -> Iterator[_Device]:

@@ -17,6 +17,14 @@ _BALLOON: Final = QueryBalloon()
 _MEMORY: Final = QueryMemorySizeSummary()
 _VCPUS: Final = QueryCpusFast()
 
+#: The queries, by whether the memory and the vCPUs can change. Made once: a listing needs them for every instance.
+_QUERIES: Final = {
+    (False, False): (_BALLOON,),
+    (False, True): (_BALLOON, _VCPUS),
+    (True, False): (_BALLOON, _MEMORY),
+    (True, True): (_BALLOON, _MEMORY, _VCPUS),
+}
+
 
 @attrs.frozen
 class Resources:
@@ -37,12 +45,14 @@ UNKNOWN_RESOURCES: Final = Resources()
 def resource_queries(runtime: Runtime) -> tuple[Command[Any], ...]:
     """Return the queries for the resources of an instance that can change while it runs."""
     parameters = runtime.instance.parameters
-    optional = {_MEMORY: parameters.get("memory_max_mib"), _VCPUS: parameters.get("vcpus_max")}
-    return (_BALLOON, *(query for query, can_change in optional.items() if can_change))
+    return _QUERIES[bool(parameters.get("memory_max_mib")), bool(parameters.get("vcpus_max"))]
 
 
 def parse_resources(runtime: Runtime, replies: Sequence[Any]) -> Resources:
     """Combine the replies to `resource_queries`. None stands for a missing reply, or for an inactive balloon."""
+    if len(replies) == 1:
+        (balloon,) = replies
+        return UNKNOWN_RESOURCES if balloon is None else Resources(memory_mib=balloon.actual // _MIB)
     by_query = dict(zip(resource_queries(runtime), replies, strict=True))
     balloon, memory, vcpus = (by_query.get(query) for query in (_BALLOON, _MEMORY, _VCPUS))
     memory_bytes = None if balloon is None else balloon.actual

@@ -35,7 +35,7 @@ _KILL: Final = (signal.SIGKILL, 10.0)
 
 @attrs.frozen
 class StopResult:
-    """How a QEMU ended.
+    """The reason for the end of a QEMU.
 
     Attributes:
         reason: for operators.
@@ -62,7 +62,7 @@ def stop_process(process: Process, paths: InstancePaths, *, guest_timeout_s: flo
         press: whether to send ACPI power button events, and not only to wait for the guest.
 
     Returns:
-        How it ended.
+        Why it ended.
 
     Raises:
         InstanceStateError: the process survives SIGKILL.
@@ -124,7 +124,7 @@ def _shut_down_and_quit(process: Process, paths: InstancePaths, deadline: Deadli
 
 
 def _read_result(monitor: QmpConnection) -> StopResult | None:
-    """Return how the guest ended before the stop; None if it did not."""
+    """Return the result if the guest has ended before the stop; otherwise None."""
     match monitor.execute(QueryStatus(), timeout=_ANSWER_S).status:
         case "shutdown":
             return StopResult("shut down by the guest", StopCause.GUEST)

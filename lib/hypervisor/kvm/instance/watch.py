@@ -113,7 +113,7 @@ def _acquire_pool(directory: RunDirectory) -> _MonitorPool | None:
 
 @attrs.define
 class _WatchedInstance:
-    """What a watch keeps about an instance between two queries.
+    """An instance, with the data that a watch keeps from one query to the next.
 
     Attributes:
         process: its QEMU.

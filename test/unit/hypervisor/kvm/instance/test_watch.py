@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A watch that keeps its connections: as true as a listing, through all that happens to instances."""
+"""Tests of `KvmWatch`: it reports the same states as a listing, over connections that it keeps open."""
 
 from __future__ import annotations
 
@@ -38,43 +38,43 @@ def simulated(make_simulated: Callable[..., MakeInstance]) -> MakeInstance:
 
 
 @pytest.fixture
-def in_passing(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
-    """Who was asked in passing, look by look."""
-    asked: list[set[str]] = []
+def transient_queries(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """The instances queried over transient connections, for each query of the watch."""
+    queried: list[set[str]] = []
 
-    def note(candidates: Mapping[str, Candidate], timeout_s: float) -> Any:
+    def record(candidates: Mapping[str, Candidate], timeout_s: float) -> Any:
         if candidates:
-            asked.append(set(candidates))
+            queried.append(set(candidates))
         return query_transiently(candidates, timeout_s)
 
-    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.watch.query_transiently", note)
-    return asked
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.watch.query_transiently", record)
+    return queried
 
 
 @pytest.fixture
-def questions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, list[str]]]:
-    """What was asked over lookouts, round by round: wire names by instance."""
+def pool_queries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, list[str]]]:
+    """The queries over watch monitors: for each round, wire names by instance."""
     rounds: list[dict[str, list[str]]] = []
 
-    class NotingFleet(Fleet):
+    class RecordingFleet(Fleet):
         def execute_several(self, commands: Mapping[str, Any], **options: Any) -> Any:
             if commands:
                 rounds.append({name: [each.wire_name for each in several] for name, several in commands.items()})
             return super().execute_several(commands, **options)
 
-    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.watch.Fleet", NotingFleet)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.instance.watch.Fleet", RecordingFleet)
     return rounds
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give those who answer all the time that a busy machine may need."""
+def timeout_60s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise the query timeout, so that no instance counts as silent on a busy node."""
     monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.QUERY_S", 60.0)
 
 
 @pytest.fixture
-def less_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give those who answer more time than usual, where those who do not are waited for."""
+def timeout_5s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise the query timeout to a value for which a test can wait."""
     monkeypatch.setattr("hvkit.hypervisor.kvm.instance.instances.QUERY_S", 5.0)
 
 
@@ -90,7 +90,7 @@ def sockets(kvm: KvmHypervisor, name: str = "web1") -> Any:
 
 
 def agreed(kvm: KvmHypervisor, opened: InstanceWatch) -> dict[str, InstanceInfo]:
-    """Return what a watch and a listing both see, which is the same."""
+    """Return the result of a query, after checking that a listing returns the same."""
     infos = opened.query()
     assert infos == kvm.get_all_instances_info()
     return {info.name: info for info in infos}
@@ -103,7 +103,7 @@ def pid_of(kvm: KvmHypervisor, name: str = "web1") -> int:
 
 
 def power_off(kvm: KvmHypervisor, name: str) -> None:
-    """Have a guest shut down by itself, as far as anybody can see."""
+    """Make the guest shut down, without a stop of the hypervisor."""
     with kvm.monitor(name) as monitor, monitor.subscribe(ShutdownEvent) as events:
         while True:
             monitor.execute(SystemPowerdown())
@@ -112,8 +112,8 @@ def power_off(kvm: KvmHypervisor, name: str) -> None:
                 return
 
 
-def live(kvm: KvmHypervisor, make: MakeInstance) -> None:
-    """Lead instances through their lives, and compare after every step."""
+def change_and_compare(kvm: KvmHypervisor, make: MakeInstance) -> None:
+    """Change instances step by step, and compare the watch with a listing after each step."""
     with kvm.watch() as opened:
         assert agreed(kvm, opened) == {}
         for name in ("web1", "web2"):
@@ -148,17 +148,17 @@ def live(kvm: KvmHypervisor, make: MakeInstance) -> None:
 
 
 @pytest.mark.qemu
-@pytest.mark.usefixtures("less_patient")
-def test_a_watch_sees_what_a_listing_sees_of_real_machines(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
-    live(kvm, make_toy)
+@pytest.mark.usefixtures("timeout_5s")
+def test_watch_agrees_with_listing_on_real_qemu(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    change_and_compare(kvm, make_toy)
 
 
-@pytest.mark.usefixtures("less_patient")
-def test_a_watch_sees_what_a_listing_sees_of_simulated_machines(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
-    live(kvm, simulated)
+@pytest.mark.usefixtures("timeout_5s")
+def test_watch_agrees_with_listing_on_simulated_qemu(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
+    change_and_compare(kvm, simulated)
 
 
-def test_damage_to_what_is_remembered_is_seen(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
+def test_watch_reports_damaged_state_file(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
     for name in ("web1", "web2"):
         kvm.start_instance(simulated(name))
     with kvm.watch() as opened:
@@ -171,16 +171,16 @@ def test_damage_to_what_is_remembered_is_seen(kvm: KvmHypervisor, simulated: Mak
         assert agreed(kvm, opened)["web1"].state is InstanceState.RUNNING
 
 
-@pytest.mark.usefixtures("patient")
-def test_no_new_connections_are_made_and_nobody_is_kept_out(
-    kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
+@pytest.mark.usefixtures("timeout_60s")
+def test_watch_makes_no_new_connections_and_blocks_no_client(
+    kvm: KvmHypervisor, simulated: MakeInstance, transient_queries: list[set[str]]
 ) -> None:
     kvm.start_instance(simulated())
     with kvm.watch() as opened:
         opened.query()
         with QmpConnection(sockets(kvm).control_socket), QmpConnection(sockets(kvm).shared_socket):
             assert [info.state for info in opened.query()] == [InstanceState.RUNNING]
-    assert in_passing == []
+    assert transient_queries == []
 
 
 def test_watch_trims_logs_once_a_minute(
@@ -205,12 +205,9 @@ def test_watch_trims_logs_once_a_minute(
         assert log.stat().st_size < MAX_BYTES
 
 
-# ---- what the balloon left
-
-
 @pytest.fixture
-def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Believe at once that no event is held back."""
+def without_event_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assume that no event is delayed."""
     monkeypatch.setattr(watch, "_EVENT_DELAY_S", 0.0)
 
 
@@ -219,22 +216,22 @@ def balloon(kvm: KvmHypervisor, memory_mib: int) -> None:
         monitor.execute(Balloon(value=memory_mib * MIB))
 
 
-@pytest.mark.usefixtures("trusting")
-def test_what_the_balloon_left_is_asked_again_when_the_machine_says_something(
-    kvm: KvmHypervisor, simulated: MakeInstance, questions: list[dict[str, list[str]]]
+@pytest.mark.usefixtures("without_event_delay")
+def test_memory_is_queried_again_after_event(
+    kvm: KvmHypervisor, simulated: MakeInstance, pool_queries: list[dict[str, list[str]]]
 ) -> None:
     kvm.start_instance(simulated(memory_mib=64))
     with kvm.watch() as opened:
         for _ in range(3):
             assert [info.memory_mib for info in opened.query()] == [64]
-        assert questions[-2:] == [{"web1": ["query-status"]}] * 2
+        assert pool_queries[-2:] == [{"web1": ["query-status"]}] * 2
         balloon(kvm, 48)
         wait_until(lambda: kvm.get_instance_info("web1").memory_mib == 48)
         assert agreed(kvm, opened)["web1"].memory_mib == 48
 
 
-@pytest.mark.usefixtures("trusting")
-def test_what_is_never_told_is_asked_from_time_to_time(
+@pytest.mark.usefixtures("without_event_delay")
+def test_memory_is_queried_again_after_interval_without_event(
     kvm: KvmHypervisor,
     make_simulated: Callable[..., MakeInstance],
     monkeypatch: pytest.MonkeyPatch,
@@ -249,8 +246,8 @@ def test_what_is_never_told_is_asked_from_time_to_time(
         assert agreed(kvm, opened)["web1"].memory_mib == 48
 
 
-@pytest.mark.usefixtures("trusting")
-def test_an_answer_that_was_late_is_not_taken_for_none(
+@pytest.mark.usefixtures("without_event_delay")
+def test_memory_is_queried_again_after_late_reply(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "_RESOURCES_VALID_S", 3600.0)
@@ -265,7 +262,7 @@ def test_an_answer_that_was_late_is_not_taken_for_none(
             assert [info.memory_mib for info in opened.query()] == [48]
 
 
-def test_an_event_that_may_be_held_back_is_not_relied_on(
+def test_memory_is_queried_again_while_event_may_be_delayed(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
 ) -> None:
     kvm.start_instance(make_simulated(drop_events=["BALLOON_CHANGE"])(memory_mib=64))
@@ -276,12 +273,12 @@ def test_an_event_that_may_be_held_back_is_not_relied_on(
         assert agreed(kvm, opened)["web1"].memory_mib == 48
 
 
-# ---- those who do not answer
-
-
-@pytest.mark.usefixtures("less_patient")
-def test_a_stopped_process_is_waited_for_once(
-    kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]], questions: list[dict[str, list[str]]]
+@pytest.mark.usefixtures("timeout_5s")
+def test_stopped_process_is_queried_once(
+    kvm: KvmHypervisor,
+    simulated: MakeInstance,
+    transient_queries: list[set[str]],
+    pool_queries: list[dict[str, list[str]]],
 ) -> None:
     for name in ("web1", "web2"):
         kvm.start_instance(simulated(name))
@@ -289,13 +286,13 @@ def test_a_stopped_process_is_waited_for_once(
     with kvm.watch() as opened:
         for _ in range(3):
             assert [info.state for info in opened.query()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
-        assert in_passing == [{"web1"}]
-        assert [set(each) for each in questions[-2:]] == [{"web2"}] * 2
+        assert transient_queries == [{"web1"}]
+        assert [set(each) for each in pool_queries[-2:]] == [{"web2"}] * 2
 
 
-@pytest.mark.usefixtures("less_patient")
-def test_a_machine_that_hangs_is_sent_no_second_question(
-    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], questions: list[dict[str, list[str]]]
+@pytest.mark.usefixtures("timeout_5s")
+def test_hanging_qemu_gets_no_second_query(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], pool_queries: list[dict[str, list[str]]]
 ) -> None:
     kvm.start_instance(make_simulated(hang_on="query-balloon")("web1"))
     kvm.start_instance(make_simulated()("web2"))
@@ -304,10 +301,10 @@ def test_a_machine_that_hangs_is_sent_no_second_question(
         for _ in range(2):
             assert [info.state for info in opened.query()] == [InstanceState.UNRESPONSIVE, InstanceState.RUNNING]
         assert agreed(kvm, opened)["web1"].reason == "no monitor answers, but the QEMU process is running"
-    assert [set(each) for each in questions] == [{"web1", "web2"}, *[{"web2"}] * 3]
+    assert [set(each) for each in pool_queries] == [{"web1", "web2"}, *[{"web2"}] * 3]
 
 
-def test_a_machine_that_is_slow_and_was_silent_once_is_not_called_silent_for_ever(
+def test_slow_instance_recovers_after_missed_query(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
 ) -> None:
     kvm.start_instance(make_simulated(latency_s=0.3)())
@@ -319,9 +316,9 @@ def test_a_machine_that_is_slow_and_was_silent_once_is_not_called_silent_for_eve
         wait_until(lambda: [info.state for info in opened.query()] == [InstanceState.RUNNING])
 
 
-@pytest.mark.usefixtures("less_patient")
-def test_a_lookout_that_somebody_else_has_is_done_without(
-    kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
+@pytest.mark.usefixtures("timeout_5s")
+def test_other_monitors_are_used_if_watch_monitor_is_in_use(
+    kvm: KvmHypervisor, simulated: MakeInstance, transient_queries: list[set[str]]
 ) -> None:
     for name in ("web1", "web2"):
         kvm.start_instance(simulated(name))
@@ -329,12 +326,12 @@ def test_a_lookout_that_somebody_else_has_is_done_without(
         stranger.connect(str(sockets(kvm).watch_socket))
         stranger.recv(4096)
         assert [info.state for info in agreed(kvm, opened).values()] == [InstanceState.RUNNING] * 2
-        assert in_passing == [{"web1"}]
+        assert transient_queries == [{"web1"}]
 
 
-@pytest.mark.usefixtures("patient")
-def test_a_machine_without_a_lookout_is_asked_in_passing(
-    kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
+@pytest.mark.usefixtures("timeout_60s")
+def test_other_monitors_are_used_if_watch_monitor_is_missing(
+    kvm: KvmHypervisor, simulated: MakeInstance, transient_queries: list[set[str]]
 ) -> None:
     for name in ("web1", "web2"):
         kvm.start_instance(simulated(name))
@@ -342,24 +339,21 @@ def test_a_machine_without_a_lookout_is_asked_in_passing(
     with kvm.watch() as opened:
         for _ in range(2):
             assert [info.state for info in agreed(kvm, opened).values()] == [InstanceState.RUNNING] * 2
-    assert in_passing == [{"web1"}] * 2
+    assert transient_queries == [{"web1"}] * 2
 
 
-# ---- more than one watch
-
-
-def test_a_second_watch_is_as_true_and_takes_over(
-    kvm: KvmHypervisor, simulated: MakeInstance, questions: list[dict[str, list[str]]]
+def test_second_watch_is_accurate_and_takes_over_monitors(
+    kvm: KvmHypervisor, simulated: MakeInstance, pool_queries: list[dict[str, list[str]]]
 ) -> None:
     kvm.start_instance(simulated())
     with kvm.watch() as second:
         with kvm.watch() as first:
             first.query()
-            questions.clear()
+            pool_queries.clear()
             agreed(kvm, second)
-            assert questions == []
+            assert pool_queries == []
         agreed(kvm, second)
-        assert len(questions) == 1
+        assert len(pool_queries) == 1
     assert not is_lock_held("the watch", RunDirectory(kvm.run_dir).watching_lock_file)
 
 
@@ -372,9 +366,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.usefixtures("patient")
-def test_a_watch_that_dies_with_its_process_leaves_nothing_in_the_way(
-    kvm: KvmHypervisor, simulated: MakeInstance, in_passing: list[set[str]]
+@pytest.mark.usefixtures("timeout_60s")
+def test_killed_watch_does_not_block_next_watch(
+    kvm: KvmHypervisor, simulated: MakeInstance, transient_queries: list[set[str]]
 ) -> None:
     kvm.start_instance(simulated())
     program = WATCH_AND_DIE.format(run_dir=str(kvm.run_dir))
@@ -382,7 +376,7 @@ def test_a_watch_that_dies_with_its_process_leaves_nothing_in_the_way(
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "['running']\n")
     with kvm.watch() as opened:
         agreed(kvm, opened)
-        assert in_passing == []
+        assert transient_queries == []
 
 
 WATCH_AND_FORK = """
@@ -417,19 +411,16 @@ os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("act", ["pass", "opened.close()"])
-def test_a_watch_of_a_process_that_forks_stays_its_own(kvm: KvmHypervisor, simulated: MakeInstance, act: str) -> None:
+def test_watch_after_fork_stays_with_parent(kvm: KvmHypervisor, simulated: MakeInstance, act: str) -> None:
     kvm.start_instance(simulated())
     program = WATCH_AND_FORK.format(run_dir=str(kvm.run_dir), act=act)
     ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "['running'] ['web1']\n[]\n[]\n")
 
 
-# ---- waiting
-
-
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody look by himself for as long as a test lasts."""
+def without_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable the periodic query during a wait."""
     monkeypatch.setattr("hvkit.hypervisor.watch.INTERVAL_S", 3600.0)
 
 
@@ -442,11 +433,11 @@ def kill(kvm: KvmHypervisor) -> None:
     os.kill(pid_of(kvm), signal.SIGKILL)
 
 
-@pytest.mark.usefixtures("slow")
+@pytest.mark.usefixtures("without_interval")
 @pytest.mark.parametrize(
     ("act", "state"), [(pause, InstanceState.PAUSED), (kill, InstanceState.CRASHED)], ids=["paused", "killed"]
 )
-def test_a_wait_is_ended_by_what_happens(
+def test_wait_ends_with_change(
     kvm: KvmHypervisor, simulated: MakeInstance, act: Callable[[KvmHypervisor], None], state: InstanceState
 ) -> None:
     kvm.start_instance(simulated())
@@ -462,7 +453,7 @@ def test_a_wait_is_ended_by_what_happens(
         assert opened.wait(timeout=0) == []
 
 
-def test_instances_that_come_are_waited_for(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
+def test_wait_reports_new_instance(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
     with kvm.watch() as opened:
         assert opened.wait(timeout=0.05) == []
         starter = threading.Timer(0.2, kvm.start_instance, [simulated()])
@@ -475,7 +466,7 @@ def test_instances_that_come_are_waited_for(kvm: KvmHypervisor, simulated: MakeI
         starter.join()
 
 
-def test_nothing_is_left_open(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
+def test_closed_watch_leaves_no_descriptor(kvm: KvmHypervisor, simulated: MakeInstance) -> None:
     kvm.start_instance(simulated())
     before = len(list(Path("/proc/self/fd").iterdir()))
     with kvm.watch() as opened:

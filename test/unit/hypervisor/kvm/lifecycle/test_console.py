@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is said of a console, and that somebody is there."""
+"""Tests of the description of consoles, and of the socket behind it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MakeInstance = Callable[..., Instance]
 
 
 @pytest.mark.qemu
-def test_serial_console_is_a_private_socket_that_outlives_its_clients(
+def test_serial_console_is_private_socket_and_outlives_clients(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: Callable[[str], object]
 ) -> None:
     kvm.start_instance(make_toy(), start_paused=True)
@@ -31,7 +31,7 @@ def test_serial_console_is_a_private_socket_that_outlives_its_clients(
     guest_console(console.path)
 
 
-def test_instance_without_a_serial_port_has_a_message_instead(
+def test_console_without_serial_port_is_message(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
 ) -> None:
     kvm.start_instance(make_simulated()(parameters={"serial_console": False}))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Parameters held against a program that lacks what they ask for."""
+"""Tests of the validation of parameters against the capabilities of a QEMU program."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ SPICE = {"spice_bind": "127.0.0.1", "spice_port": 5930}
         {"virtio_rng": True, "soundhw": "hda", "usb_devices": "keyboard", **SPICE},
     ],
 )
-def test_what_a_program_can_do_is_valid(recorded: Recorded, version: str, parameters: dict[str, Any]) -> None:
+def test_check_program_accepts_supported_parameters(
+    recorded: Recorded, version: str, parameters: dict[str, Any]
+) -> None:
     check_program(TABLE.check_syntax({"kvm_flag": "disabled", **parameters}), recorded(version))
 
 
@@ -57,7 +59,7 @@ def test_what_a_program_can_do_is_valid(recorded: Recorded, version: str, parame
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else value,
 )
-def test_what_a_program_lacks_is_refused_by_name(
+def test_check_program_names_unsupported_parameter(
     recorded: Recorded, parameters: dict[str, Any], lacks: dict[str, str], about: str
 ) -> None:
     filled = TABLE.check_syntax({"kvm_flag": "disabled", **parameters})
@@ -69,7 +71,7 @@ def test_what_a_program_lacks_is_refused_by_name(
     assert caught.value.name == about
 
 
-def test_parameters_that_no_number_of_processors_is_right_for_are_refused(recorded: Recorded) -> None:
+def test_check_program_rejects_topology_without_valid_vcpu_count(recorded: Recorded) -> None:
     shape = {"cpu_sockets": 2, "cpu_cores": 2, "cpu_threads": 1}
     for wrong, problem in (({"cpu_mask": "0:1:0"}, "cannot be arranged"), ({"numa_nodes": 3}, "cannot be divided")):
         filled = TABLE.check_syntax({"kvm_flag": "disabled", **shape, **wrong})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Devices leave a real machine first, and let go of their disks after."""
+"""Test of the hot-removal of a device: its block nodes are released after the device is removed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hvkit.qmp.schema import BlockdevDel, Cont, DeviceDel, Stop
 
 
 @pytest.mark.qemu
-def test_nodes_of_a_device_that_has_just_left_become_free(
+def test_await_release_waits_until_block_nodes_of_removed_device_are_free(
     kvm: KvmHypervisor, make_toy: Callable[..., Instance], tmp_path: Path
 ) -> None:
     kvm.start_instance(make_toy())
@@ -25,7 +25,7 @@ def test_nodes_of_a_device_that_has_just_left_become_free(
     path.write_bytes(b"")
     os.truncate(path, 1 << 20)
     disk = Disk(path=str(path))
-    for _ in range(20):  # most of them meet the moment in which the nodes are in use
+    for _ in range(20):  # most repetitions hit the moment in which the block nodes are still in use
         kvm.hot_add_device("web1", disk)
         runtime = read_runtime(kvm.run_dir / "instances/web1/runtime.json", "web1")
         assert runtime is not None

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Tests of the queries for the resources of an instance, and of the interpretation of their replies."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hvkit.hypervisor.kvm.instance.resources import Resources, parse_resources, resource_queries
+from hvkit.qmp.schema import BalloonInfo, MemoryInfo
+
+MIB = 1 << 20
+BALLOON = BalloonInfo(actual=512 * MIB)
+MEMORY = MemoryInfo(base_memory=512 * MIB, plugged_memory=128 * MIB)
+
+
+def runtime_of(**parameters: object) -> Any:
+    return SimpleNamespace(instance=SimpleNamespace(parameters=parameters))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "names"),
+    [
+        ({}, ["query-balloon"]),
+        ({"memory_max_mib": 1024}, ["query-balloon", "query-memory-size-summary"]),
+        ({"vcpus_max": 4}, ["query-balloon", "query-cpus-fast"]),
+        ({"memory_max_mib": 1024, "vcpus_max": 4}, ["query-balloon", "query-memory-size-summary", "query-cpus-fast"]),
+        ({"memory_max_mib": 0, "vcpus_max": 0}, ["query-balloon"]),
+    ],
+)
+def test_resource_queries_ask_only_for_what_can_change(parameters: dict[str, object], names: list[str]) -> None:
+    assert [query.wire_name for query in resource_queries(runtime_of(**parameters))] == names
+
+
+@pytest.mark.parametrize(
+    ("parameters", "replies", "resources"),
+    [
+        ({}, [BALLOON], Resources(memory_mib=512)),
+        ({}, [None], Resources()),
+        ({"vcpus_max": 4}, [BALLOON, ["cpu0", "cpu1"]], Resources(memory_mib=512, vcpus=2)),
+        ({"vcpus_max": 4}, [None, None], Resources()),
+        ({"memory_max_mib": 1024, "memory_hotplug": "dimm"}, [BALLOON, MEMORY], Resources(memory_mib=512)),
+        ({"memory_max_mib": 1024, "memory_hotplug": "virtio-mem"}, [BALLOON, MEMORY], Resources(memory_mib=640)),
+        ({"memory_max_mib": 1024, "memory_hotplug": "virtio-mem"}, [None, MEMORY], Resources()),
+    ],
+)
+def test_parse_resources_combines_replies(
+    parameters: dict[str, object], replies: list[Any], resources: Resources
+) -> None:
+    assert parse_resources(runtime_of(**parameters), replies) == resources
