@@ -25,7 +25,7 @@ from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_disk, build_nic
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.qmp import Command
-from hvkit.qmp.endpoint import to_wire
+from hvkit.qmp.codec import unstructure_command
 from hvkit.qmp.schema import BlockdevAdd, NetdevAdd
 
 _BY_HAND: Final = "by hand"
@@ -33,7 +33,7 @@ _NAME: Final = "bench"
 
 
 def _encode(command: Command[Any]) -> bytes:
-    name, arguments, _, _ = to_wire(command, None)
+    name, arguments, _, _ = unstructure_command(command, None)
     return json.dumps({"execute": name, "arguments": arguments}, separators=(",", ":")).encode()
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from benchmark.contestants import Contestant, Hvkit
 from benchmark.harness import OURS, OURS_FAST, Effort, Figure, Timed, compare, cpus, loop, pinned
 from benchmark.servers import Servers
-from hvkit.qmp.endpoint import from_wire, to_wire
+from hvkit.qmp.codec import structure_reply, unstructure_command
 from hvkit.qmp.protocol import Protocol
 from hvkit.qmp.schema import QueryQmpSchema
 
@@ -52,10 +52,10 @@ def schema_reply(servers: Servers, contestants: Sequence[Contestant], effort: Ef
 def _read_typed(received: list[bytes]) -> float:
     """Return the seconds that it takes to make a value of a reply."""
     protocol = Protocol(expects_greeting=False)
-    name, arguments, _, reply_type = to_wire(QueryQmpSchema(), None)
+    name, arguments, _, reply_type = unstructure_command(QueryQmpSchema(), None)
     exchange, _ = protocol.open_exchange(name, arguments)
     began_s = time.perf_counter()
     for data in received:
         protocol.receive_data(data)
-    assert len(from_wire(exchange, reply_type)) > 1000
+    assert len(structure_reply(exchange, reply_type)) > 1000
     return time.perf_counter() - began_s

@@ -13,6 +13,7 @@ All exception classes of the package::
     │   │   │   └── AgentProgramTimeout     a program in the guest did not end in time
     │   │   ├── AgentFreezeExpired  the guest's filesystems did not stay frozen
     │   │   ├── EventTimeout        no matching event arrived in time
+    │   │   │   └── JobTimeout      a job did not end in time; it continues
     │   │   ├── NotInThisQemu       this QEMU lacks the command or member; nothing was sent
     │   │   ├── JobError            a job failed
     │   │   │   └── JobCancelled    a job was cancelled

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A typed client of the QEMU Machine Protocol.
+"""Typed client for the QEMU Machine Protocol (QMP).
 
-`QmpConnection` is the place to start; the commands, replies and events are in `hvkit.qmp.schema`.
+Start with `QmpConnection`. Commands, replies and events are in `hvkit.qmp.schema`.
 """
 
 from hvkit.qmp.base import NULL, Command, Event, GenericEvent
-from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.errors import (
     CommandError,
     CommandNotFound,
@@ -21,8 +20,9 @@ from hvkit.qmp.errors import (
     ProtocolError,
     QmpError,
 )
-from hvkit.qmp.events import Subscription
 from hvkit.qmp.message import QemuVersion, QmpMessage
+from hvkit.qmp.sync.connection import QmpConnection
+from hvkit.qmp.sync.subscription import Subscription
 
 __all__ = [
     "NULL",

@@ -1,44 +1,55 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The seam under the generated schema.
+"""The base classes of the generated schema, which imports only this module of hvkit.
 
-Generated modules import this one and nothing else of hvkit. A schema class is a plain class statement; attrs works on
-it when it is first constructed or asked for its fields, so that importing a module of two hundred classes costs next
-to nothing.
+A schema class is a plain class statement. attrs processes it when the first instance is created or its fields are read;
+`hvkit.qmp.lazy` explains how and why.
 
-What a reader of the schema has to know:
+For readers of the schema:
 
-* A member's wire name is its Python name with ``-`` for ``_``, less one trailing underscore (`in_`, `class_`). A member
-  that breaks the rule says so beside itself: ``oem_id: str = wire("oem_id")``.
-* ``None`` means that the member is absent. JSON's null is `NULL`.
-* Enumerations are `Literal` aliases: a type checker finds the typo, a newer QEMU's value passes through.
-* A union is a class with the members common to all branches; a branch is a subclass. A tag that the schema does not
+* The wire name of a member is its Python name with ``-`` for ``_``, without one trailing underscore (`in_`, `class_`).
+  Exceptions state their wire name: ``oem_id: str = wire("oem_id")``.
+* ``None`` means that the member is absent. JSON null is `NULL`.
+* Enumerations are `Literal` aliases: a type checker finds the typo, and values of a newer QEMU pass.
+* A union is a class with the members that all branches share; each branch is a subclass. A tag that the schema does not
   know, or that has no branch, gives the union class itself.
 * Members that the schema does not know are kept in `Struct.unknown` and are sent again.
 """
 
 from __future__ import annotations
 
-import builtins
 import enum
-import inspect
-import sys
-import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar, dataclass_transform, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar, dataclass_transform
 
 import attrs
 
 from hvkit.errors import ProgrammerError
+from hvkit.qmp.lazy import UNBUILT, Member, ReplyType, Spec, init_unbuilt, members_of, resolve
 from hvkit.qmp.redaction import HIDDEN, redact, redact_member
 
-__all__ = ["NULL", "Command", "Event", "FreeForm", "GenericEvent", "Null", "Struct", "Union", "free_form", "wire"]
+__all__ = [
+    "NULL",
+    "Command",
+    "Event",
+    "FreeForm",
+    "GenericEvent",
+    "Member",
+    "Null",
+    "Struct",
+    "Union",
+    "free_form",
+    "free_form_member",
+    "members_of",
+    "resolve",
+    "wire",
+]
 
 _NO_MEMBERS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Null(enum.Enum):
-    """JSON's null, told from an absent member, which is None."""
+    """The type of `NULL`, which is JSON null; None is an absent member."""
 
     NULL = None
 
@@ -52,20 +63,9 @@ class Null(enum.Enum):
 NULL: Final = Null.NULL
 
 
-class _Spec:
-    """What a member's declaration says beyond its annotation."""
-
-    __slots__ = ("default", "is_free_form", "wire_name")
-
-    def __init__(self, wire_name: str | None, default: Any, is_free_form: bool) -> None:
-        self.wire_name = wire_name
-        self.default = default
-        self.is_free_form = is_free_form
-
-
 def wire(name: str, *, default: Any = attrs.NOTHING) -> Any:
-    """State the wire name of a member that does not follow the rule."""
-    return _Spec(name, default, False)
+    """Declare a member whose wire name does not follow from its Python name."""
+    return Spec(name, default, False)
 
 
 #: Any members at all, by wire name.
@@ -73,102 +73,14 @@ FreeForm = Mapping[str, Any]
 
 
 def free_form(*, factory: Callable[[], dict[str, Any]]) -> Any:
-    """Declare the member that holds arguments the schema leaves open, such as the properties of a device.
+    """Declare a member that holds arguments which the schema leaves open, such as the properties of a device.
 
-    They are sent beside the other members, not below a name of their own.
+    They are sent beside the other members, not inside one.
 
     Args:
-        factory: makes what is there by default. Type checkers take the member for required where it is not written.
+        factory: returns the default. Type checkers take a member without `factory` for required.
     """
-    return _Spec(None, factory(), True)
-
-
-class Member:
-    """One member of a schema class, as the converter sees it.
-
-    Attributes:
-        name: the Python name.
-        wire_name: the name on the wire.
-        default: its value where it is absent; `attrs.NOTHING` where it must be there.
-        is_free_form: it holds what the schema leaves open.
-    """
-
-    __slots__ = ("_annotation", "_module", "default", "is_free_form", "name", "wire_name")
-
-    def __init__(self, name: str, declared: Any, annotation: Any, module: str) -> None:
-        spec = declared if isinstance(declared, _Spec) else _Spec(None, declared, False)
-        self.name = name
-        self.wire_name = spec.wire_name or name.removesuffix("_").replace("_", "-")
-        self.default = spec.default
-        self.is_free_form = spec.is_free_form
-        self._annotation = annotation
-        self._module = module
-
-    @property
-    def attrs_default(self) -> Any:
-        """The default as attrs takes it: instances do not share one dict."""
-        return attrs.Factory(dict) if self.is_free_form else self.default
-
-    @property
-    def annotation(self) -> str:
-        """The member's type as its declaration spells it."""
-        return str(self._annotation)
-
-    @property
-    def type(self) -> Any:
-        """The member's type, with every name in it looked up."""
-        return resolve(self._annotation, self._module)
-
-
-_building = threading.RLock()
-
-
-def _build(cls: type[Struct]) -> Any:
-    """Let attrs work on a class, once, whichever thread comes first."""
-    with _building:
-        if isinstance(cls.__dict__["__attrs_attrs__"], _Unbuilt):
-            members = members_of(cls)  # before attrs takes the defaults off the class
-
-            def with_our_defaults(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-                return [field.evolve(default=members[field.name].attrs_default) for field in fields]
-
-            # init=False still gives __attrs_init__; equality and repr are Struct's own, for all classes at once.
-            attrs.define(
-                cls,
-                slots=False,
-                frozen=True,
-                kw_only=True,
-                auto_attribs=True,
-                init=False,
-                eq=False,
-                repr=False,
-                field_transformer=with_our_defaults,
-            )
-        return cls.__dict__["__attrs_attrs__"]
-
-
-class _Unbuilt:
-    """Stands where attrs will put a class's fields, and has them made when somebody looks."""
-
-    def __get__(self, instance: object, owner: type[Struct]) -> Any:
-        return _build(owner)
-
-
-_UNBUILT: Final = _Unbuilt()
-
-
-def _build_and_init(self: Struct, **members: Any) -> None:
-    """Stand where attrs will put the function that sets a class's members."""
-    cls: Any = type(self)
-    if members or members_of(cls):
-        _build(cls)
-        cls.__attrs_init__(self, **members)
-    else:  # a process of one query need not pay for attrs
-        cls.__attrs_init__ = _set_nothing
-
-
-def _set_nothing(self: Struct) -> None:
-    """Stand where attrs would put the function that sets the members of a class that has none."""
+    return Spec(None, factory(), True)
 
 
 S = TypeVar("S", bound="Struct")
@@ -176,20 +88,20 @@ S = TypeVar("S", bound="Struct")
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(wire, free_form))
 class Struct:
-    """A value of the schema: frozen, compared by value, built with keywords.
+    """A value of the schema: immutable, compared by value, constructed with keywords.
 
     Raises:
-        ProgrammerError: by the constructor, for a member that is missing or that the class does not have.
+        ProgrammerError: by the constructor, for a missing or unknown member.
     """
 
     __attrs_attrs__: ClassVar[Any] = ()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        cls.__attrs_attrs__ = _UNBUILT
-        cls.__attrs_init__ = _build_and_init  # type: ignore[attr-defined]  # attrs' name for it
+        cls.__attrs_attrs__ = UNBUILT
+        cls.__attrs_init__ = init_unbuilt  # type: ignore[attr-defined]  # set by attrs
 
-    if not TYPE_CHECKING:  # checkers synthesize the constructor from the members
+    if not TYPE_CHECKING:  # type checkers derive the constructor from the members
 
         def __init__(self, /, **members):
             try:
@@ -204,7 +116,7 @@ class Struct:
         return unknown
 
     def with_unknown(self, members: Mapping[str, Any]) -> Self:
-        """Return a copy that carries these members too, for a peer that is newer than the schema.
+        """Return a copy with additional members, for a QEMU that is newer than the schema.
 
         Args:
             members: plain data by wire name.
@@ -221,7 +133,7 @@ class Struct:
             raise _wrong_members(type(self), {**self._members(), **changes})
         return _assemble(self, {**self.__dict__, **changes})
 
-    if not TYPE_CHECKING:  # checkers know that a frozen class cannot be assigned to
+    if not TYPE_CHECKING:  # type checkers know that the class is frozen
 
         def __setattr__(self, name, value):
             raise attrs.exceptions.FrozenInstanceError
@@ -230,7 +142,7 @@ class Struct:
             raise attrs.exceptions.FrozenInstanceError
 
     def _members(self) -> dict[str, Any]:
-        """The members by Python name, without what else the instance carries."""
+        """Return the members by Python name, without the other attributes of the instance."""
         return {name: self.__dict__[name] for name in members_of(type(self))}
 
     def __eq__(self, other: object) -> bool:
@@ -255,7 +167,7 @@ class Struct:
 
 
 def _assemble(like: S, attributes: dict[str, Any]) -> S:
-    """Make another instance of a value's class from a complete `__dict__`."""
+    """Return a new instance of the class of a value, with this `__dict__`."""
     made = object.__new__(type(like))
     made.__dict__.update(attributes)
     return made
@@ -270,11 +182,11 @@ def _wrong_members(cls: type[Struct], given: Mapping[str, Any]) -> ProgrammerErr
 
 
 class Union(Struct):
-    """A value whose tag says which branch it is; each branch is a subclass.
+    """A value whose tag selects the branch; each branch is a subclass.
 
     Class keywords of a union (its branches take none):
-        tag: wire name of the member that tells the branches apart.
-        branches: class name by tag value, found in the union's module or in its package.
+        tag: wire name of the member that selects the branch.
+        branches: class names by tag value; the classes are in the module of the union or in its package.
     """
 
     tag: ClassVar[str] = ""
@@ -289,39 +201,26 @@ class Union(Struct):
 R = TypeVar("R", covariant=True)
 
 
-class _ReplyType:
-    """Reads the R of `Command[R]` when it is first asked for, and leaves it in its own place."""
-
-    def __get__(self, instance: object, owner: type[Command[Any]]) -> Any:
-        for cls in owner.__mro__:
-            for base in cls.__dict__.get("__orig_bases__", ()):
-                if getattr(base, "__origin__", None) is Command:
-                    (parameter,) = get_args(base)
-                    owner.reply_type = resolve(parameter, cls.__module__)
-                    return owner.reply_type
-        raise ProgrammerError(f"{owner.__name__} does not say what it returns: derive it from Command[...]")
-
-
 class Command(Struct, Generic[R]):
-    """A command, with its arguments as members; `R` is the type of its reply.
+    """A command with its arguments as members; `R` is the type of its reply.
 
     Class keywords:
-        wire_name: the command's name on the wire.
-        whole_argument: name of the one member that holds all arguments, where they are a union.
-        kw_only: False beside `whole_argument`: that member may be given without its name.
-        has_reply: False where the peer stays silent on success.
-        out_of_band: True where the peer may run it ahead of others.
+        wire_name: name of the command on the wire.
+        whole_argument: name of the only member, which holds all arguments, if they are a union.
+        kw_only: False together with `whole_argument`: the member may be given without its name.
+        has_reply: False if there is no reply on success.
+        out_of_band: True if the command allows out-of-band execution.
 
     Attributes:
-        wire_name: the command's name on the wire.
-        reply_type: the type of its reply; `NoneType` where the reply carries nothing.
+        wire_name: name of the command on the wire.
+        reply_type: type of the reply; `NoneType` if the reply is empty.
     """
 
     wire_name: ClassVar[str] = ""
     whole_argument: ClassVar[str] = ""
     has_reply: ClassVar[bool] = True
     out_of_band: ClassVar[bool] = False
-    reply_type: ClassVar[Any] = _ReplyType()
+    reply_type: ClassVar[Any] = ReplyType()
 
     def __init_subclass__(
         cls,
@@ -349,21 +248,21 @@ class Command(Struct, Generic[R]):
                 if len(positional) > 1 or not cls.whole_argument or cls.whole_argument in members:
                     raise ProgrammerError(f"{cls.__name__} takes its members as keywords")
                 members[cls.whole_argument] = positional[0]
-            try:  # as Struct does: a call less for every command
+            try:  # as in Struct, to save a call for every command
                 self.__attrs_init__(**members)
             except TypeError:
                 raise _wrong_members(type(self), members) from None
 
 
 class Event(Struct):
-    """Something that a peer reports on its own account.
+    """An event, which QEMU sends without being asked.
 
     Class keywords:
-        wire_name: the event's name on the wire.
+        wire_name: name of the event on the wire.
 
     Attributes:
-        timestamp: seconds since the epoch by the peer's clock; None where it did not say or its clock failed. Two
-            events that differ in nothing else are equal.
+        timestamp: seconds since the epoch by the clock of QEMU; None if the event has none or the clock failed. Events
+            that differ only in their timestamps are equal.
     """
 
     wire_name: ClassVar[str] = ""
@@ -393,83 +292,14 @@ class GenericEvent(Event):
     """An event that the schema does not know.
 
     Attributes:
-        name: its wire name.
-        data: what it carries, as plain data.
+        name: wire name of the event.
+        data: data of the event, as plain data.
     """
 
     name: str
     data: FreeForm
 
 
-def members_of(cls: type[Struct]) -> Mapping[str, Member]:
-    """Return a schema class's members by Python name, those of its bases first.
-
-    Source of truth for the converter: attrs is not asked, so that a reply can be read without having attrs build its
-    classes.
-    """
-    found: Mapping[str, Member] | None = cls.__dict__.get("_members_of")
-    if found is None:
-        with _building:
-            found = cls.__dict__.get("_members_of") or MappingProxyType(_collect_members(cls))
-            cls._members_of = found  # type: ignore[attr-defined]
-    return found
-
-
-def _collect_members(cls: type[Struct]) -> dict[str, Member]:
-    members: dict[str, Member] = {}
-    for base in reversed(cls.__mro__[1:]):
-        if issubclass(base, Struct):
-            own = inspect.get_annotations(base)
-            members.update((name, member) for name, member in members_of(base).items() if name in own)
-    for name, annotation in inspect.get_annotations(cls).items():
-        if not str(annotation).startswith(("ClassVar", "typing.ClassVar")):
-            members[name] = Member(name, cls.__dict__.get(name, attrs.NOTHING), annotation, cls.__module__)
-    return members
-
-
 def free_form_member(cls: type[Struct]) -> str | None:
-    """Return the Python name of the member that takes what the schema leaves open, None where there is none."""
+    """Return the Python name of the member that holds what the schema leaves open; None if there is none."""
     return next((member.name for member in members_of(cls).values() if member.is_free_form), None)
-
-
-class _Names(dict[str, Any]):
-    """What a name in an annotation of a module means: the module's own names, builtins, then the package's.
-
-    A generated module does not import its sisters at run time; their package knows where each name is.
-    """
-
-    def __init__(self, module_name: str) -> None:
-        super().__init__()
-        self._module = sys.modules[module_name]
-
-    def __missing__(self, name: str) -> Any:
-        for place in (self._module, builtins, sys.modules.get(self._module.__package__ or "")):
-            try:
-                found = getattr(place, name)
-            except AttributeError:
-                continue
-            if isinstance(found, str):  # an alias, written as text because it names a class further down
-                found = eval(found, {}, self)  # noqa: S307 - the text is source code of a schema module
-            self[name] = found
-            return found
-        raise KeyError(name)
-
-
-_names: dict[str, _Names] = {}
-
-
-def resolve(annotation: Any, module_name: str) -> Any:
-    """Return the type that an annotation means in a module.
-
-    Args:
-        annotation: a type, or its source text.
-        module_name: where the annotation stands.
-    """
-    if not isinstance(annotation, str):
-        annotation = getattr(annotation, "__forward_arg__", annotation)
-    if not isinstance(annotation, str):
-        return annotation
-    names = _names.get(module_name)
-    if names is None:
-        names = _names[module_name] = _Names(module_name)
-    return eval(annotation, {}, names)  # noqa: S307 - the text is source code of a schema module

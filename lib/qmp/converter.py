@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Turn plain data into schema values and back, strictly.
+"""Strict conversion of plain data to schema values and back.
 
-The hooks differ from cattrs' own in what a wire needs: nothing is coerced (5 is no string, "no" is no True), members
-that the schema does not know are kept, a union's tag picks its branch, and an error names the place in wire names.
-Hooks are made when a type is first met, so that one query does not pay for the schema's thousand types.
+Unlike the hooks of cattrs, those here coerce nothing (5 is not a string, "no" is not a boolean), keep members that the
+schema does not know, select the branch of a union by its tag, and name the place of an error in wire names. A hook is
+created at the first use of its type, so that one query does not pay for the thousand types of the schema.
 """
 
 from __future__ import annotations
@@ -34,28 +34,33 @@ from hvkit.qmp.errors import DataError
 
 T = TypeVar("T")
 
-#: Takes plain data and the type (which it knows already; cattrs passes it), and returns the value.
+#: Takes plain data and the type, and returns the value. The type is fixed for each hook; cattrs passes it anyway.
 Hook = Callable[[Any, Any], Any]
 
 _JSON_NAMES = {dict: "object", list: "array", bool: "bool", int: "int", float: "number", str: "str", type(None): "null"}
 
 
-class Misfit(Exception):
-    """Raised by a hook when data does not fit; gathers the path to the place on its way up."""
+class StructureError(Exception):
+    """Raised by a hook when data does not have the structure of its type; collects the path to the place.
+
+    Attributes:
+        problem: the mismatch.
+        path: members and indices, from the inside out.
+    """
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
         self.problem = problem
         self.path: list[str | int] = []
 
-    def within(self, step: str | int) -> Misfit:
-        """Note that the place is inside this member or at this index."""
+    def within(self, step: str | int) -> StructureError:
+        """Add the member or index that contains the place; return the error."""
         self.path.append(step)
         return self
 
 
-def _misfit(expected: str, data: Any) -> Misfit:
-    return Misfit(f"expected {expected}, got {_JSON_NAMES.get(type(data), type(data).__name__)}")
+def _mismatch(expected: str, data: Any) -> StructureError:
+    return StructureError(f"expected {expected}, got {_JSON_NAMES.get(type(data), type(data).__name__)}")
 
 
 def _path_text(root: str, path: list[str | int]) -> str:
@@ -86,20 +91,18 @@ def _is_list(kind: Any) -> bool:
 
 @functools.cache
 def _hook_for(kind: Any) -> Hook:
-    """Return the hook of a type; cattrs' own look-up takes as long as structuring a small reply."""
+    """Return the hook of a type; the lookup of cattrs takes as long as structuring a small reply."""
     return converter.get_structure_hook(kind)
 
 
-# ---- scalars: the exact JSON type and nothing else. bool is a subclass of int, which is why types are compared.
-
-
 def _scalar_hook(kind: type) -> Hook:
+    """Return a hook that accepts exactly one type; isinstance would accept a bool, which is a subclass, for an int."""
     name = _JSON_NAMES[kind]
 
     def structure_scalar(data: Any, _: Any) -> Any:
         if type(data) is kind:
             return data
-        raise _misfit(name, data)
+        raise _mismatch(name, data)
 
     return structure_scalar
 
@@ -107,25 +110,22 @@ def _scalar_hook(kind: type) -> Hook:
 def _structure_number(data: Any, _: Any) -> Any:
     if type(data) is float or type(data) is int:
         return data
-    raise _misfit("number", data)
+    raise _mismatch("number", data)
 
 
 def _structure_null(data: Any, _: Any) -> Any:
     if data is None:
         return NULL
-    raise _misfit("null", data)
+    raise _mismatch("null", data)
 
 
 def _structure_nothing(data: Any, _: Any) -> None:
-    """Take the reply of a command that returns nothing: an empty object, an empty array from some old servers."""
+    """Accept the reply of a command that returns nothing: an empty object, or an empty array from some old servers."""
     return
 
 
 def _structure_any(data: Any, _: Any) -> Any:
     return data
-
-
-# ---- compounds
 
 
 def _list_hook(kind: Any) -> Hook:
@@ -135,7 +135,7 @@ def _list_hook(kind: Any) -> Hook:
     def structure_list(data: Any, _: Any) -> Any:
         nonlocal hook
         if type(data) is not list:
-            raise _misfit("array", data)
+            raise _mismatch("array", data)
         if hook is None:
             hook = _hook_for(element)
         structured: list[Any] = []
@@ -143,15 +143,15 @@ def _list_hook(kind: Any) -> Hook:
         try:
             for item in data:
                 take(hook(item, element))
-        except Misfit as misfit:
-            raise misfit.within(len(structured)) from None
+        except StructureError as error:
+            raise error.within(len(structured)) from None
         return structured
 
     return structure_list
 
 
 def _json_type(kind: Any) -> type:
-    """Return the Python type that the JSON of a schema type is parsed into."""
+    """Return the Python type that JSON of a schema type decodes to."""
     if _is_struct(kind):
         return dict
     if _is_list(kind):
@@ -164,7 +164,7 @@ def _json_type(kind: Any) -> type:
 
 
 def _alternate_hook(kind: Any) -> Hook:
-    """Make the hook of an alternate: the JSON type alone picks the alternative."""
+    """Return the hook of an alternate: the JSON type selects the alternative."""
     alternatives = {_json_type(each): each for each in get_args(kind)}
     hooks: dict[type, Hook] = {}
 
@@ -173,7 +173,7 @@ def _alternate_hook(kind: Any) -> Hook:
         alternative = alternatives.get(json_type)
         if alternative is None:
             names = sorted(_JSON_NAMES.get(each, each.__name__) for each in alternatives)
-            raise _misfit(" or ".join(names), data)
+            raise _mismatch(" or ".join(names), data)
         hook = hooks.get(json_type)
         if hook is None:
             hook = hooks[json_type] = _hook_for(alternative)
@@ -183,13 +183,13 @@ def _alternate_hook(kind: Any) -> Hook:
 
 
 class _Slot:
-    """How the value of one wire member is structured.
+    """The conversion of one member of a class.
 
     Attributes:
-        name: the member's Python name.
-        scalar: values of this type are taken as they are; None where there is no such type, or it is not known yet.
-        type: the member's type, once its hook is known.
-        hook: structures what is not of the scalar type.
+        name: Python name of the member.
+        scalar: values of this type are used as they are; None if there is no such type, or before the first use.
+        type: type of the member; None before the first use.
+        hook: structures values that are not of the scalar type.
     """
 
     __slots__ = ("_member", "hook", "name", "scalar", "type")
@@ -213,12 +213,12 @@ class _Slot:
 
 
 def _structure_any_member(data: Any, _: Any) -> Any:
-    """Take a member of any type: None means absent, so that a null that is there has to be told from it."""
+    """Structure a member of any type: null becomes `NULL`, because None means absent."""
     return NULL if data is None else data
 
 
 def _member_type(member: Member) -> Any:
-    """Return the type of a member where it is present: without the None that means absence."""
+    """Return the type of a member without the None that means absent."""
     kind = member.type
     if _is_alternate(kind):
         return typing.Union[tuple(arg for arg in get_args(kind) if arg is not type(None))]  # noqa: UP007
@@ -226,7 +226,7 @@ def _member_type(member: Member) -> Any:
 
 
 def _struct_hook(cls: type[Struct]) -> Hook:
-    """Make the hook of a schema class: one pass over the data, no constructor call."""
+    """Return the hook of a schema class: one pass over the data, no constructor call."""
     rest_name = free_form_member(cls)
     members = [member for member in members_of(cls).values() if member.name != rest_name]
     slots = {member.wire_name: _Slot(member) for member in members}
@@ -237,7 +237,7 @@ def _struct_hook(cls: type[Struct]) -> Hook:
 
     def structure_struct(data: Any, _: Any) -> Any:
         if type(data) is not dict:
-            raise _misfit("object", data)
+            raise _mismatch("object", data)
         made = new(cls)
         attributes = made.__dict__
         attributes.update(defaults)
@@ -254,10 +254,10 @@ def _struct_hook(cls: type[Struct]) -> Hook:
                     attributes[slot.name] = value
                 else:
                     attributes[slot.name] = slot.hook(value, slot.type)
-        except Misfit as misfit:
-            raise misfit.within(str(key)) from None
+        except StructureError as error:
+            raise error.within(str(key)) from None
         if len(attributes) < count:
-            raise Misfit("member is missing").within(min(required - data.keys()))
+            raise StructureError("member is missing").within(min(required - data.keys()))
         if rest_name is not None:
             attributes[rest_name] = rest or {}
         elif rest is not None:
@@ -268,7 +268,7 @@ def _struct_hook(cls: type[Struct]) -> Hook:
 
 
 def _union_hook(cls: type[Union]) -> Hook:
-    """Make the hook of a union: the tag picks the branch; one that the schema does not have gives the union itself."""
+    """Return the hook of a union: the tag selects the branch; an unknown tag gives the union class itself."""
     hooks: dict[Any, Hook] = {}
     common = _struct_hook(cls)
 
@@ -281,7 +281,7 @@ def _union_hook(cls: type[Union]) -> Hook:
 
     def structure_union(data: Any, _: Any) -> Any:
         if type(data) is not dict:
-            raise _misfit("object", data)
+            raise _mismatch("object", data)
         tag = data.get(cls.tag)
         hook = (hooks.get(tag) if isinstance(tag, str) else None) or hook_for_tag(tag)
         return hook(data, cls)
@@ -298,7 +298,7 @@ def _class_hook(cls: type[Struct]) -> Hook:
 
 
 def _whole_argument_hook(cls: type[Command[Any]]) -> Hook:
-    """Make the hook of a command whose arguments are one union."""
+    """Return the hook of a command whose arguments are a union."""
     slot = _Slot(members_of(cls)[cls.whole_argument])
 
     def structure_command(data: Any, _: Any) -> Any:
@@ -325,26 +325,26 @@ def structure(data: Any, kind: type[T], *, where: str = "") -> T: ...
 @overload
 def structure(data: Any, kind: Any, *, where: str = "") -> Any: ...
 def structure(data: Any, kind: Any, *, where: str = "") -> Any:
-    """Turn plain data into a value of a schema type.
+    """Convert plain data to a value of a schema type.
 
     Args:
-        data: what `json.loads` gives.
-        kind: a schema class, or a type made of them such as ``list[BlockInfo]``.
-        where: what to call the data in errors.
+        data: plain data, as returned by `json.loads`.
+        kind: a schema class, or a type composed of them such as ``list[BlockInfo]``.
+        where: the name of the data in errors.
 
     Raises:
-        DataError: the data does not have the shape of the type. The error names the place in wire names.
+        DataError: the data does not have the structure of the type; `path` is the place, in wire names.
     """
     try:
         return _hook_for(kind)(data, kind)
-    except Misfit as misfit:
-        raise DataError(_path_text(where, misfit.path), misfit.problem) from None
+    except StructureError as error:
+        raise DataError(_path_text(where, error.path), error.problem) from None
     except RecursionError:
         raise DataError(where, "nested too deeply") from None
 
 
-# ---- the way back: by what the value is, not by what its member was declared as, so that a branch keeps its members.
-
+#: Types that need no conversion. A value is converted by its own type, not by the type of its member, so that a branch
+#: of a union keeps its members.
 _PLAIN = frozenset({str, int, bool, float})
 
 
@@ -363,14 +363,14 @@ def _unstructure_struct(value: Struct) -> Any:
             continue
         try:
             plain[member.wire_name] = member_value if type(member_value) in _PLAIN else _unstructure(member_value)
-        except Misfit as misfit:
-            raise misfit.within(member.wire_name) from None
+        except StructureError as error:
+            raise error.within(member.wire_name) from None
     rest = value.unknown if rest_name is None else getattr(value, rest_name)
     for key, item in rest.items():
         try:
             plain[key] = _unstructure(item)
-        except Misfit as misfit:
-            raise misfit.within(key) from None
+        except StructureError as error:
+            raise error.within(key) from None
     return plain
 
 
@@ -385,35 +385,35 @@ def _unstructure(value: Any) -> Any:
         return {_key(key): _item(item, str(key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_item(item, index) for index, item in enumerate(value)]
-    raise Misfit(f"{type(value).__name__} cannot be sent as JSON")
+    raise StructureError(f"{type(value).__name__} cannot be sent as JSON")
 
 
 def _key(key: Any) -> str:
     if isinstance(key, str):
         return key
-    raise Misfit(f"a key must be a string, not {type(key).__name__}")
+    raise StructureError(f"a key must be a string, not {type(key).__name__}")
 
 
 def _item(value: Any, step: str | int) -> Any:
     try:
         return _unstructure(value)
-    except Misfit as misfit:
-        raise misfit.within(step) from None
+    except StructureError as error:
+        raise error.within(step) from None
 
 
 def unstructure(value: Any) -> Any:
-    """Turn a schema value into plain data; a command into its arguments.
+    """Convert a schema value to plain data; a command to its arguments.
 
-    Members that are None are absent and left out; `NULL` becomes None.
+    Members that are None are left out; `NULL` becomes None.
 
     Raises:
-        ProgrammerError: something in the value is no data. The error names the place in wire names.
+        ProgrammerError: something in the value cannot be sent as JSON; the text names the place, in wire names.
     """
     try:
         return _unstructure(value)
-    except Misfit as misfit:
+    except StructureError as error:
         root = getattr(type(value), "wire_name", "") or type(value).__name__
-        raise ProgrammerError(f"{_path_text(root, misfit.path)}: {misfit.problem}") from None
+        raise ProgrammerError(f"{_path_text(root, error.path)}: {error.problem}") from None
     except RecursionError:
         raise ProgrammerError(f"{type(value).__name__}: nested too deeply to be sent") from None
 

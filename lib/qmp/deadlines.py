@@ -1,37 +1,42 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""How long each command may take, as data.
+"""Default timeouts of commands, as data, and deadlines.
 
-A deadline too long hangs a node's listing on one stopped machine; one too short kills healthy work. What a command does
-decides, so commands are sorted into paces here, and a caller can override any of it: for a connection or for one call.
+A timeout that is too long lets one stopped QEMU block the listing of a whole node. One that is too short aborts healthy
+work. The defaults therefore depend on what a command does: each belongs to a timeout class. A caller can override them
+for a connection or for one call.
+
+In the public API `None` as a timeout means the default, and `math.inf` means no limit.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from hvkit.errors import ProgrammerError
 
 
-class Pace(NamedTuple):
-    """How long a command may take.
+class TimeoutClass(NamedTuple):
+    """The time limits of a group of commands.
 
     Attributes:
-        timeout_s: seconds until whoever waits for the reply gives up.
-        slow_s: seconds after which a reply that did come is worth a warning in the log.
+        timeout_s: seconds to wait for the reply.
+        slow_s: seconds after which a reply is logged as slow, with level WARNING.
     """
 
     timeout_s: float
     slow_s: float
 
 
-#: Commands that only look at or change what QEMU has in memory: all that are not named below.
-QUICK: Final = Pace(5.0, 1.0)
+#: Commands that only read or change the memory of QEMU: all commands that are not named below.
+QUICK: Final = TimeoutClass(5.0, 1.0)
 #: Commands that wait for block devices, or start and stop them.
-BLOCK: Final = Pace(60.0, 10.0)
-#: Commands that work through a whole device, and answer when they are done.
-HEAVY: Final = Pace(600.0, 60.0)
-#: Commands that work through all of the guest's memory: nobody knows how long that takes but who asked for it.
-ENDLESS: Final = Pace(math.inf, math.inf)
+BLOCK: Final = TimeoutClass(60.0, 10.0)
+#: Commands that process a whole device and reply at the end.
+HEAVY: Final = TimeoutClass(600.0, 60.0)
+#: Commands that process the whole memory of the guest: the duration depends on its size, so there is no default limit.
+UNLIMITED: Final = TimeoutClass(math.inf, math.inf)
 
 _BLOCK = (
     "block-dirty-bitmap-add",
@@ -83,13 +88,13 @@ _HEAVY = (
     "xen-load-devices-state",
     "xen-save-devices-state",
 )
-_ENDLESS = (
+_UNLIMITED = (
     "dump-guest-memory",
     "memsave",
     "pmemsave",
 )
 
-#: Commands of the guest agent that work with the guest's disks, or start programs there.
+#: Commands of the guest agent that access the disks of the guest or start programs there.
 _AGENT_BLOCK = (
     "guest-exec",
     "guest-file-close",
@@ -110,31 +115,43 @@ _AGENT_BLOCK = (
     "guest-ssh-get-authorized-keys",
     "guest-ssh-remove-authorized-keys",
 )
-#: Commands of the guest agent that write out, or look through, whole filesystems.
+#: Commands of the guest agent that flush or scan whole filesystems.
 _AGENT_HEAVY = (
     "guest-fsfreeze-freeze",
     "guest-fsfreeze-freeze-list",
     "guest-fstrim",
 )
 
-#: The commands that are not quick, those of the guest agent included.
-PACES: Final[dict[str, Pace]] = {
+#: Timeout classes by wire name, for all commands that are not `QUICK`; includes commands of the guest agent.
+TIMEOUT_CLASSES: Final[dict[str, TimeoutClass]] = {
     **dict.fromkeys(_BLOCK + _AGENT_BLOCK, BLOCK),
     **dict.fromkeys(_HEAVY + _AGENT_HEAVY, HEAVY),
-    **dict.fromkeys(_ENDLESS, ENDLESS),
+    **dict.fromkeys(_UNLIMITED, UNLIMITED),
 }
 
 
-def pace_of(command: str) -> Pace:
-    """Return how long a command may take, by its wire name."""
-    return PACES.get(command, QUICK)
+def timeout_class_of(command: str) -> TimeoutClass:
+    """Return the timeout class of a command, by its wire name."""
+    return TIMEOUT_CLASSES.get(command, QUICK)
+
+
+def check_timeout(timeout: Any) -> None:
+    """Check that a timeout is a number of seconds; 0 and less mean not to wait, `math.inf` means no limit.
+
+    Raises:
+        ProgrammerError: it is not an int or a float, or it is NaN.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise ProgrammerError(f"timeout must be a number of seconds, not {timeout!r}")
+    if math.isnan(timeout):
+        raise ProgrammerError("timeout must be a number of seconds, not NaN")
 
 
 class Deadline:
-    """A moment after which nobody waits any more.
+    """A point in time at which a wait ends.
 
     Args:
-        timeout_s: seconds from now; `math.inf` for no end.
+        timeout_s: seconds from now; `math.inf` for no limit.
     """
 
     __slots__ = ("_start_s", "timeout_s")
@@ -144,13 +161,13 @@ class Deadline:
         self._start_s = time.monotonic()
 
     def sooner(self, timeout_s: float) -> Deadline:
-        """Return a deadline that many seconds from now, but not after this one."""
+        """Return a deadline that many seconds from now, but not later than this one."""
         return Deadline(min(timeout_s, self.remaining_s()))
 
     def elapsed_s(self) -> float:
-        """Return the seconds since it was set."""
+        """Return the seconds since the deadline was set."""
         return time.monotonic() - self._start_s
 
     def remaining_s(self) -> float:
-        """Return the seconds that are left; 0 or less where there are none."""
+        """Return the seconds that are left; 0 or less after the deadline."""
         return self.timeout_s - (time.monotonic() - self._start_s)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One question to many machines at once: one thread, one deadline, and an answer or an error from each.
+"""Commands to many monitors at once: one thread, one deadline, and a reply or an error from each monitor.
 
-All monitors are asked before any is waited for, so a round takes as long as the slowest answer; a machine that is
-silent, dead or babbling costs the others nothing. Host names are looked up before the first round: that can take as
-long as the resolver likes.
+The commands are sent to all monitors before the first reply is awaited, so a call takes as long as the slowest reply. A
+monitor that is silent, dead or flooding does not delay the others. Host names are resolved before the first call; no
+timeout limits that.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from typing import Any, Final, Self, TypeVar, overload
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command
-from hvkit.qmp.deadlines import QUICK, Deadline
+from hvkit.qmp.common.transport import Address
+from hvkit.qmp.deadlines import QUICK, Deadline, check_timeout
 from hvkit.qmp.errors import ConnectError
-from hvkit.qmp.link import Link, Outcome, Question, problem_of
-from hvkit.qmp.protocol import LINE_END_GRACE_S
-from hvkit.qmp.transport import Address
+from hvkit.qmp.link import TICK_S, Link, Outcome, Question, problem_of
 
 __all__ = ["Fleet", "Outcome", "ask"]
 
 R = TypeVar("R", covariant=True)
 
-#: How many sockets that are ready are served before the clock is looked at again.
-_EVENTS_AT_ONCE: Final = 64
+#: Maximum number of ready sockets to serve between two checks of the deadline.
+_MAX_EVENTS: Final = 64
 
 
 class Fleet:
-    """Connections to the monitors of many machines, kept from one question to the next.
+    """Connections to many monitors, kept open between calls.
 
-    A connection is made when its machine is first asked, and again after it was lost. For one thread at a time, of the
-    process that made it: a child that is forked can do nothing with it but close it, which its parent does not notice.
+    A connection is opened by the first command to its monitor, and again after it was lost. A fleet may be used by one
+    thread at a time, in the process that made it. A forked child can only close its copy, which leaves the parent's
+    connections open.
 
-    The names of hosts are looked up here, once and one by one, and no timeout holds for that; numeric addresses and
-    paths cost nothing. A name that is not known is a ConnectError of that machine in every round.
+    The constructor resolves host names, one after the other and without a timeout; numeric addresses and paths need no
+    resolution. A name that cannot be resolved gives a ConnectError for that monitor in every call.
 
     Args:
-        addresses: where each machine's monitor listens, by a name of the caller's.
+        addresses: the address of each monitor, by a name that the caller chooses.
 
     Raises:
-        ConnectError: there is no descriptor left for the fleet itself; its address is "fleet".
+        ConnectError: no file descriptor is left for the fleet itself; the address of the error is "fleet".
     """
 
     def __init__(self, addresses: Mapping[str, Address]) -> None:
@@ -57,40 +57,41 @@ class Fleet:
 
     @overload
     def execute(
-        self, command: Command[R], *, names: Iterable[str] | None = None, timeout: float = QUICK.timeout_s
+        self, command: Command[R], *, names: Iterable[str] | None = None, timeout: float | None = None
     ) -> dict[str, Outcome[R]]: ...
     @overload
     def execute(
-        self, command: str, *, names: Iterable[str] | None = None, timeout: float = QUICK.timeout_s
+        self, command: str, *, names: Iterable[str] | None = None, timeout: float | None = None
     ) -> dict[str, Outcome[Any]]: ...
     def execute(
-        self, command: Command[Any] | str, *, names: Iterable[str] | None = None, timeout: float = QUICK.timeout_s
+        self, command: Command[Any] | str, *, names: Iterable[str] | None = None, timeout: float | None = None
     ) -> dict[str, Outcome[Any]]:
-        """Execute one command on all machines, or on some.
+        """Execute one command on all monitors, or on some.
 
         Args:
-            command: a typed command, or the wire name of one that needs no arguments.
-            names: which machines; None for all.
-            timeout: seconds for all of it, connecting included.
+            command: a typed command, or the wire name of a command without arguments.
+            names: the monitors; None: all.
+            timeout: seconds in total, connecting included; `math.inf` for no limit. None: the default, 5.
 
         Returns:
-            An outcome for each machine. A `CommandTimeout` in one leaves that connection usable.
+            An outcome for each monitor, by name. After a `CommandTimeout` the connection stays usable.
 
         Raises:
-            ProgrammerError: the command cannot be sent, or there is no machine of a name, or the fleet is closed.
+            ProgrammerError: the command cannot be sent, a name is unknown, the fleet is closed, or `timeout` is not a
+                number.
         """
         questions = (Question(command),)
         asked = self._ask(dict.fromkeys(self._links if names is None else names, questions), timeout)
         return {name: outcomes[0] for name, outcomes in asked.items()}
 
     def execute_each(
-        self, commands: Mapping[str, Command[Any] | str], *, timeout: float = QUICK.timeout_s
+        self, commands: Mapping[str, Command[Any] | str], *, timeout: float | None = None
     ) -> dict[str, Outcome[Any]]:
-        """Execute a command of its own on each machine.
+        """Execute a different command on each monitor.
 
         Args:
-            commands: by the machine's name.
-            timeout: seconds for all of it, connecting included.
+            commands: the command for each monitor, by name.
+            timeout: as for `execute`.
 
         Raises:
             ProgrammerError: as for `execute`.
@@ -99,111 +100,112 @@ class Fleet:
         return {name: outcomes[0] for name, outcomes in asked.items()}
 
     def execute_several(
-        self, commands: Mapping[str, Sequence[Command[Any] | str]], *, timeout: float = QUICK.timeout_s
+        self, commands: Mapping[str, Sequence[Command[Any] | str]], *, timeout: float | None = None
     ) -> dict[str, tuple[Outcome[Any], ...]]:
-        """Execute several commands of its own on each machine: sent together, and executed one after the other.
+        """Execute several commands on each monitor. They are sent together and executed in order.
 
-        One that fails does not keep the machine from the next.
+        A command that fails does not stop the commands after it.
 
         Args:
-            commands: by the machine's name; at least one each.
-            timeout: seconds for all of it, connecting included.
+            commands: the commands for each monitor, by name; at least one each.
+            timeout: as for `execute`.
 
         Returns:
-            For each machine an outcome of each of its commands, in their order. What came before the deadline counts,
-            whatever became of the rest. `after_s` is that of the last.
+            For each monitor, by name, an outcome of each command, in order. Replies that arrived before the deadline
+            count, even if others did not. `after_s` is that of the last reply.
 
         Raises:
-            ProgrammerError: as for `execute`; or there is nothing to ask a machine.
+            ProgrammerError: as for `execute`; or a monitor has no commands.
         """
-        made: dict[int, Question] = {}  # the same command is made ready once for all
+        made: dict[int, Question] = {}  # the same command is encoded once
         questions: dict[str, Sequence[Question]] = {}
         for name, several in commands.items():
             if not several:
-                raise ProgrammerError(f"nothing to ask machine {name}")
+                raise ProgrammerError(f"{name}: no commands for this monitor")
             questions[name] = tuple(made.get(id(each)) or made.setdefault(id(each), Question(each)) for each in several)
         return self._ask(questions, timeout)
 
-    def _ask(self, questions: Mapping[str, Sequence[Question]], timeout: float) -> dict[str, tuple[Outcome[Any], ...]]:
+    def _ask(
+        self, questions: Mapping[str, Sequence[Question]], timeout: float | None
+    ) -> dict[str, tuple[Outcome[Any], ...]]:
         self._check(questions)
-        asked = {name: self._links[name] for name in questions}
+        if timeout is None:
+            timeout = QUICK.timeout_s
+        check_timeout(timeout)
+        links = {name: self._links[name] for name in questions}
         deadline = Deadline(timeout)
         try:
-            for name, link in asked.items():
+            for name, link in links.items():
                 link.begin(questions[name])
-            self._serve({link for link in asked.values() if not link.is_settled}, deadline)
+            self._serve({link for link in links.values() if not link.is_settled}, deadline)
         except BaseException:
-            for link in asked.values():
+            for link in links.values():
                 link.interrupt()
             raise
-        for link in asked.values():
+        for link in links.values():
             if not link.is_settled:
                 link.expire(deadline)
                 link.settled_after_s = deadline.elapsed_s()
-        return {name: link.outcomes() for name, link in asked.items()}
+        return {name: link.outcomes() for name, link in links.items()}
 
     def _check(self, names: Iterable[str] = ()) -> None:
         if self._poller.closed:
             raise ProgrammerError("the fleet is closed")
         if os.getpid() != self._owner:
-            raise ProgrammerError(f"the fleet is that of process {self._owner}, of which this one was forked")
+            raise ProgrammerError(f"the fleet belongs to process {self._owner}, from which this one was forked")
         unknown = sorted(set(names) - set(self._links))
         if unknown:
-            raise ProgrammerError(f"no machine of that name in the fleet: {', '.join(unknown)}")
+            raise ProgrammerError(f"unknown monitors: {', '.join(unknown)}")
 
     def _serve(self, unsettled: set[Link], deadline: Deadline) -> None:
         by_fd = {link.fd: link for link in self._links.values() if link.fd >= 0}
-        on_their_way = {link for link in unsettled if link.is_on_its_way}
-        tick_at_s = time.monotonic() + LINE_END_GRACE_S
+        connecting = {link for link in unsettled if link.needs_ticks}
+        tick_at_s = time.monotonic() + TICK_S
         while unsettled:
             remaining_s = deadline.remaining_s()
             if remaining_s <= 0:
                 return
-            wait_s = min(remaining_s, max(tick_at_s - time.monotonic(), 0)) if on_their_way else remaining_s
-            for fd, events in self._poller.poll(None if wait_s == float("inf") else wait_s, _EVENTS_AT_ONCE):
+            wait_s = min(remaining_s, max(tick_at_s - time.monotonic(), 0)) if connecting else remaining_s
+            for fd, events in self._poller.poll(None if wait_s == float("inf") else wait_s, _MAX_EVENTS):
                 link = by_fd[fd]
                 link.serve(events)
-                self._note(link, by_fd, unsettled, deadline)
-            if on_their_way and (now_s := time.monotonic()) >= tick_at_s:
-                tick_at_s = now_s + LINE_END_GRACE_S
-                for link in on_their_way:
+                self._update(link, by_fd, unsettled, deadline)
+            if connecting and (now_s := time.monotonic()) >= tick_at_s:
+                tick_at_s = now_s + TICK_S
+                for link in connecting:
                     link.tick(now_s)
-                    self._note(link, by_fd, unsettled, deadline)
-                on_their_way = {link for link in on_their_way & unsettled if link.is_on_its_way}
+                    self._update(link, by_fd, unsettled, deadline)
+                connecting = {link for link in connecting & unsettled if link.needs_ticks}
 
     @staticmethod
-    def _note(link: Link, by_fd: dict[int, Link], unsettled: set[Link], deadline: Deadline) -> None:
-        """Note what became of a link: it may have gone on to another socket, or be settled."""
+    def _update(link: Link, by_fd: dict[int, Link], unsettled: set[Link], deadline: Deadline) -> None:
+        """Update the collections after a link was served: it may have a new socket, or be settled."""
         if link.is_settled:
             link.settled_after_s = deadline.elapsed_s()
             unsettled.discard(link)
         elif link.fd >= 0:
             by_fd[link.fd] = link
 
-    # ---- machines that come and go, and what they say unasked
-
     @property
     def names(self) -> Set[str]:
-        """The names of its machines, as they are at any moment."""
+        """The names of the monitors; a live view."""
         return self._links.keys()
 
     def peer_pid(self, name: str) -> int | None:
-        """Return the process that began to listen where a machine is connected, as `QmpConnection.peer_pid` does.
-
-        None also where there is no connection.
+        """Return the process id of a monitor's QEMU, as `QmpConnection.peer_pid` does; None without a connection.
 
         Raises:
-            ProgrammerError: there is no machine of that name, or the fleet is closed.
+            ProgrammerError: the name is unknown, or the fleet is closed.
         """
         self._check([name])
         return self._links[name].peer_pid
 
     def add(self, name: str, address: Address) -> None:
-        """Take in a machine. It is connected when it is first asked.
+        """Add a monitor. The first command to it opens the connection.
 
         Args:
-            name: the caller's for it; another machine of that name is removed.
-            address: where its monitor listens. The name of a host is looked up here.
+            name: a name that the caller chooses; a monitor with the same name is removed first.
+            address: the address of the monitor. A host name is resolved here.
 
         Raises:
             ProgrammerError: the fleet is closed.
@@ -213,7 +215,7 @@ class Fleet:
         self._links[name] = Link(address, self._poller)
 
     def remove(self, name: str) -> None:
-        """Let go of a machine, and close its connection; nothing happens where there is none of that name.
+        """Remove a monitor and close its connection. An unknown name is ignored.
 
         Raises:
             ProgrammerError: the fleet is closed.
@@ -224,9 +226,9 @@ class Fleet:
             link.close()
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable where something came from a machine, for whoever waits for many things.
+        """Return a descriptor for select and poll, which is readable when data arrived from a monitor.
 
-        It stays so until `receive`, or until any machine is asked.
+        It stays readable until `receive`, or until the next command to any monitor.
 
         Raises:
             ProgrammerError: the fleet is closed.
@@ -235,7 +237,7 @@ class Fleet:
         return self._poller.fileno()
 
     def receive(self) -> None:
-        """Take in what machines sent unasked or too late; waits for nothing.
+        """Process the events and late replies that have arrived, without waiting.
 
         Raises:
             ProgrammerError: the fleet is closed.
@@ -245,22 +247,22 @@ class Fleet:
         for fd, events in self._poller.poll(0, len(by_fd) or 1):
             by_fd[fd].serve(events)
 
-    def take_stirred(self) -> set[str]:
-        """Return the machines that sent an event, or whose connection was lost, since this was last called.
+    def take_changed(self) -> set[str]:
+        """Return the monitors that sent an event or lost their connection since the previous call.
 
-        What is known from before that may not be so any more.
+        Information from before that may be outdated.
         """
-        stirred = {name for name, link in self._links.items() if link.has_stirred}
-        for name in stirred:
-            self._links[name].has_stirred = False
-        return stirred
+        changed = {name for name, link in self._links.items() if link.has_changed}
+        for name in changed:
+            self._links[name].has_changed = False
+        return changed
 
-    def owing(self) -> set[str]:
-        """Return the machines that were connected and did not greet, or took a question and did not answer it, in time.
+    def unanswered(self) -> set[str]:
+        """Return the connected monitors that did not send their greeting or a reply in time.
 
-        Those that have done so since, as far as `receive` or a round noticed, are not among them.
+        A monitor is no longer included once `receive` or a command has processed what was missing.
         """
-        return {name for name, link in self._links.items() if link.is_owing}
+        return {name for name, link in self._links.items() if link.is_unanswered}
 
     def close(self) -> None:
         """Close all connections. Closing again does nothing."""
@@ -269,7 +271,7 @@ class Fleet:
             if is_ours:
                 link.close()
             else:
-                link.let_go()
+                link.detach()
         self._poller.close()
 
     def __enter__(self) -> Self:
@@ -282,22 +284,24 @@ class Fleet:
 
 
 @overload
-def ask(addresses: Mapping[str, Address], command: Command[R], *, timeout: float = ...) -> dict[str, Outcome[R]]: ...
-@overload
-def ask(addresses: Mapping[str, Address], command: str, *, timeout: float = ...) -> dict[str, Outcome[Any]]: ...
 def ask(
-    addresses: Mapping[str, Address], command: Command[Any] | str, *, timeout: float = QUICK.timeout_s
+    addresses: Mapping[str, Address], command: Command[R], *, timeout: float | None = ...
+) -> dict[str, Outcome[R]]: ...
+@overload
+def ask(addresses: Mapping[str, Address], command: str, *, timeout: float | None = ...) -> dict[str, Outcome[Any]]: ...
+def ask(
+    addresses: Mapping[str, Address], command: Command[Any] | str, *, timeout: float | None = None
 ) -> dict[str, Outcome[Any]]:
     """Connect to many monitors, execute one command on each, and close the connections.
 
     Args:
-        addresses: where each machine's monitor listens, by a name of the caller's.
-        command: a typed command, or the wire name of one that needs no arguments.
-        timeout: seconds for all of it but looking up the names of hosts.
+        addresses: the address of each monitor, by a name that the caller chooses.
+        command: a typed command, or the wire name of a command without arguments.
+        timeout: seconds in total, without resolving host names; `math.inf` for no limit. None: the default, 5.
 
     Raises:
-        ConnectError: there is no descriptor left for the asking itself; its address is "fleet".
-        ProgrammerError: the command cannot be sent.
+        ConnectError: no file descriptor is left for the fleet itself; the address of the error is "fleet".
+        ProgrammerError: the command cannot be sent, or `timeout` is not a number.
     """
     with Fleet(addresses) as fleet:
         return fleet.execute(command, timeout=timeout)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Jobs: start them, watch them, wait for them, and learn how they ended; block jobs are jobs, too.
+"""QEMU jobs, block jobs included: start, track, wait, complete, cancel.
 
-`Job` and `run_job` are for a blocking connection, `AsyncJob` and `run_async_job` for an asyncio one. What they do is
-written in `hvkit.qmp.job_steps`.
+`Job` and `run_job` are for a blocking connection, `AsyncJob` and `run_async_job` for an asyncio connection. The steps
+of every operation are in `hvkit.qmp.job_steps`.
 """
 
 from __future__ import annotations
@@ -12,58 +12,72 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from hvkit.qmp.base import Command
-from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.errors import EventTimeout, JobCancelled, JobError, QmpError
-from hvkit.qmp.job_steps import EVENTS, Following, JobProgress, NextEvent, Procedure, Timely, is_of, prepare
+from hvkit.qmp.deadlines import Deadline, check_timeout
+from hvkit.qmp.errors import EventTimeout, JobCancelled, JobError, JobTimeout, QmpError
+from hvkit.qmp.job_steps import (
+    EVENTS,
+    BoundedCommand,
+    JobGenerator,
+    JobProgress,
+    JobTracker,
+    NextEvent,
+    is_about,
+    prepare_command,
+)
 from hvkit.qmp.schema import JobFinalize, JobPause, JobResume
 
 if TYPE_CHECKING:
     from hvkit.qmp.aio import AsyncQmpConnection
-    from hvkit.qmp.connection import QmpConnection
     from hvkit.qmp.schema import JobStatus
+    from hvkit.qmp.sync.connection import QmpConnection
 
-__all__ = ["AsyncJob", "Job", "JobCancelled", "JobError", "JobProgress", "run_async_job", "run_job"]
+__all__ = ["AsyncJob", "Job", "JobCancelled", "JobError", "JobProgress", "JobTimeout", "run_async_job", "run_job"]
 
 T = TypeVar("T")
 
 
 def _deadline(timeout: float | None) -> Deadline:
-    return Deadline(math.inf if timeout is None else timeout)
+    if timeout is None:
+        return Deadline(math.inf)
+    check_timeout(timeout)
+    return Deadline(timeout)
 
 
-class Job(Following):
-    """A job of a QEMU, followed over a blocking connection; made by `start` or `find`.
+class Job(JobTracker):
+    """A QEMU job, tracked over a blocking connection; made by `start` or `find`.
 
-    Any thread may pause, resume, complete, finalize or cancel it; one at a time may wait for it or watch it.
+    Any thread may pause, resume, complete, finalize or cancel the job. Only one thread at a time may call `wait`,
+    `wait_for` or `progress`.
 
-    Where a method raises CommandTimeout or ConnectionLost nothing is known of the job; when the connection is there
-    again, `find` finds it.
+    After CommandTimeout or ConnectionLost the state of the job is unknown. Connect again and use `find`.
+
+    Every timeout is in seconds, `math.inf` for no limit. A timeout that is not a number raises ProgrammerError.
     """
 
-    def __init__(self, connection: QmpConnection, job_id: str, *, is_old: bool = True) -> None:
-        self._events = connection.subscribe(*EVENTS, match=is_of(job_id))
-        super().__init__(job_id, self._events, is_old=is_old)
+    def __init__(self, connection: QmpConnection, job_id: str, *, exists: bool = True) -> None:
+        self._events = connection.subscribe(*EVENTS, match=is_about(job_id))
+        super().__init__(job_id, self._events, exists=exists)
         self._connection = connection
 
     @classmethod
     def start(cls, connection: QmpConnection, command: Command[Any], *, timeout: float | None = None) -> Self:
-        """Start a job and follow it.
+        """Start a job and track it.
 
-        Unless the command says otherwise the job stays when it is over, until `wait` or `dismiss` dismisses it. An id
-        is made up where it has none.
+        After its end the job stays in status ``concluded`` until `wait` or `dismiss` dismisses it, unless the command
+        sets `auto_dismiss`. A command without a job id gets a generated id.
 
         Args:
-            connection: to the machine.
-            command: what starts the job: `BlockdevBackup`, `BlockStream`, `SnapshotSave` ...
-            timeout: seconds for the start; None: as for `QmpConnection.execute`.
+            connection: to the QEMU that runs the job.
+            command: a command that starts a job, such as `BlockdevBackup`, `BlockStream` or `SnapshotSave`.
+            timeout: of the command; None: the default, as for `QmpConnection.execute`.
 
         Raises:
-            CommandError: QEMU refused it; there is no job.
-            QmpError: as for `QmpConnection.execute`; there may be a job.
+            CommandError: QEMU refused the command; there is no job.
+            QmpError: as for `QmpConnection.execute`; the job may have started.
             ProgrammerError: the command does not start a job, or cannot be sent.
         """
-        job_id, command = prepare(command)
-        job = cls(connection, job_id, is_old=False)
+        job_id, command = prepare_command(command)
+        job = cls(connection, job_id, exists=False)
         try:
             connection.execute(command, timeout=timeout)
         except BaseException:
@@ -73,36 +87,39 @@ class Job(Following):
 
     @classmethod
     def find(cls, connection: QmpConnection, job_id: str) -> Self:
-        """Follow a job that was started by somebody else, or before.
+        """Track a job that was started earlier, or by another client.
 
         Raises:
-            JobError: there is no such job, or no more.
+            JobError: QEMU has no job with this id.
             QmpError: as for `QmpConnection.execute`.
         """
         job = cls(connection, job_id)
         try:
-            job._run(job.finding())
+            job._run(job._find_steps())
         except BaseException:
             job.close()
             raise
         return job
 
-    def _run(self, procedure: Procedure[T]) -> T:
+    def _run(self, generator: JobGenerator[T]) -> T:
         try:
-            request = next(procedure)
+            request = next(generator)
             while True:
                 try:
-                    answer = self._answer(request)
+                    result = self._perform(request)
                 except QmpError as error:
-                    request = procedure.throw(error)
+                    request = generator.throw(error)
                 else:
-                    request = procedure.send(answer)
+                    request = generator.send(result)
         except StopIteration as end:
-            result: T = end.value
-            return result
+            returned: T = end.value
+            return returned
+        except QmpError as error:
+            error.set_monitor(self._connection._name)
+            raise
 
-    def _answer(self, request: Command[Any] | Timely | NextEvent) -> Any:
-        if isinstance(request, Timely):
+    def _perform(self, request: Command[Any] | BoundedCommand | NextEvent) -> Any:
+        if isinstance(request, BoundedCommand):
             timeout_s = request.timeout_s(self._connection._deadline(request.command.wire_name, None))
             return self._connection.execute(request.command, timeout=timeout_s)
         if not isinstance(request, NextEvent):
@@ -113,154 +130,157 @@ class Job(Following):
             return None
 
     def progress(self, *, interval_s: float = 0.5) -> Iterator[JobProgress]:
-        """Yield how far the job has come: at once, after every interval, at every change of its status, and at its end.
+        """Yield the job's progress: at once, after every interval, at every status change, and at its end.
 
-        That it is over does not mean that it went well: `wait` tells, and dismisses it.
+        The last status is ``concluded``, also for a job that failed. Call `wait` for the result; it dismisses the job.
 
         Args:
-            interval_s: seconds between two looks.
+            interval_s: seconds between two queries.
 
         Raises:
             QmpError: as for `QmpConnection.execute`.
         """
-        yield (latest := self._run(self.watching(interval_s)))
+        yield (latest := self._run(self._progress_steps(interval_s)))
         while latest.status != "concluded":
-            yield (latest := self._run(self.watching(interval_s)))
+            yield (latest := self._run(self._progress_steps(interval_s)))
 
     def wait(self, *, timeout: float | None = None) -> JobProgress:
         """Wait for the end of the job, dismiss it, and return its last progress.
 
-        A mirror that is ready does not end by itself, nor does a job that is to be finalized: see `wait_for`.
+        A mirror in status ``ready`` does not end until it is completed or cancelled, and a job in status ``pending``
+        does not end until it is finalized: see `wait_for`.
 
         Args:
-            timeout: seconds until it is over; None waits for ever. Dismissing it takes as long as a command may.
+            timeout: of the wait; None: the default, no limit. Dismissing the job has the timeout of that command.
 
         Raises:
-            JobCancelled: it was cancelled.
-            JobError: it failed; `error` is QEMU's own text.
-            EventTimeout: it has not ended in time, or QEMU does not say; it goes on.
+            JobCancelled: the job was cancelled.
+            JobError: the job failed; `error` is QEMU's own text.
+            JobTimeout: the job did not end in time, or QEMU did not answer; the job continues.
             QmpError: as for `QmpConnection.execute`.
         """
-        return self._run(self.ending(_deadline(timeout)))
+        return self._run(self._wait_steps(_deadline(timeout)))
 
     def wait_for(self, *statuses: JobStatus, timeout: float | None = None) -> JobProgress:
-        """Wait until the job has a status, ``ready`` or ``pending`` mostly, or is over; return its progress.
+        """Wait until the job has one of some statuses or has ended, and return its progress.
 
         Args:
-            statuses: any of these will do.
-            timeout: seconds; None waits for ever.
+            statuses: the statuses to wait for, usually ``ready`` or ``pending``.
+            timeout: of the wait; None: the default, no limit.
 
         Raises:
-            JobCancelled: it was cancelled.
-            JobError: it failed; `error` is QEMU's own text.
-            EventTimeout: it did not come to that in time; it goes on.
+            JobCancelled: the job was cancelled.
+            JobError: the job failed; `error` is QEMU's own text.
+            JobTimeout: the job did not reach any of the statuses in time; it continues.
             QmpError: as for `QmpConnection.execute`.
         """
-        return self._run(self.reaching(statuses, _deadline(timeout)))
+        return self._run(self._wait_for_steps(statuses, _deadline(timeout)))
 
     def pause(self) -> None:
-        """Have the job pause; it does when it comes to a point where it can, which `wait_for` ``paused`` waits for.
+        """Request that the job pauses. It pauses at its next pause point: wait with ``wait_for("paused")``.
 
         Raises:
-            CommandError: it is over, or has been paused.
+            CommandError: the job has ended, or is paused already.
             QmpError: as for `QmpConnection.execute`.
         """
         self._connection.execute(JobPause(id=self.job_id))
 
     def resume(self) -> None:
-        """Have a paused job go on.
+        """Resume a paused job.
 
         Raises:
-            CommandError: it is not paused.
+            CommandError: the job is not paused.
             QmpError: as for `QmpConnection.execute`.
         """
         self._connection.execute(JobResume(id=self.job_id))
 
     def complete(self) -> None:
-        """Have a job that is ready do its last step: a mirror moves the guest over to its target.
+        """Complete a job in status ``ready``: a mirror switches the guest to its target.
 
         Raises:
-            CommandError: it is not ready.
+            CommandError: the job is not ready.
             QmpError: as for `QmpConnection.execute`.
         """
-        self._run(self.completing())
+        self._run(self._complete_steps())
 
     def finalize(self) -> None:
-        """Have a job that is pending, since it was started with `auto_finalize` false, do its last step.
+        """Finalize a job in status ``pending``, which was started with `auto_finalize` set to False.
 
         Raises:
-            CommandError: it is not pending.
+            CommandError: the job is not pending.
             QmpError: as for `QmpConnection.execute`.
         """
         self._connection.execute(JobFinalize(id=self.job_id))
 
     def dismiss(self) -> None:
-        """Have QEMU forget a job that is concluded, and stop following it; `wait` still tells how it ended.
+        """Dismiss a concluded job and stop tracking it; `wait` still returns or raises its result.
 
-        One that QEMU has forgotten already is no error.
+        Dismissing a job that is dismissed already succeeds.
 
         Raises:
-            CommandError: it is not concluded.
+            CommandError: the job is not concluded.
             QmpError: as for `QmpConnection.execute`.
         """
-        self._run(self.dismissing())
+        self._run(self._dismiss_steps())
 
     def cancel(self, *, keep_copy: bool = False) -> None:
-        """Have the job stop, unless it has ended already; `wait` tells which, when it is over.
+        """Request that the job is cancelled, unless it has ended; `wait` returns or raises its result.
 
-        A job that is about to stop goes on for a while, and may be cancelled again. One that ended before QEMU heard
-        of this ended as it did: that is no error, and `wait` returns or raises what it would have without this.
+        The job continues until QEMU has stopped it; cancelling it again meanwhile is allowed. If the job ends before
+        QEMU executes the command, its result stays what it is, and this call succeeds.
 
         Args:
-            keep_copy: have a mirror that is ready finish its copy, as of now, and leave the guest where it is.
+            keep_copy: for a mirror in status ``ready``: make the target a complete copy as of now, and leave the guest
+                on its source.
 
         Raises:
-            CommandError: it is there, has not ended, and cannot be cancelled.
+            CommandError: the job has not ended and cannot be cancelled.
             QmpError: as for `QmpConnection.execute`.
         """
-        self._run(self.cancelling(keep_copy))
+        self._run(self._cancel_steps(keep_copy))
 
 
 def run_job(connection: QmpConnection, command: Command[Any], *, timeout: float | None = None) -> JobProgress:
-    """Start a job, have it do its last step when it becomes ready, and wait for its end.
+    """Start a job, complete it if it becomes ready, wait for its end, and dismiss it.
 
     Args:
-        connection: to the machine.
-        command: what starts the job.
-        timeout: seconds for all of it but the start; None waits for ever.
+        connection: to the QEMU that runs the job.
+        command: a command that starts a job.
+        timeout: seconds from the start of the job to its end, `math.inf` for no limit; None: the default, no limit.
 
     Returns:
         The job's last progress.
 
     Raises:
-        JobCancelled: it was cancelled.
-        JobError: it failed; `error` is QEMU's own text.
-        EventTimeout: it has not ended in time; it goes on, and `Job.find` finds it.
+        JobCancelled: the job was cancelled.
+        JobError: the job failed; `error` is QEMU's own text.
+        JobTimeout: the job did not end in time; it continues, and `Job.find` tracks it again.
         QmpError: as for `QmpConnection.execute`.
+        ProgrammerError: the command does not start a job or cannot be sent, or `timeout` is not a number.
     """
     with Job.start(connection, command) as job:
-        return job._run(job.running(_deadline(timeout)))
+        return job._run(job._run_steps(_deadline(timeout)))
 
 
-class AsyncJob(Following):
-    """A job of a QEMU, followed over an asyncio connection; made by `start` or `find`.
+class AsyncJob(JobTracker):
+    """A QEMU job, tracked over an asyncio connection; made by `start` or `find`.
 
-    It has the names of `Job`, and their meaning. Any task may pause, resume, complete, finalize or cancel it; one at a
-    time may wait for it or watch it. A task that is cancelled while it does leaves the job as it is.
+    The methods are those of `Job`, as coroutines. Any task may pause, resume, complete, finalize or cancel the job.
+    Only one task at a time may call `wait`, `wait_for` or `progress`. Cancelling that task leaves the job as it is.
     """
 
-    def __init__(self, connection: AsyncQmpConnection, job_id: str, *, is_old: bool = True) -> None:
-        self._events = connection.subscribe(*EVENTS, match=is_of(job_id))
-        super().__init__(job_id, self._events, is_old=is_old)
+    def __init__(self, connection: AsyncQmpConnection, job_id: str, *, exists: bool = True) -> None:
+        self._events = connection.subscribe(*EVENTS, match=is_about(job_id))
+        super().__init__(job_id, self._events, exists=exists)
         self._connection = connection
 
     @classmethod
     async def start(
         cls, connection: AsyncQmpConnection, command: Command[Any], *, timeout: float | None = None
     ) -> Self:
-        """Start a job and follow it; as `Job.start`. Where the task is cancelled there may be a job."""
-        job_id, command = prepare(command)
-        job = cls(connection, job_id, is_old=False)
+        """Start a job and track it; see `Job.start`. If the task is cancelled, the job may have started."""
+        job_id, command = prepare_command(command)
+        job = cls(connection, job_id, exists=False)
         try:
             await connection.execute(command, timeout=timeout)
         except BaseException:
@@ -270,31 +290,34 @@ class AsyncJob(Following):
 
     @classmethod
     async def find(cls, connection: AsyncQmpConnection, job_id: str) -> Self:
-        """Follow a job that was started by somebody else, or before; as `Job.find`."""
+        """Track a job that was started earlier, or by another client; see `Job.find`."""
         job = cls(connection, job_id)
         try:
-            await job._run(job.finding())
+            await job._run(job._find_steps())
         except BaseException:
             job.close()
             raise
         return job
 
-    async def _run(self, procedure: Procedure[T]) -> T:
+    async def _run(self, generator: JobGenerator[T]) -> T:
         try:
-            request = next(procedure)
+            request = next(generator)
             while True:
                 try:
-                    answer = await self._answer(request)
+                    result = await self._perform(request)
                 except QmpError as error:
-                    request = procedure.throw(error)
+                    request = generator.throw(error)
                 else:
-                    request = procedure.send(answer)
+                    request = generator.send(result)
         except StopIteration as end:
-            result: T = end.value
-            return result
+            returned: T = end.value
+            return returned
+        except QmpError as error:
+            error.set_monitor(self._connection._name)
+            raise
 
-    async def _answer(self, request: Command[Any] | Timely | NextEvent) -> Any:
-        if isinstance(request, Timely):
+    async def _perform(self, request: Command[Any] | BoundedCommand | NextEvent) -> Any:
+        if isinstance(request, BoundedCommand):
             timeout_s = request.timeout_s(self._connection._deadline(request.command.wire_name, None))
             return await self._connection.execute(request.command, timeout=timeout_s)
         if not isinstance(request, NextEvent):
@@ -305,47 +328,47 @@ class AsyncJob(Following):
             return None
 
     async def progress(self, *, interval_s: float = 0.5) -> AsyncIterator[JobProgress]:
-        """Yield how far the job has come, as `Job.progress`."""
-        yield (latest := await self._run(self.watching(interval_s)))
+        """Yield the job's progress; see `Job.progress`."""
+        yield (latest := await self._run(self._progress_steps(interval_s)))
         while latest.status != "concluded":
-            yield (latest := await self._run(self.watching(interval_s)))
+            yield (latest := await self._run(self._progress_steps(interval_s)))
 
     async def wait(self, *, timeout: float | None = None) -> JobProgress:
-        """Wait for the end of the job, dismiss it, and return its last progress; as `Job.wait`."""
-        return await self._run(self.ending(_deadline(timeout)))
+        """Wait for the end of the job, dismiss it, and return its last progress; see `Job.wait`."""
+        return await self._run(self._wait_steps(_deadline(timeout)))
 
     async def wait_for(self, *statuses: JobStatus, timeout: float | None = None) -> JobProgress:
-        """Wait until the job has a status, or is over; as `Job.wait_for`."""
-        return await self._run(self.reaching(statuses, _deadline(timeout)))
+        """Wait until the job has one of some statuses or has ended; see `Job.wait_for`."""
+        return await self._run(self._wait_for_steps(statuses, _deadline(timeout)))
 
     async def pause(self) -> None:
-        """Have the job pause; as `Job.pause`."""
+        """Request that the job pauses; see `Job.pause`."""
         await self._connection.execute(JobPause(id=self.job_id))
 
     async def resume(self) -> None:
-        """Have a paused job go on; as `Job.resume`."""
+        """Resume a paused job; see `Job.resume`."""
         await self._connection.execute(JobResume(id=self.job_id))
 
     async def complete(self) -> None:
-        """Have a job that is ready do its last step; as `Job.complete`."""
-        await self._run(self.completing())
+        """Complete a job in status ``ready``; see `Job.complete`."""
+        await self._run(self._complete_steps())
 
     async def finalize(self) -> None:
-        """Have a job that is pending do its last step; as `Job.finalize`."""
+        """Finalize a job in status ``pending``; see `Job.finalize`."""
         await self._connection.execute(JobFinalize(id=self.job_id))
 
     async def dismiss(self) -> None:
-        """Have QEMU forget a job that is concluded; as `Job.dismiss`."""
-        await self._run(self.dismissing())
+        """Dismiss a concluded job; see `Job.dismiss`."""
+        await self._run(self._dismiss_steps())
 
     async def cancel(self, *, keep_copy: bool = False) -> None:
-        """Have the job stop; as `Job.cancel`."""
-        await self._run(self.cancelling(keep_copy))
+        """Request that the job is cancelled; see `Job.cancel`."""
+        await self._run(self._cancel_steps(keep_copy))
 
 
 async def run_async_job(
     connection: AsyncQmpConnection, command: Command[Any], *, timeout: float | None = None
 ) -> JobProgress:
-    """Start a job, have it do its last step when it becomes ready, and wait for its end; as `run_job`."""
+    """Start a job, complete it if it becomes ready, wait for its end, and dismiss it; see `run_job`."""
     with await AsyncJob.start(connection, command) as job:
-        return await job._run(job.running(_deadline(timeout)))
+        return await job._run(job._run_steps(_deadline(timeout)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The connection to one machine of a fleet: never waited for, asked and served by whoever has many of them."""
+"""The connection to one machine of a fleet: non-blocking, driven by the poller of the fleet in a single thread."""
 
 from __future__ import annotations
 
@@ -13,23 +13,32 @@ from collections.abc import Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from hvkit.qmp.base import Command
+from hvkit.qmp.codec import structure_reply, unstructure_command
+from hvkit.qmp.common.session import negotiation_timeout
+from hvkit.qmp.common.transport import (
+    RECEIVE_BYTES,
+    Address,
+    Connector,
+    address_text,
+    connect_problem,
+    read_peer_pid,
+)
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.endpoint import from_wire, negotiation_silence, to_wire
 from hvkit.qmp.errors import CommandTimeout, ConnectError, ConnectionLost, QmpError
-from hvkit.qmp.protocol import ENDED, LINE_END_GRACE_S, READY, Exchange, Protocol, State
-from hvkit.qmp.transport import Address, Opening, address_text, connect_problem, read_peer_pid
+from hvkit.qmp.protocol import ENDED, READY, Exchange, Protocol
 
 R = TypeVar("R", covariant=True)
 
-_RECEIVE_BYTES: Final = 65536
+#: How often a link that is not ready wants `tick` to be called, in seconds.
+TICK_S: Final = 0.025
 
 
 class Outcome(Generic[R]):
-    """What became of the question to one machine.
+    """The result of a command on one machine.
 
     Attributes:
-        error: why there is no answer; None where there is one.
-        after_s: seconds from the question until this was known.
+        error: why there is no reply; None if there is one.
+        after_s: seconds from asking until the result was known.
     """
 
     __slots__ = ("_value", "after_s", "error")
@@ -41,10 +50,10 @@ class Outcome(Generic[R]):
 
     @property
     def value(self) -> R:
-        """The answer.
+        """The return value of the command.
 
         Raises:
-            QmpError: there is none; `error` says why.
+            QmpError: there is none, for the reason in `error`.
         """
         if self.error is not None:
             raise self.error
@@ -55,88 +64,90 @@ class Outcome(Generic[R]):
             return f"Outcome(error={self.error!r})"
         try:
             return f"Outcome(value={self._value!r})"
-        except RecursionError:  # a peer may send what can be read and not be shown
+        except RecursionError:
             return f"Outcome(value=<{type(self._value).__name__}, nested too deeply to be shown>)"
 
 
 class Question:
-    """A command made ready to be sent to any number of machines."""
+    """A command as plain data, ready to be sent to any number of machines."""
 
     __slots__ = ("arguments", "name", "reply_type")
 
     def __init__(self, command: Command[Any] | str) -> None:
-        self.name, self.arguments, _, self.reply_type = to_wire(command, None)
+        self.name, self.arguments, _, self.reply_type = unstructure_command(command, None)
 
     def outcome(self, exchange: Exchange, after_s: float) -> Outcome[Any]:
-        """Make the outcome of an exchange that is ready."""
+        """Return the outcome of an exchange that is ready."""
         try:
-            return Outcome(from_wire(exchange, self.reply_type), None, after_s)
+            return Outcome(structure_reply(exchange, self.reply_type), None, after_s)
         except QmpError as error:
             return Outcome(None, error, after_s)
 
 
 class Link:
-    """The connection to one machine, never waited for."""
+    """The connection to one machine; no method waits."""
 
     def __init__(self, address: Address, poller: select.epoll) -> None:
         self.name = address_text(address)
         self.questions: Sequence[Question] = ()
-        #: Those of the questions that were sent, which are all or none.
+        #: The exchanges of the questions: of all, or of none while they are not sent.
         self.exchanges: list[Exchange] = []
         self.error: QmpError | None = None
-        #: Whether it said something unasked, or was lost, since `Fleet.take_stirred`.
-        self.has_stirred = False
-        #: When the question was settled, in seconds after it was asked.
+        #: Whether an event came or the connection was lost since `Fleet.take_changed`.
+        self.has_changed = False
+        #: When the questions were settled, in seconds after they were asked.
         self.settled_after_s = 0.0
-        #: Somebody else is being connected in our place in the backlog; the kernel tells nobody when that ends.
-        self.is_refused_for_now = False
-        self._opening = Opening(address)
+        #: Whether the backlog of the socket is full; the kernel does not report when that changes.
+        self.is_backlog_full = False
+        self._connector = Connector(address)
         self._targets: list[tuple[socket.AddressFamily, Any]] = []
         self._no_targets = ""
         try:
-            self._targets = self._opening.targets()
+            self._targets = self._connector.targets()
         except (OSError, ValueError, OverflowError) as error:
             self._no_targets = problem_of(error)
-        #: Those of the targets that connecting has not failed with.
+        #: The targets to which connecting has not failed.
         self._untried = list(self._targets)
         self._is_connecting = False
         self._poller = poller
         self._socket: socket.socket | None = None
-        self._protocol = Protocol()
+        self._protocol = Protocol(self.name)
         self._unsent = b""
         self._waits_to_send = False
-        self._negotiating_since_s = 0.0
+        #: When to call the timer of the protocol, by the monotonic clock; None for no timer.
+        self._timer_at_s: float | None = None
 
     @property
     def fd(self) -> int:
-        """The descriptor of its socket; -1 where it has none."""
+        """The descriptor of the socket; -1 if there is none."""
         return -1 if self._socket is None else self._socket.fileno()
 
     @property
     def peer_pid(self) -> int | None:
-        """The process that began to listen at the other end; None where that cannot be known."""
+        """The process that created the listening socket; None if unknown."""
         return None if self._socket is None else read_peer_pid(self._socket)
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more can come of the questions."""
-        # Ready from last to first: replies come in order, so that one look mostly tells.
+        """Whether the outcomes of all questions are known."""
+        # from last to first: replies come in order, so the first test mostly decides
         return self.error is not None or (
             bool(self.exchanges) and all(exchange.is_ready for exchange in reversed(self.exchanges))
         )
 
     @property
-    def is_owing(self) -> bool:
-        """Whether a greeting or a reply is to come that nobody waits for any more."""
+    def is_unanswered(self) -> bool:
+        """Whether the machine owes a greeting or a reply that came too late for its question."""
         is_open = self._socket is not None and not self._is_connecting
         return is_open and (self._protocol.state is not READY or bool(self._protocol.commands_in_flight))
 
     def begin(self, questions: Sequence[Question]) -> None:
-        """Ask, connecting first where there is no connection."""
+        """Send the questions; connect first if there is no connection."""
         self.questions, self.exchanges, self.error = questions, [], None
         self.settled_after_s = 0.0
         if self._socket is None:
-            self._protocol = Protocol()
+            self._protocol = Protocol(self.name)
+            self._timer_at_s = None
             self._unsent = b""
             self._untried = list(self._targets)
             self._connect(self._no_targets)
@@ -144,18 +155,18 @@ class Link:
             self._advance()
 
     def _connect(self, problem: str) -> None:
-        """Begin to connect to the next target that does not refuse at once; `tick` does so where a backlog is full.
+        """Start to connect to the next target that does not refuse at once; if its backlog is full, `tick` tries again.
 
         Args:
-            problem: what was wrong with the one before.
+            problem: why connecting to the previous target failed.
         """
         while self._untried:
             try:
-                self._begin_connecting(*self._untried[0])
+                self._start_connecting(*self._untried[0])
             except (OSError, ValueError) as error:
                 self.close()
-                self.is_refused_for_now = isinstance(error, OSError) and error.errno == errno.EAGAIN
-                if self.is_refused_for_now:
+                self.is_backlog_full = isinstance(error, OSError) and error.errno == errno.EAGAIN
+                if self.is_backlog_full:
                     return
                 problem = problem_of(error)
                 self._untried.pop(0)
@@ -163,10 +174,9 @@ class Link:
                 return
         self.error = ConnectError(self.name, problem)
 
-    def _begin_connecting(self, family: socket.AddressFamily, target: Any) -> None:
-        self.is_refused_for_now = False
-        self._socket = self._opening.new_socket(family)
-        self._socket.setblocking(False)
+    def _start_connecting(self, family: socket.AddressFamily, target: Any) -> None:
+        self.is_backlog_full = False
+        self._socket = self._connector.new_socket(family)
         self._is_connecting = False
         try:
             self._socket.connect(target)
@@ -178,7 +188,7 @@ class Link:
         self._poller.register(self._socket, select.EPOLLIN | (select.EPOLLOUT if self._waits_to_send else 0))
 
     def serve(self, events: int) -> None:
-        """Read and write what can be."""
+        """Read and write as far as the poller says that it is possible."""
         if self._socket is None:
             return
         try:
@@ -195,25 +205,25 @@ class Link:
             if events & ~select.EPOLLOUT:
                 self._read(self._socket)
         except OSError as error:
-            self._lose(f"the connection broke: {error.strerror}")
+            self._lose(f"the connection failed: {error.strerror}")
         except BaseException:
-            self._lose("interrupted while reading")  # what was read may be lost
+            self._lose("interrupted while reading")  # received data may be lost
             raise
 
     def _read(self, readable: socket.socket) -> None:
         try:
-            data = readable.recv(_RECEIVE_BYTES)
+            data = readable.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return
         if not data:
-            self._lose("the peer closed the connection")
+            self._lose("the server closed the connection")
             return
         self._protocol.receive_data(data)
-        self.has_stirred |= bool(self._protocol.take_notices())
+        self.has_changed |= bool(self._protocol.take_events())
         self._advance()
 
     def _advance(self) -> None:
-        """Send what the conversation wants sent, and the questions as soon as they can be."""
+        """Send what the protocol wants sent, or the questions once it is ready."""
         protocol = self._protocol
         if protocol.state is ENDED:
             self._lose(str(protocol.failure))
@@ -229,13 +239,14 @@ class Link:
         else:
             data = protocol.data_to_send()
             if data:
-                self._negotiating_since_s = time.monotonic()
+                timer_s = protocol.next_timer()
+                self._timer_at_s = None if timer_s is None else time.monotonic() + timer_s
         if data:
             self._unsent += data
             try:
                 self._flush()
             except OSError as error:
-                self._lose(f"the peer is gone: {error.strerror}")
+                self._lose(f"cannot send: {error.strerror}")
 
     def _flush(self) -> None:
         assert self._socket is not None
@@ -247,54 +258,60 @@ class Link:
             self._poller.modify(self._socket, select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0))
 
     def tick(self, now_s: float) -> None:
-        """Do what is due without anything having come."""
-        if self.is_refused_for_now:
+        """Try a full backlog again, and call the timer of the protocol if it is due."""
+        if self.is_backlog_full:
             self._connect("")
-        elif self._protocol.state is State.NEGOTIATING and now_s - self._negotiating_since_s > LINE_END_GRACE_S:
-            self._protocol.end_lines()
+        elif self._timer_at_s is not None and now_s >= self._timer_at_s:
+            self._timer_at_s = None
+            self._protocol.handle_timer()
             self._advance()
 
     @property
-    def is_on_its_way(self) -> bool:
-        """Whether it is connecting still, so that `tick` may have something to do."""
+    def needs_ticks(self) -> bool:
+        """Whether `tick` may have something to do, because the connection is not ready."""
         return self._protocol.state is not READY
 
     def expire(self, deadline: Deadline) -> None:
-        """Give up on what was not answered; the connection stays if there is one, greeted or not.
+        """Abandon the questions that were not answered; the connection stays open, also before the greeting.
 
-        One that was not greeted waits on: in its place the next one would, and a backlog has few.
+        A new connection instead of one without a greeting would take another place in the backlog, which has few.
         """
         if self.exchanges:
             for exchange in self.exchanges:
                 if not exchange.is_ready:
-                    self._protocol.give_up(exchange)
+                    self._protocol.abandon(exchange)
                     owed = self._protocol.replies_owed(exchange)
                     exchange.fail(CommandTimeout(exchange.command, deadline.timeout_s, owed))
             return
-        if self.is_refused_for_now:
+        if self.is_backlog_full:
             problem = connect_problem(BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), deadline)
         elif self._is_connecting:
             problem = connect_problem(BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS)), deadline)
         else:
-            self.error = ConnectError(self.name, negotiation_silence(self._protocol.state, deadline))
+            self.error = ConnectError(self.name, negotiation_timeout(self._protocol.state, deadline))
             return
         self.close()
         self.error = ConnectError(self.name, problem)
 
     def interrupt(self) -> None:
-        """Close the connection unless the question is settled: what of it was sent is not known."""
+        """Close the connection unless the questions are settled: how much of them was sent is unknown."""
         if not self.is_settled:
             self._lose("the round was interrupted")
 
     def outcomes(self) -> tuple[Outcome[Any], ...]:
-        """Return what became of each question."""
+        """Return the outcome of each question."""
         if self.error is not None:
-            return tuple(Outcome(None, self.error, self.settled_after_s) for _ in self.questions)
-        asked = zip(self.questions, self.exchanges, strict=True)
-        return tuple(question.outcome(exchange, self.settled_after_s) for question, exchange in asked)
+            outcomes = tuple(Outcome[Any](None, self.error, self.settled_after_s) for _ in self.questions)
+        else:
+            asked = zip(self.questions, self.exchanges, strict=True)
+            outcomes = tuple(question.outcome(exchange, self.settled_after_s) for question, exchange in asked)
+        for outcome in outcomes:
+            if outcome.error is not None:
+                outcome.error.set_monitor(self.name)
+        return outcomes
 
     def _lose(self, reason: str) -> None:
-        self.has_stirred = True
+        self.has_changed = True
         was_usable = bool(self.exchanges)
         self._protocol.receive_eof(ConnectionLost(self.name, reason, self._protocol.commands_in_flight))
         if not was_usable:
@@ -302,24 +319,25 @@ class Link:
         self.close()
 
     def close(self) -> None:
-        """Close the connection, also for children that were forked meanwhile; the next question opens another one.
+        """Close the connection, also for forked children; the next question opens another one.
 
-        They have the socket, too: closing it alone would leave the poller telling of it, and the peer busy with nobody.
+        Children have the socket too. Closing it here alone would leave it in the poller, and the server connected.
         """
         if self._socket is not None:
-            with contextlib.suppress(FileNotFoundError):  # it did not even begin to connect
+            with contextlib.suppress(FileNotFoundError):  # it is not registered yet
                 self._poller.unregister(self._socket)
             with contextlib.suppress(OSError):  # it is not connected
                 self._socket.shutdown(socket.SHUT_RDWR)
-        self.let_go()
+        self.detach()
 
-    def let_go(self) -> None:
-        """Free the descriptor, and leave the connection to the processes that have it, too."""
-        self.is_refused_for_now = self._is_connecting = False
+    def detach(self) -> None:
+        """Close the descriptor; the connection stays open in other processes that have it."""
+        self.is_backlog_full = self._is_connecting = False
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
 
 def problem_of(error: OSError | ValueError | OverflowError) -> str:
+    """Return the reason of a failure to connect, as text."""
     return connect_problem(ValueError(str(error)) if isinstance(error, OverflowError) else error, Deadline(0))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The logger `hvkit.qmp`, for those who listen.
+"""The logger `hvkit.qmp`, without importing logging.
 
-Importing logging takes a third of the time that all of `hvkit.qmp` takes, and a process that has not imported it has
-nobody listening. So it is used where it is there already.
+Importing logging takes 3 ms; `import hvkit.qmp` takes 50 ms. A process that has not imported logging has no handler
+either, so records are only made if it is imported already.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import logging
 
 _NAME: Final = "hvkit.qmp"
-_DEBUG: Final = 10
+_DEBUG, _INFO, _WARNING = 10, 20, 30
+#: Frames between the caller of `debug`, `info` or `warning` and logging.
+_STACK_LEVEL: Final = 3
 _logger: logging.Logger | None = None
 
 
@@ -26,26 +28,34 @@ def _find_logger() -> logging.Logger | None:
 
 
 def is_debugging() -> bool:
-    """Whether somebody wants to see every message."""
+    """Return whether DEBUG records are enabled; check this before formatting anything for `debug`."""
     if _logger is None and "logging" not in sys.modules:
         return False
     logger = _logger or _find_logger()
     return logger is not None and logger.isEnabledFor(_DEBUG)
 
 
-def debug(text: str, *arguments: object) -> None:
-    """Log one message of the wire; ask `is_debugging` before anything is formatted for it."""
+def _log(level: int, monitor: str, text: str, arguments: tuple[object, ...]) -> None:
     if (logger := _find_logger()) is not None:
-        logger.debug(text, *arguments, stacklevel=2)
+        logger.log(level, "%s: %s", monitor, text % arguments, stacklevel=_STACK_LEVEL)
 
 
-def info(text: str, *arguments: object) -> None:
-    """Log something of interest that is nobody's fault."""
-    if (logger := _find_logger()) is not None:
-        logger.info(text, *arguments, stacklevel=2)
+def debug(monitor: str, text: str, *arguments: object) -> None:
+    """Log details about a monitor, such as one message.
+
+    Args:
+        monitor: name of the monitor; the record starts with it.
+        text: format string of logging.
+        arguments: for the format string.
+    """
+    _log(_DEBUG, monitor, text, arguments)
 
 
-def warning(text: str, *arguments: object) -> None:
-    """Log that a peer does not do what it should."""
-    if (logger := _find_logger()) is not None:
-        logger.warning(text, *arguments, stacklevel=2)
+def info(monitor: str, text: str, *arguments: object) -> None:
+    """Log a normal event about a monitor; arguments as for `debug`."""
+    _log(_INFO, monitor, text, arguments)
+
+
+def warning(monitor: str, text: str, *arguments: object) -> None:
+    """Log a fault of a monitor that does not end the work; arguments as for `debug`."""
+    _log(_WARNING, monitor, text, arguments)

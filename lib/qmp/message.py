@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What travels on the wire: JSON objects, one a line.
+"""Messages: JSON objects, one per line, and what they contain.
 
 Source: QEMU Machine Protocol Specification, section 2.
 """
@@ -18,26 +18,26 @@ from hvkit.qmp.converter import structure
 from hvkit.qmp.errors import DataError, ProtocolError
 from hvkit.qmp.redaction import redact
 
-#: How many lines are read before orjson is looked for: importing it takes as long as it saves in some thousand, and a
-#: process that asks one thing shall not pay for that.
+#: How many lines are decoded before orjson is imported: the import takes as long as orjson saves in some thousand
+#: lines, and a process that executes one command should not pay for it.
 _FEW_LINES: Final = 64
 _lines_read = itertools.count(1)
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-#: Compact: QEMU reads its monitor byte by byte, every byte sent costs.
+#: Compact, because QEMU reads from its monitor byte by byte.
 _encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 def encode(data: Any) -> bytes:
-    """Encode plain data as JSON on a single line, without a line end.
+    """Encode plain data as JSON on a single line, without a newline.
 
     Raises:
-        ProgrammerError: something in the data is no JSON.
+        ProgrammerError: something in the data cannot be encoded as JSON.
     """
     try:
         return _encoder.encode(data).encode("ascii")
@@ -46,7 +46,7 @@ def encode(data: Any) -> bytes:
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """Decode one line of the wire.
+    """Decode one line.
 
     Raises:
         DataError: the line is not a JSON object in UTF-8.
@@ -61,24 +61,24 @@ def decode(line: bytes) -> dict[str, Any]:
 
 
 def loads_standard(line: bytes) -> Any:
-    """Read a line with the standard library.
+    """Decode a line with the standard library.
 
     Raises:
-        DataError: the line is no JSON in UTF-8.
+        DataError: the line is not JSON in UTF-8.
     """
     try:
         text = str(line.strip(), "utf-8")
-        message, end = _decoder.raw_decode(text)  # decode() itself runs two regular expressions for the white space
+        message, end = _decoder.raw_decode(text)  # decode() runs two regular expressions for white space
         if end != len(text):
-            raise ValueError(f"more after a value of {end} characters")
+            raise ValueError(f"extra data after {end} characters")
     except (ValueError, RecursionError) as error:
-        # The text of these errors shows a position and at most a byte, never the content.
+        # The text of these errors contains a position and at most one byte, never the content.
         raise DataError("", f"not JSON: {str(error) or type(error).__name__}") from None
     return message
 
 
 def _loads_first(line: bytes) -> Any:
-    """Read one of the first lines, and settle how those after them are read."""
+    """Decode one of the first lines; after them, choose the decoder for the rest of the process."""
     global loads
     if next(_lines_read) > _FEW_LINES:
         try:
@@ -90,21 +90,22 @@ def _loads_first(line: bytes) -> Any:
     return loads_standard(line)
 
 
-#: Reads a line: orjson's, sooner or later, where the extra `fast` is installed. What that refuses with a ValueError the
-#: standard library reads or refuses. Integers beyond 64 bits, which QAPI does not have, are floats to orjson.
+#: Decodes a line: with orjson after the first lines, if the extra `fast` is installed. Lines that orjson rejects with
+#: ValueError are decoded by the standard library. orjson returns integers beyond 64 bits, which QAPI does not have, as
+#: floats.
 loads: Callable[[bytes], Any] = _loads_first
 
 
 class QmpMessage:
     """A raw message: a JSON object that can be read and changed like a dict.
 
-    Reading a member that is not there gives None. Messages are equal when their data is, to plain dicts too.
+    A missing member reads as None. Messages compare by their data, also with plain dicts.
 
     Attributes:
         data: the object.
 
     Raises:
-        TypeError: by the constructor, when the data is not a dict.
+        TypeError: by the constructor, if the data is not a dict.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
@@ -114,7 +115,7 @@ class QmpMessage:
 
     @classmethod
     def build_from_json_string(cls, text: str | bytes) -> QmpMessage:
-        """Build a message from its JSON.
+        """Return a message from JSON text.
 
         Raises:
             DataError: the text is not a JSON object.
@@ -125,7 +126,7 @@ class QmpMessage:
         """Return the message as JSON on a single line.
 
         Raises:
-            ProgrammerError: something in the message is no JSON.
+            ProgrammerError: something in the message cannot be encoded as JSON.
         """
         return encode(self.data)
 
@@ -170,24 +171,24 @@ def _request_head(name: str, out_of_band: bool) -> bytes:
 
 @functools.lru_cache(maxsize=1024)
 def encode_bare_request(name: str, request_id: int, out_of_band: bool, line_end: bytes) -> bytes:
-    """Encode a command without arguments with its id; what was encoded of late is at hand."""
+    """Encode a command without arguments; recent results are cached."""
     return b'%s,"id":%d}%s' % (_request_head(name, out_of_band), request_id, line_end)
 
 
 def encode_request(
     name: str, arguments: Mapping[str, Any], request_id: int, out_of_band: bool, line_end: bytes
 ) -> bytes:
-    """Encode a command with its arguments and its id.
+    """Encode a command with arguments.
 
     Raises:
-        ProgrammerError: something in the arguments is no JSON.
+        ProgrammerError: something in the arguments cannot be encoded as JSON.
     """
     head = _request_head(name, out_of_band)
     return b'%s,"arguments":%s,"id":%d}%s' % (head, encode(arguments), request_id, line_end)
 
 
 class QemuVersion(NamedTuple):
-    """The version of a QEMU; compares with plain tuples: ``version >= (8, 1)``."""
+    """The version of a QEMU; compares with tuples: ``version >= (8, 1)``."""
 
     major: int
     minor: int
@@ -199,11 +200,11 @@ class QemuVersion(NamedTuple):
 
 
 class Greeting(NamedTuple):
-    """What a peer says first.
+    """The first message of a server.
 
     Attributes:
-        version: of the peer; 0.0.0 where it does not say.
-        capabilities: protocol capabilities that it offers.
+        version: version of the server; 0.0.0 if the greeting does not contain it.
+        capabilities: protocol capabilities that the server offers.
     """
 
     version: QemuVersion
@@ -211,24 +212,28 @@ class Greeting(NamedTuple):
 
 
 def parse_greeting(message: Mapping[str, Any]) -> Greeting:
-    """Read a greeting; old servers and test doubles leave parts out or put the capabilities beside the version.
+    """Parse a greeting; members may be missing, and the capabilities may be inside `version`, as old servers send them.
 
     Raises:
-        ProtocolError: this is not the greeting of a QMP server.
+        ProtocolError: the message is not the greeting of a QMP server.
     """
     body = message.get("QMP")
     if not isinstance(body, dict):
-        raise ProtocolError(f"wrong greeting: {', '.join(sorted(map(str, message))[:5]) or 'an empty object'}")
+        raise ProtocolError(f"invalid greeting: {', '.join(sorted(map(str, message))[:5]) or 'no members'}")
     version = body.get("version")
     version = version if isinstance(version, dict) else {}
     numbers = version.get("qemu")
     numbers = numbers if isinstance(numbers, dict) else {}
-    major, minor, micro = (_as_int(numbers.get(part)) for part in ("major", "minor", "micro"))
     package = version.get("package")
     offered = body.get("capabilities", version.get("capabilities"))
     return Greeting(
-        QemuVersion(major, minor, micro, package if isinstance(package, str) else ""),
-        tuple(each for each in offered if isinstance(each, str)) if isinstance(offered, list) else (),
+        QemuVersion(
+            _as_int(numbers.get("major")),
+            _as_int(numbers.get("minor")),
+            _as_int(numbers.get("micro")),
+            package if isinstance(package, str) else "",
+        ),
+        tuple([each for each in offered if isinstance(each, str)]) if isinstance(offered, list) else (),
     )
 
 
@@ -236,25 +241,25 @@ def _as_int(value: Any) -> int:
     return value if type(value) is int else 0
 
 
-def parse_event(notice: Mapping[str, Any], kind: type[Event] | None) -> Event:
-    """Make a typed event of a notice.
+def structure_event(message: Mapping[str, Any], kind: type[Event] | None) -> Event:
+    """Return the typed event of a message.
 
     Args:
-        notice: the message, which has the member `event`.
-        kind: the event's class; None gives a `GenericEvent`.
+        message: the message, which has the member `event`.
+        kind: class of the event; None for a `GenericEvent`.
 
     Raises:
-        DataError: the event's data does not have the shape of its class.
+        DataError: the data of the event does not have the structure of its class.
     """
-    name = notice["event"]
-    data = notice.get("data", {})
+    name = message["event"]
+    data = message.get("data", {})
     event: Event = GenericEvent(name=name, data=data) if kind is None else structure(data, kind, where=name)
-    event.__dict__["_timestamp"] = _parse_timestamp(notice.get("timestamp"))  # `stamped` would copy it
+    event.__dict__["_timestamp"] = _parse_timestamp(message.get("timestamp"))  # `stamped` would make a copy
     return event
 
 
 def _parse_timestamp(stamp: Any) -> float | None:
-    """Return seconds since the epoch; QEMU sends -1 where its clock failed."""
+    """Return seconds since the epoch; None if missing, malformed or -1, which QEMU sends if its clock failed."""
     if not isinstance(stamp, dict):
         return None
     seconds, microseconds = stamp.get("seconds"), stamp.get("microseconds", 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Run a QEMU program without a machine, to question it."""
+"""Running a QEMU program without a machine, to query it over QMP."""
 
 from __future__ import annotations
 
@@ -13,64 +13,64 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.errors import ConnectError
 from hvkit.qmp.program_cache import ProgramIdentity, read_identity
+from hvkit.qmp.sync.connection import QmpConnection
 
-#: How a program is run to be questioned: no machine, no devices, no configuration, its monitor on stdin and stdout.
-_QUESTIONED: Final = ("-S", "-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio")
-#: What a program gets of our environment. The rest may hold secrets of the daemon.
+#: Options for a query: no machine, no devices, no configuration, the monitor on stdin and stdout.
+_OPTIONS: Final = ("-S", "-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio")
+#: The environment variables that a program inherits. The others may contain secrets of the daemon.
 _ENVIRONMENT: Final = frozenset({"PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "QEMU_MODULE_DIR"})
-#: How much of what a program said is quoted, in bytes.
-_QUOTED_BYTES: Final = 2000
-#: How long a killed process is waited for, in seconds.
+#: How much of a program's output an error quotes, in bytes.
+_TAIL_BYTES: Final = 2000
+#: How long to wait for a killed process, in seconds.
 _REAP_S: Final = 5.0
 
 
 def find_program(binary: str) -> ProgramIdentity:
-    """Return which file a program is.
+    """Find a program and return the identity of its file.
 
     Args:
-        binary: path of the program, or a name to look for in PATH.
+        binary: path of the program, or a name to search in PATH.
 
     Raises:
-        ConnectError: there is no such program, or it cannot be executed.
+        ConnectError: the program does not exist, or is not executable.
     """
     path = shutil.which(binary)
     if path is None:
         raise ConnectError(binary, _why_not_executable(binary))
     identity = read_identity(os.path.abspath(path))
     if identity is None:
-        raise ConnectError(binary, "it was removed just now")
+        raise ConnectError(binary, "the program was removed")
     return identity
 
 
 def _why_not_executable(binary: str) -> str:
     if os.path.isdir(binary):
-        return "it is a directory"
-    return "it cannot be executed" if os.path.exists(binary) else "there is no such program"
+        return "is a directory, not a program"
+    return "is not executable" if os.path.exists(binary) else "there is no such program"
 
 
 def read_environment() -> dict[str, str]:
-    """Return what a QEMU program needs of our environment, and nothing else of it."""
+    """Return the environment variables of this process that a QEMU program needs, and no others."""
     return {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
 
 
 @contextlib.contextmanager
-def run_program(binary: str, said: IO[bytes]) -> Iterator[QmpConnection]:
-    """Run a program without a machine, its monitor on a socket of ours; kill it and its children at the end.
+def run_program(binary: str, stderr: IO[bytes]) -> Iterator[QmpConnection]:
+    """Run a program without a machine for the length of a block, then kill it and its children.
 
-    It gets of our environment only what it needs.
+    The program inherits only the environment variables that it needs.
 
     Args:
         binary: path of the program.
-        said: file that gets what it writes to its standard error.
+        stderr: the file for its standard error.
 
     Yields:
-        A connection to its monitor; `connect` it next.
+        A connection to its monitor. Call `connect` on it next.
 
     Raises:
-        OSError: it cannot be run.
+        OSError: the program cannot be run.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -78,10 +78,10 @@ def run_program(binary: str, said: IO[bytes]) -> Iterator[QmpConnection]:
         process = None
         try:
             process = subprocess.Popen(
-                [binary, *_QUESTIONED],
+                [binary, *_OPTIONS],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                stderr=said,
+                stderr=stderr,
                 env=read_environment(),
                 start_new_session=True,
             )
@@ -92,7 +92,7 @@ def run_program(binary: str, said: IO[bytes]) -> Iterator[QmpConnection]:
             if process is None:
                 _kill_holders(theirs)
             else:
-                # The whole session: the program may be a script that runs QEMU.
+                # The whole process group: the program may be a script that runs QEMU.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -100,11 +100,12 @@ def run_program(binary: str, said: IO[bytes]) -> Iterator[QmpConnection]:
 
 
 def _kill_holders(end: socket.socket) -> None:
-    """Kill the processes that got an end of a socket pair.
+    """Kill the processes that have one end of a socket pair as stdin or stdout.
 
-    An interrupt can come when a program runs and nobody was told its number yet; QEMU would stay, also without us.
+    An interrupt can arrive after the program has started and before `Popen` returns its process id. QEMU would keep
+    running, even after this process has ended.
     """
-    # Again, because what is killed may have started others meanwhile.
+    # Repeated, because a killed process may have started others meanwhile.
     while holders := _find_holders(end):
         for pid in holders:
             with contextlib.suppress(ProcessLookupError):
@@ -114,18 +115,18 @@ def _kill_holders(end: socket.socket) -> None:
 
 
 def _find_holders(end: socket.socket) -> set[int]:
-    """Find the processes that have a socket as their input or output, which what other threads just forked has not."""
+    """Return the processes with a socket as stdin or stdout; children that other threads just forked do not count."""
     name = os.readlink(f"/proc/self/fd/{end.fileno()}")
     holders = set()
     for path in Path("/proc").glob("[0-9]*/fd/[01]"):
-        with contextlib.suppress(OSError):  # it ended or was closed meanwhile, or is somebody else's
+        with contextlib.suppress(OSError):  # the process has ended, closed the descriptor, or belongs to another user
             if os.readlink(path) == name:
                 holders.add(int(path.parts[2]))
     return holders - {os.getpid()}
 
 
-def read_last_words(said: IO[bytes]) -> str:
-    """Return the end of what a program wrote."""
-    size = said.seek(0, os.SEEK_END)
-    said.seek(max(size - _QUOTED_BYTES, 0))
-    return said.read(_QUOTED_BYTES).decode(errors="replace").strip()
+def read_output_tail(output: IO[bytes]) -> str:
+    """Return the last part of a program's output as text."""
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(size - _TAIL_BYTES, 0))
+    return output.read(_TAIL_BYTES).decode(errors="replace").strip()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Keep on disk what a program answered, for as long as its file is the same.
+"""An on-disk cache of query results, valid while the file of the queried program is unchanged.
 
-One file a program: a line that says what it is about, with a checksum, and the answers. Any number of processes may
-read and write; who reads sees one whole entry or none.
+Each program has one file: a header line with the program's identity and a checksum, then the results. Any number of
+processes may read and write; a reader sees one complete entry or none.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import attrs
 
 _log = logging.getLogger(__name__)
 
-#: How many programs are remembered, of each kind of answers.
-_MOST_PROGRAMS: Final = 64
-#: More than any entry has.
-_MOST_BYTES: Final = 4 << 20
-#: When a file that a writer left unfinished is nobody's any more, in seconds.
-_UNFINISHED_S: Final = 3600.0
+#: Maximum number of entries of each kind.
+_MAX_ENTRIES: Final = 64
+#: Maximum size of an entry; larger than any valid one.
+_MAX_ENTRY_BYTES: Final = 4 << 20
+#: The age at which the unfinished file of a killed writer is removed, in seconds.
+_ABANDONED_AGE_S: Final = 3600.0
 
 
 @attrs.frozen
 class ProgramIdentity:
-    """What tells a program's file from what stood at its path before."""
+    """The identity of a program's file; an upgrade of the program changes it."""
 
     path: str
     size: int
@@ -40,7 +40,7 @@ class ProgramIdentity:
 
 
 def read_identity(path: str) -> ProgramIdentity | None:
-    """Return what the file of a program is now, None where there is none."""
+    """Return the identity of the file at a path; None if there is none."""
     try:
         status = os.stat(path)
     except OSError:
@@ -49,14 +49,14 @@ def read_identity(path: str) -> ProgramIdentity | None:
 
 
 class ProgramCache:
-    """The answers of one kind that programs gave.
+    """A cache of one kind of query results.
 
-    It never fails: what cannot be read is not there, what cannot be written is done without.
+    The cache never raises OSError: an entry that cannot be read counts as missing, a failed write is skipped.
 
     Args:
-        directory: where the entries are; made where it is missing.
-        kind: what the answers are about, part of the names of files. Several kinds may share a directory.
-        version: another number where the meaning of the answers changes.
+        directory: the directory of the entries; created on the first write.
+        kind: a name for this kind of results, part of the file names. Several kinds may share a directory.
+        version: version of the results' format; entries of another version are ignored.
     """
 
     def __init__(self, directory: Path, kind: str, version: int) -> None:
@@ -65,23 +65,23 @@ class ProgramCache:
         self._version = version
 
     def read(self, identity: ProgramIdentity) -> bytes | None:
-        """Return the answers of a program; None where there are none, they are damaged, or about another file."""
+        """Return the results for a program; None if there are none, they are damaged, or the program has changed."""
         file = self._file(identity)
         try:
             with open(file, "rb") as opened:
-                header, _, body = opened.read(_MOST_BYTES).partition(b"\n")
+                header, _, body = opened.read(_MAX_ENTRY_BYTES).partition(b"\n")
         except FileNotFoundError:
             return None
         except OSError as error:
             _log.debug("ignoring %s: %s", file, error)
             return None
         if header != self._header(identity, body):
-            _log.debug("ignoring %s: it is damaged or about another program", file)
+            _log.debug("ignoring %s: damaged, or for another file than %s", file, identity.path)
             return None
         return body
 
     def write(self, identity: ProgramIdentity, body: bytes) -> None:
-        """Keep the answers of a program, in the place of older ones."""
+        """Cache the results for a program, replacing older ones."""
         file = self._file(identity)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,9 +93,9 @@ class ProgramCache:
                 except OSError:
                     os.unlink(opened.name)
                     raise
-            self._make_room()
+            self._prune()
         except OSError as error:
-            _log.debug("not kept: %s: %s", file, error)
+            _log.debug("cannot write %s: %s", file, error)
 
     def _file(self, identity: ProgramIdentity) -> Path:
         return self._directory / f"{self._kind}-{hashlib.sha256(os.fsencode(identity.path)).hexdigest()[:16]}.json"
@@ -104,14 +104,14 @@ class ProgramCache:
         header = {"format": self._version, **attrs.asdict(identity), "sha256": hashlib.sha256(body).hexdigest()}
         return json.dumps(header, separators=(",", ":")).encode()
 
-    def _make_room(self) -> None:
-        """Remove the entries that were written longest ago, and what writers that were killed left behind."""
+    def _prune(self) -> None:
+        """Remove the oldest entries beyond the maximum, and the unfinished files of killed writers."""
         entries = []
         for file in self._directory.glob(f"{self._kind}-*.json*"):
-            with contextlib.suppress(FileNotFoundError):  # another writer was faster
+            with contextlib.suppress(FileNotFoundError):  # removed by another writer
                 entries.append((file.stat().st_mtime, file))
-        whole = sorted(entry for entry in entries if entry[1].suffix == ".json")
-        too_many = whole[: max(len(whole) - _MOST_PROGRAMS, 0)]
-        abandoned = [each for each in entries if each[1].suffix != ".json" and each[0] < time.time() - _UNFINISHED_S]
-        for _, file in too_many + abandoned:
+        complete = sorted(entry for entry in entries if entry[1].suffix == ".json")
+        surplus = complete[: max(len(complete) - _MAX_ENTRIES, 0)]
+        abandoned = [each for each in entries if each[1].suffix != ".json" and each[0] < time.time() - _ABANDONED_AGE_S]
+        for _, file in surplus + abandoned:
             file.unlink(missing_ok=True)

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The client's side of the protocol, without a socket, a clock or a lock.
+"""The client side of the protocol, without socket, clock or lock.
 
-Bytes go in (`receive_data`, `receive_eof`), bytes come out (`data_to_send`), and what happened can be looked at:
-the state, the answers in their `Exchange`s, the notices of events.
+A driver passes received bytes in (`receive_data`, `receive_eof`), sends the bytes that come out (`open_exchange`,
+`data_to_send`), and calls `handle_timer` when the time of `next_timer` has passed. The results are the state, the
+replies in their `Exchange`s, and the events (`take_events`).
 
-The rules, which hold against any peer:
+The rules, which hold against any server:
 
-* A reply with an id answers the exchange of that id, and no other. One with an id that nobody waits for is dropped.
-* A reply without an id comes from a peer that does not echo ids (old servers, test doubles): it answers the oldest
-  exchange in flight, given up or not, since such a peer answers in order. From a peer that does echo ids it can only
-  be a complaint about bytes it could not parse, and says nothing certain about any command.
-* Giving up on an exchange keeps its place: the late reply finds it and is dropped.
-* A line that makes no sense is consumed. It may have been the reply to any exchange in flight, so all of them fail with
-  an unknown fate. Later exchanges are not affected where the peer echoes ids; where it does not, replies could no
-  longer be told apart, and the conversation ends.
-* Events may come at any time, before the greeting too.
-* Besides that, three things end the conversation: the end of the stream, a wrong greeting, a message without end.
+* A reply with an id answers the exchange with that id and no other. A reply with an unknown id is dropped.
+* A reply without an id comes from a server that does not echo ids (old servers, test doubles). It answers the oldest
+  exchange in flight, abandoned or not, because such a server answers in order. From a server that does echo ids it can
+  only be a complaint about bytes that the server could not parse; it says nothing certain about any command.
+* Abandoning an exchange keeps its place: the late reply finds it and is dropped.
+* An invalid line is consumed. It may have been the reply to any exchange in flight, so all of them fail with an unknown
+  fate. Later exchanges are not affected if the server echoes ids. If it does not, replies can no longer be matched, and
+  the conversation ends.
+* Events may come at any time, also before the greeting.
+* Three other things end the conversation: the end of the stream, an invalid greeting, and an endless message.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from hvkit.qmp.errors import DataError, ProtocolError, QmpError, command_error
 from hvkit.qmp.message import Greeting, decode, encode, encode_bare_request, encode_request, parse_greeting
 from hvkit.qmp.redaction import redact, redact_reply
 
-#: The longest message taken from a peer, in bytes. The largest honest replies are below 100 MB.
+#: The longest message accepted from a server, in bytes. The largest known replies are below 100 MB.
 MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
 
-#: Seconds that a peer has to answer the negotiation, which is sent without a line end, before it is sent one. Proxies
+#: Seconds after which an unanswered `qmp_capabilities`, which is sent without a newline, is followed by one. Proxies
 #: and test doubles may read whole lines; QEMU does not.
-LINE_END_GRACE_S: Final = 0.025
+_NEWLINE_DELAY_S: Final = 0.025
 
-#: Takes the direction and the message.
+#: Called with the direction, ``->`` or ``<-``, and the message.
 Trace: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 
 _NO_ID: Final = object()
@@ -47,25 +48,25 @@ _LARGEST_DIGIT: Final = 9
 
 
 class State(enum.Enum):
-    """Where the conversation is."""
+    """The state of a conversation."""
 
     GREETING = "waiting for the greeting"
-    NEGOTIATING = "waiting for the answer to qmp_capabilities"
+    NEGOTIATING = "waiting for the reply to qmp_capabilities"
     READY = "ready"
     ENDED = "ended"
 
-    # Enum's own is written in Python, and every message is looked up by the state it comes in.
+    # The method of Enum is written in Python, and the state is looked up for every message.
     __hash__ = object.__hash__
 
 
-#: What is asked for with every message: to look up a member on its enumeration takes longer than to call a function.
+#: Used for every message: an attribute of an Enum class takes longer to look up than a function call.
 READY: Final = State.READY
 ENDED: Final = State.ENDED
 
-#: The members that tell what a message is; it has exactly one of them.
+#: The members that determine the kind of a message, which has exactly one of them.
 _KINDS: Final = ("return", "event", "error", "QMP")
 
-#: Which messages make sense when. Anything else is a breach.
+#: The kinds of messages that are valid in each state.
 EXPECTED: Final[Mapping[State, frozenset[str]]] = {
     State.GREETING: frozenset({"QMP", "event"}),
     State.NEGOTIATING: frozenset({"return", "error", "event"}),
@@ -75,20 +76,20 @@ EXPECTED: Final[Mapping[State, frozenset[str]]] = {
 
 
 class Exchange:
-    """A command on its way, and what became of it.
+    """A command in flight, and its reply.
 
     Attributes:
         command: wire name of the command.
-        request_id: the id that it travels with.
-        reply: the whole reply message; None until it is there.
+        request_id: id of the request.
+        reply: the whole reply message; None until it comes.
         error: why there will be no reply; None while there may be one.
-        is_ready: there is a reply, or an error in its place.
-        is_given_up: nobody waits for it any more.
-        is_shown: the command was shown to those who watch, and the reply will be.
-        on_ready: called when it becomes ready, for those who cannot look; None for nobody.
+        is_ready: whether there is a reply, or an error in its place.
+        is_abandoned: whether the reply is no longer wanted.
+        is_traced: whether the request was logged or traced, so that the reply is too.
+        on_ready: called when the exchange becomes ready; None for no call.
     """
 
-    __slots__ = ("command", "error", "is_given_up", "is_ready", "is_shown", "on_ready", "reply", "request_id")
+    __slots__ = ("command", "error", "is_abandoned", "is_ready", "is_traced", "on_ready", "reply", "request_id")
 
     def __init__(self, command: str, request_id: Any) -> None:
         self.command = command
@@ -96,19 +97,19 @@ class Exchange:
         self.reply: dict[str, Any] | None = None
         self.error: QmpError | None = None
         self.is_ready = False
-        self.is_given_up = False
-        self.is_shown = False
+        self.is_abandoned = False
+        self.is_traced = False
         self.on_ready: Callable[[], None] | None = None
 
     def succeed(self, reply: dict[str, Any]) -> None:
-        """Note the reply; an error reply is one, too."""
+        """Set the reply, which may be an error reply."""
         self.reply = reply
         self.is_ready = True
         if self.on_ready is not None:
             self.on_ready()
 
     def fail(self, error: QmpError) -> None:
-        """Note why there will be no reply; of several reasons the first counts."""
+        """Set the reason why there will be no reply, unless the exchange is ready already."""
         if not self.is_ready:
             self.error = error
             self.is_ready = True
@@ -116,23 +117,23 @@ class Exchange:
                 self.on_ready()
 
     def raw_reply(self) -> dict[str, Any]:
-        """Return the whole reply message, an error reply too.
+        """Return the whole reply message, which may be an error reply.
 
         Raises:
-            QmpError: there will be no reply; the error says why.
+            QmpError: there will be no reply, for the reason in `error`.
         """
         if self.reply is not None:
             return self.reply
         if self.error is None:
-            raise ProgrammerError(f"{self.command}: asked for the reply of an exchange that is not ready")
+            raise ProgrammerError(f"{self.command}: the exchange is not ready")
         raise self.error
 
     def result(self) -> Any:
-        """Return what the command returned, as plain data.
+        """Return the return value of the command, as plain data.
 
         Raises:
-            CommandError: the peer refused it or it failed.
-            QmpError: there will be no reply; the error says why.
+            CommandError: the reply is an error.
+            QmpError: there will be no reply, for the reason in `error`.
         """
         reply = self.reply or self.raw_reply()
         if "return" in reply:
@@ -147,31 +148,34 @@ class Exchange:
 
 
 class Protocol:
-    """One conversation with a monitor, from its first byte to its last.
+    """One conversation with a monitor, from the first byte to the last.
 
     Args:
-        expects_greeting: False for a peer that says nothing on its own account, such as the guest agent.
-        wants_out_of_band: negotiate that commands may overtake others, if the peer offers it.
-        max_message_bytes: longest message to take.
-        trace: called with ``->`` or ``<-`` and each message that is sent or received, without its secrets.
+        name: what log records and errors call the monitor.
+        expects_greeting: False for a server that does not send a greeting, such as the guest agent.
+        wants_out_of_band: negotiate out-of-band execution, if the server offers it.
+        max_message_bytes: longest message to accept.
+        trace: called with ``->`` or ``<-`` and each message that is sent or received, with secrets redacted.
 
     Attributes:
-        state: where the conversation is.
-        greeting: what the peer said first; None until it did.
-        failure: why the conversation ended; None while it goes on.
-        echoes_ids: whether the peer puts our ids on its replies.
-        has_notices: whether events have come that nobody took yet.
-        has_out_of_band: whether commands may overtake others.
+        state: state of the conversation.
+        greeting: the greeting of the server; None until it comes.
+        failure: why the conversation ended; None before that.
+        echoes_ids: whether the replies of the server have the ids of the requests.
+        has_events: whether there are events to take.
+        has_out_of_band: whether out-of-band execution was negotiated.
     """
 
     def __init__(
         self,
+        name: str = "monitor",
         *,
         expects_greeting: bool = True,
         wants_out_of_band: bool = False,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         trace: Trace | None = None,
     ) -> None:
+        self.name = name
         self.state = State.GREETING if expects_greeting else State.READY
         self.greeting: Greeting | None = None
         self.failure: QmpError | None = None
@@ -182,39 +186,36 @@ class Protocol:
         self._trace = trace
         self._partial: list[bytes] = []
         self._partial_bytes = 0
-        #: By id, in the order they were sent.
+        #: By id, in the order of sending.
         self._in_flight: dict[Any, Exchange] = {}
         self._last_id = 0
-        #: Ends what we send. QEMU needs nothing there, and reads its monitor byte by byte: 5 us for each of them.
+        #: The end of every request. QEMU does not need one, and takes 5 us for each byte that it reads.
         self._line_end = b"" if expects_greeting else b"\n"
         self._outgoing = b""
-        self._notices: list[dict[str, Any]] = []
-        self.has_notices = False
-
-    # ---- what we send
+        self._events: list[dict[str, Any]] = []
+        self.has_events = False
 
     def open_exchange(
         self, command: str, arguments: Mapping[str, Any] | None = None, *, out_of_band: bool = False
     ) -> tuple[Exchange, bytes]:
-        """Start an exchange and return its bytes, which the caller sends before those of any that start later.
+        """Start an exchange and return its bytes, which must be sent before those of later exchanges.
 
         Raises:
-            ProgrammerError: the conversation is not ready for commands, the arguments are no JSON, or commands out of
-                band were not negotiated.
+            ProgrammerError: the conversation is not ready for commands, the arguments cannot be encoded as JSON, or
+                out-of-band execution was not negotiated.
         """
-        if self.state is not READY:
-            raise ProgrammerError(f"{command}: the monitor is not ready for commands ({self.state.value})")
+        self._check_ready(command)
         if out_of_band and not self.has_out_of_band:
-            raise ProgrammerError(f"{command}: commands out of band were not negotiated")
+            raise ProgrammerError(f"{self.name}: {command}: out-of-band execution was not negotiated")
         return self.open_unchecked(command, arguments, out_of_band)
 
     def open_unchecked(
         self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool = False
     ) -> tuple[Exchange, bytes]:
-        """Do what `open_exchange` does, where the caller knows that the conversation is ready for it.
+        """Start an exchange as `open_exchange` does, without checking the state.
 
         Raises:
-            ProgrammerError: the arguments are no JSON.
+            ProgrammerError: the arguments cannot be encoded as JSON.
         """
         request_id = self._last_id + 1
         if self._in_flight or request_id > _LARGEST_DIGIT:
@@ -226,54 +227,57 @@ class Protocol:
         self._last_id = request_id
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
         if self._trace is not None or log.is_debugging():
-            exchange.is_shown = True
-            shown = {"exec-oob" if out_of_band else "execute": command, "arguments": arguments or {}, "id": request_id}
-            self._show("->", shown)
+            exchange.is_traced = True
+            verb = "exec-oob" if out_of_band else "execute"
+            self._show("->", {verb: command, "arguments": arguments or {}, "id": request_id})
         return exchange, data
 
     def open_raw_exchange(self, message: Mapping[str, Any]) -> tuple[Exchange, bytes]:
-        """Start an exchange with a message as the caller made it; one without an id is given one.
+        """Start an exchange with a raw message; it gets an id if it has none.
 
         Raises:
-            ProgrammerError: the conversation is not ready, the message is no JSON, or its id is in use or no plain
-                string or integer.
+            ProgrammerError: the conversation is not ready, the message cannot be encoded as JSON, or its id is in use
+                or neither a string nor an integer.
         """
         command = str(message.get("execute", message.get("exec-oob", "")))
-        if self.state is not READY:
-            raise ProgrammerError(f"{command}: the monitor is not ready for commands ({self.state.value})")
+        self._check_ready(command)
         request_id = message.get("id", _NO_ID)
         if request_id is _NO_ID:
             request_id = self._last_id = self._free_id()
         elif type(request_id) not in _ID_TYPES:
-            raise ProgrammerError(f"{command}: an id must be a string or an integer")
+            raise ProgrammerError(f"{command}: the id must be a string or an integer")
         elif request_id in self._in_flight:
             raise ProgrammerError(f"{command}: id {request_id!r} is in use")
         data = encode({**message, "id": request_id})
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
         if self._trace is not None or log.is_debugging():
-            exchange.is_shown = True
+            exchange.is_traced = True
             self._show("->", message)
         return exchange, data + self._line_end
 
+    def _check_ready(self, command: str) -> None:
+        if self.state is not READY:
+            raise ProgrammerError(f"{self.name}: {command}: the monitor is not ready for commands: {self.state.value}")
+
     def _show(self, direction: str, message: Mapping[str, Any]) -> None:
-        """Let those who watch see a message, without its secrets."""
+        """Pass a message to the trace function and the log, with secrets redacted."""
         try:
             public = redact(message)
         except RecursionError:
             public = {"nested": "too deeply to be shown"}
         if self._trace is not None:
             self._trace(direction, public)
-        log.debug("%s %s", direction, public)
+        log.debug(self.name, "%s %s", direction, public)
 
     def _show_received(self, message: Mapping[str, Any]) -> None:
         reply_id = message.get("id", _NO_ID)
-        asked = (each.command for each in self._in_flight.values() if reply_id in (each.request_id, _NO_ID))
-        self._show("<-", redact_reply(next(asked, None), message))
+        commands = (each.command for each in self._in_flight.values() if reply_id in (each.request_id, _NO_ID))
+        self._show("<-", redact_reply(next(commands, None), message))
 
     def _free_id(self) -> int:
-        """Return the next id that is not in flight: short, and not the one just used.
+        """Return the next id that is not in flight: short, and different from the last one.
 
-        A peer that answers twice then hits an id that nobody waits for, once `_last_id` is this one.
+        A second reply to the last request then has an unknown id and is dropped.
         """
         limit = _LARGEST_DIGIT
         while len(self._in_flight) >= limit:
@@ -283,30 +287,48 @@ class Protocol:
             candidate = candidate % limit + 1
         return candidate
 
+    @property
+    def is_negotiating(self) -> bool:
+        """Whether the greeting or the negotiation is not complete, so that the driver has to call the timer."""
+        return self.state is State.GREETING or self.state is State.NEGOTIATING
+
+    @property
+    def has_data_to_send(self) -> bool:
+        """Whether `data_to_send` returns any bytes."""
+        return bool(self._outgoing)
+
     def data_to_send(self) -> bytes:
-        """Take the bytes that the conversation wants sent."""
+        """Remove and return the bytes that the driver has to send during the negotiation."""
         data, self._outgoing = self._outgoing, b""
         return data
 
-    def end_lines(self) -> None:
-        """End what we send, and have sent, with a newline from now on: the peer reads whole lines.
+    def next_timer(self) -> float | None:
+        """Return after how many seconds the driver has to call `handle_timer`; None if no timer runs.
 
-        To be called where a peer leaves the negotiation unanswered for `LINE_END_GRACE_S`.
+        The time starts when the driver has sent the bytes of `data_to_send`. The timer stops when the negotiation is
+        complete.
         """
-        if not self._line_end:
+        return _NEWLINE_DELAY_S if self.state is State.NEGOTIATING and not self._line_end else None
+
+    def handle_timer(self) -> None:
+        """Send a newline, and end later requests with one: the server did not answer `qmp_capabilities` without it.
+
+        Does nothing if no timer runs.
+        """
+        if self.state is State.NEGOTIATING and not self._line_end:
             self._line_end = b"\n"
             self._outgoing += b"\n"
 
-    def give_up(self, exchange: Exchange) -> None:
-        """Stop waiting for an exchange; its late reply will be dropped."""
-        exchange.is_given_up = True
+    def abandon(self, exchange: Exchange) -> None:
+        """Stop waiting for the reply to an exchange; a late reply will be dropped."""
+        exchange.is_abandoned = True
 
-    def forget(self, exchange: Exchange) -> None:
-        """Drop an exchange that is known not to get a reply: not one byte of it was sent, or it never has one."""
+    def discard(self, exchange: Exchange) -> None:
+        """Remove an exchange that cannot get a reply: no byte of it was sent, or its command has no reply."""
         self._in_flight.pop(exchange.request_id, None)
 
     def replies_owed(self, exchange: Exchange) -> int:
-        """Return how many replies must come before the one to an exchange can: none from a peer that echoes ids."""
+        """Return how many replies come before the reply to an exchange: 0 if the server echoes ids."""
         if self.echoes_ids:
             return 0
         older = itertools.takewhile(lambda each: each is not exchange, self._in_flight.values())
@@ -317,12 +339,10 @@ class Protocol:
         """Wire names of the commands that were sent and not answered, oldest first."""
         return tuple(exchange.command for exchange in self._in_flight.values())
 
-    # ---- what we receive
-
     def receive_data(self, data: bytes) -> None:
-        """Take bytes from the peer, cut anywhere. Never raises for what they hold."""
+        """Process received bytes, which may be split anywhere. Never raises because of their content."""
         if not self._partial and data.find(b"\n") == len(data) - 1 and self.state is not ENDED:
-            self._receive_line(data)  # one whole line, as mostly
+            self._receive_line(data)  # the usual case: one complete line
             return
         lines = data.split(b"\n")
         rest = lines.pop()
@@ -340,16 +360,16 @@ class Protocol:
             self._partial_bytes += len(rest)
             if self._partial_bytes > self._max_message_bytes:
                 self._partial = []
-                self._end(ProtocolError(f"the peer sent a message of more than {self._max_message_bytes} bytes"))
+                self._end(ProtocolError(f"the server sent a message of more than {self._max_message_bytes} bytes"))
 
     def receive_eof(self, failure: QmpError) -> None:
-        """Note that the stream has ended; what is in flight fails with this error."""
+        """Process the end of the stream; exchanges in flight fail with this error."""
         self._end(failure)
 
-    def take_notices(self) -> list[dict[str, Any]]:
-        """Take the messages of the events that came, in order."""
-        notices, self._notices, self.has_notices = self._notices, [], False
-        return notices
+    def take_events(self) -> list[dict[str, Any]]:
+        """Remove and return the messages of the events that came, in order."""
+        events, self._events, self.has_events = self._events, [], False
+        return events
 
     def _receive_line(self, line: bytes) -> None:
         try:
@@ -359,11 +379,11 @@ class Protocol:
                 self._breach(error)
             return
         if len(message) == 2 and "return" in message and self.state is READY:
-            # Mostly this is the reply to a command that somebody waits for. No other functions: QEMU falls asleep
-            # between a reply and the next command, and every microsecond until that comes costs another one.
+            # The usual case: the reply to the command that the caller waits for. Inlined, because QEMU goes to sleep
+            # between a reply and the next command, and every microsecond until then costs another one.
             reply_id = message.get("id")
             exchange = self._in_flight.get(reply_id) if type(reply_id) is int else None
-            if exchange is not None and not (exchange.is_shown or exchange.is_given_up or exchange.is_ready):
+            if exchange is not None and not (exchange.is_traced or exchange.is_abandoned or exchange.is_ready):
                 del self._in_flight[reply_id]
                 self.echoes_ids = True
                 exchange.succeed(message)
@@ -374,7 +394,7 @@ class Protocol:
         for name in _KINDS:
             if name in message:
                 if kind is not None:
-                    self._breach(ProtocolError(f"the peer sent a message that is both {kind} and {name}"))
+                    self._breach(ProtocolError(f"the server sent a message with both {kind} and {name}"))
                     return
                 kind = name
         if kind not in EXPECTED[self.state]:
@@ -387,15 +407,15 @@ class Protocol:
             self._receive_reply(message)
 
     def _unexpected(self, message: dict[str, Any]) -> ProtocolError:
-        names = ", ".join(sorted(message)[:5]) or "no member at all"
+        names = ", ".join(sorted(message)[:5]) or "no members"
         if self.state is State.GREETING:
-            return ProtocolError(f"wrong greeting: a message with {names}")
-        return ProtocolError(f"the peer sent an unexpected message, with {names}")
+            return ProtocolError(f"invalid greeting: a message with {names}")
+        return ProtocolError(f"the server sent an unexpected message with {names}")
 
     def _receive_event(self, message: dict[str, Any]) -> None:
         if type(message["event"]) is str:
-            self._notices.append(message)
-            self.has_notices = True
+            self._events.append(message)
+            self.has_events = True
         else:
             self._breach(DataError("event", "expected str"))
 
@@ -417,21 +437,21 @@ class Protocol:
             return
         reply_id = message.get("id", _NO_ID)
         if reply_id is not _NO_ID:
-            # True == 1, and a list cannot be looked up: an id is what we sent or it is nothing
+            # compare types: True == 1, and a list is not hashable
             exchange = self._in_flight.get(reply_id) if type(reply_id) in _ID_TYPES else None
         elif self.echoes_ids:
-            self._breach(ProtocolError(f"the peer complained without saying of what: {_complaint(message)}"))
+            self._breach(ProtocolError(f"the server sent an error for an unknown command: {_complaint(message)}"))
             return
         else:
             exchange = next(iter(self._in_flight.values()), None)
         if exchange is None:
-            log.warning("dropped a reply that nobody waits for")
+            log.warning(self.name, "dropped a reply with an unknown id")
             return
         del self._in_flight[exchange.request_id]
         if reply_id is not _NO_ID:
             self.echoes_ids = True
-        if exchange.is_given_up or exchange.error is not None:
-            log.info("dropped the late reply to %s", exchange.command)
+        if exchange.is_abandoned or exchange.error is not None:
+            log.info(self.name, "dropped the late reply to %s", exchange.command)
             return
         exchange.succeed(message)
         if self.state is State.NEGOTIATING:
@@ -445,14 +465,12 @@ class Protocol:
         else:
             self.state = State.READY
 
-    # ---- what goes wrong
-
     def _breach(self, error: QmpError) -> None:
-        """The peer sent something senseless: whoever waits cannot know whether it was meant for them."""
-        if self.state in (State.GREETING, State.NEGOTIATING):
+        """Handle an invalid message: it may have been the reply to any exchange in flight."""
+        if self.is_negotiating:
             self._end(error)
             return
-        log.warning("the peer broke the protocol: %s", error)
+        log.warning(self.name, "the server violated the protocol: %s", error.reason)
         if self._in_flight and not self.echoes_ids:
             self._end(error)
             return
@@ -467,7 +485,7 @@ class Protocol:
         self._in_flight.clear()
 
     def _fail_all(self, error: QmpError) -> None:
-        """Fail every exchange in flight, each with an error of its own: different threads will raise them."""
+        """Fail every exchange in flight, each with its own copy of the error: different threads raise them."""
         for exchange in self._in_flight.values():
             exchange.fail(type(error)(*error.args))
 

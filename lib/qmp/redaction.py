@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What must not be shown, in logs, transcripts and representations."""
+"""Redaction of secrets in logs, transcripts and representations."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-#: What is shown in the place of a secret.
+#: The text that replaces a secret.
 HIDDEN: Final = "<hidden>"
 
-#: Wire names of members whose values are never shown.
+#: Wire names of members that are secrets.
 _SECRET_MEMBERS: Final = frozenset({"password", "passwd", "new-password", "secret"})
-#: Properties of QOM objects whose values are never shown.
+#: Properties of QOM objects that are secrets.
 _SECRET_PROPERTIES: Final = _SECRET_MEMBERS | {"data"}
-#: Commands that return, as text, whatever they are asked for; a secret's `data` too.
+#: Commands that can return the value of any property as text, including the `data` of a secret.
 _READERS: Final = frozenset({"human-monitor-command", "qom-get"})
-#: In a URL, what comes before a password and the password; one with a slash or a space in it is no URL. Compiled, which
-#: costs 2 ms, when the first URL is shown.
+#: The part of a URL before the password, and the password, which contains no slash and no space.
 _URL_PASSWORD: Final = r"(://[^/?#\s:@]*):[^/?#\s]*@"  # noqa: S105
 
 
 def is_secret(name: str, siblings: Mapping[str, Any]) -> bool:
-    """Whether the value of a member must not be shown.
+    """Return whether a member is a secret.
 
-    These are: passwords, cookies and launch secrets by their names; the `data` of a QOM object that is a secret, and a
-    secret property that `qom-set` sets; what `guest-exec` gives a program; and what a migration executes.
+    Secrets are: passwords, cookies and launch secrets, by name; the `data` of a QOM object that is a secret, and a
+    secret property in `qom-set`; the arguments, environment and input of a program in `guest-exec`; and the command
+    that a migration executes.
 
-    `redact` adds, in any text, the passwords of URLs, what comes after ``exec:``, and ``json:`` names of images with a
-    password or a cookie in them; and all but the first word of a line for the monitor for people, where that is not
-    ``info``. Logs and transcripts lack what `redact_reply` hides, too.
+    In any text, `redact` also hides passwords in URLs, what follows ``exec:``, ``json:`` file names with a password or
+    a cookie, and the arguments of HMP commands other than ``info``. `redact_reply` hides the replies of commands that
+    can read secrets.
 
-    Shown are: contents of files, what programs say (a guest agent's log and transcript have only the length of these),
-    and QEMU's own descriptions of errors where an error's text repeats them. The ids of secrets are shown, but for the
-    member `secret` of a LUKS keyslot.
+    Not hidden are: contents of files and output of programs (the log and the transcript of a guest agent show only
+    their length), and error descriptions from QEMU. The ids of secrets are shown, except the member `secret` of a LUKS
+    keyslot.
 
     Args:
-        name: the member's wire name.
-        siblings: the members beside it, by wire name, itself among them.
+        name: wire name of the member.
+        siblings: all members of the object by wire name, including this one.
     """
     if name in _SECRET_MEMBERS:
         return True
@@ -45,7 +45,7 @@ def is_secret(name: str, siblings: Mapping[str, Any]) -> bool:
     return decide is not None and decide(siblings)
 
 
-#: Whether a member is a secret, by its wire name, where those beside it decide.
+#: Decides, by wire name, whether a member is a secret, if that depends on the other members.
 _PERHAPS_SECRET: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
     "arg": lambda siblings: "path" in siblings,
     "args": lambda siblings: siblings.get("transport") == "exec",
@@ -58,7 +58,7 @@ _PERHAPS_SECRET: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
 
 
 def redact(data: Any) -> Any:
-    """Return a copy of plain data without what must not be shown; `is_secret` says what that is."""
+    """Return a copy of plain data with secrets replaced; see `is_secret`."""
     if isinstance(data, str):
         return _redact_text(data) if ":" in data else data
     if isinstance(data, Mapping):
@@ -69,11 +69,11 @@ def redact(data: Any) -> Any:
 
 
 def redact_member(name: str, siblings: Mapping[str, Any]) -> Any:
-    """Return what is to be shown of a member's value.
+    """Return the value of a member with secrets replaced.
 
     Args:
-        name: the member's wire name.
-        siblings: the members beside it, by wire name, itself among them.
+        name: wire name of the member.
+        siblings: all members of the object by wire name, including this one.
     """
     value = siblings[name]
     if is_secret(name, siblings):
@@ -82,18 +82,18 @@ def redact_member(name: str, siblings: Mapping[str, Any]) -> Any:
 
 
 def redact_reply(command: str | None, reply: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a reply without the text that a command returns which may read a secret; other messages as they are.
+    """Return a message without the return value, if that is text of a command that can read a secret.
 
     Args:
-        command: wire name of the command; None where it is not known, for a reply that nobody waits for.
+        command: wire name of the command; None if unknown.
         reply: the whole message.
     """
-    may_tell = command is None or command in _READERS
-    return {**reply, "return": HIDDEN} if may_tell and isinstance(reply.get("return"), str) else reply
+    can_be_secret = command is None or command in _READERS
+    return {**reply, "return": HIDDEN} if can_be_secret and isinstance(reply.get("return"), str) else reply
 
 
 def _redact_line(line: str) -> str:
-    """Hide the arguments of a command for people: what is a secret among them only QEMU's parser knows."""
+    """Hide the arguments of an HMP command: only the parser of QEMU knows which of them are secrets."""
     words = line.split(maxsplit=1)
     return line if len(words) < 2 or words[0] == "info" else f"{words[0]} {HIDDEN}"
 

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The little language that names a place in a QMP schema, and what hvkit's own schema knows of such a place.
+"""Paths that name a place in a QMP schema, and what hvkit's own schema knows about a place.
 
-A path names a command or an event and then, with slashes between them, what leads on from there::
+A path is the name of a command or event, followed by steps separated by slashes::
 
     blockdev-add                                        a command
     SHUTDOWN/reason                                     a member of an event
     migrate-set-parameters/multifd-channels             an argument
     query-status->/running                              a member of a reply
     migrate-set-capabilities/capabilities/capability=multifd    a value of an enumeration
-    blockdev-add/driver=qcow2/data-file                 a member of the branch that a tag's value picks
+    blockdev-add/driver=qcow2/data-file                 a member of a union branch, selected by the tag
     blockdev-add/@json-cli                              a feature
 
-Arrays and alternates are entered without a word: a member's name is looked for in an array's elements, and in every
-alternative.
+Arrays and alternates need no step: a member is searched in the elements of an array and in every alternative.
 """
 
 from __future__ import annotations
@@ -36,20 +35,20 @@ _FEATURE: Final = re.compile(rf"@({_NAME})")
 
 
 class Step(NamedTuple):
-    """A member, and one of its values where that is named; empty where it is not."""
+    """A member, and one of its values; the value is empty if the path does not name one."""
 
     member: str
     value: str
 
 
 class SchemaPath(NamedTuple):
-    """A path, taken apart.
+    """A parsed path.
 
     Attributes:
         root: wire name of a command or event.
-        is_reply: it leads into the command's reply, not into its arguments.
-        steps: what leads on from there.
-        feature: what is asked for there, empty where it is the place itself.
+        is_reply: whether the path leads into the command's reply instead of its arguments.
+        steps: the steps after the root.
+        feature: the feature at the end of the path; empty if there is none.
     """
 
     root: str
@@ -60,45 +59,43 @@ class SchemaPath(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def parse_path(path: str) -> SchemaPath:
-    """Take a path apart.
+    """Parse a path.
 
     Raises:
-        ProgrammerError: it does not follow the language.
+        ProgrammerError: the path is malformed.
     """
     first, *rest = path.split("/")
     feature = ""
     if rest and rest[-1].startswith("@"):
         found = _FEATURE.fullmatch(rest.pop())
         if found is None:
-            raise _no_path(path, "a feature is @ and its name")
+            raise _malformed(path, "a feature is @ and its name")
         feature = found[1]
     root = _ROOT.fullmatch(first)
     if root is None:
-        raise _no_path(path, "it begins with the name of a command or event, with -> behind it for a reply")
+        raise _malformed(path, "it must begin with the name of a command or event, followed by -> for a reply")
     steps = []
     for text in rest:
         step = _STEP.fullmatch(text)
         if step is None:
-            raise _no_path(path, f"{text!r} is neither MEMBER nor MEMBER=VALUE")
+            raise _malformed(path, f"{text!r} is neither MEMBER nor MEMBER=VALUE")
         steps.append(Step(step[1], step[2] or ""))
     return SchemaPath(root[1], root[2] is not None, tuple(steps), feature)
 
 
-def _no_path(path: str, problem: str) -> ProgrammerError:
-    return ProgrammerError(f"{path!r} is no path into a schema: {problem}")
-
-
-# ---- what hvkit's schema knows: the names that introspection hides, and which versions have what
+def _malformed(path: str, problem: str) -> ProgrammerError:
+    return ProgrammerError(f"malformed schema path {path!r}: {problem}")
 
 
 class KnownPlace(NamedTuple):
-    """What hvkit's schema says of a place; nothing of it for a place that it does not have.
+    """The description of a place in hvkit's schema; empty for a place that it does not have.
+
+    Introspection hides the names of types and has no versions; hvkit's schema has both.
 
     Attributes:
-        type: of a member, as QEMU's manual calls it: ``BlockdevRef``, ``list[str]``; empty otherwise.
-        versions: which versions of QEMU have it, in words: ``since 8.1``, ``until 10.0``; empty where all known ones
-            have it.
-        is_known: whether the schema has it.
+        type: the type of a member as in QEMU's manual, such as ``BlockdevRef`` or ``list[str]``; empty otherwise.
+        versions: the versions of QEMU that have it, such as ``since 8.1`` or ``until 10.0``; empty if all do.
+        is_known: whether hvkit's schema has the place.
     """
 
     type: str = ""
@@ -107,8 +104,8 @@ class KnownPlace(NamedTuple):
 
 
 def describe_place(path: SchemaPath) -> KnownPlace:
-    """Return what hvkit's schema knows of a place. Features are not known to it."""
-    # Loaded here: only errors and listings for people need it.
+    """Return the description of a place in hvkit's schema. A feature at the end of the path is ignored."""
+    # Imported here: only errors and listings need it.
     from hvkit.qmp.schema import _since
 
     cls = _find_root(path.root)
@@ -146,7 +143,7 @@ def _type_within(cls: type[Struct], is_reply: bool) -> Any:
 
 
 def _classes_in(kind: Any) -> Iterator[type[Struct]]:
-    """Yield the schema classes in a type: through arrays and alternates."""
+    """Yield the schema classes in a type, those in arrays and alternates included."""
     if get_origin(kind) in (list, typing.Union, types.UnionType):
         for each in get_args(kind):
             yield from _classes_in(each)
@@ -155,7 +152,7 @@ def _classes_in(kind: Any) -> Iterator[type[Struct]]:
 
 
 def _branch_of(owner: type[Struct], step: Step) -> type[Struct]:
-    """Return where members are looked for once a member has this value."""
+    """Return the class to search for further members after a step with a value."""
     if issubclass(owner, Union) and owner.tag == step.member and step.value in owner.branches:
         branch: type[Struct] = resolve(owner.branches[step.value], owner.__module__)
         return branch
@@ -167,14 +164,14 @@ def _member_of(cls: type[Struct], wire_name: str) -> Member | None:
 
 
 def _declaring(owner: type[Struct], member: Member) -> Iterator[type[Struct]]:
-    """Yield the classes that declare a member, the nearest first."""
+    """Yield the classes that declare a member, the most derived first."""
     for cls in owner.__mro__:
         if issubclass(cls, Struct) and member.name in inspect.get_annotations(cls):
             yield cls
 
 
 def _type_name(owner: type[Struct], member: Member) -> str:
-    """Return the name of a member's type; that of a tag where a branch declares it narrower."""
+    """Return the name of a member's type; for a tag that a branch narrows, the name of the full enumeration."""
     for cls in _declaring(owner, member):
         name: str = members_of(cls)[member.name].annotation.removesuffix(" | None")
         if not name.startswith("Literal["):

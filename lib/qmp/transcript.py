@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A file that remembers what was said, for whoever has to find out why."""
+"""A transcript file of QMP messages, for debugging."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from hvkit.qmp import log
 
 
 class Transcript:
-    """Appends messages to a file, one JSON object a line.
+    """A file to which messages are appended, one JSON object per line.
 
-    Each is written at once and by a single write, so that what a process said last is there when it was killed, and
-    several connections may share a file. The file is made readable by its owner only.
+    Each message is written at once, with a single write: the file is complete even if the process is killed, and
+    several connections may share it. The file is created readable by its owner only.
 
     Args:
-        path: of the file; it is made where it is missing.
+        path: of the file; created if missing.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
 
     def add(self, direction: str, message: Mapping[str, Any]) -> None:
-        """Append a message; where the file cannot be written a warning is logged, and the conversation goes on.
+        """Append a message. If the file cannot be written, log a warning.
 
         Args:
-            direction: ``->`` for one we sent, ``<-`` for one we received.
-            message: without its secrets.
+            direction: ``->`` for a message sent, ``<-`` for a message received.
+            message: the message, with secrets redacted.
         """
         line = json.dumps({"time": time.time(), "direction": direction, "message": message}) + "\n"
         try:
@@ -40,6 +40,6 @@ class Transcript:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            log.warning("transcript %s: %s", self._path, error.strerror)
-        except ValueError as error:  # a path that cannot be one: a null byte in it
-            log.warning("transcript %r: %s", self._path, error)
+            log.warning(self._path, "cannot write the transcript: %s", error.strerror)
+        except ValueError as error:  # the path contains a null byte
+            log.warning(repr(self._path), "cannot write the transcript: %s", error)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The rules of the house that no other checker knows."""
+"""Project rules that no other checker enforces: licenses, imports, module sizes, packages, and the layout of tests."""
 
 from __future__ import annotations
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,14 +42,14 @@ def words(option: str) -> set[str]:
 
 
 @every_python_file
-def test_names_its_license_first(path: Path) -> None:
+def test_module_starts_with_license_line(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert SPDX in lines[:2], f"the first line, or the one below #!, must be: {SPDX}"
+    assert SPDX in lines[:2], f"the first line, or the line after #!, must be: {SPDX}"
     assert lines[0] == SPDX or lines[0].startswith("#!")
 
 
 @pytest.mark.parametrize("path", [ROOT / "Makefile", ROOT / ".ci/run", *(ROOT / "tools").rglob("*.sh")], ids=name_of)
-def test_scripts_name_their_license_first(path: Path) -> None:
+def test_script_starts_with_license_line(path: Path) -> None:
     assert SPDX in path.read_text(encoding="utf-8").splitlines()[:2]
 
 
@@ -61,7 +62,7 @@ def imported_modules(path: Path) -> Iterator[str]:
 
 
 @every_python_file
-def test_imports_hvkit_by_its_name(path: Path) -> None:
+def test_module_does_not_import_lib(path: Path) -> None:
     assert not [name for name in imported_modules(path) if name.split(".")[0] == "lib"]
 
 
@@ -70,27 +71,27 @@ def hand_written_modules() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", hand_written_modules(), ids=name_of)
-def test_module_is_short_enough_to_be_read(path: Path) -> None:
+def test_module_is_within_line_limit(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
-def test_setup_cfg_lists_every_package() -> None:
+def test_setup_cfg_lists_all_packages() -> None:
     packages = {path.parent.relative_to(ROOT / "lib") for path in (ROOT / "lib").rglob("__init__.py")}
     assert words(setup_cfg()["options"]["packages"]) == {".".join(("hvkit", *package.parts)) for package in packages}
 
 
-def test_every_directory_of_modules_is_a_package() -> None:
+def test_directories_of_modules_are_packages() -> None:
     directories = {path.parent for path in (ROOT / "lib").rglob("*.py")}
     assert not [name_of(directory) for directory in directories if not (directory / "__init__.py").exists()]
 
 
-def test_the_typing_marker_is_shipped() -> None:
+def test_typing_marker_is_packaged() -> None:
     assert (ROOT / "lib" / "py.typed").exists()
     assert "py.typed" in setup_cfg()["options.package_data"]["*"]
 
 
 def modules_loaded_by(statement: str) -> set[str]:
-    """Names of the modules that a fresh interpreter has loaded after a statement, and had not before."""
+    """Return the names of the modules that a statement loads in a new interpreter."""
     program = f"import sys; before = set(sys.modules); {statement}; print(*sorted(set(sys.modules) - before))"
     run = subprocess.run(
         [sys.executable, "-c", program],
@@ -102,16 +103,60 @@ def modules_loaded_by(statement: str) -> set[str]:
     return words(run.stdout)
 
 
-def test_importing_hvkit_imports_neither_half() -> None:
+def test_import_of_hvkit_loads_no_submodule() -> None:
     assert {name for name in modules_loaded_by("import hvkit") if name.startswith("hvkit.")} == set()
 
 
-def test_importing_qmp_needs_attrs_and_cattrs_only() -> None:
+def test_import_of_qmp_needs_only_attrs_and_cattrs() -> None:
     tops = {name.split(".")[0] for name in modules_loaded_by("import hvkit.qmp")}
     allowed = {"hvkit", "attr", "attrs", "cattr", "cattrs", "typing_extensions"}
     assert tops - allowed <= sys.stdlib_module_names
 
 
-def test_importing_qmp_does_not_import_the_layers_above() -> None:
+def test_import_of_qmp_loads_no_upper_layer() -> None:
     above = ("hvkit.hypervisor", "hvkit.testing", "hvkit.cli")
     assert [name for name in modules_loaded_by("import hvkit.qmp") if name.startswith(above)] == []
+
+
+#: The directory whose modules a directory of tests mirrors; the most specific first.
+MIRRORED = {
+    ROOT / "test/unit/support": ROOT / "test/support",
+    ROOT / "test/unit": ROOT / "lib",
+    ROOT / "test/tools": ROOT / "tools",
+}
+
+
+def mirrored_test_files() -> list[Path]:
+    return sorted(path for root in ("unit", "tools") for path in (ROOT / "test" / root).rglob("test_*.py"))
+
+
+@pytest.mark.parametrize("path", mirrored_test_files(), ids=name_of)
+def test_unit_test_mirrors_module_or_package(path: Path) -> None:
+    root = next(root for root in MIRRORED if path.is_relative_to(root))
+    directory, name = MIRRORED[root] / path.parent.relative_to(root), path.stem.removeprefix("test_")
+    candidates = [directory / each for each in (name, f"{name}.py", f"_{name}.py", f"{name}.sh")]
+    assert any(candidate.exists() for candidate in candidates), f"{name_of(directory)} has no module or package {name}"
+
+
+def test_helpers_are_in_test_support() -> None:
+    outside = [path for path in (ROOT / "test").rglob("*.py") if not path.is_relative_to(ROOT / "test" / "support")]
+    assert [name_of(path) for path in outside if not re.fullmatch(r"conftest|test_\w+", path.stem)] == []
+    assert [name_of(path) for path in (ROOT / "test" / "support").rglob("test_*.py")] == []
+
+
+def modules_with_tests() -> list[Path]:
+    return [*sorted((ROOT / "test").rglob("test_*.py")), *sorted((ROOT / "lib/testing/conformance").glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", modules_with_tests(), ids=name_of)
+def test_name_has_subject_condition_and_expectation(path: Path) -> None:
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    names = [node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    tests = [name for name in names if name.startswith("test")]
+    assert [name for name in tests if not re.fullmatch(r"test(_[a-z0-9]+){3,}", name)] == []
+
+
+@every_python_file
+def test_module_has_no_banner_comment(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [number for number, line in enumerate(lines, 1) if re.match(r"\s*# ?([-=#*])\1", line)] == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Backups of real machines: what the files hold, and what a failure leaves."""
+"""Backups of disks of real QEMU instances: the contents of the files, and the state after failures and crashes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from uuid import UUID
 import pytest
 
 from faults import crash_at
-from hvkit.hypervisor import Backup, BackupError, BackupProgress, Disk, Instance, InstanceState, ParameterError
+from hvkit.hypervisor import (
+    Backup,
+    BackupError,
+    BackupProgress,
+    Disk,
+    Instance,
+    InstanceState,
+    InstanceStateError,
+    ParameterError,
+)
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.qmp.schema import (
@@ -38,7 +47,7 @@ MakeInstance = Callable[..., Instance]
 FIRST = UUID("d15c0000-0000-4000-8000-00000000000a")
 SECOND = UUID("d15c0000-0000-4000-8000-00000000000b")
 SIZE = 8 << 20
-WALLS = {"security_model": "pool", "security_pool": "60000-60001", "use_chroot": True, "sandbox": "enabled"}
+CONFINED = {"security_model": "pool", "security_pool": "60000-60001", "use_chroot": True, "sandbox": "enabled"}
 
 
 class Lab:
@@ -51,25 +60,25 @@ class Lab:
         self._qemu_img = qemu_img
 
     def write(self, uuid: UUID, offset: int, pattern: int) -> None:
-        """Write 64 KiB to a disk, as its guest would."""
+        """Write 64 KiB to a disk through its device."""
         (record,) = [disk for disk in self.instance.disks if disk.uuid == uuid]
         device = f"/machine/peripheral/disk-{record.uuid.hex[:8]}{record.uuid.hex[-8:]}/virtio-backend"
         line = f'qemu-io -d {device} "write -P {pattern} {offset} 65536"'
         with self.kvm.monitor("web1") as monitor:
             said = monitor.execute(HumanMonitorCommand(command_line=line))
-        assert said == ""  # what it did goes into QEMU's log
+        assert said == ""  # the result goes to the log of QEMU
 
     def image(self, name: str) -> str:
         return str(self.directory / name)
 
     def content(self, name: str) -> bytes:
-        """Read the whole disk that a backup holds, together with what it adds to."""
+        """Return the whole disk that a backup and its bases contain."""
         raw = self.directory / f"{name}.raw"
         subprocess.run([self._qemu_img, "convert", "-O", "raw", self.image(name), raw], check=True)
         return raw.read_bytes()
 
     def leftovers(self) -> tuple[list[str], list[str], list[str], int]:
-        """Return jobs and block nodes of backups, files that are not whole, and sets of descriptors."""
+        """Return the jobs and block nodes of backups, their partial files, and the number of their fd sets."""
         with self.kvm.monitor("web1") as monitor:
             jobs = [job.id for job in monitor.execute(QueryJobs())]
             nodes = [node.node_name or "" for node in monitor.execute(QueryNamedBlockNodes(flat=True))]
@@ -90,7 +99,7 @@ def qemu_img(unavailable: Callable[[str], NoReturn]) -> str:
     return shutil.which("qemu-img") or unavailable("qemu-img is not installed")
 
 
-@pytest.fixture(params=[{}, WALLS], ids=["open", "confined"])
+@pytest.fixture(params=[{}, CONFINED], ids=["open", "confined"])
 def lab(
     request: pytest.FixtureRequest, kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, qemu_img: str
 ) -> Lab:
@@ -115,7 +124,7 @@ def disk_with(*writes: tuple[int, int]) -> bytes:
 
 
 @pytest.mark.qemu
-def test_whole_and_what_changed_since_are_the_disk(lab: Lab) -> None:
+def test_full_and_incremental_backups_add_up_to_disk(lab: Lab) -> None:
     lab.write(FIRST, 0, 1)
     lab.write(SECOND, 0, 2)
     seen: list[BackupProgress] = []
@@ -146,7 +155,7 @@ def test_whole_and_what_changed_since_are_the_disk(lab: Lab) -> None:
     assert lab.content("tue-1") == disk_with((0, 1), (1 << 20, 3))
     assert lab.content("tue-2") == disk_with((0, 2))
     assert lab.content("wed-1") == disk_with((0, 1), (1 << 20, 3), (2 << 20, 4))
-    # What did not change takes no room.
+    # An incremental backup stores changed clusters only.
     assert os.stat(lab.image("tue-1")).st_blocks * 512 < 2 << 20
     assert lab.leftovers() == NOTHING
     assert {path.stat().st_mode & 0o777 for path in lab.directory.glob("???-?")} == {0o600}
@@ -154,14 +163,14 @@ def test_whole_and_what_changed_since_are_the_disk(lab: Lab) -> None:
 
 
 @pytest.mark.qemu
-def test_checkpoint_of_a_qcow2_disk_outlives_the_instance(lab: Lab) -> None:
+def test_checkpoint_of_qcow2_disk_survives_restart(lab: Lab) -> None:
     lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1"), SECOND: lab.image("2")}, checkpoint="base"))
     lab.write(FIRST, 0, 7)
     lab.kvm.stop_instance("web1", force=True)
     lab.kvm.start_instance(lab.instance)
     (base,) = lab.kvm.get_checkpoints("web1")
     assert base.changed_bytes == {FIRST: 65536}
-    with pytest.raises(BackupError, match=f"disk {SECOND} has no checkpoint 'base': back it up as a whole first"):
+    with pytest.raises(BackupError, match=f"disk {SECOND} has no checkpoint 'base': make a full backup first"):
         lab.kvm.backup_disks("web1", Backup(files={SECOND: lab.image("3")}, since="base"))
     lab.kvm.drop_checkpoint("web1", "base")
     lab.kvm.drop_checkpoint("web1", "base")
@@ -169,7 +178,7 @@ def test_checkpoint_of_a_qcow2_disk_outlives_the_instance(lab: Lab) -> None:
 
 
 @pytest.mark.qemu
-def test_checkpoint_that_a_killed_machine_damaged_is_said_to_be_so(lab: Lab) -> None:
+def test_checkpoint_after_kill_is_reported_unusable(lab: Lab) -> None:
     lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1")}, checkpoint="base"))
     lab.kvm.stop_instance("web1", force=True)
     lab.kvm.start_instance(lab.instance)
@@ -193,14 +202,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
         if condition():
             return
         threading.Event().wait(0.05)
-    pytest.fail("it did not come to that")
+    pytest.fail("the condition was not met in time")
 
 
 SLOW = 1 << 20
 
 
 @pytest.mark.qemu
-def test_what_takes_too_long_leaves_nothing_and_older_checkpoints_as_they_were(lab: Lab) -> None:
+def test_backup_timeout_leaves_nothing_and_keeps_checkpoints(lab: Lab) -> None:
     lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1"), SECOND: lab.image("2")}, checkpoint="base"))
     lab.write(FIRST, 0, 5)
     for offset in range(0, SIZE, 65536):
@@ -209,7 +218,7 @@ def test_what_takes_too_long_leaves_nothing_and_older_checkpoints_as_they_were(l
     slow = Backup(
         files={FIRST: lab.image("3"), SECOND: lab.image("4")}, since="base", checkpoint="next", bytes_per_s=SLOW
     )
-    with pytest.raises(BackupError, match=r"it is not over after 0\.5 s"):
+    with pytest.raises(BackupError, match=r"not complete after 0\.5 s"):
         lab.kvm.backup_disks("web1", slow, timeout=0.5)
     assert lab.leftovers() == NOTHING
     assert lab.kvm.get_checkpoints("web1") == before
@@ -217,7 +226,7 @@ def test_what_takes_too_long_leaves_nothing_and_older_checkpoints_as_they_were(l
 
 
 @pytest.mark.qemu
-def test_interrupted_one_leaves_nothing(lab: Lab) -> None:
+def test_interrupted_backup_leaves_nothing(lab: Lab) -> None:
     class Enough(Exception):
         pass
 
@@ -236,7 +245,7 @@ def test_interrupted_one_leaves_nothing(lab: Lab) -> None:
 
 
 @pytest.mark.qemu
-def test_one_whose_machine_dies_leaves_no_file(lab: Lab) -> None:
+def test_backup_of_killed_instance_leaves_no_file(lab: Lab) -> None:
     process_id = process_of(lab)
 
     def kill(_: BackupProgress) -> None:
@@ -261,8 +270,8 @@ kvm.backup_disks("web1", backup, on_progress=lambda progress: print("going", flu
 """
 
 
-def _die_over_a_backup(lab: Lab) -> None:
-    """Have a process begin a backup of the second disk, and kill it."""
+def _kill_during_backup(lab: Lab) -> None:
+    """Begin a backup of the second disk in another process, and kill that process."""
     argv = [sys.executable, "-c", _BACK_UP, str(lab.kvm.run_dir), str(SECOND), lab.image("1")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment) as process:
@@ -272,11 +281,11 @@ def _die_over_a_backup(lab: Lab) -> None:
 
 
 @pytest.mark.qemu
-def test_one_that_its_process_died_over_is_cleared_away(lab: Lab) -> None:
+def test_abort_backup_removes_leftovers_of_killed_process(lab: Lab) -> None:
     for offset in range(0, SIZE, 65536):
         lab.write(SECOND, offset, 6)
-    _die_over_a_backup(lab)
-    with pytest.raises(BackupError, match="being backed up already"):
+    _kill_during_backup(lab)
+    with pytest.raises(BackupError, match="another backup is running or was interrupted"):
         lab.kvm.backup_disks("web1", Backup(files={SECOND: lab.image("2")}))
     lab.kvm.abort_backup("web1")
     assert lab.leftovers()[:3] == NOTHING[:3]
@@ -287,7 +296,7 @@ def test_one_that_its_process_died_over_is_cleared_away(lab: Lab) -> None:
 
 
 @pytest.mark.qemu
-def test_wherever_somebody_dies_over_one_it_can_be_cleared_away_and_made_again(lab: Lab) -> None:
+def test_crash_during_backup_can_be_aborted_and_repeated_at_every_step(lab: Lab) -> None:
     lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1"), SECOND: lab.image("2")}, checkpoint="base"))
     lab.write(FIRST, 0, 5)
     backup = Backup(files={FIRST: lab.image("3"), SECOND: lab.image("4")}, since="base", checkpoint="next")
@@ -297,20 +306,20 @@ def test_wherever_somebody_dies_over_one_it_can_be_cleared_away_and_made_again(l
         runtime = read_runtime(lab.kvm.run_dir / "instances/web1/runtime.json", "web1")
         assert runtime is not None
         if runtime.backup is None and Path(lab.image("4")).exists():
-            break  # nothing was missing but to take back what QEMU was lent
+            break  # the backup was complete but for the removal of its fd sets
         lab.kvm.abort_backup("web1")
         assert lab.leftovers()[:3] == NOTHING[:3]
         assert [each.name for each in lab.kvm.get_checkpoints("web1")] == ["base"]
         for name in ("3", "4"):
             Path(lab.image(name)).unlink(missing_ok=True)
     assert number > 20
-    # What was cleared away once is no concern of those that come later.
+    # Another abort does not affect a complete backup.
     lab.kvm.abort_backup("web1")
     assert [each.name for each in lab.kvm.get_checkpoints("web1")] == ["base", "next"]
 
 
 @pytest.mark.qemu
-def test_abort_after_a_backup_of_a_paused_machine_takes_nothing_away(lab: Lab) -> None:
+def test_abort_backup_of_paused_instance_keeps_complete_backup(lab: Lab) -> None:
     with lab.kvm.monitor("web1") as monitor:
         monitor.execute(Stop())
         lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1")}, checkpoint="base"), timeout=60)
@@ -319,19 +328,19 @@ def test_abort_after_a_backup_of_a_paused_machine_takes_nothing_away(lab: Lab) -
 
 
 @pytest.mark.qemu
-def test_file_that_another_backup_writes_into_is_left_to_it(lab: Lab) -> None:
-    Path(lab.image("2.partial")).write_text("somebody else's")
-    with pytest.raises(BackupError, match=r"2\.partial exists"):
+def test_backup_rejects_existing_partial_file(lab: Lab) -> None:
+    Path(lab.image("2.partial")).write_text("of another backup")
+    with pytest.raises(BackupError, match=r"2\.partial already exists"):
         lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1"), SECOND: lab.image("2")}))
     assert [path.name for path in lab.directory.iterdir()] == ["2.partial"]
 
 
 @pytest.mark.qemu
 @pytest.mark.parametrize("then", ["abort", "start"])
-def test_what_a_backup_left_goes_when_its_machine_has_gone(lab: Lab, then: str) -> None:
+def test_leftovers_of_crashed_instance_are_removed(lab: Lab, then: str) -> None:
     for offset in range(0, SIZE, 65536):
         lab.write(SECOND, offset, 6)
-    _die_over_a_backup(lab)
+    _kill_during_backup(lab)
     os.kill(process_of(lab), signal.SIGKILL)
     wait_until(lambda: lab.kvm.get_instance_info("web1").state is InstanceState.CRASHED)
     assert list(lab.directory.iterdir()) != []
@@ -343,7 +352,7 @@ def test_what_a_backup_left_goes_when_its_machine_has_gone(lab: Lab, then: str) 
 
 
 @pytest.mark.qemu
-def test_disk_that_somebody_took_away_is_said_to_be_so(
+def test_backup_of_disk_deleted_externally_names_missing_node(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
 ) -> None:
     toy = make_toy(parameters={"disk_type": "scsi-hd", "scsi_controller_type": "virtio-scsi-pci"})
@@ -363,12 +372,27 @@ def test_disk_that_somebody_took_away_is_said_to_be_so(
 
 
 @pytest.mark.qemu
-def test_nonsense_is_refused_before_anything_is_made(lab: Lab) -> None:
+def test_backup_of_stopped_instance_raises_state_error(lab: Lab) -> None:
+    lab.kvm.stop_instance("web1", force=True)
+    stopped = (
+        ("cannot back up disks", lambda: lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1")}))),
+        ("it has no process", lambda: lab.kvm.get_checkpoints("web1")),
+        ("it has no process", lambda: lab.kvm.drop_checkpoint("web1", "base")),
+    )
+    for problem, verb in stopped:
+        with pytest.raises(InstanceStateError, match=rf"^web1: {problem} \(it is shutdown\)$"):
+            verb()
+    lab.kvm.abort_backup("web1")
+    assert list(lab.directory.iterdir()) == []
+
+
+@pytest.mark.qemu
+def test_invalid_backup_requests_create_nothing(lab: Lab) -> None:
     (lab.directory / "there").write_text("precious")
     stranger = UUID("d15c0000-0000-4000-8000-0000000000ff")
     for files, problem in (
-        ({stranger: lab.image("1")}, f"it has no disk {stranger} to back up"),
-        ({FIRST: lab.image("there")}, "there exists"),
+        ({stranger: lab.image("1")}, f"the instance has no disk {stranger}"),
+        ({FIRST: lab.image("there")}, "there already exists"),
         ({FIRST: lab.image("no/such/place")}, "No such file or directory"),
     ):
         with pytest.raises(BackupError, match=problem):
@@ -391,6 +415,6 @@ def test_nonsense_is_refused_before_anything_is_made(lab: Lab) -> None:
         ({"files": {FIRST: "/srv/1"}, "bases": {FIRST: "/srv/0"}}, "there is no since"),
     ],
 )
-def test_backup_that_makes_no_sense_is_no_backup(members: dict[str, object], problem: str) -> None:
+def test_backup_rejects_inconsistent_members(members: dict[str, object], problem: str) -> None:
     with pytest.raises(ParameterError, match=problem):
         Backup(**members)  # type: ignore[arg-type]  # wrong on purpose

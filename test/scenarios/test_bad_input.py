@@ -568,7 +568,7 @@ def test_resize_disk_rejects_invalid_size(kvm: KvmHypervisor, make: MakeInstance
 def test_resize_disk_rejects_nic(kvm: KvmHypervisor, make: MakeInstance) -> None:
     nic = Nic(mac="52:54:00:00:00:01", mode="user")
     kvm.start_instance(make(nics=(nic,)))
-    with pytest.raises(ParameterError, match="has no disk of that uuid"):
+    with pytest.raises(ParameterError, match="has no disk with this uuid"):
         kvm.resize_disk("web1", Disk(path="/a", uuid=nic.uuid), 1 << 20)
     not_a_disk: Any = nic
     with pytest.raises(ProgrammerError):

@@ -39,7 +39,7 @@ from hvkit.hypervisor.kvm.plan.topology import BusKind
 from hvkit.hypervisor.model import Disk
 from hvkit.qmp import ConnectError, QmpConnection
 from hvkit.qmp.schema import BlockdevAdd, NetdevAdd, QomList, QueryName, QueryStatus, QueryUuid, Quit
-from machine_features import BOARDS, FEATURES, VERSIONS, Feature, Planner, make_nic, place, plan_feature
+from machine_features import BOARDS, FEATURES, VERSIONS, Feature, FeatureNode, Planner, make_nic, place, plan_feature
 
 pytestmark = pytest.mark.qemu
 
@@ -212,11 +212,13 @@ def _running(
                 program,
                 board,
                 _with_free_ports(feature),
-                directory=str(directory),
-                host=read_kvm_host(),
-                sockets=opened.sockets,
-                taps=opened.taps,
-                descriptors=opened.disks,
+                FeatureNode(
+                    directory=str(directory),
+                    host=read_kvm_host(),
+                    sockets=opened.sockets,
+                    taps=opened.taps,
+                    descriptors=opened.disks,
+                ),
             )
             process = subprocess.Popen(
                 build_argv(made), stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=opened.descriptors

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Processors and memory come to a real machine while it runs, whatever fails or dies on the way."""
+"""Hotplug of vCPUs and memory of real QEMU instances, with failures and crashes at every step."""
 
 from __future__ import annotations
 
@@ -38,11 +38,8 @@ def toy(kvm: KvmHypervisor, make_toy: MakeInstance) -> Instance:
     return toy
 
 
-# ---- what comes
-
-
 @pytest.mark.parametrize("machine", ["q35", "pc"])
-def test_processors_and_memory_come(kvm: KvmHypervisor, make_toy: MakeInstance, machine: str) -> None:
+def test_vcpus_and_memory_grow(kvm: KvmHypervisor, make_toy: MakeInstance, machine: str) -> None:
     kvm.start_instance(make_toy(parameters={**GROWING, "machine_version": machine}))
     assert assert_agreement(kvm) == (1, 32)
     assert kvm.set_instance_vcpus("web1", 2) == 2
@@ -56,22 +53,22 @@ def test_processors_and_memory_come(kvm: KvmHypervisor, make_toy: MakeInstance, 
     assert assert_agreement(kvm) == (4, 416)
 
 
-def test_machine_that_stands_still_grows(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_paused_instance_grows(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters=GROWING), start_paused=True)
     kvm.set_instance_vcpus("web1", 3)
     kvm.set_instance_memory("web1", 160)
     assert assert_agreement(kvm) == (3, 160)
 
 
-def test_processors_come_where_kvm_runs_them(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_vcpus_grow_with_kvm(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        pytest.skip("/dev/kvm cannot be used, so processors are NOT plugged in under KVM here")
+        pytest.skip("/dev/kvm cannot be used, so vCPU hotplug with KVM is NOT tested here")
     kvm.start_instance(make_toy(parameters={**GROWING, "kvm_flag": "enabled"}))
     assert kvm.set_instance_vcpus("web1", 4) == 4
     assert assert_agreement(kvm) == (4, 32)
 
 
-def test_processor_that_comes_is_bound_as_the_mask_says(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_added_vcpu_is_bound_to_its_mask(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     some = min(os.sched_getaffinity(0))
     kvm.start_instance(make_toy(parameters={**GROWING, "cpu_mask": f"all:{some}:all:all"}))
     kvm.set_instance_vcpus("web1", 3)
@@ -81,7 +78,7 @@ def test_processor_that_comes_is_bound_as_the_mask_says(kvm: KvmHypervisor, make
     assert bound == {0: os.sched_getaffinity(0), 1: {some}, 2: os.sched_getaffinity(0)}
 
 
-def test_processor_that_could_not_be_bound_is_bound_by_the_next_change(
+def test_vcpu_with_failed_binding_is_bound_by_next_change(
     kvm: KvmHypervisor, make_toy: MakeInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> NoReturn:
@@ -91,7 +88,7 @@ def test_processor_that_could_not_be_bound_is_bound_by_the_next_change(
     kvm.start_instance(make_toy(parameters={**GROWING, "cpu_mask": f"all:{some}:all:all"}))
     with monkeypatch.context() as patch:
         patch.setattr("hvkit.hypervisor.kvm.devices.processors.bind_processors", refuse)
-        with pytest.raises(HotplugError, match="it has come, and is not bound as cpu_mask says"):
+        with pytest.raises(HotplugError, match="it was added, but not bound as cpu_mask says"):
             kvm.set_instance_vcpus("web1", 2)
     assert kvm.get_instance_info("web1").vcpus == 2
     assert kvm.set_instance_vcpus("web1", 2) == 2
@@ -101,7 +98,7 @@ def test_processor_that_could_not_be_bound_is_bound_by_the_next_change(
     assert assert_agreement(kvm) == (2, 32)
 
 
-def test_processor_that_comes_runs_where_the_instance_does(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_added_vcpu_inherits_mask_of_instance(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     some = min(os.sched_getaffinity(0))
     kvm.start_instance(make_toy(parameters={**GROWING, "cpu_mask": str(some)}))
     kvm.set_instance_vcpus("web1", 2)
@@ -109,9 +106,7 @@ def test_processor_that_comes_runs_where_the_instance_does(kvm: KvmHypervisor, m
         assert [os.sched_getaffinity(each.thread_id) for each in monitor.execute(QueryCpusFast())] == [{some}] * 2
 
 
-def test_memory_that_comes_is_in_files_where_the_rest_is(
-    kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
-) -> None:
+def test_added_memory_uses_file_backend_of_mem_path(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
     kvm.start_instance(make_toy(parameters={**GROWING, "mem_path": str(tmp_path)}))
     kvm.set_instance_memory("web1", 160)
     assert assert_agreement(kvm) == (1, 160)
@@ -120,11 +115,11 @@ def test_memory_that_comes_is_in_files_where_the_rest_is(
     assert {backend.type for backend in backends if backend.name.endswith("-memory")} == {"child<memory-backend-file>"}
 
 
-def test_confined_machine_grows(
+def test_confined_instance_grows(
     kvm: KvmHypervisor, make_toy: MakeInstance, unavailable: Callable[[str], NoReturn]
 ) -> None:
     if os.geteuid() != 0:
-        unavailable("only root can start QEMU as somebody else, so confinement is NOT tested here")
+        unavailable("only root can start QEMU as another user, so confinement is NOT tested here")
     confined = {"security_model": "pool", "security_pool": "60000-60009", "use_chroot": True}
     kvm.start_instance(make_toy(parameters={**GROWING, **confined}))
     kvm.set_instance_vcpus("web1", 2)
@@ -132,22 +127,19 @@ def test_confined_machine_grows(
     assert assert_agreement(kvm) == (2, 160)
 
 
-# ---- what is refused
-
-
 @pytest.mark.parametrize("vcpus", [0, 5, -1, True, "2", None])
-def test_processors_out_of_range_are_refused(kvm: KvmHypervisor, toy: Instance, vcpus: Any) -> None:
+def test_set_vcpus_rejects_value_out_of_range(kvm: KvmHypervisor, toy: Instance, vcpus: Any) -> None:
     with pytest.raises(ParameterError):
         kvm.set_instance_vcpus("web1", vcpus)
 
 
 @pytest.mark.parametrize("memory_mib", [31, 1025, -1, True, "64", None])
-def test_memory_out_of_range_is_refused(kvm: KvmHypervisor, toy: Instance, memory_mib: Any) -> None:
+def test_set_memory_rejects_value_out_of_range(kvm: KvmHypervisor, toy: Instance, memory_mib: Any) -> None:
     with pytest.raises(ParameterError):
         kvm.set_instance_memory("web1", memory_mib)
 
 
-def test_machine_that_cannot_grow_has_what_it_has(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_instance_without_maximum_accepts_current_size_only(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy())
     assert kvm.set_instance_vcpus("web1", 1) == 1
     assert kvm.set_instance_memory("web1", 32) == 32
@@ -157,7 +149,7 @@ def test_machine_that_cannot_grow_has_what_it_has(kvm: KvmHypervisor, make_toy: 
         kvm.set_instance_memory("web1", 160)
 
 
-def test_what_no_dimm_makes_up_is_refused(kvm: KvmHypervisor, toy: Instance) -> None:
+def test_set_memory_rejects_size_that_dimms_cannot_make_up(kvm: KvmHypervisor, toy: Instance) -> None:
     kvm.set_instance_memory("web1", 288)
     for memory_mib in (300, 160):
         with pytest.raises(HotplugError) as caught:
@@ -166,21 +158,23 @@ def test_what_no_dimm_makes_up_is_refused(kvm: KvmHypervisor, toy: Instance) -> 
     assert assert_agreement(kvm) == (1, 288)
 
 
-def test_instance_that_is_over_is_refused(kvm: KvmHypervisor, toy: Instance) -> None:
+def test_growth_of_stopped_instance_raises_state_error(kvm: KvmHypervisor, toy: Instance) -> None:
     kvm.set_instance_vcpus("web1", 2)
     kvm.set_instance_memory("web1", 160)
     kvm.stop_instance("web1", force=True)
-    with pytest.raises(InstanceStateError, match="its processors cannot be changed"):
+    with pytest.raises(InstanceStateError, match="cannot change its vCPUs"):
         kvm.set_instance_vcpus("web1", 3)
-    with pytest.raises(InstanceStateError, match="its memory cannot be changed"):
+    with pytest.raises(InstanceStateError, match="cannot change its memory"):
         kvm.set_instance_memory("web1", 288)
+    with pytest.raises(InstanceStateError, match=r"^web1: cannot change the balloon \(it is shutdown\)$"):
+        kvm.balloon_instance_memory("web1", 16)
     info = kvm.get_instance_info("web1")
     assert (info.vcpus, info.memory_mib) == (2, 160)
 
 
-def test_guest_that_does_not_let_go_keeps_what_it_has(kvm: KvmHypervisor, toy: Instance) -> None:
+def test_dimm_that_guest_does_not_release_stays(kvm: KvmHypervisor, toy: Instance) -> None:
     kvm.set_instance_memory("web1", 160)
-    with pytest.raises(HotplugError, match=r"the guest did not let go of it within 0\.2 s") as caught:
+    with pytest.raises(HotplugError, match=r"the guest did not release it within 0\.2 s") as caught:
         kvm.set_instance_memory("web1", 32, timeout=0.2)
     assert (caught.value.device, caught.value.cause) == ("dimm-0", HotplugCause.GUEST_SILENT)
     assert [record.pending for record in read_state(kvm).dimms] == [Pending.REMOVE]
@@ -188,47 +182,43 @@ def test_guest_that_does_not_let_go_keeps_what_it_has(kvm: KvmHypervisor, toy: I
     assert kvm.set_instance_memory("web1", 288) == 288
 
 
-def test_guest_may_have_ejected_what_gives_it_memory(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_set_memory_after_guest_ejected_virtio_mem_device_fails(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     growing = {**GROWING, "memory_hotplug": "virtio-mem", "machine_version": "pc"}
     kvm.start_instance(make_toy(parameters=growing))
     if read_state(kvm).qemu_version < (10, 0, 0):
-        pytest.skip("this QEMU lets no guest do that")
+        pytest.skip("with this QEMU, a guest cannot eject the device")
     with kvm.monitor("web1") as monitor, monitor.subscribe(DeviceDeletedEvent) as events:
         monitor.execute(DeviceDel(id=MEMORY_DEVICE_ID))
         while events.get(timeout=30).device != MEMORY_DEVICE_ID:
             pass
-    with pytest.raises(HotplugError, match="the guest let go of the device that gives it memory") as caught:
+    with pytest.raises(HotplugError, match="the guest released its virtio-mem device") as caught:
         kvm.set_instance_memory("web1", 160)
     assert caught.value.cause is HotplugCause.UNFIT
-    with pytest.raises(CommandError):  # it ejects all there is, its balloon too
+    with pytest.raises(HotplugError) as caught:  # such a guest ejects every device, also the balloon
         kvm.balloon_instance_memory("web1", 16)
+    assert (caught.value.device, caught.value.cause) == ("balloon", HotplugCause.REFUSED)
+    assert isinstance(caught.value.__cause__, CommandError)
     assert kvm.get_instance_info("web1").memory_mib == 32
 
 
-def test_processor_is_not_taken_from_a_qemu_that_would_not_survive_it(kvm: KvmHypervisor, toy: Instance) -> None:
+def test_vcpu_removal_is_rejected_for_tcg_before_qemu_10(kvm: KvmHypervisor, toy: Instance) -> None:
     if read_state(kvm).qemu_version >= (10, 0, 0):
         pytest.skip("this QEMU survives it")
     kvm.set_instance_vcpus("web1", 3)
-    with pytest.raises(HotplugError, match="does not survive that a processor is taken out") as caught:
+    with pytest.raises(HotplugError, match="does not survive the removal of a vCPU") as caught:
         kvm.set_instance_vcpus("web1", 2)
     assert caught.value.cause is HotplugCause.UNFIT
     assert assert_agreement(kvm) == (3, 32)
 
 
-# ---- the balloon
-
-
-def test_balloon_takes_of_all_the_memory_there_is(kvm: KvmHypervisor, toy: Instance) -> None:
+def test_balloon_maximum_includes_added_dimms(kvm: KvmHypervisor, toy: Instance) -> None:
     kvm.set_instance_memory("web1", 160)
     kvm.balloon_instance_memory("web1", 160)
     with pytest.raises(ParameterError, match="from 1 to 160"):
         kvm.balloon_instance_memory("web1", 161)
 
 
-# ---- what fails half-way
-
-
-#: Each act that adds something, and what there is after it.
+#: Operations that grow an instance, and the vCPUs and memory afterwards.
 ACTS: list[tuple[Callable[[KvmHypervisor], object], tuple[int, int]]] = [
     (lambda kvm: kvm.set_instance_vcpus("web1", 2), (2, 32)),
     (lambda kvm: kvm.set_instance_memory("web1", 160), (1, 160)),
@@ -237,7 +227,7 @@ ACTS: list[tuple[Callable[[KvmHypervisor], object], tuple[int, int]]] = [
 
 @pytest.mark.parametrize(("act", "reached"), ACTS, ids=["vcpus", "memory"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_whatever_command_fails_the_next_change_puts_it_right(
+def test_failed_growth_command_is_reconciled_by_next_change(
     kvm: KvmHypervisor,
     make_toy: MakeInstance,
     act: Callable[[KvmHypervisor], object],
@@ -257,7 +247,7 @@ def test_whatever_command_fails_the_next_change_puts_it_right(
 
 
 @pytest.mark.parametrize(("act", "reached"), ACTS, ids=["vcpus", "memory"])
-def test_process_that_dies_leaves_what_the_next_change_settles(
+def test_crash_during_growth_is_reconciled_by_next_change(
     kvm: KvmHypervisor,
     make_toy: MakeInstance,
     act: Callable[[KvmHypervisor], object],
@@ -265,7 +255,7 @@ def test_process_that_dies_leaves_what_the_next_change_settles(
 ) -> None:
     for number in itertools.count(1):
         kvm.start_instance(make_toy(parameters=GROWING))
-        is_dead = crash_at(number, lambda: act(kvm))
+        has_crashed = crash_at(number, lambda: act(kvm))
         info = kvm.get_instance_info("web1")
         with kvm.monitor("web1") as monitor:
             assert info.vcpus == len(monitor.execute(QueryCpusFast()))
@@ -273,13 +263,13 @@ def test_process_that_dies_leaves_what_the_next_change_settles(
         act(kvm)
         assert assert_agreement(kvm) == reached
         kvm.stop_instance("web1", force=True)
-        if not is_dead:
+        if not has_crashed:
             break
     assert number > 6
 
 
 @pytest.mark.parametrize(("act", "reached"), ACTS, ids=["vcpus", "memory"])
-def test_change_whose_reply_was_lost_is_made(
+def test_growth_with_lost_reply_succeeds(
     kvm: KvmHypervisor,
     toy: Instance,
     act: Callable[[KvmHypervisor], object],
@@ -301,7 +291,7 @@ def test_change_whose_reply_was_lost_is_made(
     assert assert_agreement(kvm) == reached
 
 
-def test_memory_that_cannot_be_had_leaves_nothing(kvm: KvmHypervisor, toy: Instance) -> None:
+def test_refused_memory_backend_leaves_nothing(kvm: KvmHypervisor, toy: Instance) -> None:
     with kvm.monitor("web1") as monitor:
         monitor.execute("object-add", {"qom-type": "memory-backend-ram", "id": "dimm-0-memory", "size": 1 << 20})
     with pytest.raises(HotplugError, match="dimm-0") as caught:
@@ -311,12 +301,9 @@ def test_memory_that_cannot_be_had_leaves_nothing(kvm: KvmHypervisor, toy: Insta
     assert kvm.set_instance_memory("web1", 160) == 160
 
 
-# ---- on to another node
-
-
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[KvmHypervisor]:
-    """The hypervisor of another node, as far as this one can be two."""
+    """A second hypervisor, in the role of another node."""
     hypervisor = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
     yield hypervisor
     for name in hypervisor.list_instances():
@@ -325,7 +312,7 @@ def other(tmp_path: Path) -> Iterator[KvmHypervisor]:
 
 
 @pytest.mark.parametrize("machine", ["q35", "pc"])
-def test_what_was_plugged_in_comes_along(
+def test_added_vcpus_and_memory_survive_migration(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, machine: str
 ) -> None:
     toy = make_toy(parameters={**GROWING, "machine_version": machine})
@@ -344,7 +331,7 @@ def test_what_was_plugged_in_comes_along(
     assert assert_agreement(kvm) == (4, 544)
 
 
-def test_node_whose_instance_cannot_grow_as_far_is_refused(
+def test_migration_to_lower_maximum_is_refused(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path
 ) -> None:
     info = kvm.migration_info("web1")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a guest may do with its disks: as QEMU has it after each step, whatever fails or dies on the way."""
+"""I/O limits of disks of real QEMU instances, with failures and crashes at every step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ import pytest
 from faults import count_commands, crash_at, fail_at
 from guest.console import GuestConsole
 from guest.fixtures import MakeDiskImage, TinyGuest
-from hvkit.hypervisor import Disk, DiskLimits, DiskRate, HotplugCause, HotplugError, Instance, ParameterError
+from hvkit.hypervisor import (
+    Disk,
+    DiskLimits,
+    DiskRate,
+    HotplugCause,
+    HotplugError,
+    Instance,
+    InstanceStateError,
+    ParameterError,
+)
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.state_file import read_runtime
 from hvkit.hypervisor.kvm.plan.devices import disk_id
@@ -45,7 +54,7 @@ def _rate(info: BlockDeviceInfo, member: str) -> DiskRate | None:
 
 
 def qemu_has(kvm: KvmHypervisor, disk: Disk) -> DiskLimits | None:
-    """Return how QEMU limits a disk."""
+    """Return the limits of a disk in QEMU."""
     with kvm.monitor("web1") as monitor:
         blocks = monitor.execute(QueryBlock())
     (block,) = (each for each in blocks if each.qdev is not None and disk_id(disk.uuid) in each.qdev)
@@ -63,13 +72,13 @@ def qemu_has(kvm: KvmHypervisor, disk: Disk) -> DiskLimits | None:
 
 
 def agreed(kvm: KvmHypervisor, disk: Disk) -> DiskLimits | None:
-    """Return how a disk is limited, in QEMU and in what is remembered alike."""
+    """Compare the limits of a disk in the state file with QEMU, and return them."""
     runtime = read_runtime(kvm.run_dir / "instances/web1/runtime.json", "web1")
     assert runtime is not None
-    (remembered,) = (each for each in runtime.instance.disks if each.uuid == disk.uuid)
+    (persisted,) = (each for each in runtime.instance.disks if each.uuid == disk.uuid)
     assert not any(record.awaits_limits for record in runtime.devices)
     limits = qemu_has(kvm, disk)
-    assert remembered.limits == limits
+    assert persisted.limits == limits
     return limits
 
 
@@ -102,13 +111,10 @@ def toy(kvm: KvmHypervisor, make_toy: MakeInstance) -> Instance:
     return toy
 
 
-# ---- when they hold
-
-
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 @pytest.mark.parametrize("disk_type", ["paravirtual", "scsi-hd", "ide"])
 @pytest.mark.parametrize("io_threads", [0, 1])
-def test_limits_hold_from_the_start_until_they_are_lifted(
+def test_disk_limits_hold_from_start_until_removed(
     kvm: KvmHypervisor, make_toy: MakeInstance, machine: str, disk_type: str, io_threads: int
 ) -> None:
     parameters: dict[str, object] = {"machine_version": machine, "disk_type": disk_type}
@@ -126,7 +132,7 @@ def test_limits_hold_from_the_start_until_they_are_lifted(
     assert agreed(kvm, toy.disks[0]) is None
 
 
-def test_disk_is_plugged_in_with_its_limits(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
+def test_hot_added_disk_has_its_limits(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
     for _ in range(2):
         kvm.hot_add_device("web1", more)
         assert agreed(kvm, more) == BUSY
@@ -136,7 +142,7 @@ def test_disk_is_plugged_in_with_its_limits(kvm: KvmHypervisor, toy: Instance, m
     assert agreed(kvm, toy.disks[0]) == SLOW
 
 
-def test_limits_come_along_to_another_node(
+def test_disk_limits_survive_migration(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
 ) -> None:
     toy = limited(make_toy, SLOW, parameters={"migration_bandwidth": 0})
@@ -155,7 +161,7 @@ def test_limits_come_along_to_another_node(
     assert agreed(other, toy.disks[0]) == BUSY
 
 
-def test_limits_outlive_overlays(kvm: KvmHypervisor, toy: Instance, tmp_path: Path) -> None:
+def test_disk_limits_survive_overlays(kvm: KvmHypervisor, toy: Instance, tmp_path: Path) -> None:
     disk = toy.disks[0]
     (above,) = kvm.add_overlays("web1", {disk.uuid: str(tmp_path / "over.qcow2")})
     assert above.limits == agreed(kvm, disk) == SLOW
@@ -165,21 +171,26 @@ def test_limits_outlive_overlays(kvm: KvmHypervisor, toy: Instance, tmp_path: Pa
     assert below.limits == agreed(kvm, disk) == BUSY
 
 
-# ---- what is refused
+def test_limit_and_resize_of_stopped_instance_raise_state_error(kvm: KvmHypervisor, toy: Instance) -> None:
+    kvm.stop_instance("web1", force=True)
+    with pytest.raises(InstanceStateError, match=r"^web1: cannot change the limits of a disk \(it is shutdown\)$"):
+        kvm.limit_disk("web1", toy.disks[0], BUSY)
+    with pytest.raises(InstanceStateError, match=r"^web1: cannot resize a disk \(it is shutdown\)$"):
+        kvm.resize_disk("web1", toy.disks[0], 1 << 40)
 
 
-def test_disk_that_is_not_there_is_not_limited(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
-    with pytest.raises(ParameterError, match="has no disk of that uuid"):
+def test_limit_disk_rejects_unknown_disk(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
+    with pytest.raises(ParameterError, match="has no disk with this uuid"):
         kvm.limit_disk("web1", more, BUSY)
     assert agreed(kvm, toy.disks[0]) == SLOW
 
 
-def test_disk_that_speaks_to_the_device_itself_cannot_be_limited(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_start_rejects_limits_on_passthrough_disk(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     with pytest.raises(ParameterError, match="scsi-block"):
         kvm.start_instance(limited(make_toy, SLOW, parameters={"disk_type": "scsi-block"}))
 
 
-def test_limits_that_qemu_refuses_leave_the_old_ones(
+def test_limits_refused_by_qemu_leave_old_limits(
     kvm: KvmHypervisor, toy: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hvkit.hypervisor.model.devices._MAX_RATE", 10**17)
@@ -190,11 +201,8 @@ def test_limits_that_qemu_refuses_leave_the_old_ones(
     assert agreed(kvm, toy.disks[0]) == SLOW
 
 
-# ---- what fails half-way
-
-
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_whatever_command_fails_the_next_one_puts_it_right(
+def test_failed_limit_command_is_reconciled_by_next_change(
     kvm: KvmHypervisor, toy: Instance, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = toy.disks[0]
@@ -208,19 +216,21 @@ def test_whatever_command_fails_the_next_one_puts_it_right(
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_whatever_command_of_adding_fails_the_disk_has_its_limits_in_the_end(
+def test_failed_hot_add_command_leaves_disk_with_its_limits_after_retry(
     kvm: KvmHypervisor, toy: Instance, more: Disk, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = count_commands(monkeypatch, lambda: kvm.hot_add_device("web1", more))
     for number in range(1, commands + 1):
         kvm.hot_del_device("web1", more)
         fail_at(monkeypatch, number, lambda: kvm.hot_add_device("web1", more), after=after)
-        with contextlib.suppress(HotplugError):  # it is there
+        with contextlib.suppress(HotplugError):  # it was already added
             kvm.hot_add_device("web1", more)
         assert agreed(kvm, more) == BUSY
 
 
-def test_process_that_dies_leaves_what_the_next_one_settles(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
+def test_crash_during_limit_change_is_reconciled_by_next_operation(
+    kvm: KvmHypervisor, toy: Instance, more: Disk
+) -> None:
     disk, found = toy.disks[0], set()
     number = 1
     while crash_at(number, lambda: kvm.limit_disk("web1", disk, BUSY)):
@@ -233,7 +243,7 @@ def test_process_that_dies_leaves_what_the_next_one_settles(kvm: KvmHypervisor, 
     assert found == {SLOW, BUSY}
 
 
-def test_limits_whose_reply_was_lost_are_set(
+def test_disk_limits_with_lost_reply_are_set(
     kvm: KvmHypervisor, toy: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute = QmpConnection.execute
@@ -252,10 +262,7 @@ def test_limits_whose_reply_was_lost_are_set(
     assert agreed(kvm, toy.disks[0]) == BUSY
 
 
-# ---- a guest feels them
-
-
-def test_guest_writes_no_faster_than_it_may(
+def test_guest_writes_no_faster_than_limit(
     kvm: KvmHypervisor, tiny_guest: TinyGuest, disk_image: MakeDiskImage
 ) -> None:
     disk = Disk(path=disk_image(), limits=SLOW)
@@ -273,5 +280,5 @@ def test_guest_writes_no_faster_than_it_may(
         console.run("dd if=/dev/zero of=/dev/vda bs=64k count=64 conv=fsync 2>/dev/null")
         took_s, moved = time.monotonic() - began, written(monitor) - before
     assert moved == 4 * MIB
-    # A request may begin as long as the second before has something left, so the last one comes on top.
+    # QEMU starts a request while any budget is left, so the last request can exceed the limit.
     assert moved <= MIB * (took_s + 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A real Linux that is given processors and memory, gives them back, or refuses to."""
+"""A Linux guest that uses, releases, or refuses to release vCPUs and memory."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ pytestmark = pytest.mark.qemu
 
 @attrs.define
 class Growing:
-    """An instance whose guest is up."""
+    """An instance whose guest has booted."""
 
     kvm: KvmHypervisor
     instance: Instance
     console: GuestConsole
 
     def vcpus(self) -> int:
-        """How many processors the guest uses."""
+        """Return the number of CPUs that the guest uses."""
         return int(self.console.run("nproc"))
 
     def memory_mib(self) -> int:
-        """What the guest counts of its memory, which is less than all of it."""
+        """Return MemTotal of the guest, which is less than its memory, in MiB."""
         found = re.search(r"MemTotal: +(\d+) kB", self.console.run("grep MemTotal /proc/meminfo"))
         assert found is not None
         return int(found[1]) >> 10
 
     def online(self, how: str) -> None:
-        """Say how the guest brings online what it is given from now on."""
+        """Set how the guest onlines memory that is added from now on."""
         self.console.run(f"echo {how} >/sys/devices/system/memory/auto_online_blocks")
 
 
@@ -91,10 +91,7 @@ def by_device(tiny_guest: TinyGuest, tmp_path_factory: pytest.TempPathFactory) -
         end(kvm)
 
 
-# ---- DIMMs
-
-
-def test_guest_is_given_dimms_and_gives_them_back(by_dimms: Growing) -> None:
+def test_guest_uses_and_releases_dimms(by_dimms: Growing) -> None:
     before = by_dimms.memory_mib()
     assert by_dimms.kvm.set_instance_memory("web1", 384) == 384
     assert by_dimms.kvm.set_instance_memory("web1", 640) == 640
@@ -107,7 +104,7 @@ def test_guest_is_given_dimms_and_gives_them_back(by_dimms: Growing) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_whatever_command_of_giving_back_fails_the_next_change_puts_it_right(
+def test_failed_dimm_removal_command_is_reconciled_by_next_change(
     by_dimms: Growing, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = by_dimms.memory_mib()
@@ -129,7 +126,7 @@ def test_whatever_command_of_giving_back_fails_the_next_change_puts_it_right(
         assert assert_agreement(by_dimms.kvm) == (1, 256)
 
 
-def test_balloon_takes_of_dimms_too(by_dimms: Growing) -> None:
+def test_balloon_reclaims_memory_of_dimms(by_dimms: Growing) -> None:
     before = by_dimms.memory_mib()
     by_dimms.kvm.set_instance_memory("web1", 384)
     assert wait_for(lambda: by_dimms.memory_mib() == before + 128)
@@ -141,14 +138,14 @@ def test_balloon_takes_of_dimms_too(by_dimms: Growing) -> None:
     assert assert_agreement(by_dimms.kvm) == (1, 256)
 
 
-def test_memory_that_the_guest_put_something_into_is_refused(by_dimms: Growing) -> None:
+def test_dimm_with_unmovable_memory_is_refused_by_guest(by_dimms: Growing) -> None:
     before = by_dimms.memory_mib()
     by_dimms.online("online_kernel")
     by_dimms.kvm.set_instance_memory("web1", 384)
     assert wait_for(lambda: by_dimms.memory_mib() == before + 128)
-    # The kernel prefers this memory to what lies below 4 GiB, and what its inodes are in cannot be moved.
+    # The kernel prefers this memory to memory below 4 GiB, and cannot move the pages of inodes.
     by_dimms.console.run("(cd /tmp && seq 2000 | xargs mkdir)")
-    with pytest.raises(HotplugError, match="the guest refuses to let go of it") as caught:
+    with pytest.raises(HotplugError, match="the guest refused to release it") as caught:
         by_dimms.kvm.set_instance_memory("web1", 256)
     assert (caught.value.device, caught.value.cause) == ("dimm-0", HotplugCause.GUEST_REFUSED)
     assert [record.pending for record in read_state(by_dimms.kvm).dimms] == [Pending.REMOVE]
@@ -156,10 +153,7 @@ def test_memory_that_the_guest_put_something_into_is_refused(by_dimms: Growing) 
     assert by_dimms.memory_mib() == before + 128
 
 
-# ---- virtio-mem
-
-
-def test_guest_is_given_memory_in_small_steps_and_gives_it_back(by_device: Growing) -> None:
+def test_virtio_mem_grows_and_shrinks_in_small_steps(by_device: Growing) -> None:
     before = by_device.memory_mib()
     assert by_device.kvm.set_instance_memory("web1", 384) == 384
     assert by_device.memory_mib() == before + 128
@@ -172,13 +166,13 @@ def test_guest_is_given_memory_in_small_steps_and_gives_it_back(by_device: Growi
     assert by_device.memory_mib() == before
 
 
-def test_step_that_is_too_small_is_refused(by_device: Growing) -> None:
+def test_virtio_mem_rejects_size_between_steps(by_device: Growing) -> None:
     with pytest.raises(HotplugError, match="steps of 2 MiB") as caught:
         by_device.kvm.set_instance_memory("web1", 257)
     assert caught.value.cause is HotplugCause.UNFIT
 
 
-def test_balloon_takes_of_what_it_can_reach(by_device: Growing) -> None:
+def test_balloon_minimum_excludes_virtio_mem(by_device: Growing) -> None:
     by_device.kvm.set_instance_memory("web1", 384)
     assert by_device.kvm.balloon_instance_memory("web1", 320, timeout=30) == 320
     assert by_device.kvm.get_instance_info("web1").memory_mib == 320
@@ -189,7 +183,7 @@ def test_balloon_takes_of_what_it_can_reach(by_device: Growing) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_whatever_command_fails_the_next_change_reaches_what_it_says(
+def test_failed_virtio_mem_command_is_repeated_by_next_change(
     by_device: Growing, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def grow() -> int:
@@ -204,7 +198,7 @@ def test_whatever_command_fails_the_next_change_reaches_what_it_says(
     assert by_device.kvm.set_instance_memory("web1", 256) == 256
 
 
-def test_guest_that_stands_still_does_it_later(by_device: Growing) -> None:
+def test_paused_guest_adopts_virtio_mem_size_after_resume(by_device: Growing) -> None:
     with by_device.kvm.monitor("web1") as monitor:
         monitor.execute("stop")
     with pytest.raises(HotplugError, match=r"the guest has 256 MiB of 384 after 0\.3 s") as caught:
@@ -216,7 +210,7 @@ def test_guest_that_stands_still_does_it_later(by_device: Growing) -> None:
     assert wait_for(lambda: by_device.kvm.get_instance_info("web1").memory_mib == 384)
 
 
-def test_guest_moves_with_what_it_was_given(by_device: Growing, tmp_path: Path) -> None:
+def test_guest_migrates_with_added_vcpus_and_memory(by_device: Growing, tmp_path: Path) -> None:
     there = KvmHypervisor(run_dir=tmp_path / "there")
     by_device.kvm.set_instance_memory("web1", 384)
     before = by_device.memory_mib()
@@ -247,20 +241,17 @@ def test_guest_moves_with_what_it_was_given(by_device: Growing, tmp_path: Path) 
         end(there)
 
 
-# ---- processors
-
-
-def test_guest_uses_processors_that_come_and_lets_go_of_them(by_dimms: Growing) -> None:
+def test_guest_uses_and_releases_vcpus(by_dimms: Growing) -> None:
     kvm = by_dimms.kvm
     assert kvm.set_instance_vcpus("web1", 3) == 3
     assert wait_for(lambda: by_dimms.vcpus() == 3)
     if read_state(kvm).qemu_version < (10, 0, 0):
-        pytest.skip("this QEMU does not survive that a processor is taken out, so it is NOT tested here")
+        pytest.skip("this QEMU does not survive the removal of a vCPU, so it is NOT tested here")
     assert kvm.set_instance_vcpus("web1", 1) == 1
     assert by_dimms.vcpus() == 1
     assert read_state(kvm).processors_gone == 2
     assert kvm.set_instance_vcpus("web1", 2) == 2
     assert wait_for(lambda: by_dimms.vcpus() == 2)
-    with pytest.raises(HotplugError, match="QEMU without KVM can make 0 processors more: 2 were taken out") as caught:
+    with pytest.raises(HotplugError, match="QEMU without KVM can add 0 more vCPUs, because 2 were removed") as caught:
         kvm.set_instance_vcpus("web1", 3)
     assert caught.value.cause is HotplugCause.UNFIT

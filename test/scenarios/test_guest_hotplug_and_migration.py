@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A real Linux whose devices come and go, and that moves to another hypervisor with all that it knows."""
+"""A Linux guest with hot-added and removed devices that migrates with its memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from hvkit.hypervisor.model import MigrationState
 pytestmark = pytest.mark.qemu
 
 MAC = "52:54:00:12:34:56"
-#: What the guest has in its memory and nowhere else.
+#: The size of random data that exists only in the memory of the guest.
 KNOWN_MIB = 24
 
 
 @attrs.define
 class Moving:
-    """An instance whose guest is up, and where it is."""
+    """An instance whose guest has booted, and the two nodes."""
 
     here: KvmHypervisor
     there: KvmHypervisor
@@ -77,7 +77,7 @@ def wait_for(claim: Callable[[], bool], tries: int = 100) -> bool:
     return any(claim() for _ in range(tries))
 
 
-def test_guest_sees_a_disk_come_and_go(moving: Moving, tmp_path: Path) -> None:
+def test_guest_sees_hot_added_and_removed_disk(moving: Moving, tmp_path: Path) -> None:
     (tmp_path / "more.img").write_bytes(bytes(1 << 20))
     disk = Disk(path=str(tmp_path / "more.img"))
     moving.here.hot_add_device(moving.name, disk)
@@ -88,7 +88,7 @@ def test_guest_sees_a_disk_come_and_go(moving: Moving, tmp_path: Path) -> None:
     assert (tmp_path / "more.img").read_bytes().startswith(b"from the guest\n")
 
 
-def test_guest_sees_a_nic_come_and_go(moving: Moving) -> None:
+def test_guest_sees_hot_added_and_removed_nic(moving: Moving) -> None:
     nic = Nic(mac=MAC, mode="user")
     moving.here.hot_add_device(moving.name, nic)
     assert wait_for(lambda: MAC in moving.console.run("cat /sys/class/net/*/address"))
@@ -97,10 +97,10 @@ def test_guest_sees_a_nic_come_and_go(moving: Moving) -> None:
 
 
 @pytest.mark.parametrize("leaves_early", [False, True], ids=["precopy", "postcopy"])
-def test_guest_moves_with_all_that_it_knows(moving: Moving, leaves_early: bool) -> None:
+def test_guest_migrates_with_its_memory(moving: Moving, leaves_early: bool) -> None:
     moving.console.run(f"head -c {KNOWN_MIB << 20} /dev/urandom >/known")
     known = moving.console.run("md5sum </known")
-    # It writes while it is sent.
+    # The guest writes during the migration.
     moving.console.run("(while :; do date >>/written; sleep 0.1; done) >/dev/null 2>&1 & true")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -127,7 +127,7 @@ def test_guest_moves_with_all_that_it_knows(moving: Moving, leaves_early: bool) 
     assert wait_for(lambda: int(moving.console.run("wc -l </written")) > written)
 
 
-def test_guest_that_moved_still_lets_go_of_disks_and_obeys(moving: Moving, tmp_path: Path) -> None:
-    test_guest_sees_a_disk_come_and_go(moving, tmp_path)
+def test_migrated_guest_releases_disks_and_shuts_down(moving: Moving, tmp_path: Path) -> None:
+    test_guest_sees_hot_added_and_removed_disk(moving, tmp_path)
     moving.here.stop_instance(moving.name, timeout=60)
     assert moving.here.get_instance_info(moving.name).reason == "guest shut down on request"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A real Linux moves from one node to another and back, over TCP, with all that it knows."""
+"""A Linux guest that migrates to another network namespace and back over TCP, with its memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hvkit.hypervisor.kvm import KvmHypervisor
 
 pytestmark = pytest.mark.qemu
 
-#: What the guest has in its memory and nowhere else.
+#: The size of random data that exists only in the memory of the guest.
 KNOWN_MIB = 8
 
 
@@ -35,7 +35,7 @@ def open_console(hypervisor: KvmHypervisor) -> GuestConsole:
     return GuestConsole(path)
 
 
-def test_guest_goes_to_another_node_and_back(
+def test_linux_guest_migrates_over_tcp_and_back(
     kvm: KvmHypervisor,
     tiny_guest: TinyGuest,
     cable: Cable,

@@ -314,9 +314,9 @@ def test_resize_disk_grows_image(
     with kvm.monitor("web1") as monitor:
         sizes = {node.image.virtual_size for node in monitor.execute(QueryNamedBlockNodes(flat=True))}
     assert 2 << 20 in sizes
-    with pytest.raises(ParameterError, match="only grows"):
+    with pytest.raises(ParameterError, match="cannot shrink"):
         kvm.resize_disk("web1", disk, 1 << 20)
-    with pytest.raises(ParameterError, match="no disk of that uuid"):
+    with pytest.raises(ParameterError, match="no disk with this uuid"):
         kvm.resize_disk("web1", attrs.evolve(disk, uuid=uuid4()), 4 << 20)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Media come and go in the drives of a real machine, whatever fails or dies on the way."""
+"""Changes of media in the drives of real QEMU instances, with failures and crashes at every step."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ MakeInstance = Callable[..., Instance]
 pytestmark = pytest.mark.qemu
 
 IDS: Final = {MediaDrive.CDROM: "cdrom1", MediaDrive.CDROM2: "cdrom2", MediaDrive.FLOPPY: "floppy1"}
-WALLS: Final = {"security_model": "pool", "security_pool": "60000-60009", "use_chroot": True}
+CONFINED: Final = {"security_model": "pool", "security_pool": "60000-60009", "use_chroot": True}
 #: Media by their sizes in bytes.
 OLD, NEW, OTHER = 4096, 8192, 16384
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Callable[[int], str]:
-    """Give the path of a medium of a size; there is one of each."""
+    """Return a function that makes a medium of the given size, and returns its path."""
 
     def make(size: int) -> str:
         path = tmp_path / f"{size}.iso"
@@ -63,7 +63,7 @@ def image(tmp_path: Path) -> Callable[[int], str]:
 
 
 def agreed(kvm: KvmHypervisor) -> dict[MediaDrive, int]:
-    """Hold what is remembered to be in the drives against what QEMU has; return the sizes of the media, 0 for none."""
+    """Compare the media in the state file with QEMU, and return their sizes, 0 for an empty drive."""
     runtime = read_runtime(kvm.run_dir / "instances/web1/runtime.json", "web1")
     assert runtime is not None
     assert runtime.medium_change is None
@@ -73,13 +73,13 @@ def agreed(kvm: KvmHypervisor) -> dict[MediaDrive, int]:
         labels = {each.opaque for files in monitor.execute(QueryFdsets()) for each in files.fds}
     found, used = {}, set()
     for drive, drive_id in IDS.items():
-        remembered = runtime.instance.parameters.get(f"{drive.value}_image_path", "")
-        assert bool(remembered) is (drive_id in blocks)
-        if not remembered:
+        persisted = runtime.instance.parameters.get(f"{drive.value}_image_path", "")
+        assert bool(persisted) is (drive_id in blocks)
+        if not persisted:
             continue
         inserted = blocks[drive_id].inserted
         size = 0 if inserted is None else inserted.image.virtual_size
-        assert size == (0 if remembered == "empty" else os.path.getsize(str(remembered)))
+        assert size == (0 if persisted == "empty" else os.path.getsize(str(persisted)))
         if inserted is not None:
             used |= {inserted.node_name, str(inserted.node_name).replace("-medium", "-file")}
             assert blocks[drive_id].tray_open is not True
@@ -127,24 +127,21 @@ def move(kvm: KvmHypervisor, other: KvmHypervisor, instance: Instance, target: s
     assert other.get_instance_info("web1").state is InstanceState.RUNNING
 
 
-# ---- they come and go
-
-
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 @pytest.mark.parametrize("kind", ["ide", "scsi-cd"])
-@pytest.mark.parametrize("walls", [{}, WALLS], ids=["open", "confined"])
-def test_medium_is_changed_and_taken_out(
+@pytest.mark.parametrize("confinement", [{}, CONFINED], ids=["open", "confined"])
+def test_medium_change_and_eject_update_drive_and_state_file(
     kvm: KvmHypervisor,
     make_toy: MakeInstance,
     image: Callable[[int], str],
     machine: str,
     kind: str,
-    walls: dict[str, object],
+    confinement: dict[str, object],
     unavailable: Callable[[str], NoReturn],
 ) -> None:
-    if walls and os.geteuid() != 0:
-        unavailable("only root can start QEMU as somebody else, so confinement is NOT tested here")
-    kvm.start_instance(make_toy(parameters=drives(image, machine_version=machine, cdrom_disk_type=kind, **walls)))
+    if confinement and os.geteuid() != 0:
+        unavailable("only root can start QEMU as another user, so confinement is NOT tested here")
+    kvm.start_instance(make_toy(parameters=drives(image, machine_version=machine, cdrom_disk_type=kind, **confinement)))
     assert set(agreed(kvm).values()) == {OLD}
     for drive in MediaDrive:
         for size in (NEW, OTHER, OTHER, OLD, NEW):
@@ -161,7 +158,7 @@ def test_medium_is_changed_and_taken_out(
 
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 @pytest.mark.parametrize("kind", ["ide", "scsi-cd"])
-def test_drive_may_be_empty_from_the_start(
+def test_medium_change_fills_drive_started_empty(
     kvm: KvmHypervisor, make_toy: MakeInstance, image: Callable[[int], str], machine: str, kind: str
 ) -> None:
     empty = {f"{drive.value}_image_path": "empty" for drive in MediaDrive}
@@ -172,7 +169,7 @@ def test_drive_may_be_empty_from_the_start(
     assert agreed(kvm) == dict.fromkeys(MediaDrive, NEW)
 
 
-def test_drives_of_a_controller_with_a_thread_of_its_own(
+def test_medium_change_works_on_controller_with_io_thread(
     kvm: KvmHypervisor, make_toy: MakeInstance, image: Callable[[int], str]
 ) -> None:
     kvm.start_instance(make_toy(parameters=drives(image, cdrom_disk_type="scsi-cd", disk_type="scsi-hd", io_threads=1)))
@@ -182,13 +179,13 @@ def test_drives_of_a_controller_with_a_thread_of_its_own(
     assert agreed(kvm) == {MediaDrive.CDROM: NEW, MediaDrive.CDROM2: OTHER, MediaDrive.FLOPPY: OLD}
 
 
-def test_what_is_in_the_drives_comes_along_to_another_node(
+def test_migration_keeps_media_of_drives(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, image: Callable[[int], str], tmp_path: Path
 ) -> None:
     kvm.change_medium("web1", MediaDrive.CDROM, image(NEW))
     kvm.eject_medium("web1", MediaDrive.CDROM2)
     kvm.eject_medium("web1", MediaDrive.FLOPPY)
-    move(kvm, other, toy, str(tmp_path / "there.sock"))  # the manager knows of nothing
+    move(kvm, other, toy, str(tmp_path / "there.sock"))  # the cluster manager does not know of the changes
     assert agreed(other) == {MediaDrive.CDROM: NEW, MediaDrive.CDROM2: 0, MediaDrive.FLOPPY: 0}
     other.change_medium("web1", MediaDrive.CDROM2, image(OTHER))
     other.eject_medium("web1", MediaDrive.CDROM)
@@ -197,21 +194,21 @@ def test_what_is_in_the_drives_comes_along_to_another_node(
     assert agreed(kvm) == {MediaDrive.CDROM: 0, MediaDrive.CDROM2: OTHER, MediaDrive.FLOPPY: NEW}
 
 
-# ---- what is refused
-
-
-def test_force_is_true_or_false(kvm: KvmHypervisor, toy: Instance) -> None:
+def test_eject_rejects_force_that_is_not_bool(kvm: KvmHypervisor, toy: Instance) -> None:
     before = agreed(kvm)
     with pytest.raises(ProgrammerError, match="expected bool, got 'yes'"):
         kvm.eject_medium("web1", MediaDrive.CDROM, force="yes")  # type: ignore[arg-type]
     assert agreed(kvm) == before
 
 
-def test_drive_that_is_not_there_is_named(
+def test_medium_operations_reject_missing_or_paravirtual_drive(
     kvm: KvmHypervisor, make_toy: MakeInstance, image: Callable[[int], str]
 ) -> None:
-    kvm.start_instance(make_toy(parameters={"cdrom_image_path": image(OLD)}))  # like the disks, which are paravirtual
-    problems = {MediaDrive.CDROM: "a paravirtual CD drive is a disk", MediaDrive.FLOPPY: "no such drive"}
+    kvm.start_instance(make_toy(parameters={"cdrom_image_path": image(OLD)}))  # paravirtual, as the disks are
+    problems = {
+        MediaDrive.CDROM: "the medium of a paravirtual CD drive cannot be changed",
+        MediaDrive.FLOPPY: "no such drive",
+    }
     for drive, problem in problems.items():
         with pytest.raises(HotplugError, match=problem) as caught:
             kvm.change_medium("web1", drive, image(NEW))
@@ -222,7 +219,7 @@ def test_drive_that_is_not_there_is_named(
 
 
 @pytest.mark.parametrize("bad", ["", "empty", "relative.iso", "ftp://mirror/cd.iso", "/no/such/image", "/", None, 5])
-def test_what_is_no_image_is_refused(kvm: KvmHypervisor, toy: Instance, bad: Any) -> None:
+def test_change_medium_rejects_invalid_image(kvm: KvmHypervisor, toy: Instance, bad: Any) -> None:
     before = agreed(kvm)
     for drive in MediaDrive:
         with pytest.raises(ParameterError) as caught:
@@ -232,25 +229,24 @@ def test_what_is_no_image_is_refused(kvm: KvmHypervisor, toy: Instance, bad: Any
 
 
 @pytest.mark.parametrize("is_empty", [False, True], ids=["full", "empty"])
-def test_image_that_qemu_refuses_leaves_the_old_medium(kvm: KvmHypervisor, toy: Instance, is_empty: bool) -> None:
+def test_image_refused_by_qemu_leaves_old_medium(kvm: KvmHypervisor, toy: Instance, is_empty: bool) -> None:
     if is_empty:
         kvm.eject_medium("web1", MediaDrive.CDROM)
     before = agreed(kvm)
-    with pytest.raises(HotplugError) as caught:  # nobody listens there, if QEMU reads from web servers at all
+    with pytest.raises(HotplugError) as caught:  # nothing listens there, or this QEMU has no http driver
         kvm.change_medium("web1", MediaDrive.CDROM, "http://127.0.0.1:1/cd.iso")
     assert caught.value.cause is HotplugCause.REFUSED
     assert agreed(kvm) == before
 
 
-def test_instance_that_is_over_has_no_drives(kvm: KvmHypervisor, toy: Instance, image: Callable[[int], str]) -> None:
+def test_medium_operations_on_stopped_instance_raise_state_error(
+    kvm: KvmHypervisor, toy: Instance, image: Callable[[int], str]
+) -> None:
     kvm.stop_instance("web1", force=True)
-    with pytest.raises(InstanceStateError, match="no medium can be changed"):
+    with pytest.raises(InstanceStateError, match="cannot change a medium"):
         kvm.change_medium("web1", MediaDrive.CDROM, image(NEW))
-    with pytest.raises(InstanceStateError, match="no medium can be taken out"):
+    with pytest.raises(InstanceStateError, match="cannot eject a medium"):
         kvm.eject_medium("web1", MediaDrive.CDROM)
-
-
-# ---- what fails half-way
 
 
 @attrs.frozen
@@ -268,7 +264,7 @@ class Act:
 
 @pytest.fixture(params=["change", "eject", "fill"])
 def act(request: pytest.FixtureRequest, kvm: KvmHypervisor, image: Callable[[int], str]) -> Act:
-    """Something to do to the first drive, what is in it before, and after."""
+    """An operation on the first drive, with its contents before and after."""
     if request.param == "eject":
         return Act(lambda: kvm.eject_medium("web1", MediaDrive.CDROM), OLD, 0)
     before = OLD if request.param == "change" else 0
@@ -276,7 +272,7 @@ def act(request: pytest.FixtureRequest, kvm: KvmHypervisor, image: Callable[[int
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_whatever_command_fails_one_of_the_media_is_in_the_drive(
+def test_failed_medium_command_leaves_old_or_new_medium(
     kvm: KvmHypervisor,
     toy: Instance,
     image: Callable[[int], str],
@@ -290,7 +286,7 @@ def test_whatever_command_fails_one_of_the_media_is_in_the_drive(
     for number in range(1, commands + 1):
         act.prepare(kvm, image)
         fail_at(monkeypatch, number, act.do, after=after)
-        kvm.eject_medium("web1", MediaDrive.CDROM2)  # whoever next works on a medium settles it
+        kvm.eject_medium("web1", MediaDrive.CDROM2)  # the next change of a medium reconciles it
         kvm.change_medium("web1", MediaDrive.CDROM2, image(OLD))
         found.add(agreed(kvm)[MediaDrive.CDROM])
         act.do()
@@ -298,22 +294,22 @@ def test_whatever_command_fails_one_of_the_media_is_in_the_drive(
     assert found == {act.before, act.after}
 
 
-def test_process_that_dies_leaves_one_of_the_media_in_the_drive(
+def test_crash_during_medium_change_leaves_old_or_new_medium(
     kvm: KvmHypervisor, toy: Instance, image: Callable[[int], str], act: Act
 ) -> None:
     act.prepare(kvm, image)
     found, number = set(), 1
     while crash_at(number, act.do):
         number += 1
-        told = kvm.migration_info("web1").data["media"]["cdrom_image_path"]
-        assert told in ("empty", image(act.before or OTHER), image(act.after or OTHER))
+        described = kvm.migration_info("web1").data["media"]["cdrom_image_path"]
+        assert described in ("empty", image(act.before or OTHER), image(act.after or OTHER))
         kvm.eject_medium("web1", MediaDrive.FLOPPY)
         found.add(agreed(kvm)[MediaDrive.CDROM])
         act.prepare(kvm, image)
     assert found == {act.before, act.after}
 
 
-def test_medium_that_cannot_be_put_in_leaves_the_old_one(
+def test_medium_that_cannot_be_inserted_leaves_old_medium(
     kvm: KvmHypervisor, toy: Instance, image: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute = QmpConnection.execute
@@ -331,7 +327,7 @@ def test_medium_that_cannot_be_put_in_leaves_the_old_one(
     assert agreed(kvm)[MediaDrive.CDROM] == OLD
 
 
-def test_drive_that_the_guest_closes_is_opened_again(
+def test_drive_closed_by_guest_is_opened_again(
     kvm: KvmHypervisor, toy: Instance, image: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute = QmpConnection.execute
@@ -350,7 +346,7 @@ def test_drive_that_the_guest_closes_is_opened_again(
 
 
 @pytest.mark.parametrize("is_executed", [False, True], ids=["command", "reply"])
-def test_medium_that_left_before_the_connection_did_is_followed_by_the_new_one(
+def test_connection_lost_during_medium_removal_inserts_old_or_new_medium(
     kvm: KvmHypervisor, toy: Instance, image: Callable[[int], str], is_executed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute = QmpConnection.execute
@@ -373,10 +369,7 @@ def test_medium_that_left_before_the_connection_did_is_followed_by_the_new_one(
     assert agreed(kvm)[MediaDrive.CDROM] == (NEW if is_executed else OLD)
 
 
-# ---- a guest that has locked the drive
-
-
-def test_guest_is_asked_to_open_its_drive(
+def test_guest_with_locked_drive_is_asked_to_open_it(
     kvm: KvmHypervisor, tiny_guest: TinyGuest, image: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parameters = tiny_guest.parameters(
@@ -393,24 +386,24 @@ def test_guest_is_asked_to_open_its_drive(
         console.wait_until_ready()
         sectors = "cat /sys/block/sr0/size"
         assert console.run(sectors) == str(OTHER // 512)
-        console.run("exec 3</dev/sr0")  # which locks it
-        monkeypatch.setattr("hvkit.hypervisor.kvm.devices.verbs._OPEN_S", 0.5)
-        with pytest.raises(HotplugError, match="the guest has locked it") as caught:
+        console.run("exec 3</dev/sr0")  # this locks it
+        monkeypatch.setattr("hvkit.hypervisor.kvm.devices.media._OPEN_S", 0.5)
+        with pytest.raises(HotplugError, match="the guest has locked the drive") as caught:
             change(NEW)
         assert caught.value.cause is HotplugCause.GUEST_REFUSED
-        with pytest.raises(HotplugError, match="the guest has locked it"):
+        with pytest.raises(HotplugError, match="the guest has locked the drive"):
             kvm.eject_medium("web1", MediaDrive.CDROM)
         assert agreed(kvm) == {MediaDrive.CDROM: OTHER}
         with kvm.monitor("web1") as monitor:
             monitor.execute(Stop())
-        with pytest.raises(HotplugError, match="stands still") as caught:
+        with pytest.raises(HotplugError, match="is paused") as caught:
             change(NEW)
         assert caught.value.cause is HotplugCause.GUEST_SILENT
         with kvm.monitor("web1") as monitor:
             monitor.execute(Cont())
 
-        # A guest that looks for such requests, and has who uses the medium let go of it.
-        monkeypatch.setattr("hvkit.hypervisor.kvm.devices.verbs._OPEN_S", ANSWER_TIMEOUT_S)
+        # A guest that handles eject requests, and kills the process that uses the medium.
+        monkeypatch.setattr("hvkit.hypervisor.kvm.devices.media._OPEN_S", ANSWER_TIMEOUT_S)
         console.run("exec 3<&-; (sleep 1000 </dev/sr0 >/dev/null 2>&1 & echo $! >/run/user)")
         obey = '[ "$DISK_EJECT_REQUEST" ] && kill $(cat /run/user)'
         console.run(f"printf '%s\\n' '#!/bin/sh' '{obey}' >/run/obey; chmod 755 /run/obey")

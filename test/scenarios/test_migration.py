@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Instances move between two hypervisors of this node, and whatever dies on the way, one guest runs at most."""
+"""Migrations between two hypervisors on this node: success, failure and killed processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from hvkit.hypervisor import Disk, Instance, InstanceInfo, InstanceNotFound, InstanceState, InstanceStateError, Nic
+from hvkit.hypervisor import (
+    Disk,
+    DiskCopies,
+    Instance,
+    InstanceInfo,
+    InstanceNotFound,
+    InstanceState,
+    InstanceStateError,
+    Nic,
+)
 from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample, Step
 from hvkit.hypervisor.errors import MigrationError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
@@ -31,7 +40,7 @@ MakeInstance = Callable[..., Instance]
 
 pytestmark = pytest.mark.qemu
 
-#: Seconds for which a QEMU is silent: more than a mere look would wait.
+#: Seconds for which QEMU does not answer: longer than a query waits.
 SILENT_S = QUERY_S + 1
 
 
@@ -42,7 +51,7 @@ def target(tmp_path: Path) -> str:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[KvmHypervisor]:
-    """The hypervisor of another node, as far as this one can be two."""
+    """A second hypervisor, in the role of another node."""
     hypervisor = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
     yield hypervisor
     for name in hypervisor.list_instances():
@@ -96,7 +105,7 @@ def begin(source: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: st
 
 
 def begin_and_pause(source: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str) -> MigrationInfo:
-    """Begin a migration and wait until nothing but the switch to the destination is left, which QEMU is not to make."""
+    """Begin a migration, and wait until it is paused before the switchover."""
     info = begin(source, other, toy, target)
     deadline_s = time.monotonic() + 30
     while (status := source.get_migration_status("web1")).phase != "pre-switchover":
@@ -107,14 +116,14 @@ def begin_and_pause(source: KvmHypervisor, other: KvmHypervisor, toy: Instance, 
     return info
 
 
-def go_on(source: KvmHypervisor) -> None:
+def continue_migration(source: KvmHypervisor) -> None:
     with source.monitor("web1") as monitor:
         monitor.execute(MigrateContinue(state="pre-switchover"))
 
 
 @pytest.fixture
 def toy(kvm: KvmHypervisor, make_toy: MakeInstance) -> Instance:
-    """An instance that runs, and whose migration waits before the last step until it is told to go on."""
+    """A running instance whose migration pauses before the switchover."""
     toy = make_toy(parameters={"migration_bandwidth": 0, "migration_caps": "pause-before-switchover"})
     kvm.start_instance(toy)
     return toy
@@ -134,12 +143,9 @@ def _free_port() -> int:
         return port
 
 
-# ---- it arrives
-
-
 @pytest.mark.parametrize("way", ["unix", "tcp"])
 @pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
-def test_instance_moves(
+def test_migration_completes_over_unix_socket_and_tcp(
     kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance, target: str, way: str, live: bool
 ) -> None:
     if way == "tcp":
@@ -158,7 +164,7 @@ def test_instance_moves(
     assert (arrived.state, arrived.reason) == (InstanceState.SHUTDOWN, "guest shut down on request")
 
 
-def test_paused_instance_stays_paused(
+def test_migration_keeps_paused_instance_paused(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, target: str
 ) -> None:
     toy = make_toy(parameters={"migration_bandwidth": 0})
@@ -172,7 +178,7 @@ def test_paused_instance_stays_paused(
     assert outcome(kvm, other) == (None, InstanceState.PAUSED)
 
 
-def test_guest_with_numa_nodes_moves(
+def test_migration_of_instance_with_numa_nodes_completes(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, target: str
 ) -> None:
     numa = {"numa_nodes": 2, "numa_host_nodes": "0", "mem_prealloc": True, "boot_order": "disk,network"}
@@ -186,7 +192,7 @@ def test_guest_with_numa_nodes_moves(
     assert outcome(kvm, other) == (None, InstanceState.RUNNING)
 
 
-def test_machine_keeps_its_slots_and_goes_there_and_back(
+def test_migration_there_and_back_keeps_slots(
     kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance, target: str, tmp_path: Path
 ) -> None:
     more = Disk(path=str(tmp_path / "more.img"))
@@ -208,12 +214,12 @@ def test_machine_keeps_its_slots_and_goes_there_and_back(
         destination.hot_del_device("web1", more)
 
 
-def test_capabilities_of_both_ends_are_those_of_the_parameters(
+def test_migration_sets_capabilities_of_parameters_on_both_ends(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, target: str
 ) -> None:
     toy = make_toy(parameters={"migration_bandwidth": 0, "migration_caps": "multifd:auto-converge"})
     kvm.start_instance(toy)
-    with kvm.monitor("web1") as monitor:  # what an attempt with other parameters left behind
+    with kvm.monitor("web1") as monitor:  # left by an attempt with other parameters
         monitor.execute(
             MigrateSetCapabilities(capabilities=[MigrationCapabilityStatus(capability="xbzrle", state=True)])
         )
@@ -228,10 +234,7 @@ def test_capabilities_of_both_ends_are_those_of_the_parameters(
     kvm.finalize_migration_source("web1", success=True, live=True)
 
 
-# ---- it does not
-
-
-def test_aborted_migration_leaves_the_guest_with_its_source(
+def test_aborted_migration_leaves_guest_on_source(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
 ) -> None:
     info = begin_and_pause(kvm, other, toy, target)
@@ -243,56 +246,56 @@ def test_aborted_migration_leaves_the_guest_with_its_source(
     assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
-def test_instance_can_be_sent_again_after_a_failure(
+def test_migration_after_failed_one_completes(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
 ) -> None:
     info = begin_and_pause(kvm, other, toy, target)
     kvm.finalize_migration_source("web1", success=False, live=True)
     other.finalize_migration_destination(toy, info, success=False)
     info = begin_and_pause(kvm, other, toy, target)
-    go_on(kvm)
+    continue_migration(kvm)
     assert wait_until_over(kvm).status is MigrationState.COMPLETED
     other.finalize_migration_destination(toy, info, success=True)
     kvm.finalize_migration_source("web1", success=True, live=True)
     assert outcome(kvm, other) == (None, InstanceState.RUNNING)
 
 
-def test_killed_destination_leaves_the_guest_with_its_source(
+def test_killed_destination_leaves_guest_on_source(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
 ) -> None:
     info = begin_and_pause(kvm, other, toy, target)
     kill(other)
-    go_on(kvm)
+    continue_migration(kvm)
     assert wait_until_over(kvm).status is MigrationState.FAILED
-    with pytest.raises(MigrationError, match="its process has gone"):
+    with pytest.raises(MigrationError, match="its process has ended"):
         other.finalize_migration_destination(toy, info, success=True)
-    with pytest.raises(MigrationError, match="QEMU says that it is failed"):
+    with pytest.raises(MigrationError, match="QEMU reports the status failed"):
         kvm.finalize_migration_source("web1", success=True, live=True)
     kvm.finalize_migration_source("web1", success=False, live=True)
     assert outcome(kvm, other) == (InstanceState.RUNNING, None)
 
 
-def test_killed_source_loses_the_guest_and_says_so(
+def test_killed_source_is_reported_as_lost_guest(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
 ) -> None:
     info = begin_and_pause(kvm, other, toy, target)
     kill(kvm)
-    with pytest.raises(MigrationError, match="its process has gone: it does not run here"):
+    with pytest.raises(MigrationError, match="its process has ended: the guest does not run on this node"):
         kvm.finalize_migration_source("web1", success=False, live=True)
     other.finalize_migration_destination(toy, info, success=False)
     assert outcome(kvm, other) == (InstanceState.CRASHED, None)
 
 
-def test_guest_that_has_left_is_not_run_again(
+def test_finalize_as_failed_after_completion_is_rejected(
     kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance, target: str
 ) -> None:
     info = begin(kvm, other, quick_toy, target)
     assert wait_until_over(kvm).status is MigrationState.COMPLETED
-    with pytest.raises(MigrationError, match="it may run on the other node"):
+    with pytest.raises(MigrationError, match="the guest may run on the destination"):
         kvm.finalize_migration_source("web1", success=False, live=True)
-    with pytest.raises(MigrationError, match="on the other node already"):
+    with pytest.raises(MigrationError, match="the migration has already completed"):
         kvm.abort_migration("web1")
-    with pytest.raises(MigrationError, match="it has come, and may run here"):
+    with pytest.raises(MigrationError, match="the guest has arrived and may run on this node"):
         other.finalize_migration_destination(quick_toy, info, success=False)
     assert outcome(kvm, other) == (InstanceState.MIGRATING, InstanceState.RUNNING)
     other.finalize_migration_destination(quick_toy, info, success=True)
@@ -300,7 +303,7 @@ def test_guest_that_has_left_is_not_run_again(
     assert outcome(kvm, other) == (None, InstanceState.RUNNING)
 
 
-def test_another_process_takes_a_migration_up(
+def test_another_process_can_finalize_migration(
     kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance, target: str
 ) -> None:
     info = begin(kvm, other, quick_toy, target)
@@ -311,7 +314,7 @@ def test_another_process_takes_a_migration_up(
     assert outcome(kvm, other) == (None, InstanceState.RUNNING)
 
 
-def test_nobody_listens(kvm: KvmHypervisor, quick_toy: Instance, target: str) -> None:
+def test_migration_without_destination_fails(kvm: KvmHypervisor, quick_toy: Instance, target: str) -> None:
     kvm.migrate_instance("web1", target)
     status = wait_until_over(kvm)
     assert status.status is MigrationState.FAILED
@@ -320,21 +323,23 @@ def test_nobody_listens(kvm: KvmHypervisor, quick_toy: Instance, target: str) ->
     assert state_of(kvm) is InstanceState.RUNNING
 
 
-def test_destination_says_why_it_took_nothing_in(
+def test_finalize_destination_returns_reason_of_failure(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
 ) -> None:
     info = kvm.migration_info("web1")
     other.accept_instance(toy, info, target)
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.connect(target)
-        stranger.sendall(b"this is no stream of a migration")
-        said = other.finalize_migration_destination(toy, info, success=False)
-    assert re.search("Not a migration stream|unknown channel magic", said)
+        stranger.sendall(b"this is not a migration stream")
+        log = other.finalize_migration_destination(toy, info, success=False)
+    assert re.search("Not a migration stream|unknown channel magic", log)
     assert outcome(kvm, other) == (InstanceState.RUNNING, None)
 
 
 @pytest.mark.parametrize("end", ["finalize", "stop and clean up", "clean up"])
-def test_no_socket_stays_behind(kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str, end: str) -> None:
+def test_killed_destination_leaves_no_socket(
+    kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str, end: str
+) -> None:
     info = kvm.migration_info("web1")
     other.accept_instance(toy, info, target)
     assert Path(target).is_socket()
@@ -349,17 +354,14 @@ def test_no_socket_stays_behind(kvm: KvmHypervisor, other: KvmHypervisor, toy: I
     assert other.list_instances() == []
 
 
-# ---- it is refused
-
-
 @pytest.mark.parametrize("target", ["", "host:", "host:0", "host:65536", "host,x:1", ":1"])
-def test_address_that_is_none_is_refused(kvm: KvmHypervisor, quick_toy: Instance, target: str) -> None:
+def test_migrate_rejects_invalid_target(kvm: KvmHypervisor, quick_toy: Instance, target: str) -> None:
     with pytest.raises(MigrationError, match="expected an absolute path or host:port"):
         kvm.migrate_instance("web1", target)
     assert state_of(kvm) is InstanceState.RUNNING
 
 
-def test_what_the_source_says_has_to_be_understood(
+def test_accept_rejects_invalid_description(
     kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance, target: str
 ) -> None:
     info = kvm.migration_info("web1")
@@ -370,42 +372,82 @@ def test_what_the_source_says_has_to_be_understood(
         assert other.list_instances() == []
         return caught.value.reason
 
-    assert "form 99" in refused(format=99)
+    assert "format 99" in refused(format=99)
     assert "topology: expected object" in refused(topology=[])
-    assert "said of instance" in refused(attrs.evolve(quick_toy, uuid=uuid4()))
-    with pytest.raises(MigrationError, match="said of web2"):
+    assert "with uuid" in refused(attrs.evolve(quick_toy, uuid=uuid4()))
+    with pytest.raises(MigrationError, match="the description is of instance web2"):
         other.accept_instance(quick_toy, attrs.evolve(info, instance="web2"), target)
 
 
-def test_address_that_somebody_listens_on_is_not_taken_away(
+def test_accept_rejects_socket_in_use(
     kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance, target: str
 ) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(target)
         listener.listen()
-        with pytest.raises(MigrationError, match="somebody listens on"):
+        with pytest.raises(MigrationError, match="another process listens on"):
             other.accept_instance(quick_toy, kvm.migration_info("web1"), target)
         assert Path(target).is_socket()
     assert other.list_instances() == []
 
 
-def test_address_that_cannot_be_waited_on_leaves_nothing(
+def test_accept_on_unusable_target_leaves_nothing(
     kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance
 ) -> None:
-    with pytest.raises(MigrationError, match="kvm cannot accept it"):
+    with pytest.raises(MigrationError, match=r"^web1: migration: cannot accept the instance: ") as caught:
         other.accept_instance(quick_toy, kvm.migration_info("web1"), "/no/such/directory/socket")
+    assert "web1: did not start" not in str(caught.value)
     assert other.list_instances() == []
 
 
-def test_only_what_migrates_is_finalized(kvm: KvmHypervisor, quick_toy: Instance) -> None:
-    with pytest.raises(MigrationError, match="not being sent from here"):
+def test_finalize_without_migration_is_rejected(kvm: KvmHypervisor, quick_toy: Instance) -> None:
+    with pytest.raises(MigrationError, match="there is no outgoing migration"):
         kvm.finalize_migration_source("web1", success=True, live=True)
-    with pytest.raises(MigrationError, match="not coming here"):
+    with pytest.raises(MigrationError, match="there is no incoming migration"):
         kvm.finalize_migration_destination(quick_toy, kvm.migration_info("web1"), success=False)
     assert state_of(kvm) is InstanceState.RUNNING
 
 
-def test_what_migrates_is_left_alone(kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str) -> None:
+def test_migration_verbs_on_stopped_instance_raise_state_error(
+    kvm: KvmHypervisor, quick_toy: Instance, target: str
+) -> None:
+    info = kvm.migration_info("web1")
+    kvm.stop_instance("web1", force=True)
+    verbs: tuple[Callable[[], object], ...] = (
+        lambda: kvm.migration_info("web1"),
+        lambda: kvm.copy_disks("web1", DiskCopies(target=target)),
+        lambda: kvm.get_disk_copies("web1"),
+        lambda: kvm.migrate_instance("web1", target),
+        lambda: kvm.get_migration_status("web1"),
+        lambda: kvm.follow_migration("web1"),
+        lambda: kvm.abort_migration("web1"),
+        lambda: kvm.start_postcopy("web1"),
+        lambda: kvm.pause_migration("web1"),
+        lambda: kvm.resume_migration_destination("web1", target),
+        lambda: kvm.resume_migration_source("web1", target),
+        lambda: kvm.finalize_migration_source("web1", success=False, live=True),
+        lambda: kvm.finalize_migration_destination(quick_toy, info, success=True),
+    )
+    for verb in verbs:
+        with pytest.raises(InstanceStateError, match=r"^web1: [^:]* \(it is shutdown\)$"):
+            verb()
+
+
+def test_finalize_destination_rejects_description_of_another_instance(
+    kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance, target: str
+) -> None:
+    info = kvm.migration_info("web1")
+    other.accept_instance(quick_toy, info, target)
+    for success in (True, False):
+        with pytest.raises(MigrationError, match="the description is of instance web2 of hypervisor 'kvm'"):
+            other.finalize_migration_destination(quick_toy, attrs.evolve(info, instance="web2"), success)
+    assert state_of(other) is InstanceState.MIGRATING
+    other.finalize_migration_destination(quick_toy, info, success=False)
+
+
+def test_migrating_instance_rejects_other_operations(
+    kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
+) -> None:
     info = begin_and_pause(kvm, other, toy, target)
     acts: tuple[Callable[[], None], ...] = (
         lambda: kvm.migrate_instance("web1", target),
@@ -421,15 +463,12 @@ def test_what_migrates_is_left_alone(kvm: KvmHypervisor, other: KvmHypervisor, t
 
 
 @pytest.mark.parametrize("capability", ["no-such", "x-colo", "mapped-ram"])
-def test_capability_that_nothing_makes_use_of_is_refused(kvm: KvmHypervisor, capability: str) -> None:
+def test_unsupported_migration_capability_is_rejected(kvm: KvmHypervisor, capability: str) -> None:
     with pytest.raises(ParameterError, match="migration_caps: expected migration capabilities"):
         kvm.check_parameter_syntax({"migration_caps": f"events:{capability}"})
 
 
-# ---- it is followed
-
-
-def test_migration_is_followed_to_its_end(
+def test_follow_migration_returns_final_status(
     kvm: KvmHypervisor, other: KvmHypervisor, quick_toy: Instance, target: str
 ) -> None:
     info = begin(kvm, other, quick_toy, target)
@@ -441,7 +480,7 @@ def test_migration_is_followed_to_its_end(
     kvm.finalize_migration_source("web1", success=True, live=True)
 
 
-def test_migration_that_stands_still_is_given_up(
+def test_follow_migration_gives_up_stalled_migration(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
 ) -> None:
     info = begin_and_pause(kvm, other, toy, target)
@@ -453,24 +492,24 @@ def test_migration_that_stands_still_is_given_up(
     assert outcome(kvm, other) == (InstanceState.RUNNING, None)
 
 
-def test_guest_that_arrives_while_it_is_given_up_has_arrived(
+def test_follow_migration_reports_completion_during_give_up(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
 ) -> None:
     info = begin_and_pause(kvm, other, toy, target)
 
     class TooLate:
-        """A policy of its own: it gives up, and the guest arrives between that and what is done about it."""
+        """A policy that gives up while the guest arrives."""
 
         def decide(
             self, samples: Sequence[Sample], downtime_ms: int, changed_at_s: float = 0.0, *, can_postcopy: bool = False
         ) -> Decision:
             del samples, changed_at_s, can_postcopy
-            go_on(kvm)
+            continue_migration(kvm)
             wait_until_over(kvm)
             return Decision(Step.GIVE_UP, downtime_ms, "too late")
 
         def decide_postcopy(self, samples: Sequence[Sample], downtime_ms: int) -> Decision:
-            raise AssertionError(f"its guest has not left: {samples}, {downtime_ms}")
+            raise AssertionError(f"the guest has not left: {samples}, {downtime_ms}")
 
     status = kvm.follow_migration("web1", TooLate())
     assert (status.status, status.reason) == (MigrationState.COMPLETED, "")
@@ -479,7 +518,7 @@ def test_guest_that_arrives_while_it_is_given_up_has_arrived(
     assert outcome(kvm, other) == (None, InstanceState.RUNNING)
 
 
-def test_source_that_is_silent_for_a_while_costs_no_migration(
+def test_follow_migration_survives_unresponsive_source(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
 ) -> None:
     info = begin_and_pause(kvm, other, toy, target)
@@ -487,13 +526,13 @@ def test_source_that_is_silent_for_a_while_costs_no_migration(
     assert pid is not None
     timers: list[threading.Timer] = []
 
-    def fall_silent(_status: MigrationStatus) -> None:
+    def suspend(_status: MigrationStatus) -> None:
         if not timers:
             os.kill(pid, signal.SIGSTOP)
             timers.append(threading.Timer(SILENT_S, os.kill, (pid, signal.SIGCONT)))
             timers[0].start()
 
-    status = kvm.follow_migration("web1", ConvergencePolicy(stall_s=SILENT_S), fall_silent)
+    status = kvm.follow_migration("web1", ConvergencePolicy(stall_s=SILENT_S), suspend)
     timers[0].join()
     assert status.reason.startswith("it was given up: nothing was sent for")
     kvm.finalize_migration_source("web1", success=False, live=True)
@@ -501,7 +540,7 @@ def test_source_that_is_silent_for_a_while_costs_no_migration(
     assert outcome(kvm, other) == (InstanceState.RUNNING, None)
 
 
-def test_guest_that_makes_no_progress_may_stand_still_for_longer(
+def test_follow_migration_raises_downtime_without_progress(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str
 ) -> None:
     info = begin_and_pause(kvm, other, toy, target)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Two nodes with a cable between them, which somebody pulls out in the middle of a migration."""
+"""Migrations between two network namespaces over a link that is cut."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MakeInstance = Callable[..., Instance]
 
 pytestmark = pytest.mark.qemu
 
-#: Seconds without a byte after which the link is taken for cut.
+#: Seconds without transferred bytes after which a migration counts as stalled.
 STALL_S = 1.0
 
 
@@ -48,8 +48,8 @@ def cable(unavailable: Callable[[str], NoReturn]) -> Iterator[Cable]:
 
 
 @attrs.frozen
-class Journey:
-    """A guest that writes faster than it is sent, on its way over the cable."""
+class Migration:
+    """A migration over the link, of a guest that writes faster than its memory is transferred."""
 
     source: KvmHypervisor
     destination: KvmHypervisor
@@ -73,25 +73,25 @@ class Journey:
 
 
 @pytest.fixture
-def journey(kvm: KvmHypervisor, make_toy: MakeInstance, cable: Cable, tmp_path: Path) -> Iterator[Journey]:
+def migration(kvm: KvmHypervisor, make_toy: MakeInstance, cable: Cable, tmp_path: Path) -> Iterator[Migration]:
     disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=True)))
-    # Slow enough that it is on its way for as long as the test wants.
+    # So slow that the migration does not complete by itself.
     toy = make_toy(disks=(disk,), parameters={"migration_bandwidth": 1, "migration_caps": "postcopy-ram"})
     kvm.start_instance(toy)
     info = kvm.migration_info("web1")
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
     cable.run_inside(lambda: destination.accept_instance(toy, info, f"{FAR}:4444"))
     kvm.migrate_instance("web1", f"{FAR}:4444")
-    yield Journey(kvm, destination, toy, info)
+    yield Migration(kvm, destination, toy, info)
     for name in destination.list_instances():
         destination.stop_instance(name, force=True)
         destination.cleanup_instance(name)
 
 
-def test_copy_of_a_disk_over_a_cut_link_is_ended(
+def test_abort_ends_disk_copy_over_cut_link(
     kvm: KvmHypervisor, make_toy: MakeInstance, cable: Cable, tmp_path: Path
 ) -> None:
-    # So slow that nothing but the cut ends it.
+    # So slow that the copy does not complete before the cut.
     toy = make_toy(parameters={"migration_bandwidth": 1})
     with Path(toy.disks[0].path).open("r+b") as file:
         file.seek(1 << 20)
@@ -116,57 +116,61 @@ def test_copy_of_a_disk_over_a_cut_link_is_ended(
     assert kvm.get_instance_info("web1").reason == "guest shut down on request"
 
 
-def test_migration_over_a_cut_link_is_given_up(journey: Journey, cable: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_follow_migration_gives_up_over_cut_link(
+    migration: Migration, cable: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("hvkit.hypervisor.kvm.migration.follow.ANSWER_S", 5.0)
     sent = 0
     curve = Curve()
 
-    def until_it_moves(status: MigrationStatus) -> None:
+    def cut_when_moving(status: MigrationStatus) -> None:
         nonlocal sent
         curve.add_sample(status)
         sent = status.transferred_bytes or 0
         if sent > 1 << 20:
             cable.drop_packets()
 
-    status = journey.source.follow_migration("web1", ConvergencePolicy(stall_s=STALL_S, patience_s=60), until_it_moves)
+    status = migration.source.follow_migration(
+        "web1", ConvergencePolicy(stall_s=STALL_S, patience_s=60), cut_when_moving
+    )
     assert sent > 1 << 20
     assert status.status in (MigrationState.CANCELLED, MigrationState.FAILED)
-    # What is left may fit into the kernel's buffer: then QEMU takes its guest for gone, and hangs on the way.
+    # If the rest fits into the socket buffer, QEMU begins the switchover, and blocks in it.
     assert re.match("it was given up: (nothing was sent for|QEMU did not answer)", status.reason)
     curve.record("cut link")
-    journey.source.finalize_migration_source("web1", success=False, live=True)
-    journey.destination.finalize_migration_destination(journey.instance, journey.info, success=False)
-    assert journey.states() == [InstanceState.RUNNING, None]
+    migration.source.finalize_migration_source("web1", success=False, live=True)
+    migration.destination.finalize_migration_destination(migration.instance, migration.info, success=False)
+    assert migration.states() == [InstanceState.RUNNING, None]
 
 
-def test_guest_that_has_left_waits_for_another_link(journey: Journey, cable: Cable) -> None:
-    source, destination = journey.source, journey.destination
+def test_postcopy_over_cut_link_resumes_over_another_link(migration: Migration, cable: Cable) -> None:
+    source, destination = migration.source, migration.destination
     with source.monitor("web1") as monitor:
         monitor.execute(MigrateSetParameters(max_postcopy_bandwidth=64 << 10))
     source.start_postcopy("web1")
-    journey.wait_for(source, MigrationState.POSTCOPY)
+    migration.wait_for(source, MigrationState.POSTCOPY)
     deadline_s = time.monotonic() + 30
     while (
-        journey.states()[1] is not InstanceState.RUNNING
+        migration.states()[1] is not InstanceState.RUNNING
         or source.get_migration_status("web1").phase != "postcopy-active"
     ):
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
     cable.set_down()
     status = source.follow_migration("web1", ConvergencePolicy(stall_s=STALL_S))
-    # Whether that is noticed at once depends on what was being sent.
+    # Whether QEMU notices the cut immediately depends on what it was sending.
     if status.status is MigrationState.POSTCOPY:
         assert status.reason.startswith("nothing was sent for")
     destination.pause_migration("web1")
     if source.get_migration_status("web1").status is MigrationState.POSTCOPY:
-        with contextlib.suppress(MigrationError):  # it may have seen that just now
+        with contextlib.suppress(MigrationError):  # it noticed the cut in the meantime
             source.pause_migration("web1")
-    journey.wait_for(destination, MigrationState.PAUSED)
+    migration.wait_for(destination, MigrationState.PAUSED)
     if source.get_migration_status("web1").status is MigrationState.FAILED:
-        # QEMU 11.1 cannot mend a link that it broke off itself. The guest is lost, and is not run here instead.
-        with pytest.raises(MigrationError, match="may run on the other node"):
+        # QEMU 11.1 cannot resume over a link that it broke itself. The guest is lost, and is not resumed on the source.
+        with pytest.raises(MigrationError, match="the guest may run on the destination"):
             source.finalize_migration_source("web1", success=False, live=True)
-        assert journey.states()[0] is not InstanceState.RUNNING
+        assert migration.states()[0] is not InstanceState.RUNNING
         return
     assert source.get_migration_status("web1").status is MigrationState.PAUSED
     cable.set_up()
@@ -175,6 +179,6 @@ def test_guest_that_has_left_waits_for_another_link(journey: Journey, cable: Cab
     cable.run_inside(lambda: destination.resume_migration_destination("web1", f"{FAR}:4445"))
     source.resume_migration_source("web1", f"{FAR}:4445")
     assert source.follow_migration("web1").status is MigrationState.COMPLETED
-    destination.finalize_migration_destination(journey.instance, journey.info, success=True)
+    destination.finalize_migration_destination(migration.instance, migration.info, success=True)
     source.finalize_migration_source("web1", success=True, live=True)
-    assert journey.states() == [None, InstanceState.RUNNING]
+    assert migration.states() == [None, InstanceState.RUNNING]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Whoever dies in the middle of a migration, the guest never runs twice, and is never taken for another's."""
+"""Migrations in which a QEMU or the driving process is killed: the guest never runs on both nodes."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ pytestmark = pytest.mark.qemu
 
 NOWHERE = None
 RUNNING, MIGRATING, CRASHED = InstanceState.RUNNING, InstanceState.MIGRATING, InstanceState.CRASHED
-#: Gives up what does not move at once.
-HASTY = ConvergencePolicy(stall_s=0.3)
+#: A policy that gives up at the first stall.
+IMPATIENT = ConvergencePolicy(stall_s=0.3)
 
 
 def state_of(hypervisor: KvmHypervisor) -> InstanceState | None:
@@ -49,7 +49,7 @@ def state_of(hypervisor: KvmHypervisor) -> InstanceState | None:
 
 
 def runs_guest(hypervisor: KvmHypervisor) -> bool:
-    """Tell whether the processors of the guest run here, whatever hvkit says."""
+    """Return whether QEMU runs the guest here, independently of the state file."""
     try:
         with hypervisor.monitor("web1") as monitor:
             return monitor.execute(QueryStatus()).running
@@ -59,7 +59,7 @@ def runs_guest(hypervisor: KvmHypervisor) -> bool:
 
 @attrs.define
 class Move:
-    """An instance on its way, up to some phase."""
+    """A migration that is driven up to a given phase."""
 
     source: KvmHypervisor
     destination: KvmHypervisor
@@ -68,7 +68,7 @@ class Move:
     info: MigrationInfo | None = None
 
     def reach(self, phase: str) -> None:
-        """Go on until a phase, and no further."""
+        """Drive the migration to a phase, and no further."""
         self.info = self.source.migration_info("web1")
         self.destination.accept_instance(self.instance, self.info, self.target)
         if phase == "accepted":
@@ -102,17 +102,17 @@ class Move:
             assert time.monotonic() < deadline_s
             time.sleep(0.02)
 
-    def settle(self) -> None:
-        """Do what a cluster manager does that finds a migration: ask, and finalize what can be."""
+    def recover(self) -> None:
+        """Finalize whatever can be finalized, as a cluster manager does with a migration that it finds."""
         self.check()
         info = self.info or MigrationInfo(instance="web1", hypervisor="kvm")
         success = runs_guest(self.destination)
         if state_of(self.source) is MIGRATING:
             with contextlib.suppress(HypervisorError):
-                success = self.source.follow_migration("web1", HASTY).status is MigrationState.COMPLETED
+                success = self.source.follow_migration("web1", IMPATIENT).status is MigrationState.COMPLETED
         self.check()
         with contextlib.suppress(HypervisorError):
-            # The destination first: where it does not have the guest, the source may be all that is left of it.
+            # The destination first: if it does not have the guest, the source may have the only copy.
             with contextlib.suppress(InstanceNotFound):
                 self.destination.finalize_migration_destination(self.instance, info, success)
             self.check()
@@ -120,7 +120,7 @@ class Move:
         self.check()
 
     def check(self) -> None:
-        # The destination first: a guest that runs there has left, and one that has left does not come back.
+        # The destination first: a guest that runs there has left the source, and never returns.
         assert not (runs_guest(self.destination) and runs_guest(self.source))
 
 
@@ -132,11 +132,11 @@ def make_move(
     monkeypatch.setattr("hvkit.hypervisor.kvm.migration.destination.SETTLE_S", 1.0)
 
     def make(phase: str) -> Move:
-        """Start an instance that can be held in a phase: it never arrives by itself, or waits before the switch."""
-        dirties_memory = phase in ("active", "postcopy")
+        """Start an instance whose migration does not converge, or pauses before the switchover."""
+        is_restless = phase in ("active", "postcopy")
         caps = {"active": "", "postcopy": "pause-before-switchover:postcopy-ram"}.get(phase, "pause-before-switchover")
-        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=dirties_memory)))
-        parameters = {"migration_bandwidth": int(dirties_memory), "migration_caps": caps}
+        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=is_restless)))
+        parameters = {"migration_bandwidth": int(is_restless), "migration_caps": caps}
         toy = make_toy(disks=(disk,), parameters=parameters)
         kvm.start_instance(toy)
         return Move(kvm, destination, toy, str(tmp_path / "migration.sock"))
@@ -160,27 +160,27 @@ def kill(hypervisor: KvmHypervisor) -> None:
         assert process.wait(10)
 
 
-#: What is left on the source and on the destination, after one of them died in a phase.
-DEATHS = [
+#: The states on source and destination after one of the two QEMUs was killed in a phase.
+KILLS = [
     ("accepted", "source", CRASHED, NOWHERE),
     ("accepted", "destination", RUNNING, NOWHERE),
     ("active", "source", CRASHED, NOWHERE),
     ("active", "destination", RUNNING, NOWHERE),
     ("pre-switchover", "source", CRASHED, NOWHERE),
     ("pre-switchover", "destination", RUNNING, NOWHERE),
-    # The guest needed both, and is lost. What is left of it is not run, and not forgotten either.
+    # The guest needed both nodes, and is lost. Its remains are neither resumed nor removed.
     ("postcopy", "source", CRASHED, RUNNING),
     ("postcopy", "destination", MIGRATING, NOWHERE),
     ("completed", "source", NOWHERE, RUNNING),
-    # It ran over there and died there: its disks are newer than its memory here.
+    # The guest ran on the destination: its disks are newer than its memory on the source.
     ("completed", "destination", MIGRATING, NOWHERE),
     ("half finalized", "source", NOWHERE, RUNNING),
     ("half finalized", "destination", NOWHERE, CRASHED),
 ]
 
 
-@pytest.mark.parametrize(("phase", "victim", "here", "there"), DEATHS, ids=lambda value: str(value).replace(" ", "-"))
-def test_death_of_an_end_leaves_one_guest_at_most(
+@pytest.mark.parametrize(("phase", "victim", "here", "there"), KILLS, ids=lambda value: str(value).replace(" ", "-"))
+def test_killed_end_leaves_at_most_one_guest(
     make_move: Callable[[str], Move],
     phase: str,
     victim: str,
@@ -190,9 +190,9 @@ def test_death_of_an_end_leaves_one_guest_at_most(
     move = make_move(phase)
     move.reach(phase)
     kill(move.source if victim == "source" else move.destination)
-    move.settle()
+    move.recover()
     if (phase, victim) == ("accepted", "destination"):
-        # Nobody began to send it, so nobody has to end that.
+        # The migration was not begun, so it need not be ended.
         assert runs_guest(move.source)
     assert (state_of(move.source), state_of(move.destination)) == (here, there)
     assert runs_guest(move.source) is (here is RUNNING)
@@ -202,9 +202,7 @@ def test_death_of_an_end_leaves_one_guest_at_most(
 
 
 @pytest.mark.parametrize("phase", ["accepted", "active", "pre-switchover"])
-def test_migration_can_be_ended_in_any_phase_before_the_guest_leaves(
-    make_move: Callable[[str], Move], phase: str
-) -> None:
+def test_abort_before_switchover_leaves_guest_on_source(make_move: Callable[[str], Move], phase: str) -> None:
     move = make_move(phase)
     move.reach(phase)
     assert move.info is not None
@@ -218,8 +216,10 @@ def test_migration_can_be_ended_in_any_phase_before_the_guest_leaves(
     assert runs_guest(move.source)
 
 
-@pytest.mark.parametrize(("phase", "problem"), [("postcopy", "fetches its memory"), ("completed", "on the other node")])
-def test_guest_that_has_left_is_not_called_back(make_move: Callable[[str], Move], phase: str, problem: str) -> None:
+@pytest.mark.parametrize(
+    ("phase", "problem"), [("postcopy", "fetches its memory"), ("completed", "has already completed")]
+)
+def test_abort_after_switchover_is_rejected(make_move: Callable[[str], Move], phase: str, problem: str) -> None:
     move = make_move(phase)
     move.reach(phase)
     with pytest.raises(MigrationError, match=problem):
@@ -228,7 +228,7 @@ def test_guest_that_has_left_is_not_called_back(make_move: Callable[[str], Move]
     assert not runs_guest(move.source)
 
 
-#: Where whoever carries a migration out dies: in front of a command to QEMU or behind it, and where the guest is then.
+#: The command before or after which the driving process is killed, and where the guest is then.
 INTERRUPTIONS = [
     ("migrate-incoming", "before", "source"),
     ("migrate-incoming", "after", "source"),
@@ -239,33 +239,33 @@ INTERRUPTIONS = [
     ("quit", "after", "destination"),
 ]
 
-#: Moves an instance, and kills itself before or after a command.
+#: A process that migrates an instance, and kills itself before or after a command.
 DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
 from hvkit.hypervisor import Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host.runtime import from_plain
+from hvkit.hypervisor.kvm.host.state_file import from_plain
 from hvkit.qmp import QmpConnection
 
-told = json.loads(sys.argv[1])
+settings = json.loads(sys.argv[1])
 execute = QmpConnection.execute
 
 def execute_or_die(self, command, *arguments, **keywords):
-    is_it = getattr(command, "wire_name", command) == told["command"]
-    if is_it and told["moment"] == "before":
+    is_match = getattr(command, "wire_name", command) == settings["command"]
+    if is_match and settings["moment"] == "before":
         os.kill(os.getpid(), signal.SIGKILL)
     answer = execute(self, command, *arguments, **keywords)
-    if is_it:
+    if is_match:
         os.kill(os.getpid(), signal.SIGKILL)
     return answer
 
 QmpConnection.execute = execute_or_die
-source, destination = KvmHypervisor(run_dir=told["source"]), KvmHypervisor(run_dir=told["destination"])
-instance = from_plain(told["instance"], Instance)
+source, destination = KvmHypervisor(run_dir=settings["source"]), KvmHypervisor(run_dir=settings["destination"])
+instance = from_plain(settings["instance"], Instance)
 info = source.migration_info(instance.name)
-destination.accept_instance(instance, info, told["target"])
-source.migrate_instance(instance.name, told["target"])
+destination.accept_instance(instance, info, settings["target"])
+source.migrate_instance(instance.name, settings["target"])
 source.follow_migration(instance.name)
 destination.finalize_migration_destination(instance, info, True)
 source.finalize_migration_source(instance.name, True, True)
@@ -273,7 +273,7 @@ source.finalize_migration_source(instance.name, True, True)
 
 
 @pytest.mark.parametrize(("command", "moment", "place"), INTERRUPTIONS)
-def test_death_of_who_carries_it_out_leaves_one_guest(
+def test_killed_driver_process_leaves_one_guest(
     make_move: Callable[[str], Move], command: str, moment: str, place: str | None
 ) -> None:
     move = make_move("plain")
@@ -281,7 +281,7 @@ def test_death_of_who_carries_it_out_leaves_one_guest(
     move.source.stop_instance("web1", force=True)
     move.source.start_instance(plain)
     move.instance = plain
-    told = {
+    settings = {
         "command": command,
         "moment": moment,
         "source": str(move.source.run_dir),
@@ -290,14 +290,14 @@ def test_death_of_who_carries_it_out_leaves_one_guest(
         "target": move.target,
     }
     ended = subprocess.run(
-        [sys.executable, "-c", DRIVER, json.dumps(told)],
+        [sys.executable, "-c", DRIVER, json.dumps(settings)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         timeout=60,
         check=False,
     )
     assert ended.returncode == -signal.SIGKILL
-    move.settle()
-    # A destination that was never ready is what any failed start is.
+    move.recover()
+    # A destination that was never ready is left as after any interrupted start.
     if state_of(move.destination) is CRASHED:
         move.destination.cleanup_instance("web1")
     states = (state_of(move.source), state_of(move.destination))
@@ -305,35 +305,35 @@ def test_death_of_who_carries_it_out_leaves_one_guest(
     if place is not None:
         assert states[0 if place == "source" else 1] is RUNNING
     assert runs_guest(move.source) is not runs_guest(move.destination)
-    if states[0] is RUNNING:  # and it can be sent again
+    if states[0] is RUNNING:  # the migration can be repeated
         move.info = move.source.migration_info("web1")
         move.destination.accept_instance(plain, move.info, move.target)
         move.source.migrate_instance("web1", move.target)
         assert move.source.follow_migration("web1").status is MigrationState.COMPLETED
-        move.settle()
+        move.recover()
     assert (state_of(move.source), state_of(move.destination)) == (NOWHERE, RUNNING)
 
 
-#: The acts of a migration, in their order.
-ACTS = ["accept", "migrate", "follow", "finalize destination", "finalize source"]
+#: The steps of a migration, in order.
+STEPS = ["accept", "migrate", "follow", "finalize destination", "finalize source"]
 
 
-def act_of(move: Move, name: str) -> Callable[[], object]:
-    """Return one act of a migration, to be done when those before are done."""
+def step_of(move: Move, name: str) -> Callable[[], object]:
+    """Return one step of a migration, which requires the steps before it."""
     source, destination, instance, info = move.source, move.destination, move.instance, move.info
     assert info is not None
-    acts: dict[str, Callable[[], object]] = {
+    steps: dict[str, Callable[[], object]] = {
         "accept": lambda: destination.accept_instance(instance, info, move.target),
         "migrate": lambda: source.migrate_instance("web1", move.target),
         "follow": lambda: source.follow_migration("web1"),
         "finalize destination": lambda: destination.finalize_migration_destination(instance, info, success=True),
         "finalize source": lambda: source.finalize_migration_source("web1", success=True, live=True),
     }
-    return acts[name]
+    return steps[name]
 
 
-@pytest.mark.parametrize("act", ACTS)
-def test_wherever_in_an_act_somebody_dies_one_guest_is_left(make_move: Callable[[str], Move], act: str) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_crash_at_every_step_leaves_one_guest(make_move: Callable[[str], Move], step: str) -> None:
     move = make_move("plain")
     move.instance = attrs.evolve(move.instance, parameters={**move.instance.parameters, "migration_caps": ""})
     outcomes = set()
@@ -344,19 +344,19 @@ def test_wherever_in_an_act_somebody_dies_one_guest_is_left(make_move: Callable[
                 node.cleanup_instance(name)
         move.source.start_instance(move.instance)
         move.info = move.source.migration_info("web1")
-        for earlier in ACTS[: ACTS.index(act)]:
-            act_of(move, earlier)()
-        is_dead = crash_at(number, act_of(move, act))
-        move.settle()
-        if state_of(move.destination) is CRASHED:  # a start that did not come to its end, as any other
+        for earlier in STEPS[: STEPS.index(step)]:
+            step_of(move, earlier)()
+        has_crashed = crash_at(number, step_of(move, step))
+        move.recover()
+        if state_of(move.destination) is CRASHED:  # as after any interrupted start
             move.destination.cleanup_instance("web1")
         states = (state_of(move.source), state_of(move.destination))
         assert states in ((RUNNING, NOWHERE), (NOWHERE, RUNNING)), number
         assert runs_guest(move.source) is not runs_guest(move.destination)
         assert not Path(move.target).exists()
         outcomes.add(states)
-        if not is_dead:
+        if not has_crashed:
             break
     assert number > 1
-    if act != "accept" and act != "migrate":
+    if step != "accept" and step != "migrate":
         assert outcomes == {(NOWHERE, RUNNING)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a migration is asked to use and to keep to, as QEMU counts it."""
+"""Capabilities and limits of migrations, measured by the counters of QEMU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hvkit.hypervisor.convergence import ConvergencePolicy
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities
-from hvkit.hypervisor.kvm.migration.source import KEEPS_TRACK_OF_TCG
+from hvkit.hypervisor.kvm.migration.source import TCG_TRACKING_VERSION
 from hvkit.hypervisor.model.reports import MigrationInfo
 from hvkit.qmp.schema import (
     Cont,
@@ -44,8 +44,8 @@ MIB = 1 << 20
 
 
 @attrs.frozen
-class Journey:
-    """An instance on its way from one hypervisor to another."""
+class Migration:
+    """A migration from one hypervisor to another."""
 
     source: KvmHypervisor
     destination: KvmHypervisor
@@ -63,7 +63,7 @@ class Journey:
             time.sleep(0.05)
         return progress
 
-    def call_back(self) -> None:
+    def take_back(self) -> None:
         self.source.abort_migration("web1")
         self.source.finalize_migration_source("web1", success=False, live=True)
         self.destination.finalize_migration_destination(self.instance, self.info, success=False)
@@ -86,14 +86,14 @@ def qemu_img(unavailable: Callable[[str], NoReturn]) -> str:
 
 
 @pytest.fixture
-def begin(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterator[Callable[..., Journey]]:
-    """Send an instance away; a restless one writes to its memory faster than a narrow link takes it."""
+def begin(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterator[Callable[..., Migration]]:
+    """Return a function that begins a migration. A restless guest writes faster than a slow link transfers."""
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
 
     def begin(
-        *, dirties_memory: bool = False, live: bool = True, is_kept_still: bool = False, **more: object
-    ) -> Journey:
-        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=dirties_memory)))
+        *, is_restless: bool = False, live: bool = True, is_paused_there: bool = False, **more: object
+    ) -> Migration:
+        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=is_restless)))
         toy = make_toy(disks=(disk,), parameters=more)
         kvm.start_instance(toy, start_paused=True)
         console = kvm.get_instance_console("web1").path
@@ -105,11 +105,11 @@ def begin(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterato
         info = kvm.migration_info("web1")
         target = str(tmp_path / "migration.sock")
         destination.accept_instance(toy, info, target)
-        if is_kept_still:
+        if is_paused_there:
             with destination.monitor("web1") as monitor:
                 monitor.execute(Stop())
         kvm.migrate_instance("web1", target, live=live)
-        return Journey(kvm, destination, toy, info)
+        return Migration(kvm, destination, toy, info)
 
     yield begin
     for name in destination.list_instances():
@@ -117,69 +117,69 @@ def begin(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterato
         destination.cleanup_instance(name)
 
 
-def test_memory_is_sent_over_several_connections(begin: Callable[..., Journey]) -> None:
-    journey = begin(migration_bandwidth=0, migration_caps="multifd")
-    assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
-    ram = journey.progress().ram
+def test_multifd_transfers_memory(begin: Callable[..., Migration]) -> None:
+    migration = begin(migration_bandwidth=0, migration_caps="multifd")
+    assert migration.source.follow_migration("web1").status is MigrationState.COMPLETED
+    ram = migration.progress().ram
     assert ram is not None
     assert ram.multifd_bytes > 0
-    journey.arrive()
+    migration.arrive()
 
 
 @pytest.fixture
-def writes_are_noticed(qemu_binary: str) -> None:
-    """Leave out, loudly, what a QEMU cannot do that misses what a guest writes under TCG."""
-    if probe_capabilities(qemu_binary).version < KEEPS_TRACK_OF_TCG:
-        pytest.skip("this QEMU misses what a guest writes under TCG, so that every migration converges")
+def tracks_writes(qemu_binary: str) -> None:
+    """Skip the test if QEMU misses guest writes under TCG."""
+    if probe_capabilities(qemu_binary).version < TCG_TRACKING_VERSION:
+        pytest.skip("this QEMU misses guest writes under TCG, so every migration converges")
 
 
-@pytest.mark.usefixtures("writes_are_noticed")
-def test_guest_that_writes_too_fast_is_slowed_down(begin: Callable[..., Journey]) -> None:
-    journey = begin(dirties_memory=True, migration_bandwidth=1, migration_downtime=1, migration_caps="auto-converge")
-    journey.wait_for(lambda progress: bool(progress.cpu_throttle_percentage))
-    journey.call_back()
+@pytest.mark.usefixtures("tracks_writes")
+def test_auto_converge_throttles_guest(begin: Callable[..., Migration]) -> None:
+    migration = begin(is_restless=True, migration_bandwidth=1, migration_downtime=1, migration_caps="auto-converge")
+    migration.wait_for(lambda progress: bool(progress.cpu_throttle_percentage))
+    migration.take_back()
 
 
-@pytest.mark.usefixtures("writes_are_noticed")
-def test_bandwidth_is_not_exceeded(begin: Callable[..., Journey]) -> None:
-    journey = begin(dirties_memory=True, migration_bandwidth=2, migration_downtime=1)
+@pytest.mark.usefixtures("tracks_writes")
+def test_migration_bandwidth_is_not_exceeded(begin: Callable[..., Migration]) -> None:
+    migration = begin(is_restless=True, migration_bandwidth=2, migration_downtime=1)
     curve = Curve()
 
-    def has_gone_on(progress: Progress) -> bool:
-        curve.add_sample(journey.source.get_migration_status("web1"))
+    def has_sent_enough(progress: Progress) -> bool:
+        curve.add_sample(migration.source.get_migration_status("web1"))
         return progress.ram is not None and progress.ram.transferred > 6 * MIB
 
-    progress = journey.wait_for(has_gone_on)
+    progress = migration.wait_for(has_sent_enough)
     curve.record("restless")
     assert progress.ram is not None
     assert progress.total_time is not None
-    # QEMU counts by tenths of a second, and goes beyond it in each.
+    # QEMU limits the bytes of each tenth of a second, and exceeds the limit in each.
     assert progress.ram.transferred <= 2 * (2 * MIB * progress.total_time / 1000)
-    journey.call_back()
+    migration.take_back()
 
 
-@pytest.mark.usefixtures("writes_are_noticed")
-def test_guest_stands_still_no_longer_than_it_may(begin: Callable[..., Journey]) -> None:
-    journey = begin(dirties_memory=True, migration_bandwidth=2, migration_downtime=1)
-    progress = journey.wait_for(lambda progress: progress.ram is not None and progress.ram.dirty_sync_count > 5)
+@pytest.mark.usefixtures("tracks_writes")
+def test_migration_waits_for_allowed_downtime(begin: Callable[..., Migration]) -> None:
+    migration = begin(is_restless=True, migration_bandwidth=2, migration_downtime=1)
+    progress = migration.wait_for(lambda progress: progress.ram is not None and progress.ram.dirty_sync_count > 5)
     assert progress.status == "active"
-    # More than it may: so it goes on, until it may stand still for longer.
+    # More than the limit: the migration continues until the limit is raised.
     assert progress.expected_downtime is not None
     assert progress.expected_downtime > 1
-    status = journey.source.follow_migration("web1", ConvergencePolicy(patience_s=0.1, max_downtime_ms=60_000))
+    status = migration.source.follow_migration("web1", ConvergencePolicy(patience_s=0.1, max_downtime_ms=60_000))
     assert status.status is MigrationState.COMPLETED
     assert status.downtime_ms is not None
-    journey.arrive()
+    migration.arrive()
 
 
-#: The memory that a restless guest writes to.
+#: The addresses that a restless guest writes to.
 WRITTEN = range(0x10000, 0x90000, 0x1000)
 
 
-def differing_pages(journey: Journey, directory: Path) -> int:
-    """Count the pages that both ends, which stand still, do not have in common."""
+def differing_pages(migration: Migration, directory: Path) -> int:
+    """Return the number of pages that differ between both ends, whose guests are paused."""
     found = []
-    for number, hypervisor in enumerate((journey.source, journey.destination)):
+    for number, hypervisor in enumerate((migration.source, migration.destination)):
         file = directory / f"memory-{number}"
         with hypervisor.monitor("web1") as monitor:
             monitor.execute(Pmemsave(val=WRITTEN.start, size=WRITTEN.stop - WRITTEN.start, filename=str(file)))
@@ -191,56 +191,56 @@ def differing_pages(journey: Journey, directory: Path) -> int:
 
 @pytest.mark.parametrize("caps", ["", "multifd", "xbzrle"])
 @pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
-def test_memory_arrives_as_it_left(
-    begin: Callable[..., Journey], tmp_path: Path, caplog: pytest.LogCaptureFixture, live: bool, caps: str
+def test_memory_arrives_unchanged(
+    begin: Callable[..., Migration], tmp_path: Path, caplog: pytest.LogCaptureFixture, live: bool, caps: str
 ) -> None:
-    journey = begin(
-        dirties_memory=True,
+    migration = begin(
+        is_restless=True,
         live=live,
-        is_kept_still=True,
+        is_paused_there=True,
         migration_bandwidth=0,
         migration_downtime=2000,
         migration_caps=caps,
     )
-    assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
-    assert journey.destination.get_instance_info("web1").state is InstanceState.PAUSED
-    if "may lose what its guest writes" in caplog.text:  # and so it is
+    assert migration.source.follow_migration("web1").status is MigrationState.COMPLETED
+    assert migration.destination.get_instance_info("web1").state is InstanceState.PAUSED
+    if "may lose guest writes" in caplog.text:  # the loss is expected
         assert live
     else:
-        assert differing_pages(journey, tmp_path) == 0
+        assert differing_pages(migration, tmp_path) == 0
 
 
-def test_nobody_is_warned_of_a_guest_that_stands_still(
-    begin: Callable[..., Journey], caplog: pytest.LogCaptureFixture, qemu_binary: str
+def test_lost_writes_warning_is_logged_only_for_old_tcg(
+    begin: Callable[..., Migration], caplog: pytest.LogCaptureFixture, qemu_binary: str
 ) -> None:
-    journey = begin(migration_bandwidth=0)
-    assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
-    is_lost = probe_capabilities(qemu_binary).version < KEEPS_TRACK_OF_TCG
-    assert ("may lose what its guest writes" in caplog.text) is is_lost
-    journey.arrive()
+    migration = begin(migration_bandwidth=0)
+    assert migration.source.follow_migration("web1").status is MigrationState.COMPLETED
+    is_lost = probe_capabilities(qemu_binary).version < TCG_TRACKING_VERSION
+    assert ("may lose guest writes" in caplog.text) is is_lost
+    migration.arrive()
 
 
 @pytest.mark.parametrize("caps", ["multifd", "postcopy-ram:xbzrle"])
-def test_nothing_is_left_switched_on(begin: Callable[..., Journey], caps: str) -> None:
-    journey = begin(migration_bandwidth=0, migration_caps=caps)
-    assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
-    assert switched_on(journey.source) >= {*caps.split(":")}
-    journey.arrive()
-    assert switched_on(journey.destination) == set()
+def test_finalized_migration_resets_capabilities(begin: Callable[..., Migration], caps: str) -> None:
+    migration = begin(migration_bandwidth=0, migration_caps=caps)
+    assert migration.source.follow_migration("web1").status is MigrationState.COMPLETED
+    assert switched_on(migration.source) >= {*caps.split(":")}
+    migration.arrive()
+    assert switched_on(migration.destination) == set()
 
 
-def test_snapshot_after_a_migration_that_failed_does_not_kill_the_guest(
+def test_snapshot_after_failed_multifd_migration_succeeds(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, qemu_img: str
 ) -> None:
     raw, disk = write_disk(tmp_path / "raw.img"), tmp_path / "disk.qcow2"
     subprocess.run([qemu_img, "convert", "-f", "raw", "-O", "qcow2", raw, disk], check=True)
     disks = (Disk(path=str(disk), format="qcow2"),)
     kvm.start_instance(make_toy(disks=disks, parameters={"migration_caps": "multifd"}))
-    kvm.migrate_instance("web1", str(tmp_path / "nobody.sock"))
+    kvm.migrate_instance("web1", str(tmp_path / "missing.sock"))
     assert kvm.follow_migration("web1").status is MigrationState.FAILED
     kvm.finalize_migration_source("web1", success=False, live=True)
     assert switched_on(kvm) == set()
-    with kvm.monitor("web1") as monitor:  # as somebody leaves it who dies in time
+    with kvm.monitor("web1") as monitor:  # as an interrupted migration leaves it
         multifd = MigrationCapabilityStatus(capability="multifd", state=True)
         monitor.execute(MigrateSetCapabilities(capabilities=[multifd]))
     kvm.save_snapshot("web1", "one", timeout=60)
@@ -248,14 +248,16 @@ def test_snapshot_after_a_migration_that_failed_does_not_kill_the_guest(
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
-def test_instance_that_is_being_backed_up_stays(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
+def test_migrate_rejects_instance_with_running_backup(
+    kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
+) -> None:
     toy = make_toy()
     kvm.start_instance(toy)
     refusals = []
 
     def send(_: BackupProgress) -> None:
-        with pytest.raises(MigrationError, match="its disks are being backed up") as caught:
-            kvm.migrate_instance("web1", str(tmp_path / "nobody.sock"))
+        with pytest.raises(MigrationError, match="a backup of its disks is running") as caught:
+            kvm.migrate_instance("web1", str(tmp_path / "missing.sock"))
         refusals.append(caught.value)
 
     kvm.backup_disks("web1", Backup(files={toy.disks[0].uuid: str(tmp_path / "backup")}), on_progress=send, timeout=60)
@@ -263,7 +265,7 @@ def test_instance_that_is_being_backed_up_stays(kvm: KvmHypervisor, make_toy: Ma
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
-def test_machine_with_another_root_directory_is_sent_over_no_path(
+def test_migration_of_chrooted_instance_rejects_unix_socket_path(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, unavailable: Callable[[str], NoReturn]
 ) -> None:
     if os.geteuid() != 0:
@@ -272,9 +274,9 @@ def test_machine_with_another_root_directory_is_sent_over_no_path(
     kvm.start_instance(toy)
     other = KvmHypervisor(run_dir=tmp_path / "other")
     path = str(tmp_path / "migration.sock")
-    with pytest.raises(MigrationError, match=r"another root directory \(use_chroot\), and does not reach the socket"):
+    with pytest.raises(MigrationError, match=r"another root directory \(use_chroot\) and cannot reach the socket"):
         other.accept_instance(toy, kvm.migration_info("web1"), path)
-    with pytest.raises(MigrationError, match="use host:port, or a socket that is connected"):
+    with pytest.raises(MigrationError, match="use host:port or a connected socket"):
         kvm.migrate_instance("web1", path)
     assert other.list_instances() == []
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING

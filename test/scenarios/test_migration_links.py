@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What instances move over: encrypted links, between ends that know each other, and sockets that somebody connected."""
+"""Migrations over TLS with certificates or keys, and over sockets that are already connected."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def wait_until_over(source: KvmHypervisor) -> MigrationStatus:
 def move(
     source: KvmHypervisor, destination: KvmHypervisor, there: Instance, to: str | int, at: str | int
 ) -> MigrationStatus:
-    """Move an instance, and finalize both halves with how that went.
+    """Migrate an instance, and finalize both halves.
 
     Args:
-        source: where it is.
-        destination: where it is to go.
-        there: what the destination is given.
-        to: the address that it is sent to.
-        at: the address on which it is waited for.
+        source: the hypervisor of the source.
+        destination: the hypervisor of the destination.
+        there: the instance as given to the destination.
+        to: the target as given to the source.
+        at: the target as given to the destination.
     """
     info = source.migration_info("web1")
     destination.accept_instance(there, info, at)
@@ -71,12 +71,9 @@ def move(
     return status
 
 
-# ---- certificates and keys
-
-
 @pytest.fixture
 def openssl(unavailable: Callable[[str], NoReturn]) -> str:
-    return shutil.which("openssl") or unavailable("there is no openssl to make certificates with")
+    return shutil.which("openssl") or unavailable("openssl is not installed, so certificates cannot be made")
 
 
 def make_key(directory: Path) -> Path:
@@ -99,7 +96,7 @@ def toy(make_toy: MakeInstance) -> Instance:
 
 
 @pytest.mark.qemu
-def test_instance_moves_between_ends_that_have_certificates(
+def test_migration_with_certificates_completes(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path, openssl: str
 ) -> None:
     certificates = make_certificates(tmp_path / "certificates", openssl)
@@ -107,7 +104,7 @@ def test_instance_moves_between_ends_that_have_certificates(
     kvm.start_instance(toy)
     address = free_address()
     assert move(kvm, other, toy, address, address).status is MigrationState.COMPLETED
-    # The way back goes over a unix socket, whose path is the name of nobody, and with new certificates.
+    # Back over a unix socket, whose path matches no name in a certificate, and with new certificates.
     shutil.rmtree(certificates)
     make_certificates(certificates, openssl)
     path = str(tmp_path / "link.sock")
@@ -117,7 +114,7 @@ def test_instance_moves_between_ends_that_have_certificates(
 
 
 @pytest.mark.qemu
-def test_name_in_the_certificate_may_be_another_than_the_address(
+def test_migration_with_tls_hostname_accepts_certificate_of_other_name(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path, openssl: str
 ) -> None:
     toy = with_parameters(toy, tls("x509", make_certificates(tmp_path / "certificates", openssl), "localhost"))
@@ -127,7 +124,7 @@ def test_name_in_the_certificate_may_be_another_than_the_address(
 
 
 @pytest.mark.qemu
-def test_certificate_of_another_authority_is_refused(
+def test_migration_with_certificate_of_other_authority_fails(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path, openssl: str
 ) -> None:
     kvm.start_instance(with_parameters(toy, tls("x509", make_certificates(tmp_path / "ours", openssl))))
@@ -137,22 +134,20 @@ def test_certificate_of_another_authority_is_refused(
 
 
 @pytest.mark.qemu
-def test_key_that_both_have_is_enough_and_another_one_is_refused(
+def test_migration_with_psk_requires_same_key(
     kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path
 ) -> None:
     toy = with_parameters(toy, tls("psk", make_key(tmp_path / "key")))
     kvm.start_instance(toy)
     address = free_address()
-    stranger = with_parameters(toy, tls("psk", make_key(tmp_path / "other key")))
-    assert move(kvm, other, stranger, address, address).status is MigrationState.FAILED
+    wrong_key = with_parameters(toy, tls("psk", make_key(tmp_path / "other key")))
+    assert move(kvm, other, wrong_key, address, address).status is MigrationState.FAILED
     address = free_address()
     assert move(kvm, other, toy, address, address).status is MigrationState.COMPLETED
 
 
 @pytest.mark.qemu
-def test_credentials_that_are_not_there_leave_the_instance_as_it_was(
-    kvm: KvmHypervisor, toy: Instance, tmp_path: Path
-) -> None:
+def test_migration_with_missing_credentials_changes_nothing(kvm: KvmHypervisor, toy: Instance, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     kvm.start_instance(with_parameters(toy, tls("x509", tmp_path / "empty")))
     with pytest.raises(MigrationError, match=r"ca-cert\.pem"):
@@ -169,26 +164,27 @@ def test_credentials_that_are_not_there_leave_the_instance_as_it_was(
         ({"migration_tls": "anon"}, "expected one of 'x509', 'psk'"),
     ],
 )
-def test_parameters_have_to_go_together(kvm: KvmHypervisor, parameters: dict[str, object], problem: str) -> None:
+def test_tls_parameters_reject_inconsistent_values(
+    kvm: KvmHypervisor, parameters: dict[str, object], problem: str
+) -> None:
     with pytest.raises(ParameterError, match=problem):
         kvm.check_parameter_syntax(parameters)
 
 
-# ---- sockets that somebody else connected
-
-
 @pytest.mark.qemu
-def test_instance_moves_over_a_socket_that_it_is_given(kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance) -> None:
+def test_migration_over_connected_socket_completes(kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance) -> None:
     kvm.start_instance(toy)
     one, two = socket.socketpair()
     with one, two:
         assert move(kvm, other, toy, one.fileno(), two.fileno()).status is MigrationState.COMPLETED
-        # They stay the caller's.
+        # The sockets are still open.
         assert {os.fstat(each.fileno()).st_nlink for each in (one, two)} == {1}
 
 
 @pytest.mark.qemu
-def test_what_is_no_socket_is_refused(kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path) -> None:
+def test_migration_rejects_descriptor_that_is_not_a_socket(
+    kvm: KvmHypervisor, other: KvmHypervisor, toy: Instance, tmp_path: Path
+) -> None:
     kvm.start_instance(toy)
     with (tmp_path / "file").open("wb") as file:
         for descriptor in (file.fileno(), -1, 1 << 40):

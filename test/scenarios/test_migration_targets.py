@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Where a migration goes to, and how, where the parameters have a say."""
+"""Parameters that change the target and the mode of a migration."""
 
 from __future__ import annotations
 
@@ -9,28 +9,8 @@ from pathlib import Path
 import pytest
 
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.migration.common import with_port
-from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.model import Instance, InstanceState, MigrationState
 from hvkit.qmp.schema import QueryStatus
-
-
-@pytest.mark.parametrize(
-    ("target", "completed"),
-    [
-        ("192.0.2.1", "192.0.2.1:8102"),
-        ("node2.example", "node2.example:8102"),
-        ("2001:db8::1", "[2001:db8::1]:8102"),
-        ("[2001:db8::1]", "[2001:db8::1]:8102"),
-        ("192.0.2.1:7000", "192.0.2.1:7000"),
-        ("[2001:db8::1]:7000", "[2001:db8::1]:7000"),
-        ("/run/link.sock", "/run/link.sock"),
-        ("", ""),
-        (5, 5),
-    ],
-)
-def test_address_alone_gets_the_port_of_the_parameter(target: str | int, completed: str | int) -> None:
-    assert with_port(target, TABLE.fill({})) == completed
 
 
 @pytest.fixture
@@ -43,10 +23,10 @@ def other(tmp_path: Path) -> Iterator[KvmHypervisor]:
 
 
 @pytest.mark.qemu
-def test_parameter_can_keep_every_move_from_being_live(
+def test_migration_mode_non_live_overrides_live_argument(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: Callable[..., Instance], tmp_path: Path
 ) -> None:
-    # So slow that it is seen on its way.
+    # So slow that the test can observe the migration.
     toy = make_toy(parameters={"migration_mode": "non-live", "migration_bandwidth": 1})
     kvm.start_instance(toy)
     info = kvm.migration_info("web1")

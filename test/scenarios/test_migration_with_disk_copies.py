@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""An instance moves to a node that does not reach its disks, and these come along, while somebody writes to them."""
+"""Migrations without shared storage: the disks are copied while the guest writes to them."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ DISK_BYTES = 8 << 20
 
 
 @attrs.define
-class Journey:
-    """An instance with disks of its own on each of two nodes."""
+class Migration:
+    """A migration of an instance whose disks have different files on each node."""
 
     source: KvmHypervisor
     destination: KvmHypervisor
@@ -62,12 +62,12 @@ class Journey:
             time.sleep(0.02)
 
     def write(self, number: int, offset: int) -> bytes:
-        """Write into a disk of the source as its guest would, and return what."""
+        """Write 64 KiB to a disk of the source through its device, and return the byte that was written."""
         written = os.urandom(1)
         device = f"/machine/peripheral/{disk_id(self.here.disks[number].uuid)}/virtio-backend"
         command = f'qemu-io -d {device} "write -P {written[0]} {offset} 64k"'
         with self.source.monitor("web1") as monitor:
-            assert not monitor.execute(HumanMonitorCommand(command_line=command))  # it complains, or says nothing
+            assert not monitor.execute(HumanMonitorCommand(command_line=command))  # qemu-io prints errors only
         return written
 
     def finish(self, status: MigrationStatus) -> None:
@@ -84,7 +84,7 @@ class Journey:
 
 
 @pytest.fixture
-def journey(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterator[Journey]:
+def migration(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterator[Migration]:
     system = write_disk(tmp_path / "here-system.img", size_bytes=DISK_BYTES)
     data = tmp_path / "here-data.img"
     data.write_bytes(os.urandom(DISK_BYTES))
@@ -99,7 +99,7 @@ def journey(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Itera
     kvm.start_instance(here)
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
     copies = DiskCopies(target=str(tmp_path / "copies.sock"))
-    yield Journey(kvm, destination, here, there, str(tmp_path / "migration.sock"), copies)
+    yield Migration(kvm, destination, here, there, str(tmp_path / "migration.sock"), copies)
     for name in destination.list_instances():
         destination.stop_instance(name, force=True)
         destination.cleanup_instance(name)
@@ -110,123 +110,123 @@ def stop(hypervisor: KvmHypervisor) -> None:
     hypervisor.stop_instance("web1", force=True)
 
 
-def test_disks_come_along_with_all_that_is_written_meanwhile(journey: Journey) -> None:
-    journey.begin_copies()
-    journey.write(1, 1 << 20)
-    journey.wait_for_copies()
-    journey.write(1, 2 << 20)
-    copies = journey.source.get_disk_copies("web1")
-    assert {copy.uuid for copy in copies} == {disk.uuid for disk in journey.here.disks}
+def test_disk_copies_include_writes_during_migration(migration: Migration) -> None:
+    migration.begin_copies()
+    migration.write(1, 1 << 20)
+    migration.wait_for_copies()
+    migration.write(1, 2 << 20)
+    copies = migration.source.get_disk_copies("web1")
+    assert {copy.uuid for copy in copies} == {disk.uuid for disk in migration.here.disks}
     assert all(copy.copied_bytes >= DISK_BYTES for copy in copies[1:])
-    journey.source.migrate_instance("web1", journey.target)
-    status = journey.source.follow_migration("web1")
+    migration.source.migrate_instance("web1", migration.target)
+    status = migration.source.follow_migration("web1")
     assert status.status is MigrationState.COMPLETED, status
-    journey.finish(status)
-    before = journey.checksums(journey.here)
-    assert journey.checksums(journey.there) == before
-    # From now on the guest writes there, and nobody else does.
-    journey.source, journey.here = journey.destination, journey.there
-    journey.write(1, 3 << 20)
-    stop(journey.destination)
-    assert journey.checksums(journey.there) != before
+    migration.finish(status)
+    before = migration.checksums(migration.here)
+    assert migration.checksums(migration.there) == before
+    # From now on, the guest writes to the disks of the destination only.
+    migration.source, migration.here = migration.destination, migration.there
+    migration.write(1, 3 << 20)
+    stop(migration.destination)
+    assert migration.checksums(migration.there) != before
 
 
-def test_disks_are_encrypted_on_their_way(journey: Journey, tmp_path: Path) -> None:
+def test_disk_copies_are_encrypted(migration: Migration, tmp_path: Path) -> None:
     (tmp_path / "keys.psk").write_text(f"qemu:{secrets.token_hex(16)}\n")
     tls = {"migration_tls": "psk", "migration_tls_dir": str(tmp_path)}
-    stop(journey.source)
-    journey.here = attrs.evolve(journey.here, parameters={**journey.here.parameters, **tls})
-    journey.there = attrs.evolve(journey.there, parameters=journey.here.parameters)
-    journey.source.start_instance(journey.here)
-    journey.info = journey.source.migration_info("web1")
-    journey.destination.accept_instance(journey.there, journey.info, journey.target, journey.copies)
-    with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.settimeout(10)
-        stranger.connect(journey.copies.target)
-        # Greeting, flags; then: list the exports. QEMU wants encryption first.
-        assert stranger.recv(18, socket.MSG_WAITALL).startswith(b"NBDMAGIC")
-        stranger.sendall(struct.pack(">I8sII", 1, b"IHAVEOPT", 3, 0))
-        _, option, reply, _ = struct.unpack(">QIII", stranger.recv(20, socket.MSG_WAITALL))
+    stop(migration.source)
+    migration.here = attrs.evolve(migration.here, parameters={**migration.here.parameters, **tls})
+    migration.there = attrs.evolve(migration.there, parameters=migration.here.parameters)
+    migration.source.start_instance(migration.here)
+    migration.info = migration.source.migration_info("web1")
+    migration.destination.accept_instance(migration.there, migration.info, migration.target, migration.copies)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(migration.copies.target)
+        # Greeting and flags, then a request for the list of exports. QEMU requires TLS first.
+        assert client.recv(18, socket.MSG_WAITALL).startswith(b"NBDMAGIC")
+        client.sendall(struct.pack(">I8sII", 1, b"IHAVEOPT", 3, 0))
+        _, option, reply, _ = struct.unpack(">QIII", client.recv(20, socket.MSG_WAITALL))
         assert (option, reply) == (3, 0x80000005)  # NBD_REP_ERR_TLS_REQD
-    journey.source.copy_disks("web1", journey.copies)
-    journey.wait_for_copies()
-    journey.source.migrate_instance("web1", journey.target)
-    journey.finish(journey.source.follow_migration("web1"))
-    stop(journey.destination)
-    assert journey.checksums(journey.there)[1] == journey.checksums(journey.here)[1]
+    migration.source.copy_disks("web1", migration.copies)
+    migration.wait_for_copies()
+    migration.source.migrate_instance("web1", migration.target)
+    migration.finish(migration.source.follow_migration("web1"))
+    stop(migration.destination)
+    assert migration.checksums(migration.there)[1] == migration.checksums(migration.here)[1]
 
 
-def test_only_the_disks_that_are_named_come_along(journey: Journey) -> None:
-    system, data = journey.here.disks
-    journey.copies = attrs.evolve(journey.copies, disks=(data.uuid,))
-    Path(journey.there.disks[0].path).write_bytes(Path(system.path).read_bytes())
-    journey.begin_copies()
-    assert [copy.uuid for copy in journey.source.get_disk_copies("web1")] == [data.uuid]
-    journey.wait_for_copies()
-    journey.source.migrate_instance("web1", journey.target)
-    journey.finish(journey.source.follow_migration("web1"))
-    stop(journey.destination)
-    assert journey.checksums(journey.there)[1] == journey.checksums(journey.here)[1]
+def test_disk_copies_are_limited_to_given_disks(migration: Migration) -> None:
+    system, data = migration.here.disks
+    migration.copies = attrs.evolve(migration.copies, disks=(data.uuid,))
+    Path(migration.there.disks[0].path).write_bytes(Path(system.path).read_bytes())
+    migration.begin_copies()
+    assert [copy.uuid for copy in migration.source.get_disk_copies("web1")] == [data.uuid]
+    migration.wait_for_copies()
+    migration.source.migrate_instance("web1", migration.target)
+    migration.finish(migration.source.follow_migration("web1"))
+    stop(migration.destination)
+    assert migration.checksums(migration.there)[1] == migration.checksums(migration.here)[1]
 
 
-def test_guest_does_not_leave_before_its_disks(journey: Journey) -> None:
-    slow = attrs.evolve(journey.here, parameters={**journey.here.parameters, "migration_bandwidth": 1})
-    stop(journey.source)
-    journey.source.start_instance(slow)
-    journey.begin_copies()
-    with pytest.raises(MigrationError, match="its disks are not all on the other node"):
-        journey.source.migrate_instance("web1", journey.target)
-    with pytest.raises(MigrationError, match="being copied already"):
-        journey.source.copy_disks("web1", journey.copies)
-    assert journey.source.get_instance_info("web1").state is InstanceState.RUNNING
-    journey.source.abort_migration("web1")
-    assert journey.source.get_disk_copies("web1") == ()
-    assert journey.info is not None
-    journey.destination.finalize_migration_destination(journey.there, journey.info, success=False)
+def test_migrate_rejects_incomplete_disk_copies(migration: Migration) -> None:
+    slow = attrs.evolve(migration.here, parameters={**migration.here.parameters, "migration_bandwidth": 1})
+    stop(migration.source)
+    migration.source.start_instance(slow)
+    migration.begin_copies()
+    with pytest.raises(MigrationError, match="its disks are not completely copied"):
+        migration.source.migrate_instance("web1", migration.target)
+    with pytest.raises(MigrationError, match="already being copied"):
+        migration.source.copy_disks("web1", migration.copies)
+    assert migration.source.get_instance_info("web1").state is InstanceState.RUNNING
+    migration.source.abort_migration("web1")
+    assert migration.source.get_disk_copies("web1") == ()
+    assert migration.info is not None
+    migration.destination.finalize_migration_destination(migration.there, migration.info, success=False)
 
 
-def test_failed_migration_ends_the_copies_and_can_be_tried_again(journey: Journey) -> None:
-    journey.begin_copies()
-    journey.wait_for_copies()
-    journey.source.migrate_instance("web1", journey.target)
-    journey.source.abort_migration("web1")
-    journey.finish(journey.source.get_migration_status("web1"))
-    assert journey.source.get_disk_copies("web1") == ()
-    written = journey.write(1, 1 << 20)
-    journey.begin_copies()
-    journey.wait_for_copies()
-    journey.source.migrate_instance("web1", journey.target)
-    journey.finish(journey.source.follow_migration("web1"))
-    stop(journey.destination)
-    assert Path(journey.there.disks[1].path).read_bytes()[1 << 20 : (1 << 20) + 4096] == written * 4096
+def test_aborted_migration_ends_copies_and_can_be_repeated(migration: Migration) -> None:
+    migration.begin_copies()
+    migration.wait_for_copies()
+    migration.source.migrate_instance("web1", migration.target)
+    migration.source.abort_migration("web1")
+    migration.finish(migration.source.get_migration_status("web1"))
+    assert migration.source.get_disk_copies("web1") == ()
+    written = migration.write(1, 1 << 20)
+    migration.begin_copies()
+    migration.wait_for_copies()
+    migration.source.migrate_instance("web1", migration.target)
+    migration.finish(migration.source.follow_migration("web1"))
+    stop(migration.destination)
+    assert Path(migration.there.disks[1].path).read_bytes()[1 << 20 : (1 << 20) + 4096] == written * 4096
 
 
-def test_another_process_ends_the_copies_that_one_died_over(journey: Journey) -> None:
-    journey.begin_copies()
-    journey.wait_for_copies()
-    journey.source.migrate_instance("web1", journey.target)
+def test_another_process_completes_abandoned_disk_copies(migration: Migration) -> None:
+    migration.begin_copies()
+    migration.wait_for_copies()
+    migration.source.migrate_instance("web1", migration.target)
     deadline_s = time.monotonic() + 30
-    while journey.source.get_migration_status("web1").phase != "pre-switchover":
+    while migration.source.get_migration_status("web1").phase != "pre-switchover":
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
-    again = KvmHypervisor(run_dir=journey.source.run_dir)
+    again = KvmHypervisor(run_dir=migration.source.run_dir)
     status = again.follow_migration("web1")
     assert status.status is MigrationState.COMPLETED
-    journey.finish(status)
+    migration.finish(status)
 
 
-def test_disk_that_is_too_small_there_is_told(journey: Journey) -> None:
-    with Path(journey.there.disks[1].path).open("r+b") as file:
+def test_disk_copy_to_smaller_disk_reports_reason(migration: Migration) -> None:
+    with Path(migration.there.disks[1].path).open("r+b") as file:
         file.truncate(DISK_BYTES // 2)
-    journey.begin_copies()
+    migration.begin_copies()
     deadline_s = time.monotonic() + 30
-    while not any(copy.reason for copy in journey.source.get_disk_copies("web1")):
+    while not any(copy.reason for copy in migration.source.get_disk_copies("web1")):
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
-    with pytest.raises(MigrationError, match="its disks are not all on the other node"):
-        journey.source.migrate_instance("web1", journey.target)
-    assert journey.source.get_instance_info("web1").state is InstanceState.RUNNING
-    journey.source.abort_migration("web1")
-    assert journey.source.get_disk_copies("web1") == ()
-    with pytest.raises(MigrationError, match="it has no disk"):
-        journey.source.copy_disks("web1", DiskCopies(target=journey.copies.target, disks=(uuid4(),)))
+    with pytest.raises(MigrationError, match="its disks are not completely copied"):
+        migration.source.migrate_instance("web1", migration.target)
+    assert migration.source.get_instance_info("web1").state is InstanceState.RUNNING
+    migration.source.abort_migration("web1")
+    assert migration.source.get_disk_copies("web1") == ()
+    with pytest.raises(MigrationError, match="the instance has no disk"):
+        migration.source.copy_disks("web1", DiskCopies(target=migration.copies.target, disks=(uuid4(),)))

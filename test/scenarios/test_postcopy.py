@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A guest that never stops writing leaves before its memory does, and gets the rest over whatever link there is."""
+"""Postcopy migrations of a guest that does not converge, with broken and resumed links."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MakeInstance = Callable[..., Instance]
 
 pytestmark = pytest.mark.qemu
 
-#: Bytes a second over which what is left takes longer than any test.
-CRAWL = 16 << 10
+#: Bytes per second at which the rest of the memory takes longer than any test.
+SLOW = 16 << 10
 
 
 @attrs.define
-class Journey:
-    """A guest that writes faster than it is sent, and its two nodes."""
+class Migration:
+    """A migration of a guest that writes faster than its memory is transferred."""
 
     source: KvmHypervisor
     destination: KvmHypervisor
@@ -47,14 +47,14 @@ class Journey:
         with self.source.monitor("web1") as monitor:
             monitor.execute(MigrateSetParameters(max_postcopy_bandwidth=bytes_per_s))
 
-    def leave(self) -> None:
-        """Let the guest leave, and crawl after that."""
-        self.set_bandwidth(CRAWL)
+    def start_postcopy(self) -> None:
+        """Start postcopy, with a slow transfer afterwards."""
+        self.set_bandwidth(SLOW)
         self.source.start_postcopy("web1")
         self.wait_for(MigrationState.POSTCOPY)
 
     def pause(self) -> None:
-        """Break the link as soon as that does not lose the guest."""
+        """Break the link as soon as the guest survives that."""
         self.wait_for(MigrationState.POSTCOPY, node=self.destination)
         deadline_s = time.monotonic() + 30
         while self.destination.get_instance_info("web1").state is not InstanceState.RUNNING:
@@ -78,8 +78,8 @@ class Journey:
 
 
 @pytest.fixture
-def journey(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterator[Journey]:
-    """A guest that is on its way and never arrives: its memory is written faster than it is sent."""
+def migration(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterator[Migration]:
+    """A migration that does not converge: the guest writes faster than its memory is transferred."""
     disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=True)))
     toy = make_toy(disks=(disk,), parameters={"migration_bandwidth": 1, "migration_caps": "postcopy-ram"})
     kvm.start_instance(toy)
@@ -88,87 +88,87 @@ def journey(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Itera
     target = str(tmp_path / "first.sock")
     destination.accept_instance(toy, info, target)
     kvm.migrate_instance("web1", target)
-    yield Journey(kvm, destination, toy, info, tmp_path)
+    yield Migration(kvm, destination, toy, info, tmp_path)
     for name in destination.list_instances():
         destination.stop_instance(name, force=True)
         destination.cleanup_instance(name)
 
 
-def test_guest_that_does_not_converge_leaves_by_the_policy(journey: Journey) -> None:
+def test_policy_starts_postcopy_without_convergence(migration: Migration) -> None:
     seen: list[MigrationStatus] = []
-    status = journey.source.follow_migration("web1", ConvergencePolicy(patience_s=0.5), seen.append)
+    status = migration.source.follow_migration("web1", ConvergencePolicy(patience_s=0.5), seen.append)
     assert status.status is MigrationState.COMPLETED, status
     assert any(each.status is MigrationState.ACTIVE for each in seen)
-    journey.finish()
+    migration.finish()
 
 
-def test_guest_leaves_when_told_to(journey: Journey) -> None:
-    journey.source.start_postcopy("web1")
-    journey.wait_for(MigrationState.COMPLETED)
-    journey.finish()
+def test_start_postcopy_completes_migration(migration: Migration) -> None:
+    migration.source.start_postcopy("web1")
+    migration.wait_for(MigrationState.COMPLETED)
+    migration.finish()
 
 
-def test_guest_that_has_left_is_not_called_back(journey: Journey) -> None:
-    journey.leave()
-    with pytest.raises(MigrationError, match="fetches its memory from here"):
-        journey.source.abort_migration("web1")
-    with pytest.raises(MigrationError, match="fetches its memory from here"):
-        journey.source.finalize_migration_source("web1", success=False, live=True)
-    with pytest.raises(MigrationError, match="it has come, and may run here"):
-        journey.destination.finalize_migration_destination(journey.instance, journey.info, success=False)
-    assert journey.source.get_instance_info("web1").state is InstanceState.MIGRATING
-    journey.set_bandwidth(0)
-    journey.wait_for(MigrationState.COMPLETED)
-    journey.finish()
+def test_postcopy_migration_cannot_be_taken_back(migration: Migration) -> None:
+    migration.start_postcopy()
+    with pytest.raises(MigrationError, match="fetches its memory from this node"):
+        migration.source.abort_migration("web1")
+    with pytest.raises(MigrationError, match="fetches its memory from this node"):
+        migration.source.finalize_migration_source("web1", success=False, live=True)
+    with pytest.raises(MigrationError, match="the guest has arrived and may run on this node"):
+        migration.destination.finalize_migration_destination(migration.instance, migration.info, success=False)
+    assert migration.source.get_instance_info("web1").state is InstanceState.MIGRATING
+    migration.set_bandwidth(0)
+    migration.wait_for(MigrationState.COMPLETED)
+    migration.finish()
 
 
-def test_broken_link_is_mended(journey: Journey) -> None:
-    journey.leave()
-    journey.pause()
-    assert journey.wait_for(MigrationState.PAUSED).phase == "postcopy-paused"
-    with pytest.raises(MigrationError, match="fetches its memory from here"):
-        journey.source.finalize_migration_source("web1", success=False, live=True)
-    assert journey.source.follow_migration("web1").status is MigrationState.PAUSED
-    journey.set_bandwidth(0)
-    journey.resume()
-    assert journey.source.follow_migration("web1").status is MigrationState.COMPLETED
-    journey.finish()
+def test_broken_postcopy_link_is_resumed(migration: Migration) -> None:
+    migration.start_postcopy()
+    migration.pause()
+    assert migration.wait_for(MigrationState.PAUSED).phase == "postcopy-paused"
+    with pytest.raises(MigrationError, match="fetches its memory from this node"):
+        migration.source.finalize_migration_source("web1", success=False, live=True)
+    assert migration.source.follow_migration("web1").status is MigrationState.PAUSED
+    migration.set_bandwidth(0)
+    migration.resume()
+    assert migration.source.follow_migration("web1").status is MigrationState.COMPLETED
+    migration.finish()
 
 
-def test_guest_that_fetches_nothing_any_more_is_reported_and_left_alone(journey: Journey) -> None:
-    journey.leave()
-    status = journey.source.follow_migration("web1", Deaf(stall_s=0.3))
+def test_stalled_postcopy_is_reported_and_continues(migration: Migration) -> None:
+    migration.start_postcopy()
+    status = migration.source.follow_migration("web1", StalledPolicy(stall_s=0.3))
     assert status.status is MigrationState.POSTCOPY
     assert status.reason.startswith("nothing was sent for")
-    journey.set_bandwidth(0)
-    journey.wait_for(MigrationState.COMPLETED)
-    journey.finish()
+    migration.set_bandwidth(0)
+    migration.wait_for(MigrationState.COMPLETED)
+    migration.finish()
 
 
-class Deaf(ConvergencePolicy):
-    """Takes what is sent for nothing, as over a link that swallows everything."""
+class StalledPolicy(ConvergencePolicy):
+    """A policy that sees no transferred bytes, as over a link that drops all packets."""
 
     def decide_postcopy(self, samples: Sequence[Sample], downtime_ms: int) -> Decision:
-        deaf = [attrs.evolve(sample, transferred_bytes=0) for sample in samples]
-        return super().decide_postcopy(deaf, downtime_ms)
+        stalled = [attrs.evolve(sample, transferred_bytes=0) for sample in samples]
+        return super().decide_postcopy(stalled, downtime_ms)
 
 
-def test_only_what_fits_is_done(journey: Journey) -> None:
-    source, destination = journey.source, journey.destination
-    target = str(journey.directory / "again.sock")
-    with pytest.raises(MigrationError, match="its guest is still arriving"):
+def test_postcopy_verbs_reject_other_phases(migration: Migration) -> None:
+    source, destination = migration.source, migration.destination
+    target = str(migration.directory / "again.sock")
+    with pytest.raises(MigrationError, match="the guest is still arriving"):
         destination.pause_migration("web1")
-    with pytest.raises(MigrationError, match="no link that it could be broken off from"):
+    with pytest.raises(MigrationError, match="there is no postcopy link to break"):
         source.pause_migration("web1")
-    with pytest.raises(MigrationError, match="there is nothing to mend"):
+    with pytest.raises(MigrationError, match="there is no broken link to resume"):
         source.resume_migration_source("web1", target)
-    with pytest.raises(MigrationError, match="there is nothing to mend"):
+    with pytest.raises(MigrationError, match="there is no broken link to resume"):
         destination.resume_migration_destination("web1", target)
-    with pytest.raises(MigrationError, match="not being sent from here"):
+    with pytest.raises(MigrationError, match="there is no outgoing migration"):
         destination.start_postcopy("web1")
     source.abort_migration("web1")
-    with pytest.raises(MigrationError, match="its guest cannot leave now"):
+    with pytest.raises(MigrationError, match="cannot start postcopy"):
         source.start_postcopy("web1")
     source.finalize_migration_source("web1", success=False, live=True)
-    destination.finalize_migration_destination(journey.instance, journey.info, success=False)
+    destination.finalize_migration_destination(migration.instance, migration.info, success=False)
     assert source.get_instance_info("web1").state is InstanceState.RUNNING

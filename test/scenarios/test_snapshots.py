@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Snapshots of real machines: what comes back, and where the guest's writes go."""
+"""Internal snapshots and overlays of real QEMU instances, with crashes at every step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 from faults import crash_at
-from hvkit.hypervisor import BackupProgress, Disk, Instance, InstanceState, SnapshotError
+from hvkit.hypervisor import BackupProgress, Disk, Instance, InstanceState, InstanceStateError, SnapshotError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.qmp.schema import HumanMonitorCommand, QueryJobs, QueryNamedBlockNodes
 from hvkit.testing.toy_guest import write_disk
@@ -30,7 +30,7 @@ SIZE = 4 << 20
 
 
 def qemu_io(kvm: KvmHypervisor, uuid: UUID, command: str) -> None:
-    """Do to a disk what its guest would do."""
+    """Execute a qemu-io command on the device of a disk."""
     device = f"/machine/peripheral/disk-{uuid.hex[:8]}{uuid.hex[-8:]}/virtio-backend"
     with kvm.monitor("web1") as monitor:
         assert monitor.execute(HumanMonitorCommand(command_line=f'qemu-io -d {device} "{command}"')) == ""
@@ -43,7 +43,7 @@ def qemu_img(unavailable: Callable[[str], NoReturn]) -> str:
 
 @pytest.fixture
 def instance(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, qemu_img: str) -> Instance:
-    """An instance that runs, with two disks of format qcow2."""
+    """A running instance with two qcow2 disks."""
     for name in ("first", "second"):
         subprocess.run([qemu_img, "create", "-q", "-f", "qcow2", tmp_path / name, str(SIZE)], check=True)
     disks = (
@@ -65,16 +65,13 @@ def content(qemu_img: str, path: str, format_: str) -> bytes:
 
 
 def first_bytes(kvm: KvmHypervisor, disk: Disk, qemu_img: str) -> bytes:
-    """Stop the instance and read the beginning of a disk of it."""
+    """Stop the instance, and return the first two bytes of a disk."""
     kvm.stop_instance("web1", force=True)
     return content(qemu_img, disk.path, disk.format)[:2]
 
 
-# ---- of the whole machine
-
-
 @pytest.mark.qemu
-def test_machine_becomes_what_it_was(kvm: KvmHypervisor, instance: Instance, qemu_img: str) -> None:
+def test_revert_restores_disks_and_state(kvm: KvmHypervisor, instance: Instance, qemu_img: str) -> None:
     qemu_io(kvm, SECOND, "write -P 1 0 512")
     kvm.save_snapshot("web1", "before", timeout=60)
     (before,) = kvm.get_snapshots("web1")
@@ -91,7 +88,7 @@ def test_machine_becomes_what_it_was(kvm: KvmHypervisor, instance: Instance, qem
 
 
 @pytest.mark.qemu
-def test_snapshot_outlives_the_process(kvm: KvmHypervisor, instance: Instance, qemu_img: str) -> None:
+def test_snapshot_survives_restart(kvm: KvmHypervisor, instance: Instance, qemu_img: str) -> None:
     kvm.save_snapshot("web1", "kept")
     kvm.stop_instance("web1", force=True)
     kvm.start_instance(instance)
@@ -101,31 +98,37 @@ def test_snapshot_outlives_the_process(kvm: KvmHypervisor, instance: Instance, q
 
 
 @pytest.mark.qemu
-def test_snapshots_that_cannot_be_are_refused(kvm: KvmHypervisor, instance: Instance) -> None:
+def test_invalid_snapshot_requests_are_rejected(kvm: KvmHypervisor, instance: Instance) -> None:
     kvm.save_snapshot("web1", "one")
-    with pytest.raises(SnapshotError, match="there is a snapshot 'one' already"):
+    with pytest.raises(SnapshotError, match="there is already a snapshot 'one'"):
         kvm.save_snapshot("web1", "one")
     for act in (kvm.load_snapshot, kvm.delete_snapshot):
         with pytest.raises(SnapshotError, match="there is no snapshot 'two'"):
             act("web1", "two")
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
     kvm.stop_instance("web1", force=True)
-    with pytest.raises(SnapshotError, match="it has no snapshots to work with"):
-        kvm.save_snapshot("web1", "one")
+    stopped = (
+        ("cannot create a snapshot", lambda: kvm.save_snapshot("web1", "one")),
+        ("cannot revert to a snapshot", lambda: kvm.load_snapshot("web1", "one")),
+        ("cannot delete a snapshot", lambda: kvm.delete_snapshot("web1", "one")),
+        ("it has no process", lambda: kvm.get_snapshots("web1")),
+        ("cannot create overlays", lambda: kvm.add_overlays("web1", {FIRST: "/no/such/overlay"})),
+        ("cannot commit overlays", lambda: kvm.merge_overlays("web1", [FIRST])),
+    )
+    for problem, verb in stopped:
+        with pytest.raises(InstanceStateError, match=rf"^web1: {problem} \(it is shutdown\)$"):
+            verb()
 
 
 @pytest.mark.qemu
-def test_raw_disk_holds_no_snapshots(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_snapshot_rejects_raw_disk(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy())
-    with pytest.raises(SnapshotError, match="is raw, and only qcow2 can hold snapshots"):
+    with pytest.raises(SnapshotError, match="is raw, but only qcow2 can store snapshots"):
         kvm.save_snapshot("web1", "one")
 
 
-# ---- of disks
-
-
 @pytest.mark.qemu
-def test_overlays_take_what_is_written_and_give_it_back(
+def test_overlays_receive_writes_and_survive_restart(
     kvm: KvmHypervisor, instance: Instance, tmp_path: Path, qemu_img: str
 ) -> None:
     qemu_io(kvm, FIRST, "write -P 1 0 1")
@@ -134,20 +137,22 @@ def test_overlays_take_what_is_written_and_give_it_back(
     qemu_io(kvm, FIRST, "write -P 2 1 1")
     disks = kvm.add_overlays("web1", {FIRST: str(tmp_path / "over3")})
     qemu_io(kvm, FIRST, "write -P 3 2 1")
-    # What is remembered is what the next life is started with.
+    # The returned disks are those for the next start.
     kvm.stop_instance("web1", force=True)
     assert content(qemu_img, instance.disks[0].path, "qcow2")[:4] == b"\1\0\0\0"
     assert content(qemu_img, str(tmp_path / "over1"), "qcow2")[:4] == b"\1\2\0\0"
     kvm.start_instance(attrs.evolve(instance, disks=disks))
     qemu_io(kvm, FIRST, "write -P 4 3 1")
-    # A machine that was started on an overlay knows nothing of what is below.
+    # An instance that was started on an overlay cannot commit it.
     with pytest.raises(SnapshotError, match=f"disk {FIRST} has no overlay"):
         kvm.merge_overlays("web1", [FIRST])
     assert first_bytes(kvm, disks[0], qemu_img) == b"\1\2"
 
 
 @pytest.mark.qemu
-def test_overlays_are_merged_one_by_one(kvm: KvmHypervisor, instance: Instance, tmp_path: Path, qemu_img: str) -> None:
+def test_overlays_are_committed_one_by_one(
+    kvm: KvmHypervisor, instance: Instance, tmp_path: Path, qemu_img: str
+) -> None:
     over = [str(tmp_path / f"over{number}") for number in range(2)]
     for number, path in enumerate(over):
         kvm.add_overlays("web1", {FIRST: path})
@@ -171,7 +176,7 @@ def test_overlays_are_merged_one_by_one(kvm: KvmHypervisor, instance: Instance, 
 
 
 @pytest.mark.qemu
-def test_disk_with_overlays_can_be_taken_out(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
+def test_disk_with_overlays_can_be_hot_removed(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
     (tmp_path / "more").write_bytes(bytes(SIZE))
     boot, more = Disk(path=str(write_disk(tmp_path / "boot"))), Disk(path=str(tmp_path / "more"), uuid=SECOND)
     kvm.start_instance(make_toy(disks=(boot, more)))
@@ -183,7 +188,7 @@ def test_disk_with_overlays_can_be_taken_out(kvm: KvmHypervisor, make_toy: MakeI
 
 
 @pytest.mark.qemu
-def test_overlay_of_a_raw_disk_says_what_is_below(
+def test_commit_to_raw_disk_restores_its_path_and_format(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, qemu_img: str
 ) -> None:
     (tmp_path / "raw.img").write_bytes(bytes(SIZE))
@@ -198,9 +203,7 @@ def test_overlay_of_a_raw_disk_says_what_is_below(
 
 
 @pytest.mark.qemu
-def test_overlays_that_cannot_be_leave_everything_as_it_was(
-    kvm: KvmHypervisor, instance: Instance, tmp_path: Path
-) -> None:
+def test_failed_add_overlays_changes_nothing(kvm: KvmHypervisor, instance: Instance, tmp_path: Path) -> None:
     (tmp_path / "there").write_text("precious")
     before = (kvm.run_dir / "instances" / "web1" / "runtime.json").read_bytes()
     stranger = UUID("d15c0000-0000-4000-8000-0000000000ff")
@@ -222,14 +225,11 @@ def test_overlays_that_cannot_be_leave_everything_as_it_was(
 
 
 @pytest.mark.qemu
-def test_overlay_of_a_confined_machine_is_refused(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
+def test_overlays_of_confined_instance_are_rejected(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
     made = make_toy(parameters={"security_model": "pool", "security_pool": "60000"})
     kvm.start_instance(made)
     with pytest.raises(SnapshotError, match="confined"):
         kvm.add_overlays("web1", {made.disks[0].uuid: str(tmp_path / "over")})
-
-
-# ---- what somebody died over
 
 
 def assert_nothing_is_left(kvm: KvmHypervisor, directory: Path) -> None:
@@ -241,7 +241,7 @@ def assert_nothing_is_left(kvm: KvmHypervisor, directory: Path) -> None:
 
 
 @pytest.mark.qemu
-def test_whoever_dies_over_a_snapshot_keeps_nobody_from_the_next_one(kvm: KvmHypervisor, instance: Instance) -> None:
+def test_crash_during_snapshot_does_not_prevent_next_snapshot(kvm: KvmHypervisor, instance: Instance) -> None:
     for number in itertools.count(1):
         if not crash_at(number, lambda: kvm.save_snapshot("web1", "lost")):
             break
@@ -254,20 +254,20 @@ def test_whoever_dies_over_a_snapshot_keeps_nobody_from_the_next_one(kvm: KvmHyp
 
 
 @pytest.mark.qemu
-def test_overlays_that_somebody_died_over_are_made_or_gone(
+def test_crash_during_add_overlays_leaves_all_or_none(
     kvm: KvmHypervisor, instance: Instance, tmp_path: Path, qemu_img: str
 ) -> None:
     overlays = {FIRST: str(tmp_path / "over1"), SECOND: str(tmp_path / "over2")}
     for number in itertools.count(1):
-        is_dead = crash_at(number, lambda: kvm.add_overlays("web1", overlays))
+        has_crashed = crash_at(number, lambda: kvm.add_overlays("web1", overlays))
         qemu_io(kvm, FIRST, f"write -P {number} {number} 1")
-        # The next one can make them, whatever is left of the first try; or else they are there.
-        if is_dead:
+        # After a crash, the overlays can be created again, whatever the interrupted call left.
+        if has_crashed:
             assert [disk.path for disk in kvm.add_overlays("web1", overlays)] == list(overlays.values())
         qemu_io(kvm, FIRST, f"write -P {number} {number + 100} 1")
         assert kvm.merge_overlays("web1", [FIRST, SECOND], timeout=60) == instance.disks
         assert_nothing_is_left(kvm, tmp_path)
-        if not is_dead:
+        if not has_crashed:
             break
     assert number > 10
     kvm.stop_instance("web1", force=True)
@@ -277,22 +277,22 @@ def test_overlays_that_somebody_died_over_are_made_or_gone(
 
 
 @pytest.mark.qemu
-def test_merging_that_somebody_died_over_loses_nothing(
+def test_crash_during_commit_loses_no_data(
     kvm: KvmHypervisor, instance: Instance, tmp_path: Path, qemu_img: str
 ) -> None:
     for number in itertools.count(1):
         kvm.add_overlays("web1", {FIRST: str(tmp_path / "over")})
         qemu_io(kvm, FIRST, f"write -P {number} {number} 1")
-        is_dead = crash_at(number, lambda: kvm.merge_overlays("web1", [FIRST], timeout=60))
+        has_crashed = crash_at(number, lambda: kvm.merge_overlays("web1", [FIRST], timeout=60))
         qemu_io(kvm, FIRST, f"write -P {number} {number + 100} 1")
-        # Whoever stacks another one on what is left has to know what the guest writes to.
+        # The next overlay is created on the image that the guest uses.
         kvm.add_overlays("web1", {FIRST: str(tmp_path / "over-next")})
         qemu_io(kvm, FIRST, f"write -P {number} {number + 200} 1")
-        with contextlib.suppress(SnapshotError):  # the first one may be merged already
+        with contextlib.suppress(SnapshotError):  # the first overlay may already be committed
             kvm.merge_overlays("web1", [FIRST], timeout=60)
             kvm.merge_overlays("web1", [FIRST], timeout=60)
         assert_nothing_is_left(kvm, tmp_path)
-        if not is_dead:
+        if not has_crashed:
             break
     assert number > 10
     kvm.stop_instance("web1", force=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Tests that are coroutines."""
+"""Helpers for tests that are coroutines."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from hvkit.testing import QmpStub
 
 
 def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a test in an event loop in debug mode; nothing may be left of it, and nobody may complain."""
+    """Run a test in an event loop in debug mode; fail if it leaves tasks or causes loop errors."""
 
     @functools.wraps(test)
     def run(*arguments: Any, **keywords: Any) -> None:
         async def main() -> None:
-            complaints: list[Any] = []
-            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            loop_errors: list[Any] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_errors.append(context))
             async with asyncio.timeout(60):
                 await test(*arguments, **keywords)
             gc.collect()
             await asyncio.sleep(0)
             assert asyncio.all_tasks() == {asyncio.current_task()}
-            assert complaints == []
+            assert loop_errors == []
 
         asyncio.run(main(), debug=True)
 
@@ -35,16 +35,16 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def descriptors() -> set[str]:
-    """What this process has open, by number and what it is."""
+    """Return the open file descriptors of this process, each as its number and target."""
     found = set()
     for each in Path("/proc/self/fd").iterdir():
         try:
             found.add(f"{each.name} {os.readlink(each)}")
-        except OSError:  # the listing's own
+        except OSError:  # the descriptor of the listing itself
             continue
     return found
 
 
 async def requests_of(stub: QmpStub, count: int) -> None:
-    """Wait, without stopping the loop, until a stub was asked this many things."""
+    """Wait until a stub has received this many requests, without blocking the loop."""
     await asyncio.to_thread(stub.wait_for_requests, count)

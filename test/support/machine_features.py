@@ -275,18 +275,46 @@ def place(text: str, directory: str) -> str:
     return text.replace("/DIR", directory)
 
 
-def plan_feature(
-    plan: Planner,
-    program: Capabilities,
-    board: str,
-    feature: Feature,
-    *,
-    directory: str,
-    host: KvmHost,
-    sockets: MachineSockets,
-    taps: Mapping[UUID, TapFiles],
-    descriptors: Mapping[str, tuple[int, ...]],
-) -> MachinePlan:
+@attrs.frozen(kw_only=True)
+class FeatureNode:
+    """The node that a machine is planned for.
+
+    Attributes:
+        directory: the directory of all files.
+        host: the KVM support of the node.
+        sockets: the sockets of the machine.
+        taps: the open tap files, by uuid of the NIC.
+        descriptors: the open descriptors of each disk by its path, for a QEMU that opens no files by path.
+    """
+
+    directory: str
+    host: KvmHost
+    sockets: MachineSockets
+    taps: Mapping[UUID, TapFiles]
+    descriptors: Mapping[str, tuple[int, ...]]
+
+
+def _place_files(feature: Feature, directory: str) -> Feature:
+    """Replace ``/DIR`` in all paths of a feature."""
+    firmware = feature.firmware and attrs.evolve(
+        feature.firmware,
+        code=place(feature.firmware.code, directory),
+        template=place(feature.firmware.template, directory),
+    )
+    disks = (make_disk(),) if feature.disks is None else feature.disks
+    return attrs.evolve(
+        feature,
+        parameters={
+            name: place(value, directory) if isinstance(value, str) else value
+            for name, value in feature.parameters.items()
+        },
+        disks=tuple(attrs.evolve(disk, path=place(disk.path, directory)) for disk in disks),
+        firmware=firmware,
+        confinement=attrs.evolve(feature.confinement, root_dir=place(feature.confinement.root_dir, directory)),
+    )
+
+
+def plan_feature(plan: Planner, program: Capabilities, board: str, feature: Feature, node: FeatureNode) -> MachinePlan:
     """Plan the machine of a feature.
 
     Args:
@@ -294,47 +322,32 @@ def plan_feature(
         program: the capabilities of QEMU.
         board: q35 or pc.
         feature: the feature.
-        directory: the directory of all files.
-        host: the KVM support of the node.
-        sockets: the sockets of the machine.
-        taps: the open tap files, by uuid of the NIC.
-        descriptors: the open descriptors of each disk by its path, for a QEMU that opens no files by path.
+        node: the node.
     """
-    disks = (make_disk(),) if feature.disks is None else feature.disks
-    disks = tuple(attrs.evolve(disk, path=place(disk.path, directory)) for disk in disks)
-    firmware = feature.firmware and attrs.evolve(
-        feature.firmware,
-        code=place(feature.firmware.code, directory),
-        template=place(feature.firmware.template, directory),
-    )
-    parameters = {
-        name: place(value, directory) if isinstance(value, str) else value for name, value in feature.parameters.items()
-    }
+    feature = _place_files(feature, node.directory)
+    disks, firmware = feature.disks or (), feature.firmware
+    has_run_with = {"run-with.user", "run-with.chroot"} <= program.options
 
     def make(placement: Placement | None) -> MachinePlan:
         return plan(
             program,
-            {"machine_version": board, **parameters},
+            {"machine_version": board, **feature.parameters},
             disks=disks,
             nics=(make_nic(),) if feature.nics is None else feature.nics,
             vcpus=feature.vcpus,
             memory_mib=feature.memory_mib,
-            accelerator=choose_accelerator(feature.kvm_flag, host, program),
+            accelerator=choose_accelerator(feature.kvm_flag, node.host, program),
             block_devices=[disk.uuid for disk in disks if disk.path.startswith("/dev/")],
             disk_files={
-                disk.uuid: FileSet(number=number, descriptors=descriptors[disk.path], label=f"disk {number}")
+                disk.uuid: FileSet(number=number, descriptors=node.descriptors[disk.path], label=f"disk {number}")
                 for number, disk in enumerate(disks, start=1)
                 if not feature.opens_by_name
             },
             firmware=firmware,
             files={} if firmware is None else {VARIABLES: firmware.template},
-            confinement=attrs.evolve(
-                feature.confinement,
-                root_dir=place(feature.confinement.root_dir, directory),
-                has_run_with={"run-with.user", "run-with.chroot"} <= program.options,
-            ),
-            sockets=sockets,
-            taps=taps,
+            confinement=attrs.evolve(feature.confinement, has_run_with=has_run_with),
+            sockets=node.sockets,
+            taps=node.taps,
             placement=placement,
         )
 

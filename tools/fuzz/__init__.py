@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Programs that look for what tests did not think of; run by hand, for as long as one likes."""
+"""Fuzzers, run manually for any length of time."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Fuzz the protocol core: ``python -m tools.fuzz.protocol --seconds 600``.
+"""Fuzzer for the protocol core: ``python -m tools.fuzz.protocol --seconds 600``.
 
-Two kinds of conversation in turn, each from a seed that is printed when something is wrong:
+It alternates between two kinds of conversation. Each has its own seed, which is printed on failure:
 
-* an honest server whose bytes are damaged on their way: nothing but messages and `QmpError`s may come of it;
-* a server that drops, doubles, delays and reorders whole messages, babbles events and complains without ids: whoever
-  gets an answer gets the one to his own question.
+* A correct server over a channel that damages bytes: the result must be messages or `QmpError`, nothing else.
+* A server that drops, duplicates, delays and reorders messages, and sends events and errors without ids: every reply
+  must belong to its own command.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ NOISE: tuple[Any, ...] = (
 
 
 def line(message: Any) -> bytes:
-    """Return a message as QEMU sends it."""
+    """Return the bytes of a message as QEMU sends it."""
     return json.dumps(message).encode() + b"\r\n"
 
 
 def in_pieces(rng: random.Random, data: bytes) -> list[bytes]:
-    """Cut data anywhere."""
+    """Cut data into pieces at random places."""
     pieces = []
     while data:
         size = rng.choice((1, 2, 3, 7, 64, 4096))
@@ -50,7 +50,7 @@ def in_pieces(rng: random.Random, data: bytes) -> list[bytes]:
 
 
 def ready(rng: random.Random) -> Protocol:
-    """Return a protocol that has got over its negotiation."""
+    """Return a protocol after its negotiation."""
     protocol = Protocol(wants_out_of_band=rng.random() < 0.5)
     for piece in in_pieces(rng, line(GREETING)):
         protocol.receive_data(piece)
@@ -60,7 +60,7 @@ def ready(rng: random.Random) -> Protocol:
 
 
 def damage(rng: random.Random, data: bytes) -> bytes:
-    """Return data with a few bytes changed, lost or put in."""
+    """Return data with a few bytes changed, removed or inserted."""
     damaged = bytearray(data)
     for _ in range(rng.randint(1, 6)):
         at = rng.randrange(len(damaged) + 1)
@@ -77,7 +77,7 @@ def damage(rng: random.Random, data: bytes) -> bytes:
 
 
 def check_outcomes(protocol: Protocol, exchanges: list[Exchange]) -> None:
-    """Every exchange is open, answered by a message, or failed by one of our errors."""
+    """Check that every exchange is open, has a message as its reply, or has failed with a `QmpError`."""
     assert protocol.state in (State.READY, State.ENDED)
     assert protocol.failure is None or isinstance(protocol.failure, QmpError)
     for exchange in exchanges:
@@ -91,7 +91,7 @@ def check_outcomes(protocol: Protocol, exchanges: list[Exchange]) -> None:
 
 
 def damaged_conversation(rng: random.Random) -> None:
-    """Let an honest server answer over a line that damages bytes."""
+    """Run a conversation with a correct server over a channel that damages bytes."""
     protocol = ready(rng)
     exchanges = []
     for _ in range(rng.randint(1, 6)):
@@ -103,12 +103,12 @@ def damaged_conversation(rng: random.Random) -> None:
         stream = b"".join(rng.sample([answer, line(NOISE[0]), line(NOISE[1])], 3))
         for piece in in_pieces(rng, damage(rng, stream) if rng.random() < 0.7 else stream):
             protocol.receive_data(piece)
-        protocol.take_notices()
+        protocol.take_events()
     check_outcomes(protocol, exchanges)
 
 
-def devious_conversation(rng: random.Random) -> None:
-    """Let a server do to whole messages what it likes; an answer carries the number of its question."""
+def disordered_conversation(rng: random.Random) -> None:
+    """Run a conversation with a server that mishandles whole messages; a reply returns the number in its command."""
     protocol = ready(rng)
     exchanges: list[tuple[int, Exchange]] = []
     owed: list[bytes] = []
@@ -128,9 +128,9 @@ def devious_conversation(rng: random.Random) -> None:
                 events += isinstance(noise, dict) and "event" in noise
         for piece in in_pieces(rng, stream):
             protocol.receive_data(piece)
-        seen += len(protocol.take_notices())
+        seen += len(protocol.take_events())
         if rng.random() < 0.3:
-            protocol.give_up(rng.choice(exchanges)[1])
+            protocol.abandon(rng.choice(exchanges)[1])
     assert protocol.state is State.READY
     assert seen == events
     for number, exchange in exchanges:
@@ -139,10 +139,10 @@ def devious_conversation(rng: random.Random) -> None:
 
 
 def main() -> None:
-    """Fuzz for a while and print how many conversations that were."""
+    """Run the fuzzer and print the number of conversations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--seed", type=int, default=time.time_ns(), help="of the first conversation")
+    parser.add_argument("--seed", type=int, default=time.time_ns(), help="seed of the first conversation")
     options = parser.parse_args()
     end_s = time.monotonic() + options.seconds
     count = 0
@@ -150,12 +150,12 @@ def main() -> None:
         seed = options.seed + count
         rng = random.Random(seed)
         try:
-            (damaged_conversation if seed % 2 else devious_conversation)(rng)
+            (damaged_conversation if seed % 2 else disordered_conversation)(rng)
         except BaseException:
-            print(f"conversation {count} is wrong: --seed {seed}", file=sys.stderr)
+            print(f"conversation {count} failed; repeat it with --seed {seed}", file=sys.stderr)
             raise
         count += 1
-    print(f"{count} conversations in {options.seconds:g} s, first seed {options.seed}: nothing wrong")
+    print(f"{count} conversations in {options.seconds:g} s, first seed {options.seed}: no failures")
 
 
 if __name__ == "__main__":

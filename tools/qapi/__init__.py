@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What QEMU's schema says, and the classes made of it.
+"""The facts of QEMU's schema, and the generator of the classes in `hvkit.qmp.schema`.
 
-`qapi-facts.json` holds the facts of several QEMU versions: names, types, versions and conditions, no prose.
-`make_facts` writes it from QEMU's own sources, `introspection` holds it against what a QEMU says of itself, and
-`generate` turns it into `hvkit.qmp.schema`.
+`qapi-facts.json` holds the facts of several QEMU versions: names, types, versions and conditions, but no prose.
+`make_facts` writes it from QEMU's sources, `introspection` compares it with the reply of a QEMU to `query-qmp-schema`,
+and `generate` writes `hvkit.qmp.schema` from it.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`python -m tools.qapi` is `python -m tools.qapi.generate`."""
+"""Entry point: `python -m tools.qapi` runs `python -m tools.qapi.generate`."""
 
 import sys
 

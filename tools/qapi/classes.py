@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Decide which classes are made of a schema: their names, bases, members and places.
+"""The classes for a schema: their names, bases, members and modules.
 
-Rules that are not plain:
+Rules that are not obvious:
 
-* A struct that is nothing but a branch of one union IS that branch: a subclass of the union, its tag narrowed.
-* A struct with another life stays outside; a tagged class, ``<Union><Tag>``, is the branch.
-* A command whose arguments are the struct of its own name is that struct. One whose reply has its own name keeps it:
-  the reply is called ``<Name>Reply``.
+* A struct that is used only as a branch of one union becomes a subclass of the union, with its tag narrowed.
+* A struct with other uses stays independent of the union. The branch is an additional class, ``<Union><Tag>``.
+* A command and the struct of its arguments become one class if they have the same name. A reply with the name of its
+  command is called ``<Name>Reply``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import attrs
 
 from tools.qapi.facts import INTEGERS, Definition, element
 from tools.qapi.model import MergedMember, Schema, SchemaConflict
-from tools.qapi.naming import camel_case, event_class_name, member_name, module_name, ruled_wire_name
+from tools.qapi.naming import camel_case, default_wire_name, event_class_name, member_name, module_name
 
 _SCALARS = {"str": "str", "bool": "bool", "number": "float", "any": "Any", "null": "Null"}
 
@@ -27,15 +27,15 @@ CLASS_KINDS = ("struct", "union", "event", "command")
 
 @attrs.frozen
 class Field:
-    """One member as its class declares it.
+    """A member in a class declaration.
 
     Attributes:
         name: the Python name.
-        wire_name: the wire name where the rule does not give it, empty where it does.
         annotation: the type, without the None of an optional member.
-        default: source text; empty where the member is required.
-        member: what it is made of; None for a member that the schema does not have.
-        narrowed_to: tag values, for the tag of a branch.
+        wire_name: the wire name; empty if it follows from the Python name.
+        default: the default as source text; empty if the member is required.
+        member: the member in the schema; None if the schema does not have it.
+        narrowed_to: the tag values of the branch, if this is the tag of a branch.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Field:
     member: MergedMember | None = None
     narrowed_to: tuple[str, ...] = ()
 
-    def is_given_by(self, inherited: Field) -> bool:
-        """Whether a class that inherits such a member need not declare this one.
+    def is_inherited_from(self, inherited: Field) -> bool:
+        """Whether a class that inherits that member does not need to declare this one.
 
-        A member that may be absent in the base stays so: type checkers refuse to have it required again.
+        A member that is optional in the base stays optional: type checkers reject a required override.
         """
         if (self.annotation, self.narrowed_to) != (inherited.annotation, inherited.narrowed_to):
             return False
@@ -57,19 +57,19 @@ class Field:
 
 @attrs.frozen
 class Class:
-    """A class to be written.
+    """A class to generate.
 
     Attributes:
         name: the Python name.
-        module: the Python module that holds it.
-        kind: struct, union, command, event, or branch for a class that no definition has the name of.
-        definition_name: the definition it is made of.
-        bases: the class names that it is derived from, those of `hvkit.qmp.base` included.
+        module: the Python module of the class.
+        kind: struct, union, command or event; branch for a class that is not named after a definition.
+        definition_name: the definition behind the class.
+        bases: the names of the base classes, those from `hvkit.qmp.base` included.
         keywords: the class keywords, as source text.
-        branches: of a union: class name by tag value.
+        branches: of a union: class names by tag value.
         notes: sentences for the docstring.
-        fields: the members it declares itself.
-        all_fields: those and the inherited ones, by Python name.
+        fields: the members that the class declares.
+        all_fields: the declared and the inherited members, by Python name.
     """
 
     name: str
@@ -86,14 +86,14 @@ class Class:
 
 @attrs.frozen
 class Alias:
-    """An enumeration or an alternate to be written.
+    """An alias to generate, for an enumeration or an alternate.
 
     Attributes:
         name: the Python name.
-        module: the Python module that holds it.
-        definition_name: the definition it is made of.
-        alternatives: types, as annotations; empty for an enumeration.
-        values: of an enumeration.
+        module: the Python module of the alias.
+        definition_name: the definition behind the alias.
+        alternatives: of an alternate: its types, as annotations.
+        values: of an enumeration: its values.
     """
 
     name: str
@@ -104,24 +104,24 @@ class Alias:
 
 
 def literal_text(values: Iterable[str]) -> str:
-    """Return the annotation that allows some strings, on one line."""
+    """Return a `Literal` annotation for some strings, on one line."""
     return f"Literal[{', '.join(quoted(value) for value in values)}]"
 
 
 def quoted(text: str) -> str:
-    """Return a string literal. No name of the schema needs an escape."""
+    """Return a string literal. Names in the schema need no escapes."""
     return f'"{text}"'
 
 
 class Classes:
-    """All classes and aliases that are made of one schema.
+    """All classes and aliases for one schema.
 
     Attributes:
-        schema: what they are made of.
+        schema: the schema.
         classes: by Python name.
         aliases: by Python name.
-        commands: class name by wire name.
-        events: class name by wire name.
+        commands: class names by wire name.
+        events: class names by wire name.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -130,7 +130,7 @@ class Classes:
         self.aliases: dict[str, Alias] = {}
         self._names = self._python_names()
         self._folded_names = {name.lower() for name in self._names.values()}
-        # What a struct that is not fused with a union is as its branch: class name by (union, tag).
+        # The branch classes for structs that have other uses: class names by (union, tag).
         self._branch_classes: dict[tuple[str, str], str] = {}
         for name in schema.names("enum", "alternate"):
             self._add_alias(name)
@@ -142,8 +142,6 @@ class Classes:
     def everything(self) -> list[Class | Alias]:
         """Return all classes and aliases."""
         return [*self.classes.values(), *self.aliases.values()]
-
-    # ---- names
 
     def _python_names(self) -> dict[str, str]:
         """Return the Python name of every definition, by its name."""
@@ -163,7 +161,7 @@ class Classes:
             command = by_command.get(name)
             if command is not None and newest[command].data != name:
                 if newest[command].returns != name:
-                    raise SchemaConflict(f"{name} is neither argument nor reply of the command of its name")
+                    raise SchemaConflict(f"{name} is neither the argument nor the reply of the command with its name")
                 names[name] = f"{name}Reply"
         return names
 
@@ -180,7 +178,7 @@ class Classes:
         return _SCALARS.get(type_name) or self._names[type_name]
 
     def _argument_struct(self, name: str) -> str:
-        """Return the command that IS this struct, empty where there is none."""
+        """Return the command that shares its class with a struct; empty if there is none."""
         return next(
             (
                 command
@@ -190,8 +188,6 @@ class Classes:
             "",
         )
 
-    # ---- classes
-
     def _add_alias(self, name: str) -> None:
         definition = self.schema.newest[name]
         alternatives = tuple(self.annotation(item.type) for item in definition.members.values())
@@ -199,7 +195,7 @@ class Classes:
         self.aliases[alias.name] = alias
 
     def _class_of(self, name: str) -> Class:
-        """Return the class of a definition, made now where it was not yet."""
+        """Return the class for a definition; make it if necessary."""
         made = self.classes.get(self._names[name])
         if made is None:
             definition = self.schema.newest[name]
@@ -232,7 +228,7 @@ class Classes:
             )
         bases = []
         if data and self._names[data] == self._names[name]:
-            # The struct is this class: it has the struct's own base.
+            # The class is also the struct, so it has the base of the struct.
             struct_base = self.schema.newest[data].base if data in self.schema.newest else ""
             bases = [struct_base] if struct_base else []
         elif data:
@@ -249,9 +245,9 @@ class Classes:
 
     def _struct_class(self, name: str, definition: Definition) -> Class:
         bases = [definition.base] if definition.base else []
-        union = self.schema.fused_with(name)
+        union = self.schema.union_of(name)
         if union:
-            return self._fused_class(name, union, bases)
+            return self._union_member_class(name, union, bases)
         if definition.kind == "struct":
             made = self._named(name, bases, notes=self._shared_notes(name))
         else:
@@ -259,15 +255,15 @@ class Classes:
             made = self._named(name, bases, "Union", keywords={"tag": quoted(definition.tag)}, branches=branches)
         return self._with_members(made, self._fields(self.schema.members(name), definition.kind))
 
-    def _fused_class(self, name: str, union: str, bases: list[str]) -> Class:
-        """Make a struct that lives for a union a subclass of it."""
+    def _union_member_class(self, name: str, union: str, bases: list[str]) -> Class:
+        """Return the class for a struct that is used only by a union: a subclass of the union."""
         tags = self.schema.tags_by_branch(union).get(name, [])
         fields = self._fields(self.schema.members(name), "union")
         if tags and not self.schema.is_base(name):
             fields = self._narrowed(fields, self.schema.newest[union].tag, tags)
-        if not any(self.schema.fused_with(base) for base in bases):
+        if not any(self.schema.union_of(base) for base in bases):
             bases = [*bases, union]
-        note = self._branch_note(union, tags) if tags else f"A base of branches of `{union}`."
+        note = self._branch_note(union, tags) if tags else f"Base class of branches of `{union}`."
         return self._with_members(self._named(name, bases, notes=(note,)), fields)
 
     def _branch_note(self, union: str, tags: Sequence[str]) -> str:
@@ -275,18 +271,18 @@ class Classes:
         return f"Branch of `{self._names[union]}` where `{self.schema.newest[union].tag}` is {values}."
 
     def _shared_notes(self, name: str) -> tuple[str, ...]:
-        """Return which class to use instead of a struct that lives outside the unions it is a branch of."""
+        """Return a note on the branch classes for a struct that has other uses; empty if it is not a branch."""
         uses = [
             f"`{self._branch_class_name(union, tag)}` in `{union}`"
             for union in self.schema.names("union")
             for tag in self.schema.tags_by_branch(union).get(name, ())
         ]
-        return (f"As a branch: {', '.join(uses)}.",) if uses else ()
+        return (f"As a union branch: {', '.join(uses)}.",) if uses else ()
 
     def _branch_class_name(self, union: str, tag: str) -> str:
-        """Return the name of the class that is a union's branch."""
+        """Return the name of the class for a branch of a union."""
         branch = self.schema.newest[union].variants[tag].type
-        if self.schema.fused_with(branch) == union:
+        if self.schema.union_of(branch) == union:
             return self._names[branch]
         key = (union, tag)
         if key not in self._branch_classes:
@@ -296,15 +292,15 @@ class Classes:
     def _free_name(self, wanted: str) -> str:
         name = wanted if wanted.lower() not in self._folded_names else f"{wanted}Branch"
         if name.lower() in self._folded_names:
-            raise SchemaConflict(f"two classes would be called {name}")
+            raise SchemaConflict(f"two classes would have the name {name}")
         self._folded_names.add(name.lower())
         return name
 
     def _add_branch_classes(self, union: str, union_class: Class) -> None:
-        """Make the branches of a union that are no structs of its own."""
+        """Make the classes for branches of a union whose structs have other uses."""
         definition = self.schema.newest[union]
         for tag, variant in definition.variants.items():
-            if self.schema.fused_with(variant.type) == union:
+            if self.schema.union_of(variant.type) == union:
                 continue
             branch = self._class_of(variant.type)
             merged = self.schema.branch_members(union, variant.type, [tag])
@@ -326,10 +322,10 @@ class Classes:
                 self._add_nested_branch(made, inner_tag, inner_name, branch)
 
     def _add_nested_branch(self, outer: Class, tag: str, name: str, union_class: Class) -> None:
-        """Make a branch of a union that is itself a branch: it is both."""
+        """Make the class for a branch of a union that is itself a branch: it derives from both."""
         inner = self.classes[union_class.branches[tag]]
         if inner.branches:
-            raise SchemaConflict(f"{name}: a union in a union in a union")
+            raise SchemaConflict(f"{name}: unions nested three levels deep are not supported")
         tag_name = outer.keywords["tag"].strip('"')
         made = Class(
             name=self._free_name(name),
@@ -341,8 +337,6 @@ class Classes:
         )
         self.classes[made.name] = self._with_members(made, ())
 
-    # ---- members
-
     def _fields(self, members: Mapping[str, MergedMember], kind: str) -> list[Field]:
         fields = []
         for member in members.values():
@@ -351,7 +345,7 @@ class Classes:
                 Field(
                     name=name,
                     annotation=self.annotation(member.type),
-                    wire_name="" if ruled_wire_name(name) == member.name else member.name,
+                    wire_name="" if default_wire_name(name) == member.name else member.name,
                     default="None" if member.is_optional else "",
                     member=member,
                 )
@@ -359,7 +353,7 @@ class Classes:
         return fields
 
     def _narrowed(self, fields: Sequence[Field], tag: str, values: Sequence[str]) -> list[Field]:
-        """Return the fields with the tag allowing these values only; a single one need not be given."""
+        """Return the fields with the tag restricted to some values; a single value becomes the default."""
         narrowed = []
         for field in fields:
             if field.member is not None and field.member.name == tag:
@@ -372,24 +366,24 @@ class Classes:
         self,
         name: str,
         bases: Sequence[str],
-        seam_base: str = "",
+        library_base: str = "",
         *,
         keywords: Mapping[str, str] | None = None,
         branches: Mapping[str, str] | None = None,
         notes: tuple[str, ...] = (),
     ) -> Class:
-        """Return the class that has a definition's name, without its members yet.
+        """Return the class with the name of a definition, without members.
 
         Args:
             name: the definition.
-            bases: definitions that it is derived from.
-            seam_base: a class of `hvkit.qmp.base` that it is derived from too.
+            bases: the definitions to derive from.
+            library_base: a further base class, from `hvkit.qmp.base`.
             keywords: the class keywords.
-            branches: of a union: class name by tag value.
+            branches: of a union: class names by tag value.
             notes: sentences for the docstring.
         """
         definition = self.schema.newest[name]
-        base_names = [self._class_of(base).name for base in bases] + ([seam_base] if seam_base else [])
+        base_names = [self._class_of(base).name for base in bases] + ([library_base] if library_base else [])
         return Class(
             name=self._names[name],
             module=module_name(definition.module),
@@ -402,7 +396,7 @@ class Classes:
         )
 
     def _with_members(self, made: Class, fields: Sequence[Field]) -> Class:
-        """Return a class that has these members: it declares what it does not inherit."""
+        """Return a class with some members; it declares those that it does not inherit."""
         inherited: dict[str, Field] = {}
         for base in reversed(made.bases):
             if base in self.classes:
@@ -410,12 +404,12 @@ class Classes:
         own = []
         for field in fields:
             known = inherited.get(field.name)
-            if known is None or not field.is_given_by(known):
+            if known is None or not field.is_inherited_from(known):
                 own.append(field)
                 if known is not None and field.default == "None" and not known.default:
-                    raise SchemaConflict(f"{made.name}.{field.name} may be absent, but not in the base that has it")
+                    raise SchemaConflict(f"{made.name}.{field.name} is optional, but required in a base")
         every = inherited | {field.name: field for field in own}
-        wire_names = [field.wire_name or ruled_wire_name(field.name) for field in every.values()]
+        wire_names = [field.wire_name or default_wire_name(field.name) for field in every.values()]
         if len(set(wire_names)) != len(wire_names):
-            raise SchemaConflict(f"{made.name} has a member under two names")
+            raise SchemaConflict(f"{made.name}: two members have the same wire name")
         return attrs.evolve(made, fields=tuple(own), all_fields=every)

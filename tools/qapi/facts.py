@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The facts of the schema: how they look in memory, as of one QEMU version, and in their file.
+"""The facts of the schema: in memory, as of one QEMU version, and as records in a file.
 
-A record of the file is the newest version's definition, with ``v`` (the versions that have it, where not all have) and
-``was`` (what differed in an older version). Its members, values and branches are records too.
+A record is the newest version's definition, with two additions: ``v``, the versions that have it, unless all do, and
+``was``, the differences in older versions. Members, values and branches of a definition are records too.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 
 import attrs
 
-#: One record of the file, as JSON gives it.
+#: One record of the file, as plain data.
 Record = dict[str, Any]
 
-#: Where the facts of this project are.
+#: The file of facts in this repository.
 FACTS_PATH = Path(__file__).with_name("qapi-facts.json")
 
-#: The schemas of the file: of the monitor, and of the guest agent.
+#: The schemas in the file: of the monitor, and of the guest agent.
 SCHEMAS = ("qmp", "qga")
 
 INTEGERS = frozenset({"int", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "size"})
 BUILTINS = INTEGERS | {"str", "bool", "number", "any", "null", "QType"}
 
-#: The parts of a record that hold records of their own.
+#: The parts of a record that consist of records.
 PARTS = ("members", "values", "variants")
 
 
@@ -42,9 +42,9 @@ class Item:
     Attributes:
         type: the type's name, in brackets for an array; empty for a value of an enumeration.
         is_optional: whether the member may be absent.
-        condition: what a build needs to have it, empty where every build has it.
+        condition: the build condition; empty if every build has it.
         features: the names of its QAPI features.
-        since: the QEMU version that brought it, empty where the schema does not say.
+        since: the first QEMU version that has it; empty if the schema does not say.
     """
 
     type: str = ""
@@ -61,14 +61,17 @@ class Definition:
     Attributes:
         kind: command, event, struct, union, alternate or enum.
         module: the QAPI module.
-        since: the QEMU version that brought it, empty where the schema does not say.
-        condition: what a build needs to have it, empty where every build has it.
+        since: the first QEMU version that has it; empty if the schema does not say.
+        condition: the build condition; empty if every build has it.
         features: the names of its QAPI features.
         flags: of a command: oob, preconfig, coroutine, boxed, no-gen, no-success-response.
-        base: the struct or union whose members it has too, empty where there is none.
-        tag: of a union: the member that tells the branches apart.
-        data: of a command or event: the type that is its arguments, empty where `members` are.
-        returns: of a command: the type of its reply, empty where it carries nothing.
+        base: the struct or union whose members it inherits; empty if there is none.
+        tag: of a union: the member that selects the branch.
+        data: of a command or event: the type of its arguments; empty if `members` lists them.
+        returns: of a command: the type of its reply; empty if the reply is empty.
+        members: of a struct, union, alternate, command or event: its members or alternatives.
+        values: of an enumeration: its values.
+        variants: of a union: its branches by tag value.
     """
 
     kind: str
@@ -86,7 +89,10 @@ class Definition:
     variants: Mapping[str, Item] = attrs.field(factory=dict)
 
     def references(self) -> Iterator[tuple[str, str]]:
-        """Yield (role, type) for every type that is named here; roles are base, data, returns, members, variants."""
+        """Yield (role, type) for every type that the definition uses.
+
+        Roles are base, data, returns, members and variants.
+        """
         for role in ("base", "data", "returns"):
             if getattr(self, role):
                 yield role, element(getattr(self, role))
@@ -96,7 +102,7 @@ class Definition:
 
 
 def item_of(record: Record) -> Item:
-    """Read a member's, value's or branch's record, as of its newest version."""
+    """Return the member, value or branch in a record, as of its newest version."""
     return Item(
         type=record.get("type", ""),
         is_optional=record.get("opt", False),
@@ -107,7 +113,7 @@ def item_of(record: Record) -> Item:
 
 
 def definition_of(record: Record) -> Definition:
-    """Read a definition's record, as of its newest version."""
+    """Return the definition in a record, as of its newest version."""
     return Definition(
         kind=record["kind"],
         module=record["module"],
@@ -123,8 +129,8 @@ def definition_of(record: Record) -> Definition:
     )
 
 
-def _as_it_was(record: Record, version: str) -> Record:
-    """Return a record's own entries as they were in a version."""
+def _older_record(record: Record, version: str) -> Record:
+    """Return a record as of a version; its members, values and branches are not converted."""
     older = {key: value for key, value in record.items() if key not in ("v", "was")}
     for key, value in record.get("was", {}).get(version, {}).items():
         if value is None:
@@ -135,25 +141,27 @@ def _as_it_was(record: Record, version: str) -> Record:
 
 
 def record_as_of(record: Record, version: str, have: Sequence[str]) -> Record:
-    """Return a definition's record as it was in one of `have`, the versions that have it."""
-    older = _as_it_was(record, version)
+    """Return a definition's record as of a version, one of those that have it."""
+    older = _older_record(record, version)
     for part in PARTS:
         if part in older:
             older[part] = {
-                name: _as_it_was(item, version) for name, item in older[part].items() if version in item.get("v", have)
+                name: _older_record(item, version)
+                for name, item in older[part].items()
+                if version in item.get("v", have)
             }
     return older
 
 
 @attrs.frozen
 class Facts:
-    """What the file holds.
+    """The contents of a file of facts.
 
     Attributes:
         versions: the QEMU versions, oldest first.
-        sources: by version: the release, and what it was read from.
+        sources: by version: the release, and the kind of source.
         modules: by version: the QAPI modules of the emulator (qmp) and of the storage daemon (qsd).
-        schemas: by schema: the records of its definitions by name.
+        schemas: by schema: the records of the definitions, by name.
     """
 
     versions: tuple[str, ...]
@@ -162,7 +170,7 @@ class Facts:
     schemas: Mapping[str, Mapping[str, Record]]
 
     def as_of(self, version: str, schema: str = "qmp") -> dict[str, Definition]:
-        """Return the definitions that one version has, as it has them."""
+        """Return the definitions of one version."""
         found = {}
         for name, record in self.schemas[schema].items():
             have = record.get("v", self.versions)
@@ -183,7 +191,7 @@ def read_facts(path: Path = FACTS_PATH) -> Facts:
 
 
 def facts_text(facts: Facts) -> str:
-    """Return the text of a file of facts: one definition a line, so that a difference names what differs."""
+    """Return the text of a file of facts: one definition per line, so that a diff shows which one changed."""
     head = {"versions": facts.versions, "sources": facts.sources, "modules": facts.modules}
     blocks = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     for schema in SCHEMAS:

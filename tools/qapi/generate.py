@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Write `hvkit.qmp.schema` from the facts, or compare it with them.
+"""Generation of `hvkit.qmp.schema` from the facts, and a check that it is up to date.
 
 Usage: python -m tools.qapi.generate [--check]
 """
@@ -18,15 +18,15 @@ from tools.qapi.model import Schema
 from tools.qapi.render import Writer
 from tools.qapi.since import since_text
 
-#: Where the generated package is.
+#: The directory of the generated package.
 SCHEMA_DIR = Path(__file__).parents[2] / "lib" / "qmp" / "schema"
 
-#: What in it is written by hand.
-_BY_HAND = frozenset({"__init__.py"})
+#: The files in it that are not generated.
+_HANDWRITTEN = frozenset({"__init__.py"})
 
 
 def generate(facts: Facts) -> dict[str, str]:
-    """Return the text of every generated file by its name. The same facts give the same text."""
+    """Return the text of every generated file, by name. The result depends on the facts only."""
     monitor, agent = Classes(Schema(facts, "qmp")), Classes(Schema(facts, "qga"))
     files = {f"{name}.py": text for classes in (monitor, agent) for name, text in Writer(classes).modules().items()}
     files["_index.py"] = index_text(monitor, agent)
@@ -36,9 +36,9 @@ def generate(facts: Facts) -> dict[str, str]:
     return files
 
 
-def differing(files: dict[str, str], directory: Path) -> list[str]:
-    """Return the names of files that are not there as they should be, or should not be there."""
-    present = {path.name for path in directory.glob("*.py*") if path.is_file()} - _BY_HAND
+def find_differences(files: dict[str, str], directory: Path) -> list[str]:
+    """Return the names of the files in a directory that are missing, outdated or not generated."""
+    present = {path.name for path in directory.glob("*.py*") if path.is_file()} - _HANDWRITTEN
     return sorted(
         name
         for name in present | files.keys()
@@ -48,14 +48,16 @@ def differing(files: dict[str, str], directory: Path) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.qapi.generate", description="Write hvkit.qmp.schema.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file differs")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.qapi.generate", description="Generate hvkit.qmp.schema from the facts."
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not up to date")
     options = parser.parse_args(arguments)
     files = generate(read_facts())
-    changed = differing(files, SCHEMA_DIR)
+    changed = find_differences(files, SCHEMA_DIR)
     if options.check:
         for name in changed:
-            print(f"lib/qmp/schema/{name} is not what the facts give: run `make schema`", file=sys.stderr)
+            print(f"lib/qmp/schema/{name} is not up to date: run `make schema`", file=sys.stderr)
         return 1 if changed else 0
     for name in changed:
         if name in files:

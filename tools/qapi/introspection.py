@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Hold the facts against what a QEMU says of itself.
+"""Comparison of the facts with the reply of a QEMU to `query-qmp-schema`.
 
-The reply to `query-qmp-schema` masks the names of types. Commands and events keep theirs, so that walking both from
-there gives every type its name back and shows where the two differ. What is absent because the build lacks something
-is told from what should be there.
+The reply replaces the names of types by numbers. Commands and events keep their names, so the comparison starts there,
+finds the name of every type, and reports differences. Something that a build condition excludes is not a difference.
 
-Usage: python -m tools.qapi.introspection VERSION FILE     (FILE: the reply as JSON, or that gzipped)
+Usage: python -m tools.qapi.introspection VERSION FILE     (FILE: the reply as JSON, may be gzipped)
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import attrs
 
 from tools.qapi.facts import INTEGERS, Definition, Item, element, read_facts
 
-#: One element of the reply.
+#: One entity in the reply.
 Entity = Mapping[str, Any]
 
 #: Recorded replies: <version>.json.gz of the emulator, <version>-qsd.json.gz of the storage daemon.
@@ -33,14 +32,14 @@ _JSON_TYPES = {"bool": "boolean", "str": "string", "number": "number", "any": "v
 
 @attrs.frozen
 class Report:
-    """What came of holding facts against a reply.
+    """The result of a comparison.
 
     Attributes:
-        names: the name of each type in the reply, by its mask.
-        compared: how many commands and events both have.
-        differences: what the facts do not explain, in words.
-        conditional: what this build does not have, and need not: its condition says so.
-        unnamed: masks of types that the facts do not have.
+        names: the name of each type, by its masked name in the reply.
+        compared: the number of commands and events in both.
+        differences: descriptions of the differences that no build condition explains.
+        conditional: the places that the reply lacks because of a build condition.
+        unnamed: masked names of types that the facts do not have.
     """
 
     names: Mapping[str, str]
@@ -51,7 +50,7 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Whether the facts explain all of the reply."""
+        """Whether the facts agree with the reply."""
         return not self.differences and not self.unnamed
 
 
@@ -62,24 +61,25 @@ def read_reply(path: Path) -> list[Entity]:
     return reply
 
 
-def attach(definitions: Mapping[str, Definition], reply: Iterable[Entity], *, is_emulator: bool = True) -> Report:
-    """Hold the definitions of one version against a reply to `query-qmp-schema`.
+def compare_with_reply(
+    definitions: Mapping[str, Definition], reply: Iterable[Entity], *, is_emulator: bool = True
+) -> Report:
+    """Compare the definitions of one version with a reply to `query-qmp-schema`.
 
     Args:
         definitions: the facts as of the version of the QEMU that replied.
         reply: the reply, as plain data.
-        is_emulator: False for the storage daemon, which has a part of the commands and events: what it does not have
-            is no difference.
+        is_emulator: False for the storage daemon: commands and events that it does not have are not differences.
     """
-    walk = _Walk(definitions, reply)
+    comparison = _Comparison(definitions, reply)
     for name, definition in definitions.items():
-        if definition.kind in ("command", "event") and (is_emulator or walk.has(name)):
-            walk.compare_top_level(name, definition)
-    return walk.report()
+        if definition.kind in ("command", "event") and (is_emulator or comparison.has(name)):
+            comparison.compare_top_level(name, definition)
+    return comparison.report()
 
 
-class _Walk:
-    """Walks facts and reply side by side."""
+class _Comparison:
+    """A comparison in progress."""
 
     def __init__(self, definitions: Mapping[str, Definition], reply: Iterable[Entity]) -> None:
         self._definitions = definitions
@@ -94,9 +94,9 @@ class _Walk:
         return name in self._entities
 
     def report(self) -> Report:
-        """Return what was found."""
+        """Return the result."""
         arguments = {entity["arg-type"] for entity in self._entities.values() if "arg-type" in entity}
-        # A build has the type of a branch that it does not have: told by its members.
+        # A build may have the type of a branch that it excludes. Such a type is recognised by its members.
         shapes = {self._shape(name) for name in self._definitions.keys() - self._names.values()}
         unnamed = []
         for name, entity in self._entities.items():
@@ -107,7 +107,7 @@ class _Walk:
             elif (
                 kind in ("object", "enum", "alternate")
                 and name not in self._names
-                and name not in arguments  # those of a command that lists them itself have no name to find
+                and name not in arguments  # the type of arguments that a command lists itself has no name in the facts
                 and frozenset(member.get("name") for member in entity.get("members", ())) not in shapes
             ):
                 unnamed.append(name)
@@ -127,12 +127,12 @@ class _Walk:
             self._differ(where, "is not in the reply")
 
     def _compare_features(self, where: str, features: Sequence[str], entity: Entity) -> None:
-        told = entity.get("features", [])
-        if list(features) != list(told):
-            self._differ(where, f"features {list(features)}, in the reply {told}")
+        listed = entity.get("features", [])
+        if list(features) != list(listed):
+            self._differ(where, f"features {list(features)}, in the reply {listed}")
 
     def compare_top_level(self, name: str, definition: Definition) -> None:
-        """Compare a command or event, and all the types it leads to."""
+        """Compare a command or event, and all types that it uses."""
         entity = self._entities.get(name)
         if entity is None:
             self._absent(name, definition.condition)
@@ -158,7 +158,7 @@ class _Walk:
             if kind == "array":
                 self._compare_type(element(type_name), entity["element-type"], where)
             else:
-                self._differ(where, f"{type_name} is no array in the reply")
+                self._differ(where, f"{type_name} is not an array in the reply")
         elif type_name not in self._definitions:
             wanted = "int" if type_name in INTEGERS else _JSON_TYPES.get(type_name)
             if kind != "builtin" or entity["json-type"] != wanted:
@@ -167,13 +167,13 @@ class _Walk:
             self._names[mask] = type_name
             self._compare_definition(type_name, entity, where)
         elif self._names[mask] != type_name:
-            self._differ(where, f"{type_name} and {self._names[mask]} are one type in the reply")
+            self._differ(where, f"{type_name} and {self._names[mask]} are the same type in the reply")
 
     def _compare_definition(self, name: str, entity: Entity, where: str) -> None:
         definition = self._definitions[name]
         wanted = {"struct": "object", "union": "object"}.get(definition.kind, definition.kind)
         if entity["meta-type"] != wanted:
-            self._differ(where, f"{name} is no {definition.kind} in the reply")
+            self._differ(where, f"{name} is not {definition.kind} in the reply")
             return
         self._compare_features(name, definition.features, entity)
         if wanted == "enum":
@@ -190,18 +190,18 @@ class _Walk:
         return {**inherited, **definition.members}
 
     def _compare_members(self, members: Mapping[str, Item], entity: Entity, where: str) -> None:
-        told = {member["name"]: member for member in entity.get("members", ())}
-        for name in told.keys() - members.keys():
+        listed = {member["name"]: member for member in entity.get("members", ())}
+        for name in listed.keys() - members.keys():
             self._differ(f"{where}.{name}", "is not in the facts")
         for name, item in members.items():
             place = f"{where}.{name}"
-            if name not in told:
+            if name not in listed:
                 self._absent(place, item.condition)
                 continue
-            if ("default" in told[name]) != item.is_optional:
+            if ("default" in listed[name]) != item.is_optional:
                 self._differ(place, "is optional in one and required in the other")
-            self._compare_features(place, item.features, told[name])
-            self._compare_type(item.type, told[name]["type"], place)
+            self._compare_features(place, item.features, listed[name])
+            self._compare_type(item.type, listed[name]["type"], place)
 
     def _compare_branches(self, name: str, definition: Definition, entity: Entity) -> None:
         if definition.tag != entity.get("tag", ""):
@@ -216,7 +216,7 @@ class _Walk:
             self._absent(f"{name}/{case}", self._branch_condition(definition, case))
 
     def _branch_condition(self, definition: Definition, case: str) -> str:
-        """Return the condition of a branch: its own or its tag's value's."""
+        """Return the condition of a branch: its own, or that of its tag value."""
         values = {}
         tag_member = definition.members.get(definition.tag)
         if tag_member is None and definition.base:
@@ -226,26 +226,26 @@ class _Walk:
         return definition.variants[case].condition or values.get(case, Item()).condition
 
     def _compare_values(self, name: str, definition: Definition, entity: Entity) -> None:
-        told = {member["name"]: member for member in entity.get("members", ())}
-        told = told or {value: {} for value in entity["values"]}
-        for value in told.keys() - definition.values.keys():
+        listed = {member["name"]: member for member in entity.get("members", ())}
+        listed = listed or {value: {} for value in entity["values"]}
+        for value in listed.keys() - definition.values.keys():
             self._differ(f"{name}.{value}", "is not in the facts")
         for value, item in definition.values.items():
-            if value in told:
-                self._compare_features(f"{name}.{value}", item.features, told[value])
+            if value in listed:
+                self._compare_features(f"{name}.{value}", item.features, listed[value])
             else:
                 self._absent(f"{name}.{value}", item.condition)
 
     def _compare_alternatives(self, name: str, definition: Definition, entity: Entity) -> None:
-        """Compare alternatives by their JSON type: their order is not promised, and they have no names."""
-        told = {self._json_type(member["type"]): member["type"] for member in entity["members"]}
+        """Compare alternatives by their JSON type: they have no names in the reply, and no defined order."""
+        listed = {self._json_type(member["type"]): member["type"] for member in entity["members"]}
         for alternative, item in definition.members.items():
-            mask = told.pop(self._wanted_json_type(item.type), None)
+            mask = listed.pop(self._wanted_json_type(item.type), None)
             if mask is None:
                 self._differ(f"{name}.{alternative}", "is not in the reply")
             else:
                 self._compare_type(item.type, mask, f"{name}.{alternative}")
-        for json_type in told:
+        for json_type in listed:
             self._differ(name, f"a {json_type} is not in the facts")
 
     def _json_type(self, mask: str) -> str:
@@ -265,17 +265,17 @@ class _Walk:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.qapi.introspection", description="Hold the facts against a reply to query-qmp-schema."
+        prog="python -m tools.qapi.introspection", description="Compare the facts with a reply to query-qmp-schema."
     )
-    parser.add_argument("version", help="the version in the facts that the reply is of")
-    parser.add_argument("file", type=Path, help="the reply as JSON, or that gzipped")
+    parser.add_argument("version", help="the version of the QEMU that replied")
+    parser.add_argument("file", type=Path, help="the reply as JSON, may be gzipped")
     options = parser.parse_args(arguments)
     facts = read_facts()
     if options.version not in facts.versions:
-        parser.error(f"the facts have {', '.join(facts.versions)}, not {options.version}")
-    report = attach(facts.as_of(options.version), read_reply(options.file))
+        parser.error(f"the facts do not include version {options.version}, only {', '.join(facts.versions)}")
+    report = compare_with_reply(facts.as_of(options.version), read_reply(options.file))
     print(f"{report.compared} commands and events compared, {len(report.names)} types named")
-    print(f"{len(report.conditional)} absent in this build, as a condition allows")
+    print(f"{len(report.conditional)} places excluded by build conditions")
     for difference in report.differences:
         print(f"DIFFERENT {difference}")
     for mask in report.unnamed:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Write a file of facts, from what QEMU itself ships.
+"""Generation of a file of facts from QEMU's sources.
 
 Usage: python -m tools.qapi.make_facts OUTPUT VERSION=SOURCE[@REPLY] ...
 
-Versions come oldest first. A SOURCE is a source tree (it has qapi/qapi-schema.json), or a directory with the built
-reference (qemu-qmp-ref.html and its sisters). REPLY is a recorded reply to query-qmp-schema of that version, which says
-where a reference's features belong. A SOURCE after ``~`` is no version of the file: it only lends a later reference
-what that one does not tell.
+Versions come oldest first. A SOURCE is a source tree (with qapi/qapi-schema.json), or a directory with the built
+reference manuals (qemu-qmp-ref.html and others). REPLY is a recorded reply to query-qmp-schema of that version; it
+tells which member a feature belongs to. A SOURCE after ``~`` is not included in the file: it only completes the facts
+of later reference manuals.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import attrs
 from tools.qapi.facts import SCHEMAS, Definition, Facts, facts_text
 from tools.qapi.introspection import read_reply
 from tools.qapi.merge import check_facts, merge
-from tools.qapi.reference import lend, place_features, read_modules, read_reference
+from tools.qapi.reference import complete, place_features, read_modules, read_reference
 from tools.qapi.source_tree import read_source_tree
 
 _RELEASE = re.compile(r"QEMU[^<]{0,40}?(\d+\.\d+\.\d+)")
@@ -30,26 +30,26 @@ _RELEASE = re.compile(r"QEMU[^<]{0,40}?(\d+\.\d+\.\d+)")
 
 @attrs.frozen
 class Source:
-    """Where the facts of one version come from.
+    """The source of the facts of one version.
 
     Attributes:
         version: two numbers, such as 10.0.
-        path: a source tree, or the directory of a built reference.
-        reply: a recorded reply to `query-qmp-schema`; None where there is none.
-        only_lends: whether the version itself stays out of the file.
+        path: a source tree, or the directory of built reference manuals.
+        reply: a recorded reply to `query-qmp-schema`; None if there is none.
+        is_auxiliary: whether the version only completes later ones and is not included in the file.
     """
 
     version: str
     path: Path
     reply: Path | None
-    only_lends: bool
+    is_auxiliary: bool
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Read ``VERSION=[~]SOURCE[@REPLY]``.
+        """Parse ``VERSION=[~]SOURCE[@REPLY]``.
 
         Raises:
-            ValueError: it is not of that form.
+            ValueError: the text does not have that form.
         """
         version, equals, rest = text.partition("=")
         if not equals or not re.fullmatch(r"\d+\.\d+", version):
@@ -63,10 +63,10 @@ class VersionFacts:
     """The facts of one version.
 
     Attributes:
-        schemas: by schema, the definitions by name.
-        modules: by program (qmp, qsd), its QAPI modules.
+        schemas: by schema: the definitions by name.
+        modules: by program (qmp, qsd): its QAPI modules.
         release: the exact version.
-        origin: what kind of source they are from.
+        origin: the kind of source.
     """
 
     schemas: Mapping[str, Mapping[str, Definition]]
@@ -76,7 +76,7 @@ class VersionFacts:
 
 
 def read_tree(path: Path) -> VersionFacts:
-    """Read the facts of a source tree."""
+    """Read the facts from a source tree."""
     monitor = read_source_tree(path / "qapi" / "qapi-schema.json")
     agent = read_source_tree(path / "qga" / "qapi-schema.json")
     daemon = read_source_tree(path / "storage-daemon" / "qapi" / "qapi-schema.json")
@@ -89,29 +89,29 @@ def read_tree(path: Path) -> VersionFacts:
 
 
 def _newest(name: str, schema: str, facts: Sequence[VersionFacts]) -> Definition | None:
-    """Return a definition as the newest of some versions has it."""
+    """Return a definition as of the newest of some versions; None if none of them has it."""
     return next((each.schemas[schema][name] for each in reversed(facts) if name in each.schemas[schema]), None)
 
 
 def read_built_reference(path: Path, version: str, older: Sequence[VersionFacts]) -> VersionFacts:
-    """Read the facts of a built reference.
+    """Read the facts from built reference manuals.
 
     Args:
-        path: the directory of its files.
-        version: to be used where the reference does not name its release.
-        older: the facts of older versions, newest last, which lend what the reference does not tell.
+        path: the directory of the manuals.
+        version: the release, if the manuals do not name it.
+        older: the facts of older versions, newest last, which complete those from the manuals.
     """
     monitor = path / "qemu-qmp-ref.html"
-    told = {"qmp": read_reference(monitor, "qmp"), "qga": read_reference(path / "qemu-ga-ref.html", "qga")}
+    read = {"qmp": read_reference(monitor, "qmp"), "qga": read_reference(path / "qemu-ga-ref.html", "qga")}
     schemas = {
-        schema: {name: lend(each, _newest(name, schema, older)) for name, each in told[schema].items()}
+        schema: {name: complete(each, _newest(name, schema, older)) for name, each in read[schema].items()}
         for schema in SCHEMAS
     }
     release = _RELEASE.search(monitor.read_text(encoding="utf-8"))
     return VersionFacts(
         schemas=schemas,
         modules={
-            "qmp": tuple(sorted({each.definition.module for each in told["qmp"].values()})),
+            "qmp": tuple(sorted({each.definition.module for each in read["qmp"].values()})),
             "qsd": read_modules(path / "qemu-storage-daemon-qmp-ref.html", "QSD"),
         },
         release=release[1] if release else version,
@@ -120,10 +120,10 @@ def read_built_reference(path: Path, version: str, older: Sequence[VersionFacts]
 
 
 def make_facts(sources: Sequence[Source]) -> Facts:
-    """Read all sources, oldest first, and merge them.
+    """Read all sources, oldest first, and merge their facts.
 
     Raises:
-        MergeError: the facts do not hold together.
+        MergeError: the facts are inconsistent.
     """
     read: list[VersionFacts] = []
     kept: dict[str, VersionFacts] = {}
@@ -136,7 +136,7 @@ def make_facts(sources: Sequence[Source]) -> Facts:
             placed = place_features(facts.schemas["qmp"], read_reply(source.reply))
             facts = attrs.evolve(facts, schemas={**facts.schemas, "qmp": placed})
         read.append(facts)
-        if not source.only_lends:
+        if not source.is_auxiliary:
             kept[source.version] = facts
     merged = Facts(
         versions=tuple(kept),

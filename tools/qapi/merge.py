@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Put the facts of several versions into one."""
+"""Merging the facts of several versions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tools.qapi.facts import BUILTINS, PARTS, Definition, Facts, Item, Record, e
 _NAME = re.compile(r"\[?[A-Za-z0-9_.-]+\]?")
 _CONDITION = re.compile(r"!?\(?[A-Z0-9_]+\)?( (&&|\|\|) !?\(?[A-Z0-9_]+\)?)*")
 
-#: What an older version may have had otherwise, by its key in a record.
+#: The keys of a record whose values may differ in older versions.
 _DEFINITION_KEYS = ("kind", "module", "base", "disc", "data", "returns", "flags", "features", "if")
 _ITEM_KEYS = ("type", "opt", "features", "if")
 
 
 class MergeError(Exception):
-    """Raised when facts do not hold together, or hold more than names, types, versions and conditions."""
+    """Raised when facts are inconsistent, or contain more than names, types, versions and conditions."""
 
 
 def _without_empty(record: Record) -> Record:
@@ -26,7 +26,7 @@ def _without_empty(record: Record) -> Record:
 
 
 def item_record(item: Item) -> Record:
-    """Return what a file says of a member, value or branch of one version."""
+    """Return the record of a member, value or branch of one version."""
     return _without_empty(
         {
             "opt": item.is_optional,
@@ -39,7 +39,7 @@ def item_record(item: Item) -> Record:
 
 
 def definition_record(definition: Definition) -> Record:
-    """Return what a file says of a definition of one version, without its members, values and branches."""
+    """Return the record of a definition of one version, without its members, values and branches."""
     return _without_empty(
         {
             "kind": definition.kind,
@@ -63,7 +63,11 @@ def _note_difference(record: Record, version: str, older: Record, keys: Sequence
 
 
 def _merge_items(versions: Mapping[str, Mapping[str, Item]]) -> Record:
-    """Return one record an item, from the items by name of each version that has their owner, oldest first."""
+    """Return one record per item, by name.
+
+    Args:
+        versions: the items by name, by version; the versions that have the owner of the items, oldest first.
+    """
     merged: Record = {}
     *_, newest_items = versions.values()
     for name in dict.fromkeys([*newest_items, *(name for items in versions.values() for name in items)]):
@@ -82,7 +86,7 @@ def _merge_items(versions: Mapping[str, Mapping[str, Item]]) -> Record:
 
 
 def merge(versions: Mapping[str, Mapping[str, Definition]]) -> dict[str, Record]:
-    """Return one record a definition: the newest version's, what older ones had otherwise, and who has it.
+    """Return one record per definition, by name.
 
     Args:
         versions: the definitions by name, by version, oldest first.
@@ -105,10 +109,10 @@ def merge(versions: Mapping[str, Mapping[str, Definition]]) -> dict[str, Record]
 
 
 def check_facts(facts: Facts) -> None:
-    """Check that facts hold together, and hold no prose.
+    """Check that facts are consistent and contain no prose.
 
     Raises:
-        MergeError: names what is wrong.
+        MergeError: a type is not defined, or a text is not a name or a condition.
     """
     for schema, records in facts.schemas.items():
         _check_words(records, schema)
@@ -129,4 +133,4 @@ def _check_words(value: Any, key: str) -> None:
         for inner in value:
             _check_words(inner, key)
     elif isinstance(value, str) and not (_CONDITION if key == "if" else _NAME).fullmatch(value):
-        raise MergeError(f"{key}: {value!r} is no fact")
+        raise MergeError(f"{key}: {value!r} is not a name or a condition")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The schema of all versions in one: what is reachable, what is always present, and what a branch belongs to."""
+"""One schema over all versions: reachable definitions, optional members, and branches of unions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Flat = Mapping[str, Item]
 
 
 class SchemaConflict(Exception):
-    """Raised when the facts of two versions do not go into one schema by the rules that are known here."""
+    """Raised when the facts of two versions cannot be represented by one schema."""
 
 
 @attrs.frozen
@@ -23,11 +23,11 @@ class MergedMember:
 
     Attributes:
         name: the wire name.
-        type: the schema's type, one that takes what every version has there.
-        is_optional: whether it may be absent in any version.
-        versions: the versions in which the owner has it.
+        type: a type of the schema that accepts the values of every version.
+        is_optional: whether the member is absent or optional in any version.
+        versions: the versions in which the owner has the member.
         owner_versions: the versions that have the owner.
-        item: the member as the newest of them has it.
+        item: the member as of the newest of these versions.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Schema:
 
     Attributes:
         versions: the versions, oldest first.
-        newest: each reachable definition as the newest version that has it.
-        predecessors: by struct: the (version, definition) with the members that stood where the struct stands now: a
-            struct of another name, or a command that listed its arguments itself.
+        newest: each reachable definition, as of the newest version that has it.
+        predecessors: by struct: (version, definition) of what older versions have in its place: a struct with another
+            name, or a command that lists its arguments itself.
     """
 
     def __init__(self, facts: Facts, schema: str) -> None:
@@ -62,7 +62,7 @@ class Schema:
 
     @staticmethod
     def _reachable(definitions: Mapping[str, Definition]) -> set[str]:
-        """Return the names of commands, events, and all that they are made of."""
+        """Return the names of all commands and events, and of the types that they use."""
         waiting = [name for name, definition in definitions.items() if definition.kind in ("command", "event")]
         found: set[str] = set()
         while waiting:
@@ -76,7 +76,7 @@ class Schema:
         found: dict[str, list[tuple[str, str]]] = {}
         waiting = [(name, version, name) for name in self.newest for version in self.versions_of(name)]
         seen = set(waiting)
-        for newer, version, older in waiting:  # grows while it is read
+        for newer, version, older in waiting:  # the loop extends the list
             new, old = self.newest.get(newer), self._as_of[version].get(older)
             if new is None or old is None:
                 continue
@@ -95,7 +95,7 @@ class Schema:
         return found
 
     def names(self, *kinds: str) -> list[str]:
-        """Return the names of the definitions of some kinds, in order."""
+        """Return the names of all definitions of some kinds, in order."""
         return [name for name, definition in self.newest.items() if definition.kind in kinds]
 
     def versions_of(self, name: str) -> tuple[str, ...]:
@@ -111,23 +111,21 @@ class Schema:
                 found.append(version)
         return tuple(found)
 
-    # ---- unions and their branches
-
     def is_union(self, name: str) -> bool:
-        """Whether a definition is a union, in the newest version."""
+        """Whether a definition is a union in its newest version."""
         return name in self.newest and self.newest[name].kind == "union"
 
     def tags_by_branch(self, union: str) -> dict[str, list[str]]:
-        """Return the tag values of a union by the type of their branch."""
+        """Return the tag values of a union, by the type of their branch."""
         found: dict[str, list[str]] = {}
         for tag, variant in self.newest[union].variants.items():
             found.setdefault(variant.type, []).append(tag)
         return found
 
-    def fused_with(self, name: str) -> str:
-        """Return the union that a struct lives for, empty where it has another life too.
+    def union_of(self, name: str) -> str:
+        """Return the union that a struct belongs to; empty if the struct has other uses.
 
-        A struct lives for a union where it is nothing but its branch, or a base of structs that are.
+        A struct belongs to a union if it is used only as its branch, or as a base of such structs.
         """
         if self.newest[name].kind != "struct":
             return ""
@@ -136,19 +134,17 @@ class Schema:
             if role == "variants":
                 unions.add(user)
             elif role == "base":
-                unions.add(self.fused_with(user))
+                unions.add(self.union_of(user))
             else:
                 return ""
         return unions.pop() if len(unions) == 1 else ""
 
     def is_base(self, name: str) -> bool:
-        """Whether other definitions have the members of this one."""
+        """Whether other definitions inherit from this one."""
         return any(role == "base" for role, _ in self._uses.get(name, ()))
 
-    # ---- members
-
     def _flat(self, version: str, name: str) -> dict[str, Item]:
-        """Return the members of a definition in a version, its bases' first."""
+        """Return the members of a definition in a version, inherited ones first."""
         definition = self._as_of[version][name]
         members: dict[str, Item] = {}
         for base in (definition.base, definition.data):
@@ -158,7 +154,7 @@ class Schema:
         return members
 
     def _has_tag_value(self, version: str, union: str, tag: str) -> bool:
-        """Whether a version's values of a union may carry this tag."""
+        """Whether the tag of a union may have a value in a version."""
         discriminator = self._flat(version, union).get(self.newest[union].tag)
         if discriminator is None:
             return False
@@ -166,9 +162,9 @@ class Schema:
         return definition is None or tag in definition.values
 
     def _branch_contexts(self, union: str, branch: str, tags: Iterable[str]) -> Iterator[tuple[str, Flat]]:
-        """Yield the members of a union's branch, by version, for every version and tag where they can be met.
+        """Yield (version, members) of a union's branch, for every version and tag value that allows the branch.
 
-        A version that has the tag's value but not the branch has no members of it.
+        In a version that has the tag value but not the branch, only the union's own members are present.
         """
         for version in self.versions_of(union):
             for tag in tags:
@@ -184,8 +180,8 @@ class Schema:
                     yield version, {**self._flat(version, union), **self._flat(version, branch)}
 
     def members(self, name: str) -> dict[str, MergedMember]:
-        """Return all members of a struct, union, command or event, its bases' among them."""
-        union = self.fused_with(name)
+        """Return all members of a struct, union, command or event, inherited ones included."""
+        union = self.union_of(name)
         if union:
             return self.branch_members(union, name, self.tags_by_branch(union).get(name, []))
         contexts = [(version, self._flat(version, name)) for version in self.versions_of(name)]
@@ -193,12 +189,12 @@ class Schema:
         return self._merge(name, sorted(contexts, key=lambda context: self.versions.index(context[0])))
 
     def branch_members(self, union: str, branch: str, tags: Sequence[str]) -> dict[str, MergedMember]:
-        """Return all members of a union's branch, the union's among them.
+        """Return all members of a union's branch, the union's own included.
 
         Args:
             union: the union.
             branch: the type of the branch.
-            tags: the tag values that it is seen under, none where it is only the base of branches.
+            tags: the tag values of the branch; empty if it is only a base of branches.
         """
         return self._merge(branch, list(self._branch_contexts(union, branch, tags)))
 
@@ -210,7 +206,9 @@ class Schema:
             newest_version, newest = found[-1]
             for version, item in found:
                 if not self._accepts(newest.type, newest_version, item.type, version):
-                    raise SchemaConflict(f"{owner}.{name}: {newest.type} does not take {version}'s {item.type}")
+                    raise SchemaConflict(
+                        f"{owner}.{name}: {newest.type} does not accept {item.type} of version {version}"
+                    )
             merged[name] = MergedMember(
                 name=name,
                 type=newest.type,
@@ -222,7 +220,7 @@ class Schema:
         return merged
 
     def _accepts(self, newer: str, newer_version: str, older: str, older_version: str) -> bool:
-        """Whether the newer type takes every value of the older one; scalars by their JSON type alone."""
+        """Whether the newer type accepts every value of the older one; scalars are compared by JSON type only."""
         if newer == older:
             return True
         if newer.startswith("[") or older.startswith("["):
@@ -253,7 +251,7 @@ class Schema:
         new = self.newest.get(newer)
         if new is not None and new.kind == "alternate":
             return self._alternative_accepts(new, newer_version, older, older_version)
-        # An enumeration's unknown values pass through: it takes any string.
+        # An enumeration accepts any string: unknown values are allowed.
         return new is not None and new.kind == "enum" and older == "str"
 
     def _alternative_accepts(self, new: Definition, newer_version: str, older: str, older_version: str) -> bool:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Read the facts of one version from its built reference in HTML, which QEMU has since 10.1.
+"""Reading the facts of one version from its built reference manuals in HTML (QEMU 10.1 and later).
 
-A distribution ships the reference where it does not ship the sources. It does not tell the widths of integers, the
-flags of commands, nor which member a feature belongs to: `lend` and `place_features` fill that in.
+Distributions ship the manuals without the sources. The manuals do not contain the widths of integers, the flags of
+commands, and the members that features belong to; `complete` and `place_features` add these.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 import attrs
 
 from tools.qapi.facts import INTEGERS, Definition, Item
-from tools.qapi.introspection import Entity, attach
+from tools.qapi.introspection import Entity, compare_with_reply
 from tools.qapi.source_tree import SINCE
 
 _TYPES = {"string": "str", "boolean": "bool", "value": "any"}
 
-# What is bold or emphasised in an entry, so that a name is told from text.
+# Marks around bold and emphasised text, which distinguish names from prose.
 _BOLD, _EMPHASIS = "\x01", "\x02"
 _NAMED = re.compile(r"\x01(?P<name>[^\x01]+)\x01(?: \((?P<type>[^\x02),]*?)(?:, \x02(?P<optional>optional)\x02)?\))?")
 _BRANCH = re.compile(r"When (?P<tag>\S+) is (?P<value>\S+?): The members of (?P<type>[\w-]+)")
@@ -31,12 +31,12 @@ _ITEM_FIELDS = ("Members", "Arguments", "Alternatives", "Values")
 
 
 class UnknownShape(Exception):
-    """Raised when an entry of a reference is not of a known shape."""
+    """Raised when the format of an entry in a manual is unknown."""
 
 
 @attrs.define
 class _Block:
-    """What the reference says of one definition: fields by heading, their entries with bold and emphasis marked."""
+    """The text on one definition: entries by the heading of their field, with bold and emphasis marked."""
 
     kind: str
     module: str
@@ -48,11 +48,11 @@ class _Block:
 
 @attrs.frozen
 class ReferenceDefinition:
-    """A definition as the reference has it.
+    """A definition as read from a manual.
 
     Attributes:
-        definition: without the features, and with `int` for every integer.
-        features: of the definition and its members, all in one.
+        definition: the definition, without features, and with `int` for every integer type.
+        features: the features of the definition and of its members, in one list.
     """
 
     definition: Definition
@@ -60,7 +60,7 @@ class ReferenceDefinition:
 
 
 class _Reader(html.parser.HTMLParser):
-    """Collects the block of each definition in one namespace."""
+    """Collects the blocks of all definitions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,14 +198,14 @@ def _definition(block: _Block, schema: str) -> ReferenceDefinition:
 
 
 def read_reference(path: Path, schema: str) -> dict[str, ReferenceDefinition]:
-    """Read a reference.
+    """Read the definitions in a reference manual.
 
     Args:
         path: the HTML file.
-        schema: qmp, or qga for the guest agent's.
+        schema: qmp, or qga for the guest agent.
 
     Raises:
-        UnknownShape: an entry is not of a known shape.
+        UnknownShape: the format of an entry is unknown.
     """
     reader = _Reader()
     reader.feed(path.read_text(encoding="utf-8"))
@@ -213,7 +213,7 @@ def read_reference(path: Path, schema: str) -> dict[str, ReferenceDefinition]:
 
 
 def read_modules(path: Path, namespace: str) -> tuple[str, ...]:
-    """Return the QAPI modules that a reference has definitions of.
+    """Return the QAPI modules with definitions in a reference manual.
 
     Args:
         path: the HTML file.
@@ -223,11 +223,8 @@ def read_modules(path: Path, namespace: str) -> tuple[str, ...]:
     return tuple(sorted({module or owner for module, owner in found}))
 
 
-# ---- what a reference cannot tell
-
-
 def _as_shown(type_name: str) -> str:
-    """Return a type as a reference shows it."""
+    """Return a type as the manuals show it."""
     if type_name.startswith("["):
         return f"[{_as_shown(type_name[1:-1])}]"
     return "int" if type_name in INTEGERS else type_name
@@ -237,53 +234,57 @@ def _known_width(shown: str, older: str) -> str:
     return older if _as_shown(older) == shown else shown
 
 
-def _lend_items(items: Mapping[str, Item], older: Mapping[str, Item], features: Iterable[str]) -> dict[str, Item]:
-    lent = dict(items)
+def _complete_items(items: Mapping[str, Item], older: Mapping[str, Item], features: Iterable[str]) -> dict[str, Item]:
+    completed = dict(items)
     for name in items.keys() & older.keys():
         item, old = items[name], older[name]
-        lent[name] = attrs.evolve(
+        completed[name] = attrs.evolve(
             item,
             type=_known_width(item.type, old.type),
             condition=old.condition or item.condition,
             features=tuple(feature for feature in old.features if feature in features),
         )
-    return lent
+    return completed
 
 
-def lend(told: ReferenceDefinition, older: Definition | None) -> Definition:
-    """Fill in what the reference does not tell from the same definition of an older version, None where it is new.
+def complete(read: ReferenceDefinition, older: Definition | None) -> Definition:
+    """Complete a definition from a manual with the facts of an older version.
 
-    A feature that the older one does not have is put on the definition itself.
+    A feature that the older version does not have is assigned to the definition itself.
+
+    Args:
+        read: the definition as read from a manual.
+        older: the same definition of an older version; None if it is new.
     """
-    new = told.definition
+    new = read.definition
     if older is None or older.kind != new.kind:
-        return attrs.evolve(new, features=told.features)
-    members = _lend_items(new.members, older.members, told.features)
-    values = _lend_items(new.values, older.values, told.features)
-    own = [feature for feature in older.features if feature in told.features]
+        return attrs.evolve(new, features=read.features)
+    members = _complete_items(new.members, older.members, read.features)
+    values = _complete_items(new.values, older.values, read.features)
+    own = [feature for feature in older.features if feature in read.features]
     placed = {*own, *(feature for items in (members, values) for item in items.values() for feature in item.features)}
     return attrs.evolve(
         new,
         flags=older.flags,
         condition=older.condition if older.condition and new.condition else new.condition,
         returns=_known_width(new.returns, older.returns),
-        features=(*own, *(feature for feature in told.features if feature not in placed)),
+        features=(*own, *(feature for feature in read.features if feature not in placed)),
         members=members,
         values=values,
-        variants=_lend_items(new.variants, older.variants, told.features),
+        variants=_complete_items(new.variants, older.variants, read.features),
     )
 
 
 def _placed_items(items: Mapping[str, Item], entity: Entity) -> dict[str, Item]:
-    told = {member.get("name"): tuple(member.get("features", ())) for member in entity.get("members", ())}
-    return {name: attrs.evolve(item, features=told[name]) if name in told else item for name, item in items.items()}
+    read = {member.get("name"): tuple(member.get("features", ())) for member in entity.get("members", ())}
+    return {name: attrs.evolve(item, features=read[name]) if name in read else item for name, item in items.items()}
 
 
 def place_features(definitions: Mapping[str, Definition], reply: Iterable[Entity]) -> dict[str, Definition]:
-    """Return the definitions with features and out-of-band flags as a reply to `query-qmp-schema` has them."""
+    """Return the definitions with the features and out-of-band flags of a reply to `query-qmp-schema`."""
     reply = list(reply)
     entities = {entity["name"]: entity for entity in reply}
-    own_entity = {name: entities[mask] for mask, name in attach(definitions, reply).names.items()}
+    own_entity = {name: entities[mask] for mask, name in compare_with_reply(definitions, reply).names.items()}
     placed = dict(definitions)
     for name, definition in definitions.items():
         is_top_level = definition.kind in ("command", "event")

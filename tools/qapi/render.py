@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Write classes as source text, in the shape that ``ruff format`` leaves alone."""
+"""Source text of the generated modules, formatted as ``ruff format`` does."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LINE_LENGTH = 120
 LICENSE_LINE = "# SPDX-License-Identifier: BSD-2-Clause"
 PACKAGE = "hvkit.qmp.schema"
 
-#: Features worth a word beside a member or in a docstring.
-_TOLD_FEATURES = ("deprecated", "unstable")
+#: Features that comments and docstrings mention.
+_SHOWN_FEATURES = ("deprecated", "unstable")
 
 _BASE_NAMES = ("Command", "Event", "FreeForm", "Null", "Struct", "Union", "free_form", "wire")
 _TYPING_NAMES = ("Any", "Literal", "TypeAlias")
@@ -24,11 +24,8 @@ _KINDS = {"alternate": "Alternate", "command": "Command", "enum": "Enumeration",
 _KINDS |= {"struct": "Struct", "union": "Union"}
 
 
-# ---- layout
-
-
 def bracketed(opening: str, parts: Sequence[str], closing: str, indent: str = "") -> str:
-    """Return a bracket with parts on one line, or one part a line where that is too long."""
+    """Return parts in brackets: on one line, or one part per line if that line is too long."""
     line = f"{indent}{opening}{', '.join(parts)}{closing}"
     if len(line) <= LINE_LENGTH and "\n" not in line:
         return line
@@ -44,7 +41,7 @@ def docstring(sentences: Iterable[str], indent: str = "    ") -> str:
         return line
     wrapped = textwrap.wrap(
         f'"""{text}',
-        LINE_LENGTH - 3,  # so that a single line would have had room for its quotes
+        LINE_LENGTH - 3,  # as if the closing quotes were on the same line
         initial_indent=indent,
         subsequent_indent=indent,
         break_long_words=False,
@@ -54,28 +51,25 @@ def docstring(sentences: Iterable[str], indent: str = "    ") -> str:
 
 
 def import_order(name: str) -> tuple[int, object]:
-    """Return what names imported from one module are ordered by: constants, classes, functions."""
+    """Return the sort key of a name in an import: constants, then classes, then functions."""
     rank = 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2
     return rank, natural_key(name)
 
 
 def import_line(module: str, names: Iterable[str], indent: str = "") -> str:
-    """Return the import of names from a module."""
+    """Return the statement that imports names from a module."""
     ordered = sorted(names, key=import_order)
     line = f"{indent}from {module} import {', '.join(ordered)}"
     return line if len(line) <= LINE_LENGTH else bracketed(f"from {module} import (", ordered, ")", indent)
 
 
-# ---- versions in words
-
-
-def limits(versions: Sequence[str], every: Sequence[str], since: str) -> str:
-    """Say which versions have something; empty where all have it.
+def version_limits(versions: Sequence[str], every: Sequence[str], since: str) -> str:
+    """Return a text on the versions that have something, such as "since 8.1"; empty if all have it.
 
     Args:
-        versions: those that have it.
-        every: those that could have it.
-        since: the version that the schema names as its first, empty where it names none.
+        versions: the versions that have it.
+        every: the versions to compare with.
+        since: the first version according to the schema; empty if the schema does not say.
     """
     if list(versions) == list(every) or not versions:
         return ""
@@ -89,11 +83,8 @@ def limits(versions: Sequence[str], every: Sequence[str], since: str) -> str:
     return f"{' and '.join(versions)} only"
 
 
-def _told_features(features: Iterable[str]) -> list[str]:
-    return [feature for feature in features if feature in _TOLD_FEATURES]
-
-
-# ---- definitions
+def _shown_features(features: Iterable[str]) -> list[str]:
+    return [feature for feature in features if feature in _SHOWN_FEATURES]
 
 
 class Writer:
@@ -104,18 +95,18 @@ class Writer:
         self._schema: Schema = classes.schema
 
     def _opening(self, definition_name: str) -> list[str]:
-        """Return the sentences that every definition begins with: kind, name, versions, conditions."""
+        """Return the first sentences on a definition: kind, name, versions and conditions."""
         definition = self._schema.newest[definition_name]
         versions, every = self._schema.versions_of(definition_name), self._schema.versions
-        limit = limits(versions, every, definition.since)
+        limit = version_limits(versions, every, definition.since)
         since = f"since {definition.since}" if definition.since and versions[0] == every[0] else ""
         parts = [f"{_KINDS[definition.kind]} `{definition_name}`", *(part for part in (since, limit) if part)]
         sentences = [", ".join(dict.fromkeys(parts)) + "."]
-        told = _told_features(definition.features)
-        if told:
-            sentences.append(f"{' and '.join(told).capitalize()}.")
+        shown = _shown_features(definition.features)
+        if shown:
+            sentences.append(f"{' and '.join(shown).capitalize()}.")
         if definition.condition:
-            sentences.append(f"Needs {definition.condition}.")
+            sentences.append(f"Requires {definition.condition}.")
         return sentences
 
     def _predecessor_note(self, definition_name: str) -> list[str]:
@@ -123,7 +114,7 @@ class Writer:
         for version, name in self._schema.predecessors.get(definition_name, ()):
             older[name] = version
         return [
-            f"Until {version} `{name}` stood in its place."
+            f"QEMU {version} and earlier use `{name}` instead."
             for name, version in older.items()
             if not self._schema.newest.get(name) or self._schema.newest[name].kind == "struct"
         ]
@@ -136,13 +127,13 @@ class Writer:
         sentences += self._predecessor_note(made.definition_name)
         if made.kind == "command":
             if made.name == definition.data:
-                sentences.append("It is the struct of its arguments too.")
+                sentences.append("Also the struct of its arguments.")
             if definition.returns:
                 array = definition.returns.startswith("[")
                 returned = self._classes.annotation(definition.returns).removeprefix("list[").removesuffix("]")
                 sentences.append(f"Returns {'a list of ' if array else ''}`{returned}`.")
             if "preconfig" in definition.flags:
-                sentences.append("Allowed before the machine is made.")
+                sentences.append("Allowed in preconfig state.")
         return docstring([*sentences, *made.notes])
 
     def _field_line(self, field: Field) -> str:
@@ -180,7 +171,7 @@ class Writer:
         return "\n".join(lines)
 
     def alias_text(self, alias: Alias) -> str:
-        """Return an alias, with a comment that says what it is."""
+        """Return an alias statement with its comment."""
         sentences = self._opening(alias.definition_name)
         head = [f"#: {line}" for line in textwrap.wrap(" ".join(sentences), LINE_LENGTH - 3, break_on_hyphens=False)]
         if alias.alternatives:
@@ -189,25 +180,23 @@ class Writer:
         every = self._schema.versions_of(alias.definition_name)
         comments = {}
         for value, item in definition.values.items():
-            words = [limits(self._schema.item_versions(alias.definition_name, value), every, item.since)]
-            comments[value] = _comment([*words, *_told_features(item.features)])
+            words = [version_limits(self._schema.item_versions(alias.definition_name, value), every, item.since)]
+            comments[value] = _comment([*words, *_shown_features(item.features)])
         line = f"{alias.name} = {literal_text(alias.values)}"
         if any(comments.values()) or len(line) > LINE_LENGTH:
             body = [f"    {quoted(value)},{comments[value]}" for value in alias.values]
             line = "\n".join([f"{alias.name} = Literal[", *body, "]"])
         return "\n".join([*head, line])
 
-    # ---- modules
-
     def modules(self) -> dict[str, str]:
         """Return the text of every module by its name."""
         names = {each.module for each in self._classes.everything()}
         bases = self.imported_bases()
-        refuse_cycles(bases)
+        check_no_cycles(bases)
         return {name: self._module_text(name, bases.get(name, {})) for name in sorted(names)}
 
     def imported_bases(self) -> dict[str, dict[str, list[str]]]:
-        """Return the names that each module needs at run time, by the module that has them."""
+        """Return the names that each module imports at run time, by the module that defines them."""
         found: dict[str, dict[str, list[str]]] = {}
         for made in self._classes.classes.values():
             for base in made.bases:
@@ -241,17 +230,17 @@ class Writer:
         return "\n".join(head).rstrip("\n") + separator + "\n\n\n".join(texts) + "\n"
 
     def _module_docstring(self, module: str) -> str:
-        what = "QEMU's guest agent" if module == "qga" else f"QAPI module `{module.replace('_', '-')}`"
+        subject = "the guest agent" if module == "qga" else f"QAPI module `{module.replace('_', '-')}`"
         versions = self._schema.versions
         known = f"{', '.join(versions[:-1])} and {versions[-1]}"
         return (
-            f'"""{what}. Made by `make schema`: do not edit.\n\n'
-            f"None means that a member is absent. Versions are those of QEMU; known are {known}.\n"
+            f'"""Types, events and commands of {subject}. Generated by `make schema`: do not edit.\n\n'
+            f"None means that a member is absent. Versions are QEMU versions; {known} are covered.\n"
             f'"""'
         )
 
     def _annotated(self, module: str, used: Iterable[str], imported: Iterable[str]) -> dict[str, list[str]]:
-        """Return the names that only annotations need, by the module that has them."""
+        """Return the names that only annotations use, by the module that defines them."""
         found: dict[str, list[str]] = {}
         for name in set(used) - set(imported):
             owner = self._classes.classes.get(name) or self._classes.aliases.get(name)
@@ -290,12 +279,12 @@ def _member_comment(field: Field) -> str:
     if field.member is None or field.narrowed_to:
         return ""
     item = field.member.item
-    limit = limits(field.member.versions, field.member.owner_versions, item.since)
-    return _comment([limit, *_told_features(item.features)])
+    limit = version_limits(field.member.versions, field.member.owner_versions, item.since)
+    return _comment([limit, *_shown_features(item.features)])
 
 
 def _words_of(classes: Iterable[Class], aliases: Iterable[Alias]) -> Iterator[str]:
-    """Yield the source text that names of other definitions, of typing and of the seam stand in."""
+    """Yield the source text that may contain names to import."""
     for made in classes:
         yield from made.bases
         for field in made.fields:
@@ -309,11 +298,11 @@ def _words_of(classes: Iterable[Class], aliases: Iterable[Alias]) -> Iterator[st
         yield "TypeAlias" if alias.alternatives else "Literal"
 
 
-def refuse_cycles(imports: Mapping[str, Iterable[str]]) -> None:
-    """Raise where modules need each other at run time.
+def check_no_cycles(imports: Mapping[str, Iterable[str]]) -> None:
+    """Check that no modules import each other at run time.
 
     Raises:
-        ValueError: names a ring of modules.
+        ValueError: modules import each other; the error names them.
     """
     done: set[str] = set()
 

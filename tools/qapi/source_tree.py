@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Read the facts of one version from a QEMU source tree.
+"""Reading the facts of one version from a QEMU source tree.
 
-The schema language is JSON with single quotes and comments; of the comments that document a definition only the
-version numbers are read.
+The schema language is JSON with single quotes and comments. Only version numbers are read from the comments.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import attrs
 
 from tools.qapi.facts import Definition, Item
 
-#: What an expression is made of: strings, booleans, null, lists, objects.
+#: A parsed expression: strings, booleans, null, lists, objects.
 Expression = Any
 
 KINDS = ("command", "event", "struct", "union", "enum", "alternate")
@@ -26,7 +25,7 @@ _TOKEN = re.compile(
 )
 _WORDS: Mapping[str, Expression] = {"true": True, "false": False, "null": None}
 
-#: Flags of a command by the key that says so, and by the key whose False says so.
+#: Flags of a command, by the key that sets them to true, and by the key that sets them if it is false.
 _FLAGS = {"allow-oob": "oob", "allow-preconfig": "preconfig", "coroutine": "coroutine", "boxed": "boxed"}
 _NEGATIVE_FLAGS = {"gen": "no-gen", "success-response": "no-success-response"}
 
@@ -36,23 +35,20 @@ _DOCUMENT_SECTION = re.compile(r"#\s*(Since|Features|Returns|Errors|Notes?|Examp
 
 
 class SchemaSyntaxError(Exception):
-    """Raised when a file is not written in the schema language."""
+    """Raised when a file does not follow the schema language."""
 
 
 @attrs.frozen
 class SourceTree:
-    """What a tree says.
+    """The contents of a schema.
 
     Attributes:
-        definitions: by name.
-        modules: the QAPI modules that were read.
+        definitions: the definitions, by name.
+        modules: the QAPI modules.
     """
 
     definitions: Mapping[str, Definition]
     modules: tuple[str, ...]
-
-
-# ---- the language
 
 
 @attrs.frozen
@@ -75,7 +71,7 @@ def _tokens(text: str, where: str) -> Iterator[_Token]:
 
 
 class _Parser:
-    """Reads expressions from tokens."""
+    """A parser for one file."""
 
     def __init__(self, text: str, where: str) -> None:
         self._tokens = list(_tokens(text, where))
@@ -89,12 +85,12 @@ class _Parser:
 
     def _take(self) -> _Token:
         if self._next == len(self._tokens):
-            raise SchemaSyntaxError(f"{self._where}: ends within an expression")
+            raise SchemaSyntaxError(f"{self._where}: unexpected end of file")
         self._next += 1
         return self._tokens[self._next - 1]
 
     def _takes(self, mark: str) -> bool:
-        """Take a mark if it comes next."""
+        """Consume a mark if it comes next; return whether it did."""
         here = self._tokens[self._next : self._next + 1]
         if here and here[0].kind == "mark" and here[0].text == mark:
             self._next += 1
@@ -125,27 +121,27 @@ class _Parser:
         while not self._takes("}"):
             key = self._value()
             if not self._takes(":"):
-                raise SchemaSyntaxError(f"{self._where}: no colon after {key!r}")
+                raise SchemaSyntaxError(f"{self._where}: missing colon after {key!r}")
             entries[key] = self._value()
             self._takes(",")
         return entries
 
 
 def parse(text: str, where: str = "text") -> Iterator[tuple[Expression, int]]:
-    """Yield each expression of a file and the offset at which it begins.
+    """Yield each expression of a file with its offset.
 
     Raises:
-        SchemaSyntaxError: names the file, and the line where it can.
+        SchemaSyntaxError: the text does not follow the schema language; the error names the file.
     """
     return _Parser(text, where).expressions()
 
 
 def documented_versions(text: str, end: int) -> tuple[str, dict[str, str]]:
-    """Return the versions that the comment before an expression names: its own, and those of its members.
+    """Return the versions in the comment before an expression: its own, and those of its members.
 
     Args:
-        text: the file.
-        end: the offset at which the expression begins.
+        text: the text of the file.
+        end: the offset of the expression.
     """
     start = text.rfind("\n##\n", 0, max(text.rfind("##", 0, end), 0))
     block = text[start:end]
@@ -168,7 +164,7 @@ def documented_versions(text: str, end: int) -> tuple[str, dict[str, str]]:
 
 
 def condition_text(condition: Expression) -> str:
-    """Return an ``if`` as one line: `A && !(B || C)`."""
+    """Return an ``if`` condition as text, such as `A && !(B || C)`."""
     if not condition:
         return ""
     if isinstance(condition, str):
@@ -182,9 +178,6 @@ def condition_text(condition: Expression) -> str:
         inner = condition_text(each)
         parts.append(inner if isinstance(each, str) or "not" in each else f"({inner})")
     return (" && " if operator == "all" else " || ").join(parts)
-
-
-# ---- definitions
 
 
 def _type_name(written: Expression) -> str:
@@ -222,12 +215,12 @@ def _values(written: list[Expression], since: Mapping[str, str]) -> dict[str, It
 def read_definition(
     expression: Mapping[str, Expression], module: str, versions: tuple[str, dict[str, str]]
 ) -> Definition:
-    """Return the definition that an expression makes.
+    """Return the definition in an expression.
 
     Args:
-        expression: one that makes a definition.
-        module: the QAPI module that it is in.
-        versions: those that its comment names.
+        expression: an expression with a definition.
+        module: the QAPI module of the expression.
+        versions: the versions in its comment.
     """
     kind = next(kind for kind in KINDS if kind in expression)
     since, member_since = versions
@@ -274,10 +267,10 @@ def read_source_tree(entry: Path) -> SourceTree:
     """Read a schema and the files that it includes.
 
     Args:
-        entry: the schema's first file, such as ``qapi/qapi-schema.json`` in a source tree.
+        entry: the main file of the schema, such as ``qapi/qapi-schema.json`` in a source tree.
 
     Raises:
-        SchemaSyntaxError: a file is not written in the language, or two definitions have one name.
+        SchemaSyntaxError: a file does not follow the schema language, or two definitions have the same name.
     """
     definitions: dict[str, Definition] = {}
     seen: list[Path] = []

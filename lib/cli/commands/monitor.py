@@ -15,7 +15,7 @@ from hvkit.cli.qmp_arguments import ArgumentError, build_command, parse_free, pa
 from hvkit.cli.render import to_json, to_outline
 from hvkit.cli.settings import Settings
 from hvkit.errors import HypervisorError
-from hvkit.qmp import CommandNotFound, QmpConnection, schema
+from hvkit.qmp import CommandNotFound, QmpConnection, QmpError, schema
 from hvkit.qmp.converter import unstructure
 
 #: Maximum nesting of a reply to print. Formatting recurses once per level.
@@ -39,7 +39,10 @@ def qmp(
     contain are sent as JSON if they are valid JSON, otherwise as strings.
     """
     with settings.open().monitor(name) as connection:
-        reply = _execute(connection, command, arguments, timeout)
+        try:
+            reply = _execute(connection, command, arguments, timeout)
+        except QmpError as error:
+            raise HypervisorError(f"{name}: {error.reason}") from error
     plain = unstructure(reply)
     if is_deeper(plain, _MAX_SHOWN_LEVELS):
         raise HypervisorError(f"{command}: cannot print the reply: it {TOO_DEEP}")
@@ -66,4 +69,4 @@ def _execute(connection: QmpConnection, command: str, arguments: tuple[str, ...]
         matches = difflib.get_close_matches(command, schema.commands(), n=2)
         if command in schema.commands() or not matches:
             raise
-        raise click.UsageError(f"{error}; did you mean {' or '.join(matches)}?") from None
+        raise click.UsageError(f"{error.reason}; did you mean {' or '.join(matches)}?") from None

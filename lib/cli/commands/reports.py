@@ -104,9 +104,12 @@ def parameters(hypervisor: str, as_json: bool) -> None:
         return
     for each in table:
         click.echo(f"{each.name} = {to_json(each.default)}")
-        conditions = [check.condition for check in (each.syntax, each.node) if check]
-        doc = f"{each.doc} Expected: {'; '.join(conditions)}." if conditions else each.doc
-        click.echo(click.wrap_text(doc, width=100, initial_indent="    ", subsequent_indent="    "))
+        text = each.doc
+        if each.syntax is not None:
+            text += f" Expected: {each.syntax.condition}."
+        if each.node is not None:
+            text += f" On the node: {each.node.condition}."
+        click.echo(click.wrap_text(text, width=100, initial_indent="    ", subsequent_indent="    "))
 
 
 def _plain_parameter(parameter: Parameter) -> dict[str, Any]:

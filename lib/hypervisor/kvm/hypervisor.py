@@ -8,13 +8,13 @@ from typing import ClassVar
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.kvm.adoption import KvmAdoption
 from hvkit.hypervisor.kvm.capture import KvmCapture
-from hvkit.hypervisor.kvm.devices.verbs import KvmDevices
+from hvkit.hypervisor.kvm.devices import KvmDevices
 from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
 from hvkit.hypervisor.kvm.instance.instances import Instances
 from hvkit.hypervisor.kvm.lifecycle import KvmLifecycle
-from hvkit.hypervisor.kvm.migration.verbs import KvmMigration
-from hvkit.hypervisor.kvm.storage.verbs import KvmStorage
+from hvkit.hypervisor.kvm.migration import KvmMigration
+from hvkit.hypervisor.kvm.storage import KvmStorage
 
 
 class KvmHypervisor(KvmLifecycle, KvmAdoption, KvmCapture, KvmDevices, KvmMigration, KvmStorage, BaseHypervisor):

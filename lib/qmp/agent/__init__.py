@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A typed client of the guest agent: commands in the guest, its files, its programs, its filesystems held still.
+"""Typed client for the QEMU guest agent: commands, files, programs and frozen filesystems.
 
-`AgentConnection` is the place to start; the commands and their replies are in `hvkit.qmp.schema`.
+Start with `AgentConnection`. The commands and their replies are classes in `hvkit.qmp.schema`.
 """
 
 from hvkit.qmp.agent.connection import AgentConnection

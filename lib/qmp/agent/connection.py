@@ -1,64 +1,64 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The connection to a guest agent: typed commands, and what takes several of them."""
+"""The blocking connection to a guest agent."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, overload
 
 from hvkit.qmp.agent.files import CHUNK_BYTES, read_chunks, write_chunks
 from hvkit.qmp.agent.freeze import Freeze, hold_frozen
-from hvkit.qmp.agent.programs import ProgramResult, run_program
+from hvkit.qmp.agent.programs import PROGRAM_TIMEOUT_S, ProgramResult, run_program
 from hvkit.qmp.agent.protocol import AgentProtocol
 from hvkit.qmp.agent.session import AgentSession
 from hvkit.qmp.base import Command
-from hvkit.qmp.blocking import BlockingEndpoint
-from hvkit.qmp.endpoint import from_wire, to_wire
-from hvkit.qmp.errors import ConnectError, DataError
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.codec import structure_reply, unstructure_command
+from hvkit.qmp.deadlines import check_timeout
+from hvkit.qmp.errors import ConnectError, DataError, QmpError
+from hvkit.qmp.sync.connection import SyncConnection
+from hvkit.qmp.sync.transport import Transport
 
 R = TypeVar("R")
 
 
-class AgentConnection(BlockingEndpoint[AgentSession]):
-    """A connection to the agent in one guest.
+class AgentConnection(SyncConnection[AgentSession]):
+    """A connection to the guest agent of one instance.
 
-    Any number of threads may use it; the agent works on one command at a time, so they take turns. A connection that
-    was closed or lost can be connected again. QEMU lets one client at a time talk to an agent's socket: connect for
-    what is to be done, and close. An agent does not greet: its version is what `guest-info` says.
+    Any number of threads may use the connection. The agent executes one command at a time, so the threads take turns.
+    After `close` or a lost connection, `connect` connects again. QEMU serves one client of an agent socket at a time:
+    connect for a task, then close. The agent sends no greeting; `guest-info` returns its version.
 
     Args:
-        address: where QEMU offers the agent's channel: the path of a unix socket, ``@name`` for an abstract one, or a
-            TCP host and port.
-        timeout: seconds that connecting and every command may take; None: 5 for connecting, and for commands what
-            `hvkit.qmp.deadlines` says.
-        deadlines: seconds by the wire name of a command; goes before `timeout`.
-        transcript: a file to which every message is appended, as `QmpConnection` does; without the contents of files
-            and what programs read and say.
+        address: of the agent's character device in QEMU: the path of a unix socket, ``@name`` for an abstract socket,
+            or a TCP host and port.
+        timeout: seconds for `connect` and for each command, `math.inf` for no limit. None: the default, which is 5
+            for `connect`, and for each command the value in `hvkit.qmp.deadlines`.
+        deadlines: seconds by the wire name of a command; takes precedence over `timeout`.
+        transcript: a file to which every message is appended, as for `QmpConnection`. Contents of files, and input and
+            output of programs, are left out.
     """
 
     def connect(self, *, timeout: float | None = None) -> None:
-        """Connect and synchronize with the agent, dropping what it still had to say to earlier clients.
+        """Connect to the agent's socket and synchronize with the agent; replies to earlier clients are dropped.
 
-        Afterwards commands can be executed. After a failure nothing is left open.
+        On success the connection is ready for commands. On failure the socket is closed.
 
         Args:
-            timeout: seconds for all of it; None: the connection's own, or 5. A guest that boots meanwhile answers as
-                soon as its agent runs.
+            timeout: seconds in total, `math.inf` for no limit. None: the connection's default, or 5. A guest that is
+                still booting answers as soon as its agent runs.
 
         Raises:
-            AgentNotResponding: the socket is there, and no answer came.
-            ConnectError: there is no such socket, nobody listens, or it was closed.
-            ProgrammerError: it is connected already or another thread is connecting it, or it was made of a socket
-                that has been used up.
+            AgentNotResponding: the socket accepted the connection, but the agent did not answer in time.
+            ConnectError: the socket does not exist, nothing listens on it, or the peer closed it.
+            ProgrammerError: the connection is already open, another thread is connecting it, `timeout` is not a
+                number, or the connection was made from a socket and has been used before.
         """
         super().connect(timeout=timeout)
 
     def _new_session(self, transport: Transport) -> AgentSession:
-        return AgentSession(transport, AgentProtocol(trace=self._trace()))
-
-    # ---- commands
+        return AgentSession(transport, AgentProtocol(self._name, trace=self._trace()))
 
     @overload
     def execute(self, command: Command[R], /, *, timeout: float | None = None) -> R: ...
@@ -74,87 +74,101 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
         *,
         timeout: float | None = None,
     ) -> Any:
-        """Execute a command in the guest and return what it returns.
+        """Execute a guest agent command and return its reply.
 
-        A command that gets no reply when it succeeds (`guest-shutdown`, `guest-suspend-disk` and its kin) returns
-        shortly after it was sent; whether the guest obeys is seen on its monitor.
+        `guest-shutdown` and the `guest-suspend-*` commands send no reply on success. For these, `execute` returns
+        shortly after sending the command; QMP events on the instance's monitor show whether the guest acted on it.
 
-        After a command that timed out the agent is synchronized first, within this command's deadline.
+        If the previous command timed out, the agent is synchronized first, within this command's timeout.
 
         Args:
-            command: a typed command of the agent's schema, or the wire name of one.
-            arguments: plain data or schema values by wire name, for a command given by its name.
-            timeout: seconds for all of it, `math.inf` for no end; None: the connection's own, or what
-                `hvkit.qmp.deadlines` has for the command.
+            command: a typed command of the agent's schema, or the wire name of a command.
+            arguments: plain data or schema values by wire name; only with a wire name.
+            timeout: seconds in total, `math.inf` for no limit. None: the connection's default, or the command's value
+                in `hvkit.qmp.deadlines`.
 
         Returns:
             For a typed command a value of its `reply_type`; otherwise plain data.
 
         Raises:
-            AgentCommandDisabled: the agent has the command and will not execute it: by its configuration, or because
-                filesystems are frozen.
-            CommandError: the agent does not have the command, or it failed.
-            AgentNotResponding: the agent does not answer, and the command was not sent.
-            CommandTimeout: no reply in time. The fate of the command is unknown; the connection stays usable.
-            ConnectionLost: the connection ended; the fate of the commands it names is unknown.
-            DataError: the reply does not have the shape of its type, or is no JSON.
-            ProtocolError: something senseless came in place of the reply; the fate of the command is unknown.
-            NotInThisQemu: the peer lacks something that the command carries; only after `check_against`.
-            ProgrammerError: there is no connection, or the arguments cannot be sent.
+            AgentCommandDisabled: the agent's configuration disables the command, or filesystems are frozen.
+            CommandError: the agent does not have the command, or the command failed.
+            AgentNotResponding: the agent does not answer; the command was not sent.
+            CommandTimeout: no reply in time. The outcome of the command is unknown; the connection stays usable.
+            ConnectionLost: the connection ended; the outcome of the commands in `.commands` is unknown.
+            DataError: the reply is not JSON, or does not match its type.
+            ProtocolError: the agent broke the protocol instead of replying; the outcome of the command is unknown.
+            NotInThisQemu: the agent lacks the command or an argument; only after `check_against`.
+            ProgrammerError: the connection is not open, the arguments cannot be sent, or `timeout` is not a number.
         """
         session = self._session or self._open_session("execute()")
-        name, plain, has_reply, reply_type = to_wire(command, arguments)
-        if self._command_check is not None:
-            self._command_check.check(name, plain)
-        exchange = session.exchange(
-            name,
-            lambda protocol: protocol.open_exchange(name, plain),
-            self._deadline(name, timeout),
-            has_reply=has_reply,
-        )
+        name, plain, has_reply, reply_type = unstructure_command(command, arguments)
+        if timeout is not None:
+            check_timeout(timeout)
         try:
-            return from_wire(exchange, reply_type)
-        except DataError:
-            session.doubt()
+            if self._command_check is not None:
+                self._command_check.check(name, plain)
+            exchange = session.exchange(
+                name,
+                lambda protocol: protocol.open_exchange(name, plain),
+                self._deadline(name, timeout),
+                has_reply=has_reply,
+            )
+            try:
+                return structure_reply(exchange, reply_type)
+            except DataError:
+                session.require_sync()
+                raise
+        except QmpError as error:
+            error.set_monitor(self._name)
             raise
-
-    # ---- what takes several commands
 
     def frozen(
         self, *, limit_s: float = 30.0, mountpoints: Sequence[str] | None = None
     ) -> AbstractContextManager[Freeze]:
         """Keep the guest's filesystems frozen for the length of a `with` block, to take a snapshot of their disks.
 
-        The block is entered when everything is written out and all writing in the guest waits. However the block is
-        left, the filesystems are thawed; and at the limit they are, even while the block is still running. Thawing is
-        tried for a minute, over a new connection where this one was lost, by a thread of its own: an interrupt goes out
-        of the block at once, and the process does not end before that minute. Only a process that is killed thaws
-        nothing: whoever takes over from it executes `guest-fsfreeze-thaw`.
+        The block starts once the guest has flushed its filesystems and blocks all writes. The filesystems are thawed
+        at the end of the block, however it ends, and at the limit, even if the block is still running.
 
-        What was done in a block that did not end well is worthless: a block that outlived its limit, and one whose
-        filesystems turn out to have been thawed by somebody else, ends with `AgentFreezeExpired`.
+        A separate thread thaws. It retries for one minute and reconnects if the connection was lost. An interrupt
+        leaves the block at once; the process then exits only after the thread is done. If the process is killed, the
+        filesystems stay frozen: execute `guest-fsfreeze-thaw` from another process.
+
+        A snapshot is consistent only if the block ends without an exception. `AgentFreezeExpired` reports that the
+        limit passed, or that another client thawed the filesystems.
 
         Args:
-            limit_s: seconds from the beginning of freezing after which the filesystems are thawed whatever happens.
-            mountpoints: which filesystems, by where the guest has them mounted; None for all that can be.
+            limit_s: seconds after which the filesystems are thawed, counted from the start of freezing.
+            mountpoints: mount points in the guest; None: every filesystem that can be frozen.
 
         Raises:
-            AgentFreezeExpired: by the end of the block, the filesystems had been thawed before.
-            AgentCommandDisabled: they are frozen already, by somebody else, or the agent may not; they are left alone.
-            CommandError: they could not be frozen; none is.
-            AgentNotResponding: the agent does not answer. At the end of the block: they could not be thawed.
-            CommandTimeout: freezing took longer than the limit; they are thawed. At the end of the block: they could
-                not be thawed.
-            ConnectionLost: the connection ended. At the end of the block: they could not be thawed.
+            AgentFreezeExpired: at the end of the block: the filesystems were thawed before the block ended.
+            AgentCommandDisabled: another client has frozen the filesystems, or the agent's configuration disables
+                freezing; nothing was changed.
+            CommandError: freezing failed; no filesystem is frozen.
+            AgentNotResponding: the agent does not answer. At the end of the block: thawing failed.
+            CommandTimeout: freezing took longer than the limit; the filesystems are thawed. At the end of the block:
+                thawing failed.
+            ConnectionLost: the connection ended. At the end of the block: thawing failed.
+            ProgrammerError: the connection is not open, or `limit_s` is not a number.
         """
-        return hold_frozen(self, self._connect_again, limit_s, mountpoints)
+        check_timeout(limit_s)
+        return self._hold_frozen(limit_s, mountpoints)
 
-    def _connect_again(self, timeout: float) -> None:
-        if self.is_connected:
-            return
-        if self._is_given:
-            raise ConnectError(self._name, "the connection was lost; made of a socket, it cannot be made again")
-        self.connect(timeout=timeout)
+    @contextlib.contextmanager
+    def _hold_frozen(self, limit_s: float, mountpoints: Sequence[str] | None) -> Iterator[Freeze]:
+        with self._set_monitor(), hold_frozen(_ReconnectingAgent(self), limit_s, mountpoints) as freeze:
+            yield freeze
+
+    @contextlib.contextmanager
+    def _set_monitor(self) -> Iterator[None]:
+        """Set the monitor of the errors that a block raises."""
+        try:
+            yield
+        except QmpError as error:
+            error.set_monitor(self._name)
+            raise
 
     def run(
         self,
@@ -162,56 +176,95 @@ class AgentConnection(BlockingEndpoint[AgentSession]):
         *,
         input: bytes | None = None,  # noqa: A002 - as subprocess.run calls it
         env: Mapping[str, str] | None = None,
-        timeout: float = 60.0,
+        timeout: float | None = None,
     ) -> ProgramResult:
-        """Run a program in the guest, wait for its end and return what it said.
+        """Run a program in the guest, wait until it exits, and return its exit status and output.
 
-        No shell takes part. The agent keeps 16 MiB of either output and drops the rest.
+        The program is executed without a shell. The agent keeps 16 MiB of stdout and of stderr and drops the rest.
 
         Args:
-            argv: the program, by its path or its name in the agent's PATH, and its arguments.
-            input: what it reads; None for nothing.
-            env: its environment; None for the agent's own.
-            timeout: seconds for all of it.
+            argv: the program, as a path or a name in the agent's PATH, and its arguments.
+            input: data for its standard input; None: no input.
+            env: its environment; None: the agent's environment.
+            timeout: seconds in total, `math.inf` for no limit. None: the default, 60.
 
         Raises:
-            AgentProgramTimeout: it did not end in time, and goes on running.
-            CommandError: it could not be started.
-            AgentNotResponding: the agent does not answer; nothing was started.
-            CommandTimeout: no word on whether it was started.
+            AgentProgramTimeout: the program did not exit in time; it is still running.
+            CommandError: the program could not be started.
+            AgentNotResponding: the agent does not answer; the program was not started.
+            CommandTimeout: no reply to the start in time; the program may be running.
             ConnectionLost: the connection ended; the program may be running.
-            DataError: what came is no base64, or has not the shape it should have.
+            DataError: a reply does not match its type, or the output is not base64.
+            ProgrammerError: the connection is not open, `argv` is empty or a string, or `timeout` is not a number.
         """
-        return run_program(self, argv, input, env, timeout)
+        if timeout is None:
+            timeout = PROGRAM_TIMEOUT_S
+        check_timeout(timeout)
+        with self._set_monitor():
+            return run_program(self, argv, input, env, timeout)
 
     def read_file(self, path: str, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-        """Read a file in the guest, piece by piece.
+        """Read a file in the guest, in chunks.
 
-        The file is opened when the first piece is asked for, and closed after the last one or when the iterator is
-        closed; a loop that ends early closes it by dropping the iterator.
+        The file is opened when the first chunk is read. It is closed after the last chunk, or when the iterator is
+        closed or garbage collected, for example after `break`. If reading fails, the file is closed too, provided the
+        agent still answers.
 
         Args:
-            path: of the file.
-            chunk_bytes: how much is asked for at once; pieces may be shorter.
+            path: of the file in the guest.
+            chunk_bytes: the number of bytes to request at a time; chunks may be shorter.
 
         Raises:
             CommandError: the file cannot be opened or read.
-            QmpError: as `execute` does. Where the agent answers again, the file has been closed all the same.
+            ProtocolError: the agent returned no data without reporting the end of the file.
+            QmpError: as for `execute`.
+            ProgrammerError: `chunk_bytes` is less than 1.
         """
-        return read_chunks(self, path, chunk_bytes)
+        return self._read_chunks(read_chunks(self, path, chunk_bytes))
+
+    def _read_chunks(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        with self._set_monitor():
+            yield from chunks
 
     def write_file(self, path: str, data: bytes | Iterable[bytes], *, append: bool = False) -> int:
-        """Write a file in the guest, and return the number of bytes.
+        """Write a file in the guest and return the number of bytes written.
 
-        It is there when this returns, though not necessarily on the guest's disk. After a failure part of it may be.
+        On success the guest has the data, but not necessarily on its disk. After a failure the file may be incomplete;
+        it is closed, provided the agent still answers.
 
         Args:
-            path: of the file; what it holds is dropped, where it is missing it is made.
-            data: the contents, whole or in pieces of any size.
-            append: add to what the file holds.
+            path: of the file in the guest; created if missing.
+            data: the contents, as one object or in chunks of any size.
+            append: append to the file instead of replacing its contents.
 
         Raises:
-            CommandError: the file cannot be opened, written or closed; its filesystem may be full.
-            QmpError: as `execute` does. Where the agent answers again, the file has been closed all the same.
+            CommandError: the file cannot be opened, written or closed; for example, its filesystem is full.
+            ProtocolError: the agent reported an impossible number of bytes.
+            QmpError: as for `execute`.
         """
-        return write_chunks(self, path, data, append)
+        with self._set_monitor():
+            return write_chunks(self, path, data, append)
+
+
+class _ReconnectingAgent:
+    """A connection that is made again, if necessary, to thaw filesystems."""
+
+    def __init__(self, connection: AgentConnection) -> None:
+        self._connection = connection
+
+    @property
+    def address(self) -> str:
+        return self._connection._name
+
+    def execute(self, command: Command[R], /, *, timeout: float | None = None) -> R:
+        return self._connection.execute(command, timeout=timeout)
+
+    def reconnect(self, *, timeout: float) -> None:
+        connection = self._connection
+        if connection.is_connected:
+            return
+        if connection._is_given:
+            raise ConnectError(
+                self.address, "connection lost; a connection made from a socket cannot be connected again"
+            )
+        connection.connect(timeout=timeout)

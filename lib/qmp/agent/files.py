@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Files in the guest, read and written piece by piece."""
+"""Reading and writing files in the guest, in chunks."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from hvkit.qmp.agent.executor import Executor, from_base64, to_base64
 from hvkit.qmp.errors import ProtocolError, QmpError
 from hvkit.qmp.schema import GuestFileClose, GuestFileOpen, GuestFileRead, GuestFileWrite
 
-#: How much one command carries. The agent takes far more, in which time it does nothing else.
+#: Bytes in one command. The agent accepts far more, but executes no other command meanwhile.
 CHUNK_BYTES: Final = 256 * 1024
-#: How long closing a file may take after something else failed, in seconds.
+#: Timeout of closing a file after another command failed, in seconds.
 _CLOSE_TIMEOUT_S: Final = 5.0
 
 
 @contextlib.contextmanager
 def _opened(agent: Executor, path: str, mode: str) -> Iterator[int]:
-    """Open a file for the length of a block; gives its handle."""
+    """Keep a file open for the length of a block, and yield its handle."""
     handle = agent.execute(GuestFileOpen(path=path, mode=mode))
     try:
         yield handle
     except BaseException:
-        with contextlib.suppress(QmpError):  # what went wrong first is what counts
+        with contextlib.suppress(QmpError):  # the first error is the one to raise
             agent.execute(GuestFileClose(handle=handle), timeout=_CLOSE_TIMEOUT_S)
         raise
     agent.execute(GuestFileClose(handle=handle))
 
 
 def read_chunks(agent: Executor, path: str, chunk_bytes: int) -> Iterator[bytes]:
-    """Do what `AgentConnection.read_file` promises."""
+    """Read a file in chunks; see `AgentConnection.read_file`."""
     if chunk_bytes < 1:
-        raise ProgrammerError("a piece of a file has one byte at least")
+        raise ProgrammerError(f"chunk_bytes must be at least 1, not {chunk_bytes}")
     return _read(agent, path, chunk_bytes)
 
 
@@ -48,20 +48,20 @@ def _read(agent: Executor, path: str, chunk_bytes: int) -> Iterator[bytes]:
             if data:
                 yield data
             elif not is_at_end:
-                raise ProtocolError(f"{path}: the guest agent read nothing, and says that there is more")
+                raise ProtocolError(f"cannot read {path}: guest-file-read returned no data before the end of the file")
 
 
 def write_chunks(agent: Executor, path: str, data: bytes | Iterable[bytes], append: bool) -> int:
-    """Do what `AgentConnection.write_file` promises."""
+    """Write a file in chunks; see `AgentConnection.write_file`."""
     written = 0
     with _opened(agent, path, "a" if append else "w") as handle:
-        for piece in (data,) if isinstance(data, (bytes, bytearray, memoryview)) else data:
-            view = memoryview(piece)
+        for chunk in (data,) if isinstance(data, (bytes, bytearray, memoryview)) else data:
+            view = memoryview(chunk)
             while view:
                 part = bytes(view[:CHUNK_BYTES])
                 count = agent.execute(GuestFileWrite(handle=handle, buf_b64=to_base64(part))).count
                 if not 0 < count <= len(part):
-                    raise ProtocolError(f"{path}: the guest agent says that it wrote {count} of {len(part)} bytes")
+                    raise ProtocolError(f"cannot write {path}: guest-file-write reported {count} of {len(part)} bytes")
                 view = view[count:]
                 written += count
     return written

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Frozen filesystems in the guest, with a guaranteed thaw."""
+"""Freezing the guest's filesystems with a guaranteed thaw."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from hvkit.errors import HvkitError, ProgrammerError
 from hvkit.qmp import log
-from hvkit.qmp.agent.executor import Executor
-from hvkit.qmp.deadlines import Deadline, pace_of
+from hvkit.qmp.agent.executor import ReconnectingExecutor
+from hvkit.qmp.deadlines import Deadline, timeout_class_of
 from hvkit.qmp.errors import (
     AgentCommandDisabled,
     AgentFreezeExpired,
@@ -21,17 +21,19 @@ from hvkit.qmp.errors import (
     ConnectionLost,
     DataError,
     ProtocolError,
+    QmpError,
 )
 from hvkit.qmp.schema import GuestFsfreezeFreeze, GuestFsfreezeFreezeList, GuestFsfreezeThaw
 
-#: How long thawing is tried, and one try of it waits, in seconds. An agent that was started anew owes no reply.
+#: Timeouts of thawing in total and of one attempt, in seconds. A restarted agent does not answer earlier attempts.
 _THAW_TIMEOUT_S: Final = 60.0
 _THAW_ATTEMPT_S: Final = 15.0
-_PAUSE_S: Final = 0.2
-#: For how long, in seconds, nobody sees a signal that comes just as waiting begins: Python does when the wait ends.
-_UNSEEN_SIGNAL_S: Final = 0.2
-#: After these it is tried again. ProgrammerError: another thread is just connecting, or closed between our two steps.
-_PASSING: Final = (
+_RETRY_INTERVAL_S: Final = 0.2
+#: A signal that arrives just before a wait begins is handled when the wait ends. So the wait for the watchdog is cut
+#: into pieces of this length, in seconds.
+_SIGNAL_CHECK_S: Final = 0.2
+#: Thawing is retried after these. ProgrammerError: another thread is connecting or has just closed the connection.
+_TRANSIENT_ERRORS: Final = (
     AgentNotResponding,
     CommandTimeout,
     ConnectionLost,
@@ -40,25 +42,21 @@ _PASSING: Final = (
     ProtocolError,
 )
 
-#: Takes seconds.
-ConnectAgain: TypeAlias = Callable[[float], None]
-
 
 class Freeze:
-    """Filesystems that are frozen; given by `AgentConnection.frozen`.
+    """The frozen filesystems of a guest; made by `AgentConnection.frozen`.
 
     Attributes:
-        filesystems: how many are.
+        filesystems: the number of frozen filesystems.
         is_frozen: whether freezing has succeeded.
-        limit_s: how long they may be, in seconds from the beginning of freezing.
+        limit_s: seconds from the start of freezing after which the filesystems are thawed.
     """
 
-    def __init__(self, agent: Executor, connect_again: ConnectAgain, limit_s: float) -> None:
+    def __init__(self, agent: ReconnectingExecutor, limit_s: float) -> None:
         self.filesystems = 0
         self.is_frozen = False
         self.limit_s = limit_s
         self._agent = agent
-        self._connect_again = connect_again
         self._deadline = Deadline(limit_s)
         self._is_over = threading.Event()
         self._has_expired = False
@@ -66,24 +64,24 @@ class Freeze:
         self._thawed: int | None = None
         self._failure: HvkitError | None = None
         self._is_watchdog_done = threading.Event()
-        # Not a daemon: a process that ends, perhaps because it was interrupted, waits for the thaw.
+        # Not a daemon thread: a process that exits, for example after an interrupt, waits for the thaw.
         self._watchdog = threading.Thread(target=self._watch, name="hvkit freeze watchdog", daemon=False)
 
     @property
     def has_expired(self) -> bool:
-        """Whether the limit has passed, and the filesystems are thawed or about to be."""
+        """Whether the limit has passed; the filesystems are thawed or about to be."""
         return self._has_expired
 
     def remaining_s(self) -> float:
-        """Return the seconds that are left; 0 or less where there are none."""
+        """Return the seconds until the limit; 0 or less once it has passed."""
         return self._deadline.remaining_s()
 
     def start(self, mountpoints: Sequence[str] | None) -> None:
-        """Freeze, and see to it that the limit is kept."""
+        """Freeze the filesystems and start the watchdog that enforces the limit."""
         command = (
             GuestFsfreezeFreeze() if mountpoints is None else GuestFsfreezeFreezeList(mountpoints=list(mountpoints))
         )
-        timeout = min(self.limit_s, pace_of(command.wire_name).timeout_s)
+        timeout = min(self.limit_s, timeout_class_of(command.wire_name).timeout_s)
         self.filesystems = self._agent.execute(command, timeout=timeout)
         self.is_frozen = True
         self._watchdog.start()
@@ -92,34 +90,34 @@ class Freeze:
         try:
             if not self._is_over.wait(min(max(self.remaining_s(), 0.0), threading.TIMEOUT_MAX)):
                 self._has_expired = True
-                log.warning("filesystems of a guest were frozen for %g s and are thawed", self.limit_s)
+                log.warning(self._agent.address, "thawing filesystems after the limit of %g s", self.limit_s)
             self._thaw()
-        except HvkitError as error:  # the end of the block says so, or tries again
-            log.warning("a guest's filesystems could not be thawed: %s", error)
+        except HvkitError as error:  # `end` raises it or retries
+            log.warning(self._agent.address, "cannot thaw filesystems: %s", _reason(error))
             self._failure = error
         finally:
             self._is_watchdog_done.set()
 
     def _thaw(self) -> None:
-        self._thawed = thaw(self._agent, self._connect_again)
+        self._thawed = thaw(self._agent)
         self._is_thawed = True
 
     def end(self) -> None:
-        """Thaw, unless that was done at the limit.
+        """Thaw the filesystems, unless the watchdog has thawed them at the limit.
 
-        The watchdog does it: its thread is not interrupted, and goes on where ours is.
+        The watchdog thread thaws: an interrupt of the calling thread does not stop it.
 
         Raises:
-            AgentFreezeExpired: the filesystems did not stay frozen for all the time.
-            HvkitError: they could not be thawed.
+            AgentFreezeExpired: the filesystems were thawed before this call.
+            HvkitError: thawing failed.
         """
         self._is_over.set()
         if self._watchdog.ident is None:
-            with contextlib.suppress(RuntimeError):  # no thread to be had: it is done here
+            with contextlib.suppress(RuntimeError):  # no thread available: thaw in this thread, below
                 self._watchdog.start()
         if self._watchdog.ident is not None:
-            while not self._is_watchdog_done.wait(_UNSEEN_SIGNAL_S):
-                pass  # an interrupted join would leave the thread marked as ended
+            while not self._is_watchdog_done.wait(_SIGNAL_CHECK_S):
+                pass  # no join() here: if interrupted, it would mark the running thread as ended
             self._watchdog.join()
         if self._failure is not None and not self._has_expired:
             raise self._failure
@@ -128,55 +126,53 @@ class Freeze:
         if self._has_expired:
             raise AgentFreezeExpired(self.limit_s, f"the limit of {self.limit_s:g} s passed")
         if self._thawed == 0 and self.filesystems:
-            raise AgentFreezeExpired(self.limit_s, "somebody else thawed them")
+            raise AgentFreezeExpired(self.limit_s, "another client thawed them")
 
 
-def thaw(agent: Executor, connect_again: ConnectAgain) -> int | None:
-    """Thaw the guest's filesystems, trying again where there is no answer.
+def thaw(agent: ReconnectingExecutor) -> int | None:
+    """Thaw the guest's filesystems; retry for one minute while the agent does not answer.
 
     Returns:
-        How many were frozen; None where that is uncertain.
+        The number of filesystems that were frozen; None if that is unknown because of a retry.
 
     Raises:
-        ConnectError: the connection was lost, and there is nobody to connect to any more.
-        QmpError: the agent refused, or did not answer for a minute.
-        ProgrammerError: other threads kept the connection busy with connecting and closing for a minute.
+        ConnectError: the connection was lost and cannot be made again.
+        QmpError: the agent refused the command, or did not answer for one minute.
+        ProgrammerError: other threads were connecting or closing the connection for one minute.
     """
     deadline = Deadline(_THAW_TIMEOUT_S)
     is_first = True
     while True:
         attempt = deadline.sooner(_THAW_ATTEMPT_S)
         try:
-            connect_again(attempt.timeout_s)
+            agent.reconnect(timeout=attempt.timeout_s)
             thawed = agent.execute(GuestFsfreezeThaw(), timeout=max(attempt.remaining_s(), 0.0))
-        except _PASSING as error:
-            if deadline.remaining_s() <= _PAUSE_S:
+        except _TRANSIENT_ERRORS as error:
+            if deadline.remaining_s() <= _RETRY_INTERVAL_S:
                 raise
-            log.warning("a guest's filesystems are not thawed yet: %s", error)
+            log.warning(agent.address, "retrying to thaw filesystems: %s", _reason(error))
             is_first = False
-            time.sleep(_PAUSE_S)
+            time.sleep(_RETRY_INTERVAL_S)
         else:
             return thawed if is_first else None
 
 
+def _reason(error: HvkitError) -> str:
+    """Return the text of an error without the monitor, which log records name already."""
+    return error.reason if isinstance(error, QmpError) else str(error)
+
+
 @contextlib.contextmanager
 def hold_frozen(
-    agent: Executor, connect_again: ConnectAgain, limit_s: float, mountpoints: Sequence[str] | None
+    agent: ReconnectingExecutor, limit_s: float, mountpoints: Sequence[str] | None = None
 ) -> Iterator[Freeze]:
-    """Do what `AgentConnection.frozen` promises.
-
-    Args:
-        agent: of the guest.
-        connect_again: makes a lost connection again, in so many seconds, and does nothing where it is not lost.
-        limit_s: seconds from now.
-        mountpoints: of the filesystems; None for all.
-    """
-    freeze = Freeze(agent, connect_again, limit_s)
+    """Keep filesystems frozen for the length of a block; see `AgentConnection.frozen`."""
+    freeze = Freeze(agent, limit_s)
     try:
         freeze.start(mountpoints)
         yield freeze
     except BaseException as error:
-        # Not frozen, or not by us.
+        # Nothing was frozen, or another client froze it.
         if not freeze.is_frozen and isinstance(error, (AgentNotResponding, AgentCommandDisabled)):
             raise
         try:

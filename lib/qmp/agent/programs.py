@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Programs in the guest, from their start to what they said."""
+"""Running programs in the guest and collecting their output."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import AgentProgramTimeout, CommandTimeout
 from hvkit.qmp.schema import GuestExec, GuestExecStatus, GuestExecStatusReply
 
-#: The agent tells nobody that a program ended: it is asked after this many seconds, then less and less often.
-_FIRST_PAUSE_S: Final = 0.02
-_LONGEST_PAUSE_S: Final = 1.0
+#: The default timeout of running a program, in seconds.
+PROGRAM_TIMEOUT_S: Final = 60.0
+#: The agent does not report when a program exits. It is polled, at intervals that grow between these, in seconds.
+_MIN_INTERVAL_S: Final = 0.02
+_MAX_INTERVAL_S: Final = 1.0
 
 
 @attrs.frozen
 class ProgramResult:
-    """How a program in the guest ended, and what it said.
+    """The exit status and the output of a program in the guest.
 
     Attributes:
-        exit_code: what it exited with; None where a signal ended it.
-        signal: the signal's number (on Windows the code of an exception); None where it exited.
+        exit_code: the exit code; None if a signal ended the program.
+        signal: the signal's number, on Windows the exception's code; None if the program exited.
         stdout: its standard output.
         stderr: its standard error.
-        is_truncated: whether it said more than the agent keeps.
+        is_truncated: whether the agent dropped part of the output.
     """
 
     exit_code: int | None
@@ -42,9 +44,9 @@ class ProgramResult:
 def run_program(
     agent: Executor, argv: Sequence[str], stdin: bytes | None, env: Mapping[str, str] | None, timeout: float
 ) -> ProgramResult:
-    """Do what `AgentConnection.run` promises."""
+    """Run a program and wait until it exits; see `AgentConnection.run`."""
     if isinstance(argv, str) or not argv:
-        raise ProgrammerError("a program is run by a list: its path, then its arguments")
+        raise ProgrammerError("argv must be a list: the program's path, then its arguments")
     deadline = Deadline(timeout)
     command = GuestExec(
         path=argv[0],
@@ -54,9 +56,9 @@ def run_program(
         capture_output=True,
     )
     pid = agent.execute(command, timeout=timeout).pid
-    pause_s = _FIRST_PAUSE_S
+    interval_s = _MIN_INTERVAL_S
     while True:
-        status = _ask(agent, pid, deadline)
+        status = _query_status(agent, pid, deadline)
         if status.exited:
             return ProgramResult(
                 exit_code=status.exitcode,
@@ -67,13 +69,13 @@ def run_program(
             )
         if deadline.remaining_s() <= 0:
             raise AgentProgramTimeout(command.wire_name, timeout, pid)
-        time.sleep(min(pause_s, max(deadline.remaining_s(), 0.0)))
-        pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+        time.sleep(min(interval_s, max(deadline.remaining_s(), 0.0)))
+        interval_s = min(interval_s * 1.5, _MAX_INTERVAL_S)
 
 
-def _ask(agent: Executor, pid: int, deadline: Deadline) -> GuestExecStatusReply:
-    # The agent tells of an end only once. A question that is given up may take the answer with it, so each may wait as
-    # long as there is time at all.
+def _query_status(agent: Executor, pid: int, deadline: Deadline) -> GuestExecStatusReply:
+    # The agent reports an exit only once. A query that timed out may lose that report, so each query may take all of
+    # the remaining time.
     try:
         return agent.execute(GuestExecStatus(pid=pid), timeout=max(deadline.remaining_s(), 0.0))
     except CommandTimeout as error:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The client's side of the guest agent's protocol, without a socket, a clock or a lock.
+"""The client side of the guest agent's protocol: sans-I/O, without a socket, a clock or a lock.
 
-The agent speaks QMP's JSON and keeps few of its promises, so the rules are others than a monitor's:
+The agent uses the JSON messages of QMP, but gives fewer guarantees than a monitor. The client follows these rules:
 
-* It says nothing on its own account, and old ones refuse a command that has an id. Order is all that tells which
-  command a reply belongs to: one exchange at a time.
-* Its channel outlives it and its clients: what an earlier client asked is answered to the next one, and a guest that
-  is reset may stop in the middle of a line. Before anything else, and whenever the order is in doubt (a reply did not
-  come in time, or came and was not wanted, or made no sense), the two are synchronized: `guest-sync-delimited` with
-  a number that was not used before, and a byte that no JSON has in front of it.
-* Until the answer comes, which has that byte in front of it and that number in it, every line is dropped unread.
+* One exchange at a time. The agent sends no events, and old agents refuse a command with an id, so only the order
+  tells which command a reply belongs to.
+* The channel outlives the agent and its clients. The reply to an earlier client's command goes to the next client,
+  and a guest that is reset may stop in the middle of a line. The client therefore synchronizes first, and again
+  whenever the order of replies is uncertain: after a timeout, an unexpected reply or a malformed message.
+* To synchronize, the client sends the byte 0xff, which no JSON text contains, and `guest-sync-delimited` with an
+  unused number. It drops every line until the reply arrives: 0xff followed by that number.
 
 Source: QAPI module `qga/qapi-schema.json`, command `guest-sync-delimited`.
 """
@@ -23,65 +23,98 @@ from hvkit.errors import ProgrammerError
 from hvkit.qmp import log
 from hvkit.qmp.errors import DataError, QmpError
 from hvkit.qmp.message import decode, encode
-from hvkit.qmp.protocol import Exchange, Protocol, Trace
+from hvkit.qmp.protocol import ENDED, Exchange, Protocol, Trace
 
 SYNC_COMMAND: Final = "guest-sync-delimited"
+#: Timeout of one synchronization attempt, in seconds. A reset of the guest can lose an attempt.
+_SYNC_ATTEMPT_S: Final = 2.0
+#: The numbers in synchronizations are below this.
+_SYNC_NUMBERS: Final = 1 << 31
 
-#: The largest honest reply is that of a `guest-file-read` of 48 MiB, in base64. The peer is a guest: it is not trusted.
+#: The largest valid reply is that of a `guest-file-read` of 48 MiB, in base64. Guests are not trusted.
 MAX_MESSAGE_BYTES: Final = 80 * 1024 * 1024
 
-#: Starts the peer's parser over, whatever it was in the middle of; and marks the answer.
+#: Resets the parser of the peer, and marks the reply.
 _SENTINEL: Final = b"\xff"
-#: Members that hold files, what programs read and say, and what they are to know: nothing for a log.
-_PAYLOADS: Final = frozenset({"buf-b64", "input-data", "out-data", "err-data", "env"})
+#: Members with contents of files, and with the input, output and environment of programs. They are never logged.
+_PAYLOAD_MEMBERS: Final = frozenset({"buf-b64", "input-data", "out-data", "err-data", "env"})
 
 
 class AgentProtocol(Protocol):
-    """One conversation with a guest agent.
+    """The protocol state of one connection to a guest agent.
 
     Args:
-        trace: called with ``->`` or ``<-`` and each message that is sent or received, without its secrets.
-        max_message_bytes: longest message to take.
+        name: the name of the agent in log records and errors.
+        trace: called with ``->`` or ``<-`` and each message sent or received, with secrets redacted.
+        max_message_bytes: size limit for a message.
 
     Attributes:
-        is_synchronized: whether the next reply is certain to be that to the next command.
+        is_synchronized: whether the next reply is known to belong to the next command.
     """
 
-    def __init__(self, *, trace: Trace | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        super().__init__(expects_greeting=False, max_message_bytes=max_message_bytes, trace=trace)
+    def __init__(
+        self,
+        name: str = "guest agent",
+        *,
+        trace: Trace | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        super().__init__(name, expects_greeting=False, max_message_bytes=max_message_bytes, trace=trace)
         self.is_synchronized = False
         self._sync: Exchange | None = None
         self._sync_number = 0
 
-    # ---- what we send
-
     def open_sync(self, number: int) -> tuple[Exchange, bytes]:
-        """Start to synchronize, and return the exchange with its bytes; what is in flight will never be answered.
+        """Start a synchronization and return its exchange and the bytes to send.
+
+        Earlier exchanges get no reply any more.
 
         Args:
-            number: one that was not used before.
+            number: a number that was not used before.
         """
-        self.doubt()
-        exchange, data = self._send_out(SYNC_COMMAND, {"id": number})
+        self.require_sync()
+        exchange, data = self._open(SYNC_COMMAND, {"id": number})
         self._sync, self._sync_number = exchange, number
         return exchange, _SENTINEL + data
+
+    def start_sync(self, number: int) -> None:
+        """Start a synchronization as a negotiation, which is repeated on every timeout until it succeeds.
+
+        Args:
+            number: a number that was not used before; every further attempt uses the next number.
+        """
+        _, self._outgoing = self.open_sync(number)
+
+    @property
+    def is_negotiating(self) -> bool:
+        return not self.is_synchronized and self.state is not ENDED
+
+    def next_timer(self) -> float | None:
+        return None if self._sync is None else _SYNC_ATTEMPT_S
+
+    def handle_timer(self) -> None:
+        if self._sync is not None:
+            self.start_sync((self._sync_number + 1) % _SYNC_NUMBERS)
 
     def open_unchecked(
         self, command: str, arguments: Mapping[str, Any] | None, out_of_band: bool = False
     ) -> tuple[Exchange, bytes]:
-        """Start an exchange where the two are synchronized and none is in flight.
+        """Start an exchange and return it with the bytes to send.
 
         Raises:
-            ProgrammerError: they are not, or one is, or the arguments are no JSON.
+            ProgrammerError: the agent is not synchronized, another exchange is in flight, or the arguments cannot be
+                encoded as JSON.
         """
-        if not self.is_synchronized or self._in_flight:
-            raise ProgrammerError(f"{command}: a guest agent is synchronized, and given one command at a time")
-        return self._send_out(command, arguments)
+        if not self.is_synchronized:
+            raise ProgrammerError(f"{command}: the guest agent is not synchronized")
+        if self._in_flight:
+            raise ProgrammerError(f"{command}: the guest agent executes one command at a time")
+        return self._open(command, arguments)
 
-    def _send_out(self, command: str, arguments: Mapping[str, Any] | None) -> tuple[Exchange, bytes]:
+    def _open(self, command: str, arguments: Mapping[str, Any] | None) -> tuple[Exchange, bytes]:
         message = {"execute": command, "arguments": arguments} if arguments else {"execute": command}
         data = encode(message)
-        exchange = Exchange(command, object())  # nothing that could travel
+        exchange = Exchange(command, object())  # a key of our own: the id is not sent
         self._in_flight[exchange.request_id] = exchange
         if self._trace is not None or log.is_debugging():
             self._show("->", message)
@@ -90,30 +123,28 @@ class AgentProtocol(Protocol):
     def _show(self, direction: str, message: Mapping[str, Any]) -> None:
         super()._show(direction, {name: _without_payload(value) for name, value in message.items()})
 
-    def give_up(self, exchange: Exchange) -> None:
-        """Stop waiting for an exchange; what comes is dropped until the two are synchronized again."""
-        super().give_up(exchange)
-        self.doubt()
+    def abandon(self, exchange: Exchange) -> None:
+        """Stop waiting for an exchange; everything received is dropped until the next synchronization."""
+        super().abandon(exchange)
+        self.require_sync()
 
-    def forget(self, exchange: Exchange) -> None:
-        """Drop an exchange; unless its reply was there already, one may still come."""
+    def discard(self, exchange: Exchange) -> None:
+        """Drop an exchange. If it has no reply yet, the agent must be synchronized again."""
         if exchange.request_id in self._in_flight:
-            self.doubt()
+            self.require_sync()
 
-    def doubt(self) -> None:
-        """Take no line for a reply until the two are synchronized again; what is in flight will not be answered."""
+    def require_sync(self) -> None:
+        """Drop every line until the next synchronization; exchanges in flight get no reply any more."""
         self.is_synchronized = False
         self._sync = None
         self._in_flight.clear()
-
-    # ---- what we receive
 
     def _receive_line(self, line: bytes) -> None:
         _, sentinel, rest = line.rpartition(_SENTINEL)
         if sentinel:
             self._receive_sync(rest)
         elif not self.is_synchronized:
-            log.info("dropped %d bytes from a guest agent before it was synchronized", len(line))
+            log.info(self.name, "dropped %d bytes before the synchronization", len(line))
         else:
             super()._receive_line(line)
 
@@ -124,7 +155,7 @@ class AgentProtocol(Protocol):
             message = {}
         number = message.get("return")
         if self._sync is None or type(number) is not int or number != self._sync_number:
-            log.info("dropped a guest agent's answer to an earlier %s", SYNC_COMMAND)
+            log.info(self.name, "dropped a reply to an earlier %s", SYNC_COMMAND)
             return
         exchange, self._sync = self._sync, None
         del self._in_flight[exchange.request_id]
@@ -135,24 +166,24 @@ class AgentProtocol(Protocol):
 
     def _receive_reply(self, message: dict[str, Any]) -> None:
         if not self._in_flight:
-            log.warning("dropped a guest agent's reply that nobody waits for")
-            self.doubt()
+            log.warning(self.name, "dropped an unexpected reply")
+            self.require_sync()
             return
-        message.pop("id", None)  # we sent none
+        message.pop("id", None)  # the command had none
         super()._receive_reply(message)
 
     def _breach(self, error: QmpError) -> None:
-        """The agent sent something senseless: whoever waits does not know what became of the command."""
-        log.warning("the guest agent broke the protocol: %s", error)
+        """Fail the exchange in flight, whose outcome is unknown, after a malformed message."""
+        log.warning(self.name, "the guest agent violated the protocol: %s", error.reason)
         self._fail_all(error)
-        self.doubt()
+        self.require_sync()
 
 
 def _without_payload(value: Any) -> Any:
-    """Return a message's arguments, or what it returns, with the length of payloads in their place."""
+    """Return a message's arguments or return value with each payload replaced by its length."""
     if not isinstance(value, Mapping):
         return value
     return {
-        name: f"<{len(each)} hidden>" if name in _PAYLOADS and isinstance(each, (str, list)) else each
+        name: f"<{len(each)} hidden>" if name in _PAYLOAD_MEMBERS and isinstance(each, (str, list)) else each
         for name, each in value.items()
     }

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One life of a connection to a guest agent: one command at a time, and only where the order of replies is certain."""
+"""The blocking session with a guest agent: one command at a time, after synchronization."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -10,26 +11,24 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from hvkit.qmp import schema
-from hvkit.qmp.agent.protocol import SYNC_COMMAND, AgentProtocol
+from hvkit.qmp.agent.protocol import AgentProtocol
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import AgentNotResponding, CommandTimeout, ConnectError, ConnectionLost, QmpError
-from hvkit.qmp.protocol import Exchange, Protocol
-from hvkit.qmp.session import Session
-from hvkit.qmp.transport import Transport
+from hvkit.qmp.protocol import ENDED, Exchange, Protocol
+from hvkit.qmp.sync.session import Session
+from hvkit.qmp.sync.transport import Transport
 
-#: After so long, in seconds, synchronizing is tried anew: the guest may have been reset with our question in its hands.
-_SYNC_ATTEMPT_S: Final = 2.0
-#: How long an agent may take to refuse a command that has no reply otherwise, in seconds.
+#: How long to wait for the error reply of a command that has no reply on success, in seconds.
 _REFUSAL_GRACE_S: Final = 0.3
 
 
 class AgentSession(Session):
-    """A conversation with a guest agent over a transport, which it owns."""
+    """A session with a guest agent over a transport. The session owns the transport."""
 
     def __init__(self, transport: Transport, protocol: AgentProtocol) -> None:
         super().__init__(transport, protocol)
         self._agent = protocol
-        #: Held from before a command is sent until it is over; and from the beginning until we are synchronized.
+        #: Held while a command is in flight, and from the start until the first synchronization.
         self._turn = threading.Lock()
         self._turn.acquire()
 
@@ -37,8 +36,8 @@ class AgentSession(Session):
         """Synchronize with the agent.
 
         Raises:
-            AgentNotResponding: it does not answer; the session has ended.
-            ConnectError: the socket was closed, or is no agent's; the session has ended.
+            AgentNotResponding: the agent does not answer; the session has ended.
+            ConnectError: the peer closed the socket, or is not a guest agent; the session has ended.
         """
         try:
             self._synchronize(deadline)
@@ -65,27 +64,29 @@ class AgentSession(Session):
         grace_s: float = 0.0,
         fds: Sequence[int] = (),
     ) -> Exchange:
-        """Do what a session does, when it is this command's turn and the agent is synchronized.
+        """Wait for other commands to end, synchronize if required, send the command and wait for its reply.
 
-        A command without reply is over when it was sent, and not refused at once.
+        A command without a reply succeeds if the agent sends no error within a short grace period.
 
         Raises:
-            AgentNotResponding: the deadline passed before the command could be sent.
+            AgentNotResponding: the deadline passed before the command was sent.
             CommandTimeout: no reply in time.
-            ConnectionLost: the session had ended before.
-            CommandError: a command without reply was refused.
+            ConnectionLost: the session has ended.
+            CommandError: the agent refused a command that has no reply on success.
             ProgrammerError: the command cannot be sent.
         """
         wait_s = min(max(deadline.remaining_s(), 0.0), threading.TIMEOUT_MAX)
         has_turn = False
-        try:  # around the acquire, too: an interrupt after it must not keep the turn
+        try:  # includes acquire(): an interrupt right after it must release the lock
             has_turn = self._turn.acquire(timeout=wait_s)
             if not has_turn:
-                raise AgentNotResponding(self.address, f"busy with another command for {deadline.timeout_s:g} s")
-            self._read_what_came()
+                raise AgentNotResponding(
+                    self.address, f"{command} not sent: busy with another command for {deadline.timeout_s:g} s"
+                )
+            self._read_available()
             if not self._agent.is_synchronized:
                 self._synchronize(deadline)
-            if has_reply and _is_answered(command):
+            if has_reply and _replies_on_success(command):
                 return super().exchange(command, start, deadline, fds=fds)
             exchange = super().exchange(command, start, deadline, has_reply=False, grace_s=_REFUSAL_GRACE_S, fds=fds)
             if exchange.reply is not None:
@@ -96,39 +97,34 @@ class AgentSession(Session):
             if has_turn:
                 self._turn.release()
 
-    def doubt(self) -> None:
-        """Synchronize before the next command: the last reply was perhaps that to another one."""
+    def require_sync(self) -> None:
+        """Synchronize before the next command: the last reply may belong to another command."""
         with self._lock:
-            self._agent.doubt()
+            self._agent.require_sync()
 
     def _synchronize(self, deadline: Deadline) -> None:
-        """Have the agent's next reply be that to our next command; what it still had to say is dropped.
+        """Synchronize with the agent, in several attempts if necessary; replies to earlier commands are dropped.
 
         Raises:
-            AgentNotResponding: it does not answer.
+            AgentNotResponding: the agent does not answer before the deadline.
             ConnectionLost: the session ended.
-            ProtocolError: it sent a message without end; the session has ended.
+            ProtocolError: the agent sent an oversized message; the session has ended.
         """
-
-        def start(_: Protocol) -> tuple[Exchange, bytes]:
-            return self._agent.open_sync(int.from_bytes(os.urandom(4), "big") >> 1)
-
-        while True:
-            try:
-                exchange = super().exchange(SYNC_COMMAND, start, deadline.sooner(_SYNC_ATTEMPT_S))
-            except CommandTimeout as error:
-                if deadline.remaining_s() <= 0:
-                    raise AgentNotResponding(
-                        self.address,
-                        f"no answer within {deadline.timeout_s:g} s: the guest has not booted or is stopped, no agent "
-                        "runs in it, or another client holds the agent's socket",
-                    ) from error
-            else:
-                exchange.result()
-                return
+        with self._lock:
+            if self._protocol.state is not ENDED:
+                self._agent.start_sync(int.from_bytes(os.urandom(4), "big") >> 1)
+        is_synchronized = False
+        with contextlib.suppress(CommandTimeout):  # another thread was sending until the deadline
+            is_synchronized = self._negotiate(deadline)
+        if not is_synchronized:
+            raise AgentNotResponding(
+                self.address,
+                f"no answer within {deadline.timeout_s:g} s: the guest has not booted or is paused, no agent runs in "
+                "it, or another client is connected to the agent's socket",
+            )
 
 
 @functools.cache
-def _is_answered(command: str) -> bool:
-    """Whether the agent answers a command that succeeds; it does so to those that the schema does not know."""
+def _replies_on_success(command: str) -> bool:
+    """Whether the agent replies to a command that succeeds; assumed for commands that are not in the schema."""
     return command not in schema.agent_commands() or bool(schema.command(command).has_reply)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Every command, event and type of QEMU's monitor, and of its guest agent.
+"""All commands, events and types of QEMU's monitor and of its guest agent.
 
-Importing the package imports none of them: a name's module is loaded when the name is first asked for. The modules
-are made from `tools/qapi/qapi-facts.json` by ``make schema``; `__init__.pyi` tells type checkers of their names.
+Importing the package loads no other module: the module of a name is loaded on first access. ``make schema`` generates
+the modules from `tools/qapi/qapi-facts.json`. For type checkers, `__init__.pyi` lists all names.
 """
 
 import functools
@@ -30,7 +30,7 @@ def __dir__() -> list[str]:
 
 @functools.cache
 def _tables() -> Any:
-    """Return the module of the tables by wire name, which a process that names only classes does not need."""
+    """Return the module with the tables by wire name; a process that uses only class names does not need it."""
     return importlib.import_module(f"{__name__}._wire_names")
 
 
@@ -40,17 +40,17 @@ def _load(name: str) -> Any:
 
 
 def _unknown(kind: str, wire_name: str, known: dict[str, str]) -> ProgrammerError:
-    from difflib import get_close_matches  # costs more than all else here, and is hardly ever needed
+    from difflib import get_close_matches  # slow to import, and needed for this error only
 
     close = ", ".join(get_close_matches(wire_name, known))
-    return ProgrammerError(f"no {kind} {wire_name!r}" + (f": did you mean {close}?" if close else ""))
+    return ProgrammerError(f"unknown {kind} {wire_name!r}" + (f": did you mean {close}?" if close else ""))
 
 
 def command(wire_name: str) -> Any:
-    """Return the class of a command of the monitor or of the guest agent.
+    """Return the class of a command of the monitor or of the guest agent, by its wire name.
 
     Raises:
-        ProgrammerError: the schema does not have it.
+        ProgrammerError: the schema does not have the command.
     """
     known = {**_tables().COMMANDS, **_tables().AGENT_COMMANDS}
     name = known.get(wire_name)
@@ -60,10 +60,10 @@ def command(wire_name: str) -> Any:
 
 
 def event(wire_name: str) -> Any:
-    """Return the class of an event.
+    """Return the class of an event, by its wire name.
 
     Raises:
-        ProgrammerError: the schema does not have it.
+        ProgrammerError: the schema does not have the event.
     """
     found = find_event(wire_name)
     if found is None:
@@ -72,7 +72,7 @@ def event(wire_name: str) -> Any:
 
 
 def find_event(wire_name: str) -> Any:
-    """Return the class of an event, None where the schema does not have it."""
+    """Return the class of an event, by its wire name; None if the schema does not have the event."""
     name = _tables().EVENTS.get(wire_name)
     return None if name is None else _load(name)
 

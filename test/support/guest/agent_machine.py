@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A machine with the tiny guest in it, whose agent is up, and a filesystem that can be frozen."""
+"""A QEMU with the tiny guest, a running guest agent, and a filesystem that can be frozen."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _START_TIMEOUT_S: Final = 20
 
 @attrs.frozen
 class AgentMachine:
-    """A QEMU that runs the tiny guest.
+    """A running QEMU with the tiny guest.
 
     Attributes:
-        process: the QEMU.
-        qmp: a connection to its monitor.
-        console: the guest's.
+        process: the QEMU process.
+        qmp: a connection to its QMP monitor.
+        console: the guest's serial console.
         agent_path: the socket of the guest agent's channel.
     """
 
@@ -56,15 +56,15 @@ def _command_line(guest: TinyGuest, disk: Path, directory: Path) -> list[str]:
 
 @contextlib.contextmanager
 def agent_machine(guest: TinyGuest, disk: Path, directory: Path) -> Iterator[AgentMachine]:
-    """Boot the tiny guest, with a filesystem on a disk mounted at /mnt; ends the machine at the end of the block.
+    """Boot the tiny guest with a filesystem mounted at /mnt; kill QEMU at the end of the block.
 
     Args:
         guest: the tiny guest.
-        disk: a blank one.
-        directory: for sockets.
+        disk: an empty disk image.
+        directory: the directory for sockets.
     """
     with socket.socket(socket.AF_UNIX) as listener:
-        # QEMU connects to us: no polling for a socket to appear. Its other sockets are there when it greets.
+        # QEMU connects to this listener, so no polling is needed. Its other sockets exist once it greets.
         listener.bind(str(directory / "qmp"))
         listener.listen()
         listener.settimeout(_START_TIMEOUT_S)

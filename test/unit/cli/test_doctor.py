@@ -75,7 +75,7 @@ def test_run_dir_check_reports_missing_write_access(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     check = doctor.probe_run_dir(Settings(hypervisor="fake", run_dir=tmp_path / "run"))
     assert check.verdict == "bad"
-    assert f"{tmp_path} cannot be written to" in check.text
+    assert f"{tmp_path} is not writable" in check.text
 
 
 @pytest.mark.parametrize("hypervisor", ["fake", "kvm"])
@@ -90,13 +90,13 @@ def test_run_dir_check_reports_impossible_path(tmp_path: Path, hypervisor: str, 
 
 def test_run_dir_check_reports_missing_permission(tmp_path: Path, as_nobody: None) -> None:
     check = doctor.probe_run_dir(Settings(hypervisor="fake", run_dir=tmp_path / "a" / "b"))
-    assert (check.verdict, check.text) == ("bad", f"{tmp_path}/a/b cannot be looked at: Permission denied")
+    assert (check.verdict, check.text) == ("bad", f"{tmp_path}/a/b cannot be accessed: Permission denied")
 
 
 def test_run_dir_check_reports_unknown_hypervisor(tmp_path: Path) -> None:
     check = doctor.probe_run_dir(Settings(hypervisor="xen", run_dir=tmp_path))
     assert check.verdict == "bad"
-    assert "'xen': not known" in check.text
+    assert "'xen': unknown" in check.text
 
 
 @pytest.mark.qemu

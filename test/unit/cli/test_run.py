@@ -26,12 +26,12 @@ RunCommand = Callable[..., Any]
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("show", "web2"), "web2: no such instance here"),
-        (("stop", "web2"), "web2: no such instance here"),
-        (("show", "../x"), "Instance.name: not a name for an instance: '../x'"),
+        (("show", "web2"), "web2: no such instance on this node"),
+        (("stop", "web2"), "web2: no such instance on this node"),
+        (("show", "../x"), "Instance.name: not a valid name for an instance: '../x'"),
         (("qmp", "web1", "query-status"), "hypervisor 'fake' does not support monitor"),
         (("start", "/nonexistent/web1.toml"), "/nonexistent/web1.toml: No such file or directory"),
-        (("parameters", "kwm"), "hypervisor 'kwm': not known, did you mean kvm?"),
+        (("parameters", "kwm"), "hypervisor 'kwm': unknown, did you mean kvm?"),
     ],
 )
 def test_hypervisor_error_prints_one_line(run_fake: RunCommand, words: tuple[str, ...], text: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The typed layer, on a schema in small that has every trap in it."""
+"""Conversion of a small schema that contains every special case."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hvkit.qmp.base import FreeForm, Null, Struct, Union, free_form, resolve, wi
 from hvkit.qmp.converter import structure, unstructure
 
 Mode = Literal["on", "off"]
-#: Written as text, since it names a class further down.
+#: As text, because it names a class further down.
 Ref: TypeAlias = "Node | str"
 RefOrNull: TypeAlias = "Node | str | Null"
 
@@ -71,14 +71,14 @@ class Wide(Leaf):
     secret: int = 3
 
 
-#: What type checkers would refuse.
+#: Constructor calls that type checkers reject.
 ANY_LEAF: Any = Leaf
 ANY_ASK: Any = Ask
 ANY_TELL: Any = Tell
 LEAF = {"size": 2**64 - 1, "mode": "on"}
 
 
-def test_a_struct_round_trips() -> None:
+def test_struct_survives_a_round_trip() -> None:
     data = {**LEAF, "in": True, "two-words": "x", "oem_id": "y", "UUID": "z"}
     leaf = structure(data, Leaf)
     assert leaf == Leaf(size=2**64 - 1, mode="on", in_=True, two_words="x", oem_id="y", UUID="z")
@@ -91,7 +91,7 @@ def test_absent_members_are_none_and_stay_absent() -> None:
     assert unstructure(leaf) == LEAF
 
 
-def test_unknown_members_are_kept_readable_and_sent_again() -> None:
+def test_unknown_members_are_readable_and_sent_again() -> None:
     data = {**LEAF, "newer": {"deep": [1]}}
     leaf = structure(data, Leaf)
     assert leaf.unknown == {"newer": {"deep": [1]}}
@@ -100,7 +100,7 @@ def test_unknown_members_are_kept_readable_and_sent_again() -> None:
     assert unstructure(structure(LEAF, Leaf).with_unknown({"newer": {"deep": [1]}})) == data
 
 
-def test_an_enumeration_passes_a_value_of_a_newer_peer() -> None:
+def test_enumeration_accepts_unknown_value() -> None:
     assert structure({"size": 1, "mode": "automatic"}, Leaf).mode == "automatic"
 
 
@@ -131,27 +131,24 @@ def test_an_enumeration_passes_a_value_of_a_newer_peer() -> None:
         ),
     ],
 )
-def test_a_misfit_names_the_place_in_wire_names(data: Any, kind: Any, text: str) -> None:
+def test_structure_of_invalid_data_names_the_place_in_wire_names(data: Any, kind: Any, text: str) -> None:
     with pytest.raises(DataError, match=f"^{text}$") as caught:
         structure(data, kind)
     assert isinstance(caught.value, HypervisorError)
     assert isinstance(caught.value, ProgrammerError)
 
 
-def test_a_misfit_begins_with_what_the_data_is_called() -> None:
+def test_structure_error_path_starts_with_where() -> None:
     with pytest.raises(DataError, match=r"^query-leaves\[0\]\.size: expected int, got str$") as caught:
         structure([{"size": "1", "mode": "on"}], list[Leaf], where="query-leaves")
     assert caught.value.path == "query-leaves[0].size"
 
 
-def test_a_number_takes_an_integer_and_keeps_it() -> None:
+def test_number_accepts_an_integer_and_keeps_it() -> None:
     assert type(structure({**LEAF, "ratio": 3}, Wide).ratio) is int
 
 
-# ---- null, any, alternates
-
-
-def test_null_is_told_from_absent() -> None:
+def test_null_differs_from_absent() -> None:
     data = {"driver": "stack", "below": "a", "backing": None, "anything": None}
     node = structure(data, Node)
     assert isinstance(node, NodeStack)
@@ -161,13 +158,13 @@ def test_null_is_told_from_absent() -> None:
     assert structure({"driver": "stack", "below": "a"}, NodeStack).backing is None
 
 
-def test_any_keeps_what_is_inside_as_it_is() -> None:
+def test_any_keeps_its_content() -> None:
     data = {"driver": "stack", "below": "a", "anything": {"x": [None, {"y": None}]}}
     assert unstructure(structure(data, Node)) == data
 
 
 @pytest.mark.parametrize("below", ["a", {"driver": "file", "filename": "f"}])
-def test_the_json_type_picks_the_alternative(below: Any) -> None:
+def test_alternate_is_selected_by_json_type(below: Any) -> None:
     data = {"driver": "stack", "below": below}
     node = structure(data, Node)
     assert isinstance(node, NodeStack)
@@ -175,22 +172,19 @@ def test_the_json_type_picks_the_alternative(below: Any) -> None:
     assert unstructure(node) == data
 
 
-def test_null_cannot_be_changed_by_copying() -> None:
+def test_null_stays_the_same_object_when_copied() -> None:
     assert copy.deepcopy(NULL) is NULL
     assert pickle.loads(pickle.dumps(NULL)) is NULL  # noqa: S301
     assert not NULL
 
 
-# ---- unions
-
-
-def test_the_tag_picks_the_branch() -> None:
+def test_union_branch_is_selected_by_tag() -> None:
     node = structure({"driver": "file", "filename": "f", "node-name": "n"}, Node)
     assert node == NodeFile(filename="f", node_name="n")
     assert isinstance(node, Node)
 
 
-def test_an_unknown_tag_gives_the_union_and_keeps_the_rest() -> None:
+def test_union_with_unknown_tag_keeps_all_members() -> None:
     data = {"driver": "newer", "node-name": "n", "speed": 3}
     node = structure(data, Node)
     assert type(node) is Node
@@ -198,17 +192,14 @@ def test_an_unknown_tag_gives_the_union_and_keeps_the_rest() -> None:
     assert unstructure(node) == data
 
 
-def test_a_recursive_value_round_trips() -> None:
+def test_recursive_value_survives_a_round_trip() -> None:
     data: dict[str, Any] = {"driver": "file", "filename": "f"}
     for _ in range(50):
         data = {"driver": "stack", "below": data}
     assert unstructure(structure(data, Node)) == data
 
 
-# ---- commands
-
-
-def test_a_command_knows_its_names_and_its_reply() -> None:
+def test_command_has_wire_name_and_reply_type() -> None:
     assert Ask.wire_name == "ask-x"
     assert Ask.reply_type == list[Leaf]
     assert Tell.reply_type is type(None)
@@ -216,28 +207,28 @@ def test_a_command_knows_its_names_and_its_reply() -> None:
     assert unstructure(Ask(which="a")) == {"which": "a"}
 
 
-def test_a_union_as_the_whole_argument() -> None:
+def test_command_with_whole_argument_takes_it_by_position() -> None:
     command = Tell(NodeFile(filename="f"))
     assert command == Tell(arguments=NodeFile(filename="f"))
     assert unstructure(command) == {"driver": "file", "filename": "f"}
     assert structure({"driver": "file", "filename": "f"}, Tell) == command
 
 
-def test_free_arguments_travel_beside_the_others() -> None:
+def test_free_form_members_are_sent_beside_the_others() -> None:
     command = Open(driver="virtio-blk-pci", properties={"num-queues": 4, "write-cache": "on"})
     data = {"driver": "virtio-blk-pci", "num-queues": 4, "write-cache": "on"}
     assert unstructure(command) == data
     assert structure(data, Open) == command
 
 
-def test_free_arguments_are_none_by_default_and_not_shared() -> None:
+def test_free_form_member_is_empty_by_default_and_not_shared() -> None:
     command = Open(driver="d")
     assert command.properties == {}
     assert command.properties is not Open(driver="d").properties
     assert pickle.loads(pickle.dumps(command)) == command  # noqa: S301
 
 
-def test_what_cannot_be_sent_names_the_place() -> None:
+def test_unstructure_of_invalid_value_names_the_place() -> None:
     with pytest.raises(ProgrammerError, match=r"^open_it\.x\[1\]\.y: object cannot be sent as JSON$"):
         unstructure(Open(driver="d", properties={"x": [1, {"y": object()}]}))
     with pytest.raises(ProgrammerError, match="a key must be a string, not int"):
@@ -254,15 +245,12 @@ def test_what_cannot_be_sent_names_the_place() -> None:
         (lambda: Leaf(size=1, mode="on").evolve(colour="red"), "Leaf: no member 'colour'"),
     ],
 )
-def test_wrong_members_are_the_callers_fault(make: Any, text: str) -> None:
+def test_constructor_with_wrong_members_raises_programmer_error(make: Any, text: str) -> None:
     with pytest.raises(ProgrammerError, match=text):
         make()
 
 
-# ---- values
-
-
-def test_values_are_frozen_equal_hashable_and_can_be_copied() -> None:
+def test_values_are_immutable_equal_hashable_and_copyable() -> None:
     leaf = Leaf(size=1, mode="on")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         leaf.size = 2  # type: ignore[misc]
@@ -274,7 +262,7 @@ def test_values_are_frozen_equal_hashable_and_can_be_copied() -> None:
     assert leaf.evolve(mode="off") == Leaf(size=1, mode="off")
 
 
-def test_a_value_that_was_structured_is_frozen_before_attrs_has_seen_its_class() -> None:
+def test_structured_value_of_unbuilt_class_is_immutable() -> None:
     class Unseen(Struct):
         size: int
 
@@ -286,7 +274,7 @@ def test_a_value_that_was_structured_is_frozen_before_attrs_has_seen_its_class()
     assert value == Unseen(size=1)
 
 
-def test_classes_are_attrs_classes_before_their_first_use() -> None:
+def test_unbuilt_class_is_an_attrs_class() -> None:
     class Fresh(Wide):
         more: int = 1
 
@@ -295,7 +283,7 @@ def test_classes_are_attrs_classes_before_their_first_use() -> None:
     assert attrs.asdict(Fresh(size=1, mode="on", ratio=0.5))["more"] == 1
 
 
-def test_a_subclass_of_a_built_class_has_its_own_members() -> None:
+def test_subclass_of_built_class_has_its_own_members() -> None:
     Leaf(size=1, mode="on")
 
     class Longer(Leaf):
@@ -304,7 +292,7 @@ def test_a_subclass_of_a_built_class_has_its_own_members() -> None:
     assert Longer(size=1, mode="on", length=3).length == 3
 
 
-def test_many_threads_may_use_a_class_first_at_once() -> None:
+def test_first_use_by_many_threads_builds_class_once() -> None:
     for _ in range(20):
 
         class Raced(Wide):
@@ -325,7 +313,7 @@ def test_many_threads_may_use_a_class_first_at_once() -> None:
         assert made == [Raced(size=1, mode="on", ratio=1, more=2)] * 8
 
 
-def test_a_repr_shows_what_is_there_and_no_secret() -> None:
+def test_repr_shows_present_members_and_no_secret() -> None:
     assert repr(Leaf(size=1, mode="on")) == "Leaf(size=1, mode='on')"
     assert "unknown={'a': 1}" in repr(Leaf(size=1, mode="on").with_unknown({"a": 1}))
 
@@ -336,13 +324,13 @@ def test_a_repr_shows_what_is_there_and_no_secret() -> None:
     assert repr(Login(user="u", password="opensesame")).endswith("Login(user='u', password=<hidden>)")
 
 
-def test_an_event_is_equal_whenever_it_happened() -> None:
+def test_events_that_differ_in_timestamp_are_equal() -> None:
     event = HappenedEvent(leaf=Leaf(size=1, mode="on"))
     assert event.stamped(3.5).timestamp == 3.5
     assert event.stamped(3.5) == event
     assert event != HappenedEvent(leaf=Leaf(size=2, mode="on"))
 
 
-def test_an_alias_means_the_same_everywhere() -> None:
+def test_alias_resolves_to_the_same_type_everywhere() -> None:
     assert resolve("Ref", __name__) == Node | str
     assert resolve("list[Ref] | None", __name__) == list[Node | str] | None

@@ -14,7 +14,7 @@ from hvkit.errors import ProgrammerError
 from hvkit.qmp import DataError, GenericEvent, QemuVersion, QmpMessage, message
 from hvkit.qmp.base import Event
 from hvkit.qmp.converter import structure
-from hvkit.qmp.message import parse_event, parse_greeting
+from hvkit.qmp.message import parse_greeting, structure_event
 
 JSON = st.recursive(
     st.none()
@@ -28,12 +28,12 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("data", [None, [], "{}", 3, QmpMessage({})])
-def test_a_message_is_made_from_a_dict(data: Any) -> None:
+def test_message_from_other_than_dict_raises_type_error(data: Any) -> None:
     with pytest.raises(TypeError):
         QmpMessage(data)
 
 
-def test_a_message_reads_and_changes_like_a_dict() -> None:
+def test_message_reads_and_changes_like_a_dict() -> None:
     message = QmpMessage({"execute": "stop"})
     assert message["execute"] == "stop"
     assert message["absent"] is None
@@ -57,8 +57,8 @@ def test_a_message_reads_and_changes_like_a_dict() -> None:
 @example(b'{"a": 1, "a": 2}')
 @example(b"[" * 2000)
 @example(b'{"most": 18446744073709551615, "least": -9223372036854775808}')
-def test_what_orjson_reads_is_what_the_standard_library_reads(line: bytes) -> None:
-    """A line that one of them refuses is refused with the same words, whether or not the extra `fast` is installed."""
+def test_orjson_and_standard_library_decode_the_same(line: bytes) -> None:
+    """A line that one of them rejects gives the same error, whether or not the extra `fast` is installed."""
 
     def decoded() -> object:
         try:
@@ -75,7 +75,7 @@ def test_what_orjson_reads_is_what_the_standard_library_reads(line: bytes) -> No
 
 @pytest.mark.parametrize("reader", ["standard", "orjson"])
 def test_integers_of_64_bits_are_exact(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """QAPI has no longer ones; to orjson those are numbers with a fraction, which no member of type int takes."""
+    """QAPI has no longer integers; orjson returns them as floats, which no member of type int accepts."""
     loads = message.loads_standard if reader == "standard" else pytest.importorskip("orjson").loads
     monkeypatch.setattr(message, "loads", loads)
     for number in (2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, -(2**63)):
@@ -85,7 +85,7 @@ def test_integers_of_64_bits_are_exact(reader: str, monkeypatch: pytest.MonkeyPa
             structure(message.decode(b'{"return": %d}' % 2**64)["return"], int)
 
 
-def test_orjson_is_looked_for_when_it_pays() -> None:
+def test_orjson_is_imported_after_the_first_lines() -> None:
     program = """if True:
         import sys
         from hvkit.qmp import QmpMessage
@@ -99,7 +99,7 @@ def test_orjson_is_looked_for_when_it_pays() -> None:
 
 
 @given(st.dictionaries(st.text(), JSON))
-def test_a_message_is_json_on_one_line_and_comes_back(data: dict[str, Any]) -> None:
+def test_message_survives_encoding_on_one_line(data: dict[str, Any]) -> None:
     message = QmpMessage(data)
     assert len(str(message).splitlines()) == 1
     assert message.to_bytes() == str(message).encode()
@@ -109,18 +109,18 @@ def test_a_message_is_json_on_one_line_and_comes_back(data: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "nothing", b"\xff{}", "{} {}"])
-def test_what_is_no_json_object_is_a_data_error_of_both_families(text: str | bytes) -> None:
+def test_decode_of_invalid_line_raises_data_error(text: str | bytes) -> None:
     with pytest.raises(DataError) as caught:
         QmpMessage.build_from_json_string(text)
     assert isinstance(caught.value, ProgrammerError)
 
 
-def test_what_cannot_be_sent_is_the_callers_fault() -> None:
+def test_encode_of_invalid_data_raises_programmer_error() -> None:
     with pytest.raises(ProgrammerError, match="cannot be sent as JSON"):
         str(QmpMessage({"a": {1, 2}}))
 
 
-def test_passwords_are_not_shown() -> None:
+def test_repr_of_message_hides_passwords() -> None:
     message = QmpMessage({"execute": "set_password", "arguments": {"protocol": "vnc", "password": "opensesame"}})
     assert "opensesame" not in repr(message)
     secret = QmpMessage({"execute": "object-add", "arguments": {"qom-type": "secret", "id": "s", "data": "opensesame"}})
@@ -128,14 +128,14 @@ def test_passwords_are_not_shown() -> None:
     assert "opensesame" in str(secret)
 
 
-def test_versions_compare_with_tuples() -> None:
+def test_version_compares_with_tuples() -> None:
     greeting = parse_greeting({"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 3}, "package": "p"}}})
     assert greeting.version == QemuVersion(11, 1, 3, "p")
     assert greeting.version >= (10, 0)
     assert str(greeting.version) == "11.1.3"
 
 
-def test_a_greeting_may_leave_everything_out() -> None:
+def test_parse_greeting_accepts_missing_members() -> None:
     greeting = parse_greeting({"QMP": {"version": {"qemu": {"major": "7"}, "package": 3}, "capabilities": "oob"}})
     assert greeting.version == (0, 0, 0, "")
     assert greeting.capabilities == ()
@@ -156,16 +156,16 @@ class BalloonLikeEvent(Event, wire_name="BALLOON_LIKE"):
         ([], None),
     ],
 )
-def test_an_event_carries_its_timestamp(stamp: Any, seconds: float | None) -> None:
-    event = parse_event({"event": "BALLOON_LIKE", "data": {"actual": 5}, "timestamp": stamp}, BalloonLikeEvent)
+def test_event_has_the_timestamp_of_its_message(stamp: Any, seconds: float | None) -> None:
+    event = structure_event({"event": "BALLOON_LIKE", "data": {"actual": 5}, "timestamp": stamp}, BalloonLikeEvent)
     assert event == BalloonLikeEvent(actual=5)
     assert event.timestamp == seconds
 
 
-def test_an_event_without_data_is_one_with_empty_data() -> None:
-    assert parse_event({"event": "NEW"}, None) == GenericEvent(name="NEW", data={})
+def test_event_without_data_has_empty_data() -> None:
+    assert structure_event({"event": "NEW"}, None) == GenericEvent(name="NEW", data={})
 
 
-def test_an_event_that_does_not_fit_names_the_place() -> None:
+def test_event_with_invalid_data_names_the_place() -> None:
     with pytest.raises(DataError, match=r"BALLOON_LIKE\.actual: expected int, got str"):
-        parse_event({"event": "BALLOON_LIKE", "data": {"actual": "5"}}, BalloonLikeEvent)
+        structure_event({"event": "BALLOON_LIKE", "data": {"actual": "5"}}, BalloonLikeEvent)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A program that was run to be questioned is gone afterwards, whatever happens."""
+"""`run_program`: no process is left, even after an interrupt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from hvkit.qmp.program import run_program
 
-#: It stays when its monitor is closed, as QEMU does, and is a script that runs something else.
+#: A script with a child process. Like QEMU, it keeps running when its monitor is closed.
 STUBBORN = """#!/bin/sh
 sleep 60 &
 sleep 60
@@ -28,7 +28,9 @@ def stubborn(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_program_is_killed_when_an_interrupt_hides_its_number(stubborn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_program_interrupted_before_popen_returns_kills_the_program(
+    stubborn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 
@@ -37,7 +39,7 @@ def test_program_is_killed_when_an_interrupt_hides_its_number(stubborn: str, mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess, "Popen", interrupted)
-    with tempfile.TemporaryFile() as said, pytest.raises(KeyboardInterrupt), run_program(stubborn, said):
+    with tempfile.TemporaryFile() as stderr, pytest.raises(KeyboardInterrupt), run_program(stubborn, stderr):
         pass
     (process,) = started
     with pytest.raises(ProcessLookupError):

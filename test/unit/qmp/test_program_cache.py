@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The cache of what programs answered: bounded, shared, and never a reason to fail."""
+"""`ProgramCache`: bounded, shared by processes, and never raising."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def identity(number: int = 0) -> ProgramIdentity:
     return ProgramIdentity(path=f"/usr/bin/qemu-{number}", size=1, mtime_ns=2, inode=3)
 
 
-def test_what_is_kept_is_there_for_the_same_file_only(tmp_path: Path) -> None:
+def test_read_returns_results_for_the_same_file_only(tmp_path: Path) -> None:
     cache = ProgramCache(tmp_path / "cache", "answers", 1)
     assert cache.read(identity()) is None
     cache.write(identity(), b"1\n2\0")
@@ -28,7 +28,7 @@ def test_what_is_kept_is_there_for_the_same_file_only(tmp_path: Path) -> None:
         assert cache.read(attrs.evolve(identity(), **changed)) is None
 
 
-def test_kinds_and_versions_are_kept_apart(tmp_path: Path) -> None:
+def test_read_separates_kinds_and_versions(tmp_path: Path) -> None:
     cache = ProgramCache(tmp_path, "answers", 1)
     cache.write(identity(), b"mine")
     assert ProgramCache(tmp_path, "answers", 2).read(identity()) is None
@@ -38,26 +38,26 @@ def test_kinds_and_versions_are_kept_apart(tmp_path: Path) -> None:
     assert cache.read(identity()) == b"mine"
 
 
-def test_an_upgraded_program_takes_the_place_of_its_older_self(tmp_path: Path) -> None:
+def test_write_for_an_upgraded_program_replaces_the_entry(tmp_path: Path) -> None:
     cache = ProgramCache(tmp_path, "answers", 1)
     for inode in range(5):
         cache.write(attrs.evolve(identity(), inode=inode), b"answers")
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program_cache, "_MOST_PROGRAMS", 3)
+def test_write_beyond_the_maximum_removes_the_oldest_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program_cache, "_MAX_ENTRIES", 3)
     cache, other = ProgramCache(tmp_path, "answers", 1), ProgramCache(tmp_path, "other", 1)
     other.write(identity(), b"other")
     for number in range(6):
         cache.write(identity(number), b"answers")
-        for file in tmp_path.glob("answers-*"):  # as if that had been a minute ago
+        for file in tmp_path.glob("answers-*"):  # pretend that the entry is one minute old
             os.utime(file, ns=(0, file.stat().st_mtime_ns - 60 * 10**9))
     assert [number for number in range(6) if cache.read(identity(number))] == [3, 4, 5]
     assert other.read(identity()) == b"other"
 
 
-def test_what_killed_writers_left_is_removed_in_the_end(tmp_path: Path) -> None:
+def test_write_removes_abandoned_files_of_killed_writers(tmp_path: Path) -> None:
     cache = ProgramCache(tmp_path, "answers", 1)
     cache.write(identity(), b"answers")
     (file,) = tmp_path.iterdir()
@@ -70,7 +70,7 @@ def test_what_killed_writers_left_is_removed_in_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 10, 5 << 20], ids=["empty", "short", "huge"])
-def test_damage_is_nothing(tmp_path: Path, size: int) -> None:
+def test_read_of_damaged_entry_returns_none(tmp_path: Path, size: int) -> None:
     cache = ProgramCache(tmp_path, "answers", 1)
     cache.write(identity(), b"answers")
     (file,) = tmp_path.iterdir()
@@ -78,7 +78,7 @@ def test_damage_is_nothing(tmp_path: Path, size: int) -> None:
     assert cache.read(identity()) is None
 
 
-def test_a_directory_that_cannot_be_used_is_done_without(tmp_path: Path) -> None:
+def test_cache_in_an_unusable_directory_does_not_raise(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     cache = ProgramCache(tmp_path / "file", "answers", 1)
     cache.write(identity(), b"answers")
@@ -91,7 +91,7 @@ def test_a_directory_that_cannot_be_used_is_done_without(tmp_path: Path) -> None
     entry.mkdir()
     cache.write(identity(), b"answers")
     assert cache.read(identity()) is None
-    assert list((tmp_path / "file").iterdir()) == [entry], "an unfinished file is left"
+    assert list((tmp_path / "file").iterdir()) == [entry], "no unfinished file must be left"
 
 
 WRITER = """
@@ -108,7 +108,7 @@ for number in range(100):
 """
 
 
-def test_processes_that_write_at_once_never_read_halves(tmp_path: Path) -> None:
+def test_read_while_other_processes_write_returns_complete_entries(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     writers = [subprocess.Popen([*command, letter], env=environment) for letter in "abcd"]
@@ -116,7 +116,7 @@ def test_processes_that_write_at_once_never_read_halves(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_programs_identity_is_its_files(tmp_path: Path) -> None:
+def test_read_identity_changes_with_the_file(tmp_path: Path) -> None:
     file = tmp_path / "qemu"
     assert read_identity(str(file)) is None
     file.write_text("1")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The core, back to back with a model of a server: no sockets, no sleeps."""
+"""The protocol core against a model of a server, without sockets or sleeps."""
 
 from __future__ import annotations
 
@@ -43,10 +43,7 @@ def start(protocol: Protocol, command: str = "query-status", **arguments: Any) -
     return exchange, sent(data)
 
 
-# ---- greeting and negotiation
-
-
-def test_negotiation_is_the_protocols_own() -> None:
+def test_negotiation_is_sent_by_the_protocol() -> None:
     protocol = Protocol()
     assert protocol.state is State.GREETING
     assert protocol.data_to_send() == b""
@@ -65,21 +62,21 @@ def test_negotiation_is_the_protocols_own() -> None:
         {"QMP": {"version": 3}},
     ],
 )
-def test_odd_greetings_of_old_servers_are_taken(greeting: dict[str, Any]) -> None:
+def test_greeting_of_old_server_is_accepted(greeting: dict[str, Any]) -> None:
     protocol = Protocol()
     protocol.receive_data(line(greeting))
     assert protocol.state is State.NEGOTIATING
 
 
 @pytest.mark.parametrize("first", [{"hello": 1}, {"QMP": []}, {"return": {}}, {"error": {}}, [], 3, {}])
-def test_a_wrong_greeting_ends_the_conversation(first: Any) -> None:
+def test_invalid_greeting_ends_the_conversation(first: Any) -> None:
     protocol = Protocol()
     protocol.receive_data(line(first))
     assert protocol.state is State.ENDED
     assert isinstance(protocol.failure, QmpError)
 
 
-def test_a_refused_negotiation_ends_the_conversation() -> None:
+def test_rejected_negotiation_ends_the_conversation() -> None:
     protocol = Protocol()
     protocol.receive_data(line(GREETING))
     protocol.receive_data(line({"error": {"class": "GenericError", "desc": "no"}}))
@@ -87,7 +84,7 @@ def test_a_refused_negotiation_ends_the_conversation() -> None:
     assert isinstance(protocol.failure, CommandError)
 
 
-def test_an_empty_array_answers_qmp_capabilities() -> None:
+def test_empty_array_completes_the_negotiation() -> None:
     protocol = Protocol()
     protocol.receive_data(line(GREETING))
     protocol.receive_data(line({"return": []}))
@@ -97,19 +94,16 @@ def test_an_empty_array_answers_qmp_capabilities() -> None:
 def test_events_before_the_greeting_are_kept() -> None:
     protocol = Protocol()
     protocol.receive_data(line({"event": "STOP"}) + line(GREETING))
-    assert [notice["event"] for notice in protocol.take_notices()] == ["STOP"]
+    assert [event["event"] for event in protocol.take_events()] == ["STOP"]
     assert protocol.state is State.NEGOTIATING
 
 
-def test_no_command_before_it_is_ready() -> None:
+def test_open_exchange_before_ready_raises_programmer_error() -> None:
     with pytest.raises(ProgrammerError, match="not ready for commands"):
         Protocol().open_exchange("query-status")
 
 
-# ---- replies
-
-
-def test_a_reply_answers_the_exchange_of_its_id() -> None:
+def test_reply_with_id_answers_the_exchange_with_that_id() -> None:
     protocol = ready()
     first, first_request = start(protocol)
     second, second_request = start(protocol)
@@ -119,7 +113,7 @@ def test_a_reply_answers_the_exchange_of_its_id() -> None:
     assert second.result() == "second"
 
 
-def test_without_ids_replies_come_in_order() -> None:
+def test_replies_without_ids_answer_in_order() -> None:
     protocol = ready(echoes_ids=False)
     first, _ = start(protocol)
     second, _ = start(protocol)
@@ -127,7 +121,7 @@ def test_without_ids_replies_come_in_order() -> None:
     assert (first.result(), second.result()) == (1, 2)
 
 
-def test_an_error_reply_raises_its_class() -> None:
+def test_error_reply_raises_the_class_of_the_error() -> None:
     protocol = ready()
     exchange, request = start(protocol, "nonsense")
     protocol.receive_data(line({"error": {"class": "CommandNotFound", "desc": "no such"}, "id": request["id"]}))
@@ -140,7 +134,7 @@ def test_an_error_reply_raises_its_class() -> None:
     )
 
 
-def test_an_error_without_description_is_still_an_error() -> None:
+def test_error_reply_without_description_raises_command_error() -> None:
     protocol = ready()
     exchange, request = start(protocol)
     protocol.receive_data(line({"error": {}, "id": request["id"]}))
@@ -149,10 +143,10 @@ def test_an_error_without_description_is_still_an_error() -> None:
 
 
 @pytest.mark.parametrize("echoes_ids", [True, False])
-def test_a_late_reply_is_dropped(echoes_ids: bool) -> None:
+def test_late_reply_is_dropped(echoes_ids: bool) -> None:
     protocol = ready(echoes_ids=echoes_ids)
     late, late_request = start(protocol)
-    protocol.give_up(late)
+    protocol.abandon(late)
     exchange, request = start(protocol)
     late_reply = {"return": "late", **({"id": late_request["id"]} if echoes_ids else {})}
     reply = {"return": "right", **({"id": request["id"]} if echoes_ids else {})}
@@ -162,7 +156,7 @@ def test_a_late_reply_is_dropped(echoes_ids: bool) -> None:
     assert exchange.result() == "right"
 
 
-def test_an_answered_id_is_not_used_for_the_next_command() -> None:
+def test_next_id_differs_from_the_last() -> None:
     protocol = ready()
     exchange, request = start(protocol)
     protocol.receive_data(line({"return": 1, "id": request["id"]}))
@@ -172,7 +166,7 @@ def test_an_answered_id_is_not_used_for_the_next_command() -> None:
     assert not following.is_ready
 
 
-def test_ids_are_short_and_never_in_use_twice() -> None:
+def test_ids_are_short_and_unique_in_flight() -> None:
     protocol = ready()
     ids = [start(protocol)[1]["id"] for _ in range(120)]
     assert len(set(ids)) == 120
@@ -181,10 +175,10 @@ def test_ids_are_short_and_never_in_use_twice() -> None:
 
 
 @pytest.mark.parametrize("stray_id", [True, 1.0, "1", None, [1], {"a": 1}, 77, -1])
-def test_a_reply_to_nobody_is_dropped(stray_id: Any) -> None:
+def test_reply_with_unknown_id_is_dropped(stray_id: Any) -> None:
     protocol = ready()
     exchange, request = start(protocol)
-    while request["id"] != 1:  # 1 equals True and 1.0 in Python, not on the wire
+    while request["id"] != 1:  # in Python 1 equals True and 1.0, in JSON it does not
         protocol.receive_data(line({"return": {}, "id": request["id"]}))
         exchange, request = start(protocol)
     protocol.receive_data(line({"return": "wrong", "id": stray_id}))
@@ -193,10 +187,7 @@ def test_a_reply_to_nobody_is_dropped(stray_id: Any) -> None:
     assert exchange.result() == "right"
 
 
-# ---- breaches
-
-
-def test_an_error_without_id_from_a_peer_with_ids_blames_nobody_for_certain() -> None:
+def test_error_without_id_from_server_with_ids_fails_all_with_unknown_fate() -> None:
     protocol = ready()
     exchange, request = start(protocol)
     protocol.receive_data(line({"error": {"class": "GenericError", "desc": "JSON parse error"}}))
@@ -225,7 +216,7 @@ def test_an_error_without_id_from_a_peer_with_ids_blames_nobody_for_certain() ->
         line({"error": "text"}),
     ],
 )
-def test_garbage_fails_what_is_in_flight_and_nothing_else(garbage: bytes) -> None:
+def test_garbage_fails_only_exchanges_in_flight(garbage: bytes) -> None:
     protocol = ready()
     exchange, request = start(protocol)
     protocol.receive_data(garbage)
@@ -238,7 +229,7 @@ def test_garbage_fails_what_is_in_flight_and_nothing_else(garbage: bytes) -> Non
     assert following.result() == "right"
 
 
-def test_garbage_from_a_peer_without_ids_ends_the_conversation() -> None:
+def test_garbage_from_server_without_ids_ends_the_conversation() -> None:
     protocol = ready(echoes_ids=False)
     exchange, _ = start(protocol)
     protocol.receive_data(b"}{\n" + line({"return": "whose?"}))
@@ -247,7 +238,7 @@ def test_garbage_from_a_peer_without_ids_ends_the_conversation() -> None:
         exchange.result()
 
 
-def test_garbage_while_nothing_is_in_flight_is_harmless() -> None:
+def test_garbage_with_nothing_in_flight_is_ignored() -> None:
     protocol = ready(echoes_ids=False)
     protocol.receive_data(b"}{\n")
     exchange, _ = start(protocol)
@@ -257,7 +248,7 @@ def test_garbage_while_nothing_is_in_flight_is_harmless() -> None:
 
 @pytest.mark.parametrize("empty", [b"\n", b"\r\n", b"\n\r\n"])
 @pytest.mark.parametrize("echoes_ids", [True, False])
-def test_an_empty_line_says_nothing(empty: bytes, echoes_ids: bool) -> None:
+def test_empty_line_is_ignored(empty: bytes, echoes_ids: bool) -> None:
     protocol = ready(echoes_ids=echoes_ids)
     exchange, request = start(protocol)
     protocol.receive_data(empty)
@@ -266,7 +257,7 @@ def test_an_empty_line_says_nothing(empty: bytes, echoes_ids: bool) -> None:
     assert exchange.result() == 1
 
 
-def test_a_message_without_end_is_refused() -> None:
+def test_endless_message_ends_the_conversation() -> None:
     protocol = Protocol(max_message_bytes=1000)
     for _ in range(11):
         protocol.receive_data(b"x" * 100)
@@ -274,7 +265,7 @@ def test_a_message_without_end_is_refused() -> None:
     assert "1000 bytes" in str(protocol.failure)
 
 
-def test_the_end_fails_every_exchange_with_an_error_of_its_own() -> None:
+def test_end_fails_every_exchange_with_its_own_error() -> None:
     protocol = ready()
     first, _ = start(protocol)
     second, _ = start(protocol)
@@ -284,9 +275,6 @@ def test_the_end_fails_every_exchange_with_an_error_of_its_own() -> None:
     with pytest.raises(ConnectionLost) as second_error:
         second.result()
     assert first_error.value is not second_error.value
-
-
-# ---- what is sent
 
 
 def test_requests_are_compact() -> None:
@@ -299,14 +287,14 @@ def test_requests_are_compact() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, object(), b"x"])
-def test_what_is_no_json_is_the_callers_fault(value: Any) -> None:
+def test_open_exchange_with_invalid_arguments_raises_programmer_error(value: Any) -> None:
     protocol = ready()
     with pytest.raises(ProgrammerError, match="cannot be sent as JSON"):
         protocol.open_exchange("a", {"b": value})
     assert protocol.commands_in_flight == ()
 
 
-def test_out_of_band_is_negotiated_where_it_is_wanted_and_offered() -> None:
+def test_out_of_band_is_negotiated_if_wanted_and_offered() -> None:
     offering = {"QMP": {**GREETING["QMP"], "capabilities": ["oob"]}}
     for greeting, is_offered in ((offering, True), (GREETING, False)):
         protocol = Protocol(wants_out_of_band=True)
@@ -322,17 +310,17 @@ def test_out_of_band_is_negotiated_where_it_is_wanted_and_offered() -> None:
                 protocol.open_exchange("migrate-pause", out_of_band=True)
 
 
-def test_a_peer_without_ids_owes_the_replies_to_what_was_given_up() -> None:
+def test_replies_owed_counts_abandoned_exchanges_of_server_without_ids() -> None:
     protocol = ready(echoes_ids=False)
     lost, _ = start(protocol)
-    protocol.give_up(lost)
+    protocol.abandon(lost)
     exchange, _ = start(protocol)
     assert protocol.replies_owed(exchange) == 1
     protocol.receive_data(line({"return": "late"}))
     assert protocol.replies_owed(exchange) == 0
 
 
-def test_a_trace_sees_every_message_without_secrets() -> None:
+def test_trace_gets_every_message_without_secrets() -> None:
     seen: list[Any] = []
     protocol = Protocol(trace=lambda direction, message: seen.append((direction, message)))
     protocol.receive_data(line(GREETING))
@@ -343,34 +331,61 @@ def test_a_trace_sees_every_message_without_secrets() -> None:
 
 
 @pytest.mark.parametrize("bad_id", [True, [], 1.5, None])
-def test_a_raw_message_needs_a_plain_id(bad_id: Any) -> None:
+def test_raw_message_with_invalid_id_raises_programmer_error(bad_id: Any) -> None:
     with pytest.raises(ProgrammerError, match="string or an integer"):
         ready().open_raw_exchange({"execute": "a", "id": bad_id})
 
 
-def test_a_peer_that_reads_whole_lines_is_sent_some() -> None:
+def test_handle_timer_sends_newline_and_ends_later_requests_with_one() -> None:
     protocol = Protocol()
     protocol.receive_data(line(GREETING))
     assert protocol.data_to_send() == b'{"execute":"qmp_capabilities","id":1}'
-    protocol.end_lines()
-    protocol.end_lines()
+    protocol.handle_timer()
+    protocol.handle_timer()
     assert protocol.data_to_send() == b"\n"
     protocol.receive_data(line({"return": {}, "id": 1}))
     assert protocol.open_exchange("stop")[1] == b'{"execute":"stop","id":2}\n'
     assert protocol.open_raw_exchange({"execute": "stop"})[1] == b'{"execute":"stop","id":3}\n'
 
 
-def test_a_raw_message_cannot_take_an_id_in_use() -> None:
+def test_next_timer_runs_only_while_the_negotiation_is_unanswered() -> None:
+    protocol = Protocol()
+    assert protocol.next_timer() is None
+    protocol.receive_data(line(GREETING))
+    timer_s = protocol.next_timer()
+    assert timer_s is not None
+    assert 0 < timer_s < 1
+    protocol.handle_timer()
+    assert protocol.next_timer() is None
+
+
+def test_handle_timer_when_ready_does_nothing() -> None:
+    protocol = ready()
+    assert protocol.next_timer() is None
+    protocol.handle_timer()
+    assert not protocol.has_data_to_send
+    assert protocol.open_exchange("stop")[1] == b'{"execute":"stop","id":2}'
+
+
+def test_is_negotiating_ends_with_the_negotiation() -> None:
+    protocol = Protocol()
+    assert protocol.is_negotiating
+    protocol.receive_data(line(GREETING))
+    assert protocol.is_negotiating
+    assert protocol.has_data_to_send
+    protocol.receive_data(line({"return": {}, "id": 1}))
+    assert not protocol.is_negotiating
+
+
+def test_raw_message_with_id_in_use_raises_programmer_error() -> None:
     protocol = ready()
     protocol.open_raw_exchange({"execute": "a", "id": "mine"})
     with pytest.raises(ProgrammerError, match="'mine' is in use"):
         protocol.open_raw_exchange({"execute": "a", "id": "mine"})
 
 
-#: As large as they may be without a changed digit making one of more than 64 bits, which QEMU does not send.
+#: So large that no changed digit makes an integer of more than 64 bits, which QEMU does not send.
 _INTEGERS = st.integers(-(10**18), 10**18)
-
-# ---- properties
 
 MESSAGES = st.lists(
     st.one_of(
@@ -384,7 +399,7 @@ MESSAGES = st.lists(
 
 def outcome(protocol: Protocol, exchanges: list[Exchange]) -> list[Any]:
     return [
-        [notice["event"] for notice in protocol.take_notices()],
+        [event["event"] for event in protocol.take_events()],
         [(exchange.reply, type(exchange.error)) for exchange in exchanges],
         protocol.state,
         type(protocol.failure),
@@ -392,7 +407,7 @@ def outcome(protocol: Protocol, exchanges: list[Exchange]) -> list[Any]:
 
 
 @given(MESSAGES, st.lists(st.integers(1, 30), min_size=1, max_size=40))
-def test_any_chopping_gives_the_same_messages(messages: list[dict[str, Any]], sizes: list[int]) -> None:
+def test_any_split_of_the_stream_gives_the_same_messages(messages: list[dict[str, Any]], sizes: list[int]) -> None:
     stream = b"".join(map(line, messages))
     whole, chopped = ready(), ready()
     whole_exchanges = [start(whole)[0] for _ in range(9)]
@@ -406,7 +421,7 @@ def test_any_chopping_gives_the_same_messages(messages: list[dict[str, Any]], si
 
 
 @given(st.lists(st.binary(max_size=60), max_size=10), st.booleans())
-def test_any_bytes_give_messages_or_a_qmp_error(pieces: list[bytes], echoes_ids: bool) -> None:
+def test_any_bytes_give_messages_or_qmp_errors(pieces: list[bytes], echoes_ids: bool) -> None:
     protocol = ready(echoes_ids=echoes_ids)
     exchange, _ = start(protocol)
     for piece in pieces:
@@ -417,8 +432,8 @@ def test_any_bytes_give_messages_or_a_qmp_error(pieces: list[bytes], echoes_ids:
 
 
 @given(MESSAGES, st.data())
-def test_a_corrupted_byte_never_gives_a_wrong_answer(messages: list[dict[str, Any]], data: st.DataObject) -> None:
-    """Whatever happens to the stream, an exchange gets the reply of its id as it was sent, or none."""
+def test_corrupted_byte_never_gives_a_wrong_reply(messages: list[dict[str, Any]], data: st.DataObject) -> None:
+    """With a corrupted byte an exchange gets the reply with its id as it was sent, or none."""
     protocol = ready()
     exchanges = [start(protocol)[0] for _ in range(12)]
     honest: dict[int, list[Any]] = {}
@@ -445,10 +460,10 @@ def test_a_corrupted_byte_never_gives_a_wrong_answer(messages: list[dict[str, An
     ),
     st.booleans(),
 )
-def test_any_order_of_replies_events_and_timeouts_matches_a_model(
+def test_any_order_of_replies_events_and_timeouts_matches_the_model(
     steps: list[tuple[str, int]], echoes_ids: bool
 ) -> None:
-    """A server that answers each request once, with its number, and with ids in any order; no event is lost either."""
+    """A server that answers each request once, with ids in any order; no event is lost."""
     protocol = ready(echoes_ids=echoes_ids)
     waiting: list[tuple[int, Exchange, dict[str, Any]]] = []
     number = events = 0
@@ -462,20 +477,17 @@ def test_any_order_of_replies_events_and_timeouts_matches_a_model(
         elif waiting:
             chosen = choice % len(waiting)
             if step == "give up":
-                protocol.give_up(waiting[chosen][1])
+                protocol.abandon(waiting[chosen][1])
                 continue
             asked, exchange, request = waiting.pop(chosen if echoes_ids else 0)
             protocol.receive_data(line({"return": asked, **({"id": request["id"]} if echoes_ids else {})}))
-            assert exchange.is_ready is not exchange.is_given_up
-            assert exchange.is_given_up or exchange.result() == asked
+            assert exchange.is_ready is not exchange.is_abandoned
+            assert exchange.is_abandoned or exchange.result() == asked
     assert not any(exchange.is_ready for _, exchange, _ in waiting)
-    assert [notice["data"]["n"] for notice in protocol.take_notices()] == list(range(events))
+    assert [event["data"]["n"] for event in protocol.take_events()] == list(range(events))
 
 
-# ---- the log
-
-
-def test_messages_are_logged_for_those_who_listen_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_log_has_messages_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("DEBUG", logger="hvkit.qmp"):
         protocol = ready()
         exchange, request = start(protocol, "change-vnc-password", password="opensesame")
@@ -486,9 +498,7 @@ def test_messages_are_logged_for_those_who_listen_without_secrets(caplog: pytest
     assert "opensesame" not in caplog.text
 
 
-def test_nothing_is_formatted_for_a_log_that_nobody_reads(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disabled_log_formats_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         pytest.fail("formatted")
 
@@ -501,10 +511,10 @@ def test_nothing_is_formatted_for_a_log_that_nobody_reads(
     assert exchange.result() == 1
 
 
-def test_a_late_reply_is_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+def test_late_reply_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     protocol = ready()
     exchange, request = start(protocol, "slow")
-    protocol.give_up(exchange)
+    protocol.abandon(exchange)
     with caplog.at_level("INFO", logger="hvkit.qmp"):
         protocol.receive_data(line({"return": {}, "id": request["id"]}))
     assert "late reply to slow" in caplog.text

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
+"""`Transcript`: failures to write."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,9 +11,7 @@ from hvkit.qmp.transcript import Transcript
 
 
 @pytest.mark.parametrize("name", ["missing/transcript", "with\0null"])
-def test_a_file_that_cannot_be_written_is_a_warning(
-    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_add_to_unwritable_file_logs_a_warning(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     Transcript(tmp_path / name).add("->", {"execute": "stop"})
     (warning,) = caplog.records
     assert warning.levelname == "WARNING"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Plug disks and NICs into a running machine, and take them out.
+"""Hot-add, hot-remove and modification of the disks and NICs of running instances.
 
-What is about to be done is remembered before it is done, and that it is done after. Whoever dies in between leaves a
-device that is marked; the next one to plug on this instance settles it first, by what QEMU says: a device that the
-machine has stays, what is left of one that it has not is removed. A NIC that was being changed is not given up: the new
-one comes, or the old one comes back.
+A device is marked as pending in the state file before QEMU is told, and unmarked afterwards. A crash in between leaves
+the mark; the next operation on the devices of the instance reconciles it with what QEMU has: a device of the machine is
+kept, the backends of a missing device are deleted. A NIC that was being modified is never dropped: the new one is
+added, or the old one is restored.
 """
 
 import contextlib
@@ -16,13 +16,14 @@ from uuid import UUID
 
 import attrs
 
-from hvkit.hypervisor.errors import HotplugCause, HotplugError, ParameterError
+from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError, ParameterError
 from hvkit.hypervisor.kvm.devices.limits import reconcile_limits, set_limits
 from hvkit.hypervisor.kvm.devices.session import (
+    RELEASE_S,
     HotplugSession,
-    adding,
-    is_loss,
-    plugging,
+    hotplug_session,
+    is_outcome_unknown,
+    rollback_on_failure,
     with_device,
     with_record,
     without_device,
@@ -47,7 +48,8 @@ from hvkit.hypervisor.kvm.plan.topology import Address, BusKind
 from hvkit.hypervisor.kvm.qemu.block_nodes import lending, read_nodes, take_back_files
 from hvkit.hypervisor.kvm.qemu.jobs import find_jobs_on
 from hvkit.hypervisor.kvm.qemu.unplug import await_release, is_plugged_in
-from hvkit.hypervisor.model import DeviceKind, Disk, HotplugDevice, Nic
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.model import DeviceAction, DeviceKind, Disk, HotplugDevice, Nic, check_kind
 from hvkit.qmp import CommandError, QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.descriptors import passed
@@ -61,126 +63,131 @@ from hvkit.qmp.schema import (
 
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
-_NO_IDE: Final = "IDE disks cannot be plugged while the machine runs"
+_NO_IDE: Final = "IDE disks cannot be hot-added or hot-removed"
+
+
+class HotplugVerbs(KvmSubject):
+    """The verbs of the capability HOTPLUG."""
+
+    def verify_hotplug_support(self, name: str, action: DeviceAction, kind: DeviceKind) -> None:
+        check_kind(action, DeviceAction)
+        check_kind(kind, DeviceKind)
+        handle = self._instances.require_managed(name)
+        state = handle.query().state
+        if not state.is_alive:
+            raise InstanceStateError(name, state.value, "cannot change devices")
+        if kind is DeviceKind.DISK and action is DeviceAction.MODIFY:
+            problem = "a disk cannot be modified: hot-remove it and hot-add the new one"
+            raise HotplugError(name, kind.value, problem, HotplugCause.UNFIT)
+        runtime = handle.load()
+        bus = BusKind.PCI
+        if kind is DeviceKind.DISK:
+            bus = DiskSettings.from_parameters(TABLE.fill(runtime.instance.parameters)).bus
+        if bus is BusKind.IDE:
+            raise HotplugError(name, kind.value, _NO_IDE, HotplugCause.UNFIT)
+        if action is DeviceAction.ADD:
+            _allocate(runtime, handle, kind.value, bus)
+
+    def hot_add_device(self, name: str, device: HotplugDevice) -> None:
+        """Add a disk or a NIC.
+
+        The limits of a disk are set just after it was added. If that fails the disk stays, and the error says so; the
+        next operation on the devices of the instance sets the limits.
+
+        Raises:
+            ParameterError: the image of the disk cannot be used, or the device conflicts with another one.
+        """
+        check_kind(device, Disk, Nic)
+        handle = self._instances.require_managed(name)
+        with hotplug_session(handle, "cannot hot-add a device", reconcile_devices) as session:
+            if session.runtime.device(device.uuid) is not None:
+                raise session.error(device_id(device), "the instance already has this device", HotplugCause.UNFIT)
+            parameters = TABLE.fill(session.runtime.instance.parameters)
+            with session.translate_errors(device_id(device)):
+                if isinstance(device, Disk):
+                    _add_disk(session, device, parameters)
+                else:
+                    address = _allocate(session.runtime, handle, device_id(device), BusKind.PCI)
+                    _add_nic(session, device, address, parameters)
+
+    def hot_del_device(self, name: str, device: HotplugDevice) -> None:
+        """Remove a disk or a NIC. The guest has 30 s to release it.
+
+        The request is repeated every few seconds, because a guest that boots misses it. A paused guest cannot release
+        most devices. If the guest releases the device after the timeout, the next operation on the devices of the
+        instance deletes its backends. A disk that a backup, snapshot or copy job uses is refused without asking the
+        guest, because its block nodes could not be deleted.
+
+        Raises:
+            HotplugError: there is no such device, a job uses it, or the guest refuses or does not answer. In the last
+                two cases the device stays marked as pending removal.
+        """
+        check_kind(device, Disk, Nic)
+        handle = self._instances.require_managed(name)
+        before = handle.load().device(device.uuid)
+        with hotplug_session(handle, "cannot hot-remove a device", reconcile_devices) as session:
+            record = session.runtime.device(device.uuid)
+            if record is None:
+                if before is not None and before.pending is Pending.REMOVE:
+                    return  # the guest released it after an earlier request
+                raise session.error(device_id(device), "the instance has no such device", HotplugCause.UNFIT)
+            record = attrs.evolve(record, successor=None, fallback=None)
+            with session.translate_errors(record.device):
+                if jobs := find_jobs_on(session.monitor, record.device):
+                    problem = f"used by jobs that must finish or be aborted first: {', '.join(jobs)}"
+                    raise session.error(record.device, problem, HotplugCause.UNFIT)
+                _unplug(session, record)
+                session.retry_once(lambda monitor: _delete(session, monitor, record))
+
+    def hot_mod_device(self, name: str, device: HotplugDevice) -> None:
+        """Replace a NIC by another one with the same uuid. A disk cannot be modified.
+
+        Everything that can be checked about the new NIC is checked before the old one is removed. If the new one cannot
+        be added after all, the old one is restored.
+
+        Raises:
+            ParameterError: the new NIC conflicts with another device.
+        """
+        check_kind(device, Disk, Nic)
+        if isinstance(device, Disk):
+            self.verify_hotplug_support(name, DeviceAction.MODIFY, DeviceKind.DISK)
+            return
+        handle = self._instances.require_managed(name)
+        with hotplug_session(handle, "cannot modify a NIC", reconcile_devices) as session:
+            record = session.runtime.device(device.uuid)
+            old = _find_nic(session.runtime, device.uuid)
+            if record is None or old is None:
+                raise session.error(nic_id(device.uuid), "the instance has no such NIC", HotplugCause.UNFIT)
+            if old == device and record.pending is None:
+                return
+            with_device(session.runtime, device, record)  # raises ParameterError for a conflict
+            options = plan_tap_options(TABLE.fill(session.runtime.instance.parameters))
+            try:
+                check_nic(device, options, replaces=record.ifname)
+            except NetworkError as error:
+                raise session.error(record.device, f"{error}; the NIC was not modified") from error
+            with session.translate_errors(record.device):
+                _unplug(session, attrs.evolve(record, successor=device, fallback=None))
+                _replace(session, record, device, old)
 
 
 def device_id(device: HotplugDevice) -> str:
-    """Return the id by which QEMU knows a disk or a NIC."""
+    """Return the id of a disk or a NIC in QEMU."""
     return disk_id(device.uuid) if isinstance(device, Disk) else nic_id(device.uuid)
 
 
-def hot_add(handle: InstanceHandle, device: HotplugDevice) -> None:
-    """Plug a disk or a NIC in, as `BaseHypervisor.hot_add_device` says.
+def reconcile_devices(session: HotplugSession) -> None:
+    """Bring the persisted disks and NICs and those of the machine into agreement.
 
     Raises:
-        HotplugError: the instance has it, has no room for it, or QEMU refuses it.
-        ParameterError: it is a disk that this node does not have, or that somebody else uses.
-    """
-    with plugging(handle, "nothing can be plugged in", reconcile) as session:
-        if session.runtime.device(device.uuid) is not None:
-            raise session.error(device_id(device), "the instance has it already", HotplugCause.UNFIT)
-        parameters = TABLE.fill(session.runtime.instance.parameters)
-        if isinstance(device, Disk):
-            _add_disk(session, device, parameters)
-        else:
-            address = _allocate(session.runtime, handle, device_id(device), BusKind.PCI)
-            _add_nic(session, device, address, parameters)
-
-
-def hot_del(handle: InstanceHandle, uuid: UUID, *, timeout_s: float) -> None:
-    """Take a disk or a NIC out, as `BaseHypervisor.hot_del_device` says.
-
-    One that the guest let go of since it was asked before is only forgotten. The guest is not asked for a disk that is
-    being backed up or copied: what it stands on could not be taken from it.
-
-    Args:
-        instances: those of this node.
-        handle: files of the instance.
-        uuid: of the device.
-        timeout_s: seconds that the guest has to let go.
-
-    Raises:
-        HotplugError: there is no such device, it is being worked on, or the guest refuses or does not answer. In the
-            last two cases it is remembered as one that may go later.
-    """
-    before = handle.load().device(uuid)
-    with plugging(handle, "nothing can be taken out", reconcile) as session:
-        record = session.runtime.device(uuid)
-        if record is None:
-            if before is not None and before.pending is Pending.REMOVE:
-                return
-            raise session.error(str(uuid), "the instance has no such device", HotplugCause.UNFIT)
-        record = attrs.evolve(record, successor=None, fallback=None)
-        with session.translate_errors(record.device):
-            if jobs := find_jobs_on(session.monitor, record.device):
-                problem = f"it is being worked on, which has to be over, or aborted, before: {', '.join(jobs)}"
-                raise session.error(record.device, problem, HotplugCause.UNFIT)
-            _take_out(session, record, timeout_s=timeout_s)
-            session.retry_once(lambda monitor: _forget(session, monitor, record))
-
-
-def hot_mod(handle: InstanceHandle, nic: Nic, *, timeout_s: float) -> None:
-    """Change a NIC to what is given, as `BaseHypervisor.hot_mod_device` says: the old one goes, the new one comes.
-
-    What would keep the new one from coming is looked for before the old one goes. Where it still cannot come, the old
-    one comes back.
-
-    Raises:
-        HotplugError: the instance has no such NIC, or one of the steps failed; the error says where that leaves it.
-        ParameterError: the instance cannot have such a NIC.
-    """
-    with plugging(handle, "no NIC can be changed", reconcile) as session:
-        record = session.runtime.device(nic.uuid)
-        old = _find_nic(session.runtime, nic.uuid)
-        if record is None or old is None:
-            raise session.error(nic_id(nic.uuid), "the instance has no such NIC", HotplugCause.UNFIT)
-        if old == nic and record.pending is None:
-            return
-        with_device(session.runtime, nic, record)  # refuses twins
-        options = plan_tap_options(TABLE.fill(session.runtime.instance.parameters))
-        try:
-            check_nic(nic, options, replaces=record.ifname)
-        except NetworkError as error:
-            raise session.error(record.device, f"{error}; the old one is as it was") from error
-        with session.translate_errors(record.device):
-            _take_out(session, attrs.evolve(record, successor=nic, fallback=None), timeout_s=timeout_s)
-            _replace(session, record, nic, old)
-
-
-def check_support(handle: InstanceHandle, kind: DeviceKind, *, needs_room: bool) -> None:
-    """Return if devices of a kind can be plugged, as `BaseHypervisor.verify_hotplug_support` says.
-
-    Raises:
-        HotplugError: they cannot, and why.
-    """
-    state = handle.query().state
-    if not state.is_alive:
-        raise HotplugError(handle.name, kind.value, f"the instance is {state.value}", HotplugCause.UNFIT)
-    runtime = handle.load()
-    bus = BusKind.PCI
-    if kind is DeviceKind.DISK:
-        bus = DiskSettings.from_parameters(TABLE.fill(runtime.instance.parameters)).bus
-    if bus is BusKind.IDE:
-        raise HotplugError(handle.name, kind.value, _NO_IDE, HotplugCause.UNFIT)
-    if needs_room:
-        _allocate(runtime, handle, kind.value, bus)
-
-
-# ---- what adding and removing have in common
-
-
-def reconcile(session: HotplugSession) -> None:
-    """Bring what is remembered and what the machine has together, where somebody died over a device.
-
-    Raises:
-        QmpError: the machine does not answer.
+        QmpError: QEMU does not answer.
     """
     for record in session.runtime.devices:
         if record.pending is None:
             continue
         if is_plugged_in(session.monitor, record.device):
-            if record.pending is Pending.ADD:  # one that was asked for may go at any time
-                _settle_as_added(session, record)
+            if record.pending is Pending.ADD:  # a device pending removal may still be released at any time
+                _mark_added(session, record)
             continue
         nic = _find_nic(session.runtime, record.uuid)
         try:
@@ -189,9 +196,9 @@ def reconcile(session: HotplugSession) -> None:
             elif nic is not None and record.pending is Pending.ADD and record.fallback is not None:
                 _replace(session, record, nic, record.fallback)
             else:
-                _forget(session, session.monitor, record)
-        except (CommandError, HotplugError) as error:  # a job still uses what it stood on; the next one tries again
-            _log.warning("%s: device %s: not settled: %s", session.handle.name, record.device, error)
+                _delete(session, session.monitor, record)
+        except (CommandError, HotplugError) as error:  # a job still uses the block nodes: the next operation retries
+            _log.warning("%s: device %s: not reconciled: %s", session.handle.name, record.device, error)
     reconcile_limits(session)
 
 
@@ -199,28 +206,30 @@ def _find_nic(runtime: Runtime, uuid: UUID) -> Nic | None:
     return next((each for each in runtime.instance.nics if each.uuid == uuid), None)
 
 
-def _settle_as_added(session: HotplugSession, record: DeviceRecord) -> None:
+def _mark_added(session: HotplugSession, record: DeviceRecord) -> None:
     session.persist(with_record(session.runtime, attrs.evolve(record, pending=None, successor=None, fallback=None)))
 
 
-def _take_out(session: HotplugSession, record: DeviceRecord, *, timeout_s: float) -> None:
-    """Have the guest let go of a device; what it stood on is still there afterwards.
+def _unplug(session: HotplugSession, record: DeviceRecord) -> None:
+    """Remove a device from the machine. Its backends remain.
 
     Raises:
-        HotplugError: the guest does not. The device is remembered as one that may go later.
-        QmpError: QEMU does not answer, or refuses.
+        HotplugError: the guest does not release it. The device stays marked as pending removal.
+        QmpError: QEMU refused, or does not answer.
     """
     session.persist(with_record(session.runtime, attrs.evolve(record, pending=Pending.REMOVE)))
-    session.unplug(record.device, Deadline(timeout_s))
+    session.unplug(record.device, Deadline(RELEASE_S))
 
 
 def _replace(session: HotplugSession, record: DeviceRecord, nic: Nic, fallback: Nic) -> None:
-    """Plug a NIC in where another one was, or else the one to fall back on. One of the two comes, or is tried again.
+    """Add a NIC in place of one that was removed; if that fails, add the fallback.
+
+    If both fail, the device stays marked as pending addition, and the next operation tries again.
 
     Raises:
-        HotplugError: the NIC cannot come; the error says what became of the other one.
+        HotplugError: the NIC was not added; the error says whether the fallback was.
     """
-    session.retry_once(lambda monitor: _clear_away(session, monitor, record))
+    session.retry_once(lambda monitor: _delete_backends(session, monitor, record))
     parameters = TABLE.fill(session.runtime.instance.parameters)
     try:
         _add_nic(session, nic, record.address, parameters, fallback=fallback)
@@ -230,49 +239,46 @@ def _replace(session: HotplugSession, record: DeviceRecord, nic: Nic, fallback: 
         try:
             _add_nic(session, fallback, record.address, parameters, fallback=fallback)
         except HotplugError as problem:
-            left = f"neither could the old one be put back, which is tried again later: {problem.reason}"
-            raise session.error(record.device, f"{error.reason}; {left}", problem.cause) from error
-        raise session.error(record.device, f"{error.reason}; the old one is back") from error
+            outcome = f"the old NIC was not restored, which the next hotplug operation retries: {problem.reason}"
+            raise session.error(record.device, f"{error.reason}; {outcome}", problem.cause) from error
+        raise session.error(record.device, f"{error.reason}; the old NIC was restored") from error
 
 
-def _forget(session: HotplugSession, monitor: QmpConnection, record: DeviceRecord) -> None:
-    """Remove what is left of a device that the machine does not have any more, and forget it."""
-    _clear_away(session, monitor, record)
+def _delete(session: HotplugSession, monitor: QmpConnection, record: DeviceRecord) -> None:
+    """Delete the backends and the record of a device that the machine does not have. May be repeated."""
+    _delete_backends(session, monitor, record)
     session.persist(without_device(session.runtime, record.uuid))
 
 
-def _clear_away(session: HotplugSession, monitor: QmpConnection, record: DeviceRecord) -> None:
-    """Remove what is left of a device that the machine does not have any more. May be done twice."""
+def _delete_backends(session: HotplugSession, monitor: QmpConnection, record: DeviceRecord) -> None:
+    """Delete the backends of a device that the machine does not have. May be repeated."""
     nic = _find_nic(session.runtime, record.uuid)
     if nic is None:
-        _remove_nodes(monitor, record)
+        _delete_nodes(monitor, record)
         return
     queues = plan_tap_options(TABLE.fill(session.runtime.instance.parameters)).queues if nic.has_tap else 0
     commands = [
         *(NetdevDel(id=backend) for backend in record.backends),
-        *(Closefd(fdname=name) for name in _lent_names(record.device, queues)),
+        *(Closefd(fdname=name) for name in _tap_file_names(record.device, queues)),
     ]
     for command in commands:
-        with contextlib.suppress(CommandError):  # it was never made, or has gone
+        with contextlib.suppress(CommandError):  # it does not exist
             monitor.execute(command)
     take_down_nic(session.runtime.instance, nic, script=record.script)
 
 
-def _lent_names(device: str, queues: int) -> tuple[str, ...]:
-    """Return the names under which the files of a tap are lent: those of its queues, then the kernel's halves."""
+def _tap_file_names(device: str, queues: int) -> tuple[str, ...]:
+    """Return the names under which the fds of a tap are passed to QEMU: its queues, then their vhost fds."""
     return tuple(f"{device}-{kind}{number}" for kind in ("queue", "vhost") for number in range(queues))
 
 
-def _remove_nodes(monitor: QmpConnection, record: DeviceRecord) -> None:
+def _delete_nodes(monitor: QmpConnection, record: DeviceRecord) -> None:
     await_release(monitor, record.backends)
-    there = read_nodes(monitor)
+    existing = read_nodes(monitor)
     for backend in reversed(record.backends):
-        if backend in there:
+        if backend in existing:
             monitor.execute(BlockdevDel(node_name=backend))
     take_back_files(monitor, lambda label: label == record.device)
-
-
-# ---- adding
 
 
 def _allocate(runtime: Runtime, handle: InstanceHandle, device: str, bus: BusKind) -> Address:
@@ -285,16 +291,16 @@ def _allocate(runtime: Runtime, handle: InstanceHandle, device: str, bus: BusKin
 
 
 @contextlib.contextmanager
-def _remembering(session: HotplugSession, device: HotplugDevice, record: DeviceRecord) -> Iterator[None]:
-    """Remember a device while it is added, and after; undo it where the block fails, as `adding` says.
+def _pending_addition(session: HotplugSession, device: HotplugDevice, record: DeviceRecord) -> Iterator[None]:
+    """Persist a device as pending addition for the duration of the block, and roll it back if the block fails.
 
-    One that has a fallback stays marked where it could not come.
+    A device that has a fallback keeps its mark after a failure.
     """
-    undo = _forget if record.fallback is None else _clear_away
+    undo = _delete if record.fallback is None else _delete_backends
     session.persist(with_device(session.runtime, device, record))
-    with adding(session, record.device, lambda monitor: undo(session, monitor, record)):
+    with rollback_on_failure(session, record.device, lambda monitor: undo(session, monitor, record)):
         yield
-    _settle_as_added(session, record)
+    _mark_added(session, record)
 
 
 def _add_disk(session: HotplugSession, disk: Disk, parameters: dict[str, Any]) -> None:
@@ -309,21 +315,20 @@ def _add_disk(session: HotplugSession, disk: Disk, parameters: dict[str, Any]) -
 
     planned = build(None)
     record = DeviceRecord.of_disk(planned, pending=Pending.ADD, awaits_limits=disk.limits is not None)
-    with _remembering(session, disk, record), ExitStack() as lent:
+    with _pending_addition(session, disk, record), ExitStack() as stack:
         if not session.runtime.opens_by_name:
-            planned = build(lent.enter_context(lending(session.monitor, open_disk(disk), record.device)))
+            planned = build(stack.enter_context(lending(session.monitor, open_disk(disk), record.device)))
         for node in planned.nodes:
             session.monitor.execute(BlockdevAdd(node))
         session.monitor.execute(planned.device)
     if disk.limits is not None:
-        # They are the device's, and cannot be there before it.
+        # Limits belong to the device in QEMU, so they cannot be set earlier.
         try:
             set_limits(session, attrs.evolve(record, pending=None))
         except QmpError as error:
-            problem = f"it is there, and is limited when the instance is next worked on: {error}"
-            raise session.error(
-                record.device, problem, HotplugCause.UNKNOWN if is_loss(error) else HotplugCause.REFUSED
-            ) from error
+            problem = f"it was added, but its limits are not set, which the next hotplug operation retries: {error}"
+            cause = HotplugCause.UNKNOWN if is_outcome_unknown(error) else HotplugCause.REFUSED
+            raise session.error(record.device, problem, cause) from error
 
 
 def _add_nic(
@@ -331,16 +336,18 @@ def _add_nic(
 ) -> None:
     script = parameters["network_script"]
     record = DeviceRecord.of_nic(nic, address, script=script, pending=Pending.ADD, fallback=fallback)
-    with _remembering(session, nic, record), ExitStack() as lent:
+    with _pending_addition(session, nic, record), ExitStack() as stack:
         files = None
         if nic.has_tap:
             tap = open_nic(session.runtime.instance, nic, plan_tap_options(parameters), script=script)
-            lent.callback(tap.close)
-            names = _lent_names(record.device, len(tap.queues))
-            lend = [
-                lent.enter_context(passed(session.monitor, *each)) for each in zip(tap.descriptors, names, strict=False)
+            stack.callback(tap.close)
+            names = _tap_file_names(record.device, len(tap.queues))
+            passed_names = [
+                stack.enter_context(passed(session.monitor, *each))
+                for each in zip(tap.descriptors, names, strict=False)
             ]
-            files = TapFiles(queues=tuple(lend[: len(tap.queues)]), vhosts=tuple(lend[len(tap.queues) :]))
+            count = len(tap.queues)
+            files = TapFiles(queues=tuple(passed_names[:count]), vhosts=tuple(passed_names[count:]))
         planned = build_nic(nic, parameters["nic_type"], address, tap=files)
         session.monitor.execute(NetdevAdd(planned.netdev))
         session.monitor.execute(planned.device)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Limit what a guest does with the disks of a running machine.
+"""I/O limits of disks of running instances.
 
-The new limits are remembered, with a mark that the machine may not have them yet, before it is told of them. Whoever
-dies in between leaves a disk that has the old or the new ones; the next one to work on it sets the new ones.
+The new limits are persisted, marked as not yet set, before QEMU is told of them. A crash between the two steps leaves
+the disk with the old or the new limits; the next operation on the devices of the instance sets the new ones.
 """
 
 import logging
@@ -12,60 +12,59 @@ from uuid import UUID
 import attrs
 
 from hvkit.hypervisor.errors import HotplugCause, HotplugError
-from hvkit.hypervisor.kvm.devices.session import HotplugSession, find_disk, plugging, with_record
+from hvkit.hypervisor.kvm.devices.session import HotplugSession, hotplug_session, require_disk, with_record
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime
-from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_limits, check_can_be_limited
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
-from hvkit.hypervisor.model import Disk, DiskLimits
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.model import Disk, DiskLimits, check_kind
 from hvkit.qmp import CommandError
 
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
 
-def limit(handle: InstanceHandle, disk: Disk, limits: DiskLimits | None) -> None:
-    """Change the limits of a disk, as `BaseHypervisor.limit_disk` says.
+class DiskLimitVerbs(KvmSubject):
+    """The verb of the capability LIMIT_DISK."""
 
-    Raises:
-        ParameterError: the instance has no such disk, or one that cannot be limited.
-        InstanceStateError: it is neither RUNNING nor PAUSED.
-        HotplugError: QEMU refuses the limits, which are the old ones then, or does not answer.
-    """
-    with plugging(handle, "its disks cannot be limited", reconcile_limits) as session:
-        before = session.runtime
-        record = attrs.evolve(find_disk(before, disk), awaits_limits=True)
-        check_can_be_limited(attrs.evolve(disk, limits=limits), _settings(before))
-        session.persist(with_record(_with_limits(before, disk.uuid, limits), record))
-        try:
-            with session.translate_errors(record.device):
-                set_limits(session, record)
-        except HotplugError as error:
-            if error.cause is HotplugCause.REFUSED:
-                session.persist(before)
-            raise
+    def limit_disk(self, name: str, disk: Disk, limits: DiskLimits | None) -> None:
+        check_kind(disk, Disk)
+        check_kind(limits, DiskLimits, type(None))
+        handle = self._instances.require_managed(name)
+        with hotplug_session(handle, "cannot change the limits of a disk", reconcile_limits) as session:
+            before = session.runtime
+            record = attrs.evolve(require_disk(before, disk), awaits_limits=True)
+            check_can_be_limited(attrs.evolve(disk, limits=limits), _settings(before))
+            session.persist(with_record(_with_limits(before, disk.uuid, limits), record))
+            try:
+                with session.translate_errors(record.device):
+                    set_limits(session, record)
+            except HotplugError as error:
+                if error.cause is HotplugCause.REFUSED:
+                    session.persist(before)
+                raise
 
 
 def reconcile_limits(session: HotplugSession) -> None:
-    """Set the limits of disks that await theirs.
+    """Set the limits of disks that are marked as not having them yet.
 
     Raises:
-        QmpError: the machine does not answer.
+        QmpError: QEMU does not answer.
     """
     for record in session.runtime.devices:
         if record.awaits_limits:
             try:
                 set_limits(session, record)
-            except CommandError as error:  # the disk has gone; who works on that comes by here
+            except CommandError as error:  # the disk is gone, which the reconciliation of devices handles
                 _log.warning("%s: device %s: its limits are not set: %s", session.handle.name, record.device, error)
 
 
 def set_limits(session: HotplugSession, record: DeviceRecord) -> None:
-    """Tell the machine how a disk is limited, and remember that it knows.
+    """Set the limits of a disk in QEMU, and persist that they are set.
 
     Raises:
-        CommandError: it refuses.
-        QmpError: it does not answer.
-        InstanceStateError: it has ended.
+        CommandError: QEMU refused.
+        QmpError: QEMU does not answer.
+        InstanceStateError: the process has ended.
     """
     disk = next(disk for disk in session.runtime.instance.disks if disk.uuid == record.uuid)
     command = build_limits(disk, _settings(session.runtime))

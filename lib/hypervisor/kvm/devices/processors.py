@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Plug processors into a running machine, and have its guest let go of them.
+"""The vCPUs of running instances.
 
-What is about to be done is remembered before it is done, and that it is done after; whoever dies in between leaves a
-processor that is marked, and the next change settles it by what the machine has.
+A vCPU is marked as pending in the state file before QEMU is told, and unmarked afterwards. A crash in between leaves
+the mark; the next change of the vCPUs reconciles it with what the machine has.
 """
 
 import contextlib
@@ -11,70 +11,68 @@ from typing import Final
 import attrs
 
 from hvkit.hypervisor.errors import HotplugCause
-from hvkit.hypervisor.kvm.devices.session import HotplugSession, adding, plugging
+from hvkit.hypervisor.kvm.devices.session import RELEASE_S, HotplugSession, hotplug_session, rollback_on_failure
 from hvkit.hypervisor.kvm.host.process import ProcessError
 from hvkit.hypervisor.kvm.host.runtime import Pending, ProcessorRecord, Runtime
-from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.plan.parameters import TABLE, parse_cpu_mask
 from hvkit.hypervisor.kvm.plan.planning import plan_vcpus_max
 from hvkit.hypervisor.kvm.plan.plugged import Processor, ProcessorPlaces, plan_processors
 from hvkit.hypervisor.kvm.qemu.pinning import bind_processors
-from hvkit.hypervisor.model import check_integer
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.model import check_integer, check_timeout
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import QueryHotpluggableCpus
 
 _NAME: Final = "vcpus"
-#: The oldest QEMU that survives, without KVM, that a processor is taken out. 7.2 is left with damaged memory and dies
-#: of whatever is plugged next, or of a migration; those in between were not tried.
-_SURVIVES_WITHOUT_KVM: Final = (10, 0, 0)
+#: The oldest QEMU that survives the removal of a vCPU without KVM. QEMU 7.2 is left with damaged memory and crashes at
+#: the next hot-add or migration; the versions in between were not tested.
+_TCG_REMOVAL_VERSION: Final = (10, 0, 0)
 
 
-def set_vcpus(handle: InstanceHandle, vcpus: int, *, timeout_s: float) -> int:
-    """Have an instance have a number of processors, as `BaseHypervisor.set_instance_vcpus` says.
+class VcpuVerbs(KvmSubject):
+    """The verb of the capability VCPUS."""
 
-    Args:
-        instances: those of this node.
-        handle: files of the instance.
-        vcpus: how many.
-        timeout_s: seconds that the guest has to let go of those that are too many.
+    def set_instance_vcpus(self, name: str, vcpus: int, *, timeout: float | None = None) -> int:
+        """Set the number of vCPUs of an instance.
 
-    Returns:
-        How many it has.
+        The parameter `vcpus_max` limits the number. The default timeout is 30 s.
 
-    Raises:
-        HotplugError: the machine does not, or the guest does not let go.
-        ParameterError: there can be no such number of them.
-    """
-    with plugging(handle, "its processors cannot be changed", reconcile) as session:
-        instance = session.runtime.instance
-        most = plan_vcpus_max(instance, TABLE.fill(instance.parameters))
-        check_integer(_NAME, vcpus, instance.vcpus, most)
-        with session.translate_errors(_NAME):
-            places = _read_places(session.monitor)
-            asked = [each.processor.device for each in session.runtime.processors if each.pending is Pending.REMOVE]
-            change = plan_processors(places, vcpus, asked=asked)
-            _check_emulator(session, change.coming, change.going, places.count, most)
-            for processor in change.coming:
-                _add(session, processor)
-            deadline = Deadline(timeout_s)
-            for processor in change.going:
-                _remove(session, processor, deadline)
-        return session.runtime.vcpus
+        Raises:
+            HotplugError: also without KVM, if QEMU would not survive the change: the removal of a vCPU before QEMU 10,
+                and the addition of more vCPUs over time than `vcpus_max`.
+        """
+        timeout_s = check_timeout(timeout, default_s=RELEASE_S)
+        handle = self._instances.require_managed(name)
+        with hotplug_session(handle, "cannot change its vCPUs", reconcile_vcpus) as session:
+            instance = session.runtime.instance
+            vcpus_max = plan_vcpus_max(instance, TABLE.fill(instance.parameters))
+            check_integer(_NAME, vcpus, instance.vcpus, vcpus_max)
+            with session.translate_errors(_NAME):
+                places = _read_places(session.monitor)
+                asked = [each.processor.device for each in session.runtime.processors if each.pending is Pending.REMOVE]
+                change = plan_processors(places, vcpus, asked=asked)
+                _check_tcg(session, change.coming, change.going, vcpus_max - places.count)
+                for processor in change.coming:
+                    _add(session, processor)
+                deadline = Deadline(timeout_s)
+                for processor in change.going:
+                    _remove(session, processor, deadline)
+            return session.runtime.vcpus
 
 
-def reconcile(session: HotplugSession) -> None:
-    """Bring the processors that are remembered, and those that the machine has, together.
+def reconcile_vcpus(session: HotplugSession) -> None:
+    """Bring the persisted vCPUs and those of the machine into agreement.
 
     Raises:
-        QmpError: the machine does not answer.
+        QmpError: QEMU does not answer.
     """
     if not session.runtime.processors:
         return
-    there = {processor.device for processor in _read_places(session.monitor).plugged}
+    plugged = {processor.device for processor in _read_places(session.monitor).plugged}
     for record in session.runtime.processors:
-        if record.processor.device not in there:
-            session.persist(_drop(session.runtime, record, has_gone=record.pending is not Pending.ADD))
+        if record.processor.device not in plugged:
+            session.persist(_without(session.runtime, record, was_removed=record.pending is not Pending.ADD))
         elif record.pending is Pending.ADD:
             with contextlib.suppress(ProcessError):
                 _bind(session)
@@ -85,10 +83,10 @@ def _read_places(monitor: QmpConnection) -> ProcessorPlaces:
     return ProcessorPlaces.from_answer(monitor.execute(QueryHotpluggableCpus()))
 
 
-def _check_emulator(
-    session: HotplugSession, coming: tuple[Processor, ...], going: tuple[Processor, ...], there: int, most: int
+def _check_tcg(
+    session: HotplugSession, added: tuple[Processor, ...], removed: tuple[Processor, ...], free_places: int
 ) -> None:
-    """Refuse what a QEMU that emulates the processors would not survive.
+    """Check that a QEMU that emulates the vCPUs (TCG) survives a change.
 
     Raises:
         HotplugError: it would not.
@@ -97,37 +95,40 @@ def _check_emulator(
     if runtime.accelerator != "tcg":
         return
     version = ".".join(map(str, runtime.qemu_version))
-    if going and runtime.qemu_version < _SURVIVES_WITHOUT_KVM:
-        problem = f"QEMU {version} does not survive that a processor is taken out where it runs without KVM"
-        raise session.error(going[0].device, problem, HotplugCause.UNFIT)
-    # It can translate for as many processors as there can be, and what it has for one that went is lost.
-    room = most - there - runtime.processors_gone
-    if len(coming) > room:
-        problem = f"QEMU without KVM can make {room} processors more: {runtime.processors_gone} were taken out"
-        raise session.error(coming[0].device, problem, HotplugCause.UNFIT)
+    if removed and runtime.qemu_version < _TCG_REMOVAL_VERSION:
+        problem = f"QEMU {version} without KVM does not survive the removal of a vCPU: use QEMU 10 or KVM"
+        raise session.error(removed[0].device, problem, HotplugCause.UNFIT)
+    # QEMU allocates one translation context for each possible vCPU, and does not reuse that of a removed one.
+    available = free_places - runtime.processors_gone
+    if len(added) > available:
+        problem = (
+            f"QEMU without KVM can add {available} more vCPUs, because {runtime.processors_gone} were removed:"
+            " stop and start the instance"
+        )
+        raise session.error(added[0].device, problem, HotplugCause.UNFIT)
 
 
 def _add(session: HotplugSession, processor: Processor) -> None:
     record = ProcessorRecord(processor=processor, pending=Pending.ADD)
     session.persist(_with(session.runtime, record))
-    with adding(session, processor.device, lambda _: session.persist(_drop(session.runtime, record))):
+    with rollback_on_failure(session, processor.device, lambda _: session.persist(_without(session.runtime, record))):
         session.monitor.execute(processor.build())
     try:
         session.retry_once(lambda _: _bind(session))
     except ProcessError as error:
-        # It stays marked: the next change tries again.
-        raise session.error(processor.device, f"it has come, and is not bound as cpu_mask says: {error}") from error
+        # The vCPU stays marked as pending: the next change binds it.
+        raise session.error(processor.device, f"it was added, but not bound as cpu_mask says: {error}") from error
     session.persist(_with(session.runtime, ProcessorRecord(processor=processor)))
 
 
 def _bind(session: HotplugSession) -> None:
-    """Bind the processors to what the instance's `cpu_mask` has for each of them. May be done twice.
+    """Bind each vCPU to the host CPUs that `cpu_mask` gives it. May be repeated.
 
-    Where the mask is for the instance as a whole, QEMU's new threads have it from the one that made them.
+    A mask for the whole instance needs no action: new threads of QEMU inherit it.
 
     Raises:
-        QmpError: the machine does not answer.
-        ProcessError: the kernel refuses.
+        QmpError: QEMU does not answer.
+        ProcessError: the kernel refused.
     """
     affinity = parse_cpu_mask(TABLE.fill(session.runtime.instance.parameters)["cpu_mask"])
     if len(affinity) > 1:
@@ -138,21 +139,18 @@ def _remove(session: HotplugSession, processor: Processor, deadline: Deadline) -
     record = ProcessorRecord(processor=processor, pending=Pending.REMOVE)
     session.persist(_with(session.runtime, record))
     session.unplug(processor.device, deadline)
-    session.persist(_drop(session.runtime, record, has_gone=True))
+    session.persist(_without(session.runtime, record, was_removed=True))
 
 
-# ---- what is remembered, changed by one processor
-
-
-def _drop(runtime: Runtime, record: ProcessorRecord, *, has_gone: bool = False) -> Runtime:
-    """Forget one that the machine does not have: that has gone, or never came."""
+def _without(runtime: Runtime, record: ProcessorRecord, *, was_removed: bool = False) -> Runtime:
+    """Return the state without a vCPU that was removed, or that was never added."""
     device = record.processor.device
     return attrs.evolve(
         runtime,
         processors=tuple(each for each in runtime.processors if each.processor.device != device),
-        processors_gone=runtime.processors_gone + has_gone,
+        processors_gone=runtime.processors_gone + was_removed,
     )
 
 
 def _with(runtime: Runtime, record: ProcessorRecord) -> Runtime:
-    return attrs.evolve(runtime, processors=(*_drop(runtime, record).processors, record))
+    return attrs.evolve(runtime, processors=(*_without(runtime, record).processors, record))

@@ -1,46 +1,49 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Hold a running instance while its hardware is changed, and survive the loss of a reply.
+"""Hotplug sessions: a locked instance, its persisted state and a monitor that is replaced when a reply is lost.
 
-A command whose reply is lost may or may not have been executed. Only the machine knows, so it is asked over a fresh
-connection, and what is done next follows from that.
+A command whose reply is lost may or may not have been executed. Only QEMU knows, so it is queried over a new
+connection, and the answer decides how the operation continues.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import attrs
 
 from hvkit.errors import HypervisorError, ProgrammerError
-from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError, ParameterError
+from hvkit.hypervisor.errors import (
+    HotplugCause,
+    HotplugError,
+    InstanceStateError,
+    ParameterError,
+    translate_errors,
+)
 from hvkit.hypervisor.kvm.host.network import NetworkError
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime
-from hvkit.hypervisor.kvm.host.state_file import write_runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.qemu.unplug import is_plugged_in, unplug
 from hvkit.hypervisor.model import Disk, HotplugDevice, InstanceState, Nic
-from hvkit.qmp import CommandError, QmpConnection, QmpError
+from hvkit.qmp import CommandError, EventTimeout, QmpConnection, QmpError, Subscription
 from hvkit.qmp.deadlines import Deadline
 
 T = TypeVar("T")
 
-
-def is_loss(error: BaseException) -> bool:
-    """Tell whether an error leaves open if what was asked of the machine was done."""
-    return isinstance(error, (QmpError, InstanceStateError)) and not isinstance(error, CommandError)
+#: Seconds that a guest has to release a device, unless the caller sets a timeout.
+RELEASE_S: Final = 30.0
 
 
 @attrs.define
 class HotplugSession:
-    """An instance that is held: what is remembered of it, and a monitor.
+    """A locked instance whose devices are being changed.
 
     Attributes:
-        instances: those of this node.
-        handle: files of the instance.
-        runtime: what is remembered of it now.
-        monitor: of the machine; another one after `reconnect`.
+        handle: the instance.
+        runtime: its current persisted state.
+        monitor: its monitor; replaced by `reconnect`.
     """
 
     handle: InstanceHandle
@@ -49,169 +52,193 @@ class HotplugSession:
     _connections: ExitStack
 
     def persist(self, runtime: Runtime) -> None:
-        """Write down what is to be remembered from now on.
+        """Replace the persisted state.
 
         Raises:
-            RuntimeStateError: it could not be written; what was remembered before still is.
+            RuntimeStateError: it cannot be written. The old state is still there.
         """
-        write_runtime(self.handle.paths.runtime_file, runtime)
+        self.handle.persist(runtime)
         self.runtime = runtime
 
     def reconnect(self) -> None:
-        """Go on with a fresh connection, in the place of one that lost a reply.
+        """Replace the monitor connection by a new one.
 
         Raises:
-            InstanceStateError: the machine has ended.
-            ConnectError: it does not answer.
+            InstanceStateError: the process has ended.
+            ConnectError: QEMU does not answer.
         """
         self.monitor.close()
         self.monitor = self._connections.enter_context(self.handle.connected())
 
     def retry_once(self, act: Callable[[QmpConnection], T]) -> T:
-        """Do what may be done twice; where a reply is lost, do it again over a fresh connection.
+        """Call a function that may be repeated; if a reply is lost, repeat it over a new connection.
 
         Raises:
-            QmpError: QEMU refuses, or a reply was lost both times.
-            InstanceStateError: the machine has ended.
+            QmpError: QEMU refused, or a reply was lost both times.
+            InstanceStateError: the process has ended.
         """
         try:
             return act(self.monitor)
         except QmpError as error:
-            if not is_loss(error):
+            if not is_outcome_unknown(error):
                 raise
         self.reconnect()
         return act(self.monitor)
 
     def error(self, device: str, reason: str, cause: HotplugCause = HotplugCause.REFUSED) -> HotplugError:
-        """Return the error that says what is wrong with a device of this instance."""
+        """Return an error about a device of this instance."""
         return HotplugError(self.handle.name, device, reason, cause)
 
     def unplug(self, device: str, deadline: Deadline) -> None:
-        """Have the guest let go of a device; what it stood on is still there afterwards.
+        """Ask the guest to release a device and wait until QEMU has deleted it. Its backends remain.
 
-        That it is being taken out is remembered already, for where the guest does not, it may do so later.
+        The caller has already marked the device as pending removal, because the guest may release it later.
 
         Raises:
-            HotplugError: the guest refuses, or does not do it before the deadline.
-            QmpError: QEMU does not answer, or refuses.
+            HotplugError: the guest refused, or did not release the device before the deadline.
+            QmpError: QEMU refused, or does not answer.
         """
         cause = self.retry_once(lambda monitor: unplug(monitor, device, timeout_s=max(deadline.remaining_s(), 0.0)))
         if cause is HotplugCause.GUEST_REFUSED:
-            raise self.error(device, "the guest refuses to let go of it", cause)
+            raise self.error(device, "the guest refused to release it", cause)
         if cause is not None:
-            raise self.error(device, f"the guest did not let go of it within {deadline.timeout_s:g} s", cause)
+            raise self.error(device, f"the guest did not release it within {deadline.timeout_s:g} s", cause)
 
     @contextlib.contextmanager
     def translate_errors(self, device: str) -> Iterator[None]:
-        """Have what the machine says, or fails to say, be said of a device.
-
-        Raises:
-            HotplugError: with the cause REFUSED, or UNKNOWN where the machine does not answer.
-        """
-        try:
+        """Translate failures inside the block into errors about a device, as `translate_hotplug_errors` does."""
+        with translate_hotplug_errors(self.handle.name, device):
             yield
-        except QmpError as error:
-            cause = HotplugCause.UNKNOWN if is_loss(error) else HotplugCause.REFUSED
-            raise self.error(device, str(error), cause) from error
+
+
+def is_outcome_unknown(error: BaseException) -> bool:
+    """Return whether an error leaves open if QEMU executed the command: its reply was lost."""
+    return isinstance(error, QmpError) and not isinstance(error, CommandError)
 
 
 @contextlib.contextmanager
-def plugging(
-    handle: InstanceHandle, problem: str, reconcile: Callable[[HotplugSession], None]
-) -> Iterator[HotplugSession]:
-    """Hold an instance that is RUNNING or PAUSED, for as long as the block lasts.
+def translate_hotplug_errors(instance: str, device: str) -> Iterator[None]:
+    """Translate failures inside the block, as `translate_errors` does, into a HotplugError that tells their cause.
 
     Args:
-        instances: those of this node.
-        handle: files of the instance.
-        problem: what cannot be done where it is in another state.
-        reconcile: brings what is remembered and what the machine has together, where somebody died over a device.
+        instance: the name of the instance.
+        device: the id of the device.
 
     Raises:
-        InstanceBusy: somebody else is working on it.
-        InstanceStateError: it is neither RUNNING nor PAUSED, or does not answer.
+        HotplugError: with the cause UNKNOWN if a reply was lost, otherwise REFUSED.
+    """
+    with translate_errors(partial(HotplugError, instance, device)):
+        try:
+            yield
+        except QmpError as error:
+            if is_outcome_unknown(error):
+                raise HotplugError(instance, device, str(error), HotplugCause.UNKNOWN) from error
+            raise
+
+
+@contextlib.contextmanager
+def hotplug_session(
+    handle: InstanceHandle, problem: str, reconcile: Callable[[HotplugSession], None]
+) -> Iterator[HotplugSession]:
+    """Lock an instance that is RUNNING or PAUSED for the duration of the block, and reconcile its devices first.
+
+    Args:
+        handle: the instance.
+        problem: what cannot be done if it is in another state.
+        reconcile: brings persisted state and QEMU into agreement after an interrupted operation.
+
+    Raises:
+        InstanceBusy: another operation holds the lock for too long.
+        InstanceStateError: the instance is neither RUNNING nor PAUSED, or its QEMU does not answer.
     """
     with handle.locked(), ExitStack() as connections:
         handle.require_alive(problem)
-        monitor = connections.enter_context(handle.connected())
-        session = HotplugSession(handle, handle.load(), monitor, connections)
         try:
+            monitor = connections.enter_context(handle.connected())
+            session = HotplugSession(handle, handle.load(), monitor, connections)
             reconcile(session)
         except QmpError as error:
-            raise InstanceStateError(handle.name, InstanceState.UNRESPONSIVE.value, str(error)) from error
+            raise InstanceStateError(handle.name, InstanceState.UNRESPONSIVE.value, f"{problem}: {error}") from error
         yield session
 
 
 @contextlib.contextmanager
-def adding(session: HotplugSession, device: str, undo: Callable[[QmpConnection], None]) -> Iterator[None]:
-    """Undo what was made for a device where the block that adds it fails.
+def rollback_on_failure(session: HotplugSession, device: str, undo: Callable[[QmpConnection], None]) -> Iterator[None]:
+    """Remove what was made for a device if the block that adds it fails.
 
-    Where the block fails because a reply was lost, the machine is asked over a fresh connection if it has the device:
-    if so, all is well. Where it does not answer even then, the device stays as it was remembered before the block.
+    If the block fails because a reply was lost, QEMU is queried over a new connection; if it has the device, the block
+    counts as successful. If QEMU does not answer the query either, the device stays marked as pending addition.
 
     Args:
-        session: the instance.
-        device: the device's id. That it is being added is remembered already.
-        undo: removes what is left of a device that the machine does not have, and forgets it. May be done twice.
+        session: the session of the instance.
+        device: the id of the device, which is already marked as pending addition.
+        undo: removes the leftovers of a device that the machine does not have, and its record. It may be repeated.
 
     Raises:
-        HotplugError: the device could not be added; with the cause UNKNOWN where that is not certain.
+        HotplugError: the device was not added; with the cause UNKNOWN if QEMU does not answer.
+        InstanceStateError: the process of the instance has ended.
     """
-    fate = f"what became of {device} is settled when the instance is next plugged on"
+    later = f"the next hotplug operation reconciles {device}"
     try:
         yield
     except (QmpError, NetworkError) as error:
         try:
-            has_it = _has_or_undo(session, device, undo, is_lost=is_loss(error))
-        except (QmpError, InstanceStateError) as problem:
-            raise session.error(device, f"{error}; {fate}: {problem}", HotplugCause.UNKNOWN) from error
-        if not has_it:
+            if is_outcome_unknown(error):
+                session.reconnect()
+            is_added = _is_added_or_undone(session, device, undo)
+        except QmpError as problem:
+            raise session.error(device, f"{error}; {later}: {problem}", HotplugCause.UNKNOWN) from error
+        if not is_added:
             raise session.error(device, str(error)) from error
     except BaseException as error:
         try:
-            _has_or_undo(session, device, undo, is_lost=False)
+            _is_added_or_undone(session, device, undo)
         except (HypervisorError, ProgrammerError) as problem:  # the connection may be closed
-            error.add_note(f"{fate}: {problem}")
+            error.add_note(f"{later}: {problem}")
         raise
 
 
-def _has_or_undo(session: HotplugSession, device: str, undo: Callable[[QmpConnection], None], *, is_lost: bool) -> bool:
-    """Tell whether the machine has a device whose adding failed, and remove what was made for it where it has not."""
-    if is_lost:
-        session.reconnect()
+def _is_added_or_undone(session: HotplugSession, device: str, undo: Callable[[QmpConnection], None]) -> bool:
+    """Return whether the machine has the device after all; if not, undo its addition."""
     if session.retry_once(lambda monitor: is_plugged_in(monitor, device)):
         return True
     session.retry_once(undo)
     return False
 
 
-# ---- what is remembered, changed by one device
+def wait_for_event(events: Subscription[Any]) -> Callable[[float], None]:
+    """Return a function that waits for the next event, or for the given number of seconds: `wait` of `poll_until`."""
+
+    def wait(timeout_s: float) -> None:
+        with contextlib.suppress(EventTimeout):
+            events.get(timeout=timeout_s)
+
+    return wait
 
 
-def find_disk(runtime: Runtime, disk: Disk) -> DeviceRecord:
-    """Return the record of a disk, known by its uuid, of an instance.
+def require_disk(runtime: Runtime, disk: Disk) -> DeviceRecord:
+    """Return the record of a disk, which is identified by its uuid.
 
     Raises:
-        ParameterError: it has no disk of that uuid.
+        ParameterError: the instance has no such disk.
     """
     record = runtime.device(disk.uuid)
     if record is None or disk.uuid not in {each.uuid for each in runtime.instance.disks}:
-        problem = f"{runtime.instance.name} has no disk of that uuid"
-        raise ParameterError("Disk.uuid", str(disk.uuid), problem)
+        raise ParameterError("Disk.uuid", str(disk.uuid), f"{runtime.instance.name} has no disk with this uuid")
     return record
 
 
 def with_record(runtime: Runtime, record: DeviceRecord) -> Runtime:
-    """Return what is to be remembered with one record replaced, or added."""
+    """Return the state with the record of one device replaced or appended."""
     devices = tuple(record if each.uuid == record.uuid else each for each in runtime.devices)
     return attrs.evolve(runtime, devices=devices if record in devices else (*devices, record))
 
 
 def with_device(runtime: Runtime, device: HotplugDevice, record: DeviceRecord) -> Runtime:
-    """Return what is to be remembered with a device replaced, or added at the end.
+    """Return the state with a NIC replaced, or with a NIC or a disk appended.
 
     Raises:
-        ParameterError: the instance could not have been started with it beside those that it has.
+        ParameterError: the device conflicts with another device of the instance.
     """
     instance = runtime.instance
     if isinstance(device, Nic):
@@ -223,7 +250,7 @@ def with_device(runtime: Runtime, device: HotplugDevice, record: DeviceRecord) -
 
 
 def without_device(runtime: Runtime, uuid: UUID) -> Runtime:
-    """Return what is to be remembered without a device."""
+    """Return the state without a device."""
     instance = attrs.evolve(
         runtime.instance,
         disks=tuple(each for each in runtime.instance.disks if each.uuid != uuid),

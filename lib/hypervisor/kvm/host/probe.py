@@ -16,11 +16,11 @@ from typing import Final, TypeVar
 
 from hvkit.hypervisor.errors import ProgramError
 from hvkit.hypervisor.kvm.plan.capabilities import OLDEST_VERSION, Capabilities, KvmHost, MachineType
+from hvkit.qmp import QmpConnection
 from hvkit.qmp.base import Command
-from hvkit.qmp.connection import QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.errors import CommandError, ConnectError, ConnectionLost, QmpError
-from hvkit.qmp.program import find_program, read_last_words, run_program
+from hvkit.qmp.program import find_program, read_output_tail, run_program
 from hvkit.qmp.program_cache import ProgramCache, ProgramIdentity, read_identity
 from hvkit.qmp.schema import (
     QomListTypes,
@@ -133,7 +133,7 @@ def _ask(binary: str, timeout_s: float) -> Capabilities:
         except QmpError as error:
             reason = error.reason if isinstance(error, (ConnectError, ConnectionLost)) else str(error)
             raise ProgramError(
-                binary, f"{binary} does not answer like QEMU: {reason}", read_last_words(said)
+                binary, f"{binary} does not answer like QEMU: {reason}", read_output_tail(said)
             ) from error
 
 

@@ -184,7 +184,7 @@ class _MonitorPool:
                 watched.mark_changed()
         self._fleet.receive()
         self._note_changed()
-        unanswered = self._fleet.owing()  # they get no second command while the last one is unanswered
+        unanswered = self._fleet.unanswered()  # they get no second command while the last one is unanswered
         silent = {name for name in unanswered if self._watched[name].is_silent}
         names = self._watched.keys() - {name for name in silent if _is_stopped(self._watched[name].process)}
         answers = self._query_pool(names - unanswered, deadline.timeout_s * _SHARE)
@@ -231,7 +231,7 @@ class _MonitorPool:
 
     def _note_changed(self) -> set[str]:
         """Return the instances that sent an event or lost their connection since the last call, and mark them."""
-        changed = self._fleet.take_stirred()
+        changed = self._fleet.take_changed()
         for name in changed:
             self._watched[name].mark_changed()
         return changed

@@ -1,180 +1,219 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Take in an instance that comes from another node, or end what waited for it in vain."""
+"""The destination of a migration: a QEMU that waits for its guest, and its end on this node."""
 
 import contextlib
-import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import attrs
 
 from hvkit.errors import HypervisorError
-from hvkit.hypervisor.errors import InstanceStateError, MigrationError
+from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, MigrationError, translate_errors
 from hvkit.hypervisor.kvm.host.listeners import is_listening
 from hvkit.hypervisor.kvm.host.log import read_log_tail
 from hvkit.hypervisor.kvm.host.paths import remove_socket
-from hvkit.hypervisor.kvm.host.process import ProcessError
+from hvkit.hypervisor.kvm.host.polling import poll_until
 from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
-from hvkit.hypervisor.kvm.instance.instances import Instances
 from hvkit.hypervisor.kvm.instance.state import find_process
 from hvkit.hypervisor.kvm.instance.stop import stop_process
 from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation
 from hvkit.hypervisor.kvm.lifecycle.start import bring_up
-from hvkit.hypervisor.kvm.migration.common import (
-    ANSWER_S,
-    HAS_LEFT,
-    LOOK_AGAIN_S,
-    SETTLE_S,
-    ask_status,
-    check_target,
-    configure,
-    forget,
-    incoming_socket,
-    migration_uri,
-    reset_capabilities,
-    translate_errors,
-    with_port,
-)
+from hvkit.hypervisor.kvm.migration.addresses import check_target, listening_path, migration_uri, with_port
+from hvkit.hypervisor.kvm.migration.configuration import configure_migration
+from hvkit.hypervisor.kvm.migration.description import check_owner
 from hvkit.hypervisor.kvm.migration.disk_copies import offer_disks
-from hvkit.hypervisor.model import DiskCopies
+from hvkit.hypervisor.kvm.migration.preflight import prepare_destination
+from hvkit.hypervisor.kvm.migration.session import (
+    ANSWER_S,
+    POLL_S,
+    SETTLE_S,
+    remove_instance,
+    require_phase,
+    unknown_outcome,
+)
+from hvkit.hypervisor.kvm.migration.status import POSTCOPY_STATES, query_migration
+from hvkit.hypervisor.kvm.qemu.migration_capabilities import reset_migration_capabilities
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.model import DiskCopies, Instance, check_kind
+from hvkit.hypervisor.model.reports import MigrationInfo
 from hvkit.qmp import CommandError, QmpConnection, QmpError
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import Cont, MigrateIncoming, NbdServerStop, QueryStatus
 
-#: Seconds in which a QEMU whose monitor went away is expected to end.
+#: Seconds for a QEMU to end after its monitor connection was lost.
 _END_S: Final = 2.0
 
 
-def accept(
-    instances: Instances,
-    preparation: Preparation,
-    handle: InstanceHandle,
-    target: str | int,
-    hypervisor: str,
-    copies: DiskCopies | None,
-) -> None:
-    """Start the machine that waits for its guest, as `BaseHypervisor.accept_instance` says. The lock is the caller's.
+class MigrationDestinationVerbs(KvmSubject):
+    """The verbs of the capability MIGRATION that accept and finalize a migration on its destination."""
+
+    def accept_instance(
+        self, instance: Instance, info: MigrationInfo, target: str | int, copies: DiskCopies | None = None
+    ) -> None:
+        """Start a QEMU that waits for its guest. The machine is that of the source, with every device in its slot."""
+        check_kind(instance, Instance)
+        check_kind(info, MigrationInfo)
+        handle = self._instances.handle(instance.name)
+        instance = self._with_program(instance)
+        preparation = prepare_destination(instance, info, self.name, cache_dir=self._instances.find_cache_dir())
+        self._instances.check_no_internal_paths(instance)
+        self._instances.directory.make()
+        with handle.locked():
+            self._instances.check_uuid_unique(instance)
+            handle.reap_stopped("cannot be accepted")
+            self._accept(preparation, handle, target, copies)
+
+    def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> str:
+        """End a migration on its destination.
+
+        QEMU tells whether the guest has arrived. If that contradicts `success`, nothing is changed.
+        """
+        check_kind(instance, Instance)
+        check_kind(info, MigrationInfo)
+        handle = self._instances.require_managed(instance.name)
+        with handle.locked():
+            runtime = handle.load()
+            if success and runtime.has_arrived and runtime.phase is not Phase.INCOMING:
+                return ""
+            require_phase(handle, runtime, Phase.INCOMING, "cannot finalize a migration")
+            check_owner(info, instance, self.name)
+            return _finalize(handle, runtime, success=success)
+
+    def _accept(
+        self, preparation: Preparation, handle: InstanceHandle, target: str | int, copies: DiskCopies | None
+    ) -> None:
+        """Start the QEMU, and have it listen on the target. The caller holds the lock.
+
+        Raises:
+            MigrationError: it did not start, or cannot listen on the target.
+            InstanceStateError: it did not start, and its process cannot be killed.
+        """
+        instance, parameters = preparation.instance, preparation.parameters
+        name = instance.name
+        target = with_port(target, parameters)
+        check_target(name, target, parameters)
+        if copies is not None:
+            check_target(name, copies.target, parameters)
+        socket_path = listening_path(target)
+        _check_unused(name, socket_path, "" if copies is None else listening_path(copies.target))
+
+        def await_guest(monitor: QmpConnection) -> None:
+            configure_migration(monitor, parameters, "server")
+            if copies is not None:
+                offer_disks(monitor, handle.load(), copies)
+            with migration_uri(monitor, target) as uri:
+                monitor.execute(MigrateIncoming(uri=uri))
+
+        reserved = self._instances.reserving(instance, parameters)
+        copies_target = "" if copies is None else copies.target
+        preparation = attrs.evolve(preparation, incoming_socket=socket_path, copies_target=copies_target)
+        try:
+            bring_up(preparation, handle, reserved, start_paused=False, await_guest=await_guest)
+        except InstanceStateError:
+            raise  # the process is still there, and with it its sockets
+        except HypervisorError as error:
+            remove_socket(socket_path)
+            remove_socket(copies_target)
+            if isinstance(error, InstanceStartError):
+                log = _one_line(error.log)
+                reason = f"cannot accept the instance: {error.reason}" + (f": {log}" if log else "")
+                raise MigrationError(name, reason) from error
+            raise
+
+
+def _check_unused(name: str, *sockets: str) -> None:
+    """Check that no process listens on these unix sockets, because QEMU would replace them.
 
     Raises:
-        MigrationError: it did not come up, or cannot wait at that address.
-        InstanceStateError: it did not come up, and its process cannot be ended.
+        MigrationError: a process does, or that cannot be found out.
     """
-    instance, parameters = preparation.instance, preparation.parameters
-    name = instance.name
-    target = with_port(target, parameters)
-    check_target(name, target, parameters)
-    if copies is not None:
-        check_target(name, copies.target, parameters)
-    socket_path = incoming_socket(target)
-    try:
-        for path in filter(None, (socket_path, "" if copies is None else incoming_socket(copies.target))):
-            # QEMU takes a socket away from whoever listens on it.
+    with translate_errors(partial(MigrationError, name)):
+        for path in filter(None, sockets):
             if is_listening(Path(path)):
-                raise MigrationError(name, f"{hypervisor} cannot accept it: somebody listens on {path} already")
-    except ProcessError as error:
-        raise MigrationError(name, f"{hypervisor} cannot accept it: {error}") from error
-
-    def await_guest(monitor: QmpConnection) -> None:
-        configure(monitor, parameters, "server")
-        if copies is not None:
-            offer_disks(monitor, handle.load(), copies)
-        with migration_uri(monitor, target) as uri:
-            monitor.execute(MigrateIncoming(uri=uri))
-
-    reserved = instances.reserving(instance, parameters)
-    copies_target = "" if copies is None else copies.target
-    preparation = attrs.evolve(preparation, incoming_socket=socket_path, copies_target=copies_target)
-    try:
-        bring_up(preparation, handle, reserved, start_paused=False, await_guest=await_guest)
-    except InstanceStateError:
-        raise
-    except HypervisorError as error:
-        remove_socket(socket_path)
-        remove_socket(copies_target)
-        raise MigrationError(name, f"{hypervisor} cannot accept it: {error}") from error
+                raise MigrationError(name, f"cannot accept the instance: another process listens on {path}")
 
 
-def finalize_destination(handle: InstanceHandle, *, success: bool) -> str:
-    """End a migration on its destination, as `BaseHypervisor.finalize_migration_destination` says."""
-    with handle.locked():
-        runtime = handle.load()
-        if runtime.phase is not Phase.INCOMING:
-            if success and runtime.has_arrived:
-                return ""
-            raise MigrationError(handle.name, "it is not coming here")
-        process = find_process(runtime, handle.paths)
-        if process is None:
-            return _forget_unarrived(runtime, handle, success)
-        with process, translate_errors(handle):
-            try:
-                has_come = _is_here(handle, runtime, timeout_s=SETTLE_S if success else 0.0)
-            except (QmpError, InstanceStateError):
-                # A QEMU whose source goes away ends by itself.
-                if not process.wait(_END_S):
-                    raise
-                has_come = False
-            if success and has_come:
-                remove_socket(runtime.incoming_socket)
-                remove_socket(runtime.copies_target)
-                arrived = attrs.evolve(
-                    runtime, phase=Phase.RUNNING, incoming_socket="", copies_target="", has_arrived=True
-                )
-                handle.persist(arrived)
-                return ""
-            if success and not process.wait(0):
-                raise MigrationError(handle.name, _with_last_words("it has not come, or not all of it", handle))
-            if has_come:
-                raise MigrationError(handle.name, "it has come, and may run here")
-            stop_process(process, handle.paths, guest_timeout_s=0)
-        return _forget_unarrived(runtime, handle, success)
+def _finalize(handle: InstanceHandle, runtime: Runtime, *, success: bool) -> str:
+    """End an incoming migration. The caller holds the lock."""
+    process = find_process(runtime, handle.paths)
+    if process is None:
+        return _remove_ended(handle, runtime, success=success)
+    with process, translate_errors(unknown_outcome(handle.name)):
+        try:
+            has_arrived = _complete_arrival(handle, runtime) if success else _has_arrived(handle)
+        except (QmpError, InstanceStateError):
+            # A destination that loses its source ends by itself.
+            if not process.wait(_END_S):
+                raise
+            has_arrived = False
+        if success and has_arrived:
+            remove_socket(runtime.incoming_socket)
+            remove_socket(runtime.copies_target)
+            arrived = attrs.evolve(runtime, phase=Phase.RUNNING, incoming_socket="", copies_target="", has_arrived=True)
+            handle.persist(arrived)
+            return ""
+        if success and not process.wait(0):
+            raise MigrationError(handle.name, _with_log("the guest has not arrived completely", handle))
+        if has_arrived:
+            raise MigrationError(handle.name, "the guest has arrived and may run on this node")
+        stop_process(process, handle.paths, guest_timeout_s=0)
+    return _remove_ended(handle, runtime, success=success)
 
 
-def _is_here(handle: InstanceHandle, runtime: Runtime, *, timeout_s: float) -> bool:
-    """Tell whether a guest has come, waiting for it; with a time to wait, let it run that is to run."""
+def _has_arrived(handle: InstanceHandle) -> bool:
+    """Return whether the guest has arrived, even if part of its memory is still on the source."""
     with handle.connected(timeout_s=ANSWER_S) as monitor:
-        has_come = _await_guest_here(monitor, timeout_s)
-        if timeout_s and has_come and runtime.copies_target:
-            with contextlib.suppress(CommandError):  # somebody did so before, and died
-                monitor.execute(NbdServerStop())
-        if timeout_s and has_come:
-            with contextlib.suppress(CommandError):  # which does not keep it from running here
-                reset_capabilities(monitor)
-        # One that was stopped for the journey does not know that it ran before.
-        if timeout_s and has_come and runtime.was_running and monitor.execute(QueryStatus()).status == "paused":
-            monitor.execute(Cont())
-        return has_come
+        return monitor.execute(QueryStatus()).status != "inmigrate"
 
 
-def _await_guest_here(monitor: QmpConnection, timeout_s: float) -> bool:
-    """Wait until a guest has come, with all of its memory; the source may know that sooner than the destination.
+def _complete_arrival(handle: InstanceHandle, runtime: Runtime) -> bool:
+    """Wait until the guest has arrived with all of its memory, and resume it if it ran on the source.
 
-    Without time to wait, one that has come at all is here.
+    The source may learn of the end of a migration before the destination.
+
+    Returns:
+        Whether it has arrived.
     """
-    deadline = Deadline(timeout_s)
-    while monitor.execute(QueryStatus()).status == "inmigrate" or (
-        timeout_s and ask_status(monitor).status in HAS_LEFT
-    ):
-        if deadline.remaining_s() <= 0:
+    with handle.connected(timeout_s=ANSWER_S) as monitor:
+
+        def is_complete() -> bool:
+            if monitor.execute(QueryStatus()).status == "inmigrate":
+                return False
+            return query_migration(monitor).status not in POSTCOPY_STATES
+
+        if not poll_until(is_complete, Deadline(SETTLE_S), interval_s=POLL_S):
             return False
-        time.sleep(LOOK_AGAIN_S)
-    return True
+        if runtime.copies_target:
+            with contextlib.suppress(CommandError):  # an interrupted call has done so before
+                monitor.execute(NbdServerStop())
+        with contextlib.suppress(CommandError):  # the guest can run with them on
+            reset_migration_capabilities(monitor)
+        # A guest that was stopped for a non-live migration stays paused unless it is resumed.
+        if runtime.was_running and monitor.execute(QueryStatus()).status == "paused":
+            monitor.execute(Cont())
+        return True
 
 
-def _forget_unarrived(runtime: Runtime, handle: InstanceHandle, success: bool) -> str:
-    """Remove a destination whose process has ended, and return what it said; complain where the guest was expected."""
-    said = _last_words(handle)
-    problem = _with_last_words("its process has gone: it does not run here", handle)
-    forget(runtime, handle)
+def _remove_ended(handle: InstanceHandle, runtime: Runtime, *, success: bool) -> str:
+    """Remove a destination whose process has ended, and return the end of its log.
+
+    Raises:
+        MigrationError: the caller expected the guest on this node.
+    """
+    log = _one_line(read_log_tail(handle.paths.log_file))
+    problem = _with_log("its process has ended: the guest does not run on this node", handle)
+    remove_instance(handle, runtime)
     if success:
         raise MigrationError(handle.name, problem)
-    return said
+    return log
 
 
-def _with_last_words(problem: str, handle: InstanceHandle) -> str:
-    said = _last_words(handle)
-    return f"{problem}: {said}" if said else problem
+def _with_log(problem: str, handle: InstanceHandle) -> str:
+    log = _one_line(read_log_tail(handle.paths.log_file))
+    return f"{problem}: {log}" if log else problem
 
 
-def _last_words(handle: InstanceHandle) -> str:
-    return " | ".join(read_log_tail(handle.paths.log_file).splitlines())
+def _one_line(log: str) -> str:
+    return " | ".join(log.splitlines())

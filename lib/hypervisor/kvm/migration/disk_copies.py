@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Copy disks to the node that their instance moves to, where both do not reach the same ones.
+"""Copies of disks to the destination of a migration, for nodes without shared storage.
 
-The destination offers its disks over NBD, the source mirrors its own to them while the guest goes on writing. When the
-guest stands still for the switch, the mirrors are ended first: from then on both disks are the same. Which mirrors
-there are is what QEMU says; nobody else remembers it.
+The destination exports its disks over NBD, and the source mirrors its own disks to them while the guest keeps writing.
+The mirrors are ended at the switchover, while the guest is stopped: from then on both disks are identical. The jobs in
+QEMU are the only record of the copies.
 """
 
 import contextlib
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
 from hvkit.hypervisor.errors import MigrationError
+from hvkit.hypervisor.kvm.host.polling import poll_until
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
-from hvkit.hypervisor.kvm.migration.common import LOOK_AGAIN_S, SETTLE_S, check_target, monitor_session
+from hvkit.hypervisor.kvm.migration.addresses import check_target
+from hvkit.hypervisor.kvm.migration.session import POLL_S, SETTLE_S, migration_monitor
 from hvkit.hypervisor.kvm.migration.tls import CREDENTIALS_ID, set_credentials
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.block_nodes import read_nodes
 from hvkit.hypervisor.kvm.qemu.jobs import find_jobs
-from hvkit.hypervisor.model import DiskCopies
+from hvkit.hypervisor.kvm.subject import KvmSubject
+from hvkit.hypervisor.model import DiskCopies, check_kind
 from hvkit.hypervisor.model.reports import DiskCopy
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.deadlines import Deadline
@@ -47,20 +49,59 @@ from hvkit.qmp.schema import (
     YankInstanceBlockNode,
 )
 
-#: What jobs, block nodes and exports are called, before the device of the disk.
+#: Prefix of the ids of jobs, block nodes and exports, followed by the id of the device.
 _PREFIX: Final = "copy-"
 _MIB: Final = 1 << 20
 
 
-# ---- on the destination
+class DiskCopyVerbs(KvmSubject):
+    """The verbs of the capability MIGRATION that copy disks."""
+
+    def copy_disks(self, name: str, copies: DiskCopies) -> None:
+        check_kind(copies, DiskCopies)
+        handle = self._instances.require_managed(name)
+        with handle.locked():
+            handle.require_alive("cannot copy disks")
+            runtime = handle.load()
+            parameters = TABLE.fill(runtime.instance.parameters)
+            check_target(name, copies.target, parameters)
+            disks = _choose_disks(runtime, copies)
+            with migration_monitor(handle) as monitor:
+                if find_jobs(monitor, _PREFIX):
+                    raise MigrationError(name, "its disks are already being copied")
+                try:
+                    set_credentials(monitor, parameters, "client")
+                    for disk in disks:
+                        _begin_copy(monitor, disk, copies.target, parameters)
+                except CommandError:
+                    cancel_copies(monitor, handle)
+                    raise
+
+    def get_disk_copies(self, name: str) -> tuple[DiskCopy, ...]:
+        handle = self._instances.require_managed(name)
+        runtime = handle.load()
+        with migration_monitor(handle) as monitor:
+            jobs = {job.id: job for job in find_jobs(monitor, _PREFIX)}
+        return tuple(
+            DiskCopy(
+                uuid=record.uuid,
+                copied_bytes=job.current_progress,
+                total_bytes=job.total_progress,
+                is_ready=job.status == "ready",
+                reason=job.error or "",
+            )
+            for record in runtime.devices
+            if (job := jobs.get(_PREFIX + record.device)) is not None
+        )
 
 
 def offer_disks(monitor: QmpConnection, runtime: Runtime, copies: DiskCopies) -> None:
-    """Let the source write to disks of a machine that waits for its guest. Credentials are set already.
+    """Export disks of a destination over NBD. The credentials are already set.
 
     Raises:
         MigrationError: the instance has no such disk.
-        CommandError: QEMU cannot offer them.
+        CommandError: QEMU refused.
+        QmpError: QEMU does not answer.
     """
     if copies.target.startswith("/"):
         address: SocketAddressLegacy = UnixSocketAddressWrapper(data=UnixSocketAddress(path=copies.target))
@@ -68,40 +109,13 @@ def offer_disks(monitor: QmpConnection, runtime: Runtime, copies: DiskCopies) ->
         host, _, port = copies.target.rpartition(":")
         address = InetSocketAddressWrapper(data=InetSocketAddress(host=host.strip("[]"), port=port))
     parameters = TABLE.fill(runtime.instance.parameters)
-    disks = _to_copy(runtime, copies)
+    disks = _choose_disks(runtime, copies)
     monitor.execute(NbdServerStart(addr=address, tls_creds=CREDENTIALS_ID if parameters["migration_tls"] else None))
     for disk in disks:
         options = BlockExportOptionsNbd(
             id=_PREFIX + disk.device, node_name=disk.backends[-1], name=str(disk.uuid), writable=True
         )
         monitor.execute(BlockExportAdd(options))
-
-
-# ---- on the source
-
-
-def begin_copies(handle: InstanceHandle, copies: DiskCopies) -> None:
-    """Begin to copy disks, as `BaseHypervisor.copy_disks` says.
-
-    Raises:
-        MigrationError: they cannot be copied; nothing is being copied then.
-    """
-    with handle.locked():
-        handle.require_alive("its disks cannot be copied")
-        runtime = handle.load()
-        parameters = TABLE.fill(runtime.instance.parameters)
-        check_target(handle.name, copies.target, parameters)
-        disks = _to_copy(runtime, copies)
-        with monitor_session(handle) as monitor:
-            if find_jobs(monitor, _PREFIX):
-                raise MigrationError(handle.name, "its disks are being copied already")
-            try:
-                set_credentials(monitor, parameters, "client")
-                for disk in disks:
-                    _begin_copy(monitor, disk, copies.target, parameters)
-            except CommandError:
-                drop_copies(monitor, handle)
-                raise
 
 
 def _begin_copy(monitor: QmpConnection, disk: DeviceRecord, target: str, parameters: Mapping[str, Any]) -> None:
@@ -126,80 +140,61 @@ def _begin_copy(monitor: QmpConnection, disk: DeviceRecord, target: str, paramet
             target=name,
             sync="full",
             speed=parameters["migration_bandwidth"] * _MIB,
-            # One that fails is there until somebody has seen why.
+            # A failed job is kept until its error was read.
             auto_dismiss=False,
         )
     )
 
 
-def read_copies(handle: InstanceHandle) -> tuple[DiskCopy, ...]:
-    """Return how far copies are, as `BaseHypervisor.get_disk_copies` says.
-
-    Raises:
-        MigrationError: QEMU does not say.
-    """
-    runtime = handle.load()
-    with monitor_session(handle) as monitor:
-        jobs = {job.id: job for job in find_jobs(monitor, _PREFIX)}
-    return tuple(
-        DiskCopy(
-            uuid=record.uuid,
-            copied_bytes=job.current_progress,
-            total_bytes=job.total_progress,
-            is_ready=job.status == "ready",
-            reason=job.error or "",
-        )
-        for record in runtime.devices
-        if (job := jobs.get(_PREFIX + record.device)) is not None
-    )
-
-
 def are_ready(monitor: QmpConnection, handle: InstanceHandle) -> bool:
-    """Tell whether disks are being copied, and what was there is.
+    """Return whether disks are being copied, and every copy has caught up with its disk.
 
     Raises:
-        MigrationError: they are being copied, and part of what was there is missing.
+        MigrationError: a copy has not caught up, or failed.
+        QmpError: QEMU does not answer.
     """
     jobs = find_jobs(monitor, _PREFIX)
     for job in jobs:
         if job.status != "ready":
-            why = job.error or f"{job.current_progress} of {job.total_progress} bytes are"
-            raise MigrationError(handle.name, f"its disks are not all on the other node: {job.id}: {why}")
+            why = job.error or f"{job.current_progress} of {job.total_progress} bytes"
+            raise MigrationError(handle.name, f"its disks are not completely copied: {job.id}: {why}")
     return bool(jobs)
 
 
-def finish_copies(monitor: QmpConnection, handle: InstanceHandle) -> None:
-    """End all copies once the guest stands still, so that both disks are the same. May be done again.
+def complete_copies(monitor: QmpConnection, handle: InstanceHandle) -> None:
+    """End all copies while the guest is stopped, so that both disks are identical. May be repeated.
 
     Raises:
-        MigrationError: one failed, or does not end.
+        MigrationError: a copy failed, or does not end.
+        QmpError: QEMU does not answer.
     """
-    _end(monitor, handle, are_dropped=False)
+    _end_copies(monitor, handle, is_cancelled=False)
 
 
-def drop_copies(monitor: QmpConnection, handle: InstanceHandle) -> None:
-    """End all copies as they are; nobody is to use them. Nothing happens where there are none.
+def cancel_copies(monitor: QmpConnection, handle: InstanceHandle) -> None:
+    """Cancel all copies, which are then of no use. Does nothing if there are none.
 
     Raises:
-        MigrationError: one does not end.
+        MigrationError: a copy does not end.
+        QmpError: QEMU does not answer.
     """
-    _end(monitor, handle, are_dropped=True)
+    _end_copies(monitor, handle, is_cancelled=True)
 
 
-def _end(monitor: QmpConnection, handle: InstanceHandle, *, are_dropped: bool) -> None:
+def _end_copies(monitor: QmpConnection, handle: InstanceHandle, *, is_cancelled: bool) -> None:
     for job in find_jobs(monitor, _PREFIX):
         if job.status == "concluded":
             continue
-        if are_dropped:
-            # Over a link that swallows everything, a copy waits for answers that never come.
-            with contextlib.suppress(CommandError):  # its link has gone already
+        if is_cancelled:
+            # Over a link that drops all packets, a copy waits for replies that never come.
+            with contextlib.suppress(CommandError):  # the connection is already closed
                 monitor.execute(Yank(instances=[YankInstanceBlockNode(node_name=job.id)]))
-        with contextlib.suppress(CommandError):  # it has ended by that
-            monitor.execute(BlockJobCancel(device=job.id, force=are_dropped))
+        with contextlib.suppress(CommandError):  # the yank has ended the job
+            monitor.execute(BlockJobCancel(device=job.id, force=is_cancelled))
     jobs = _await_end(monitor, handle)
     failed = [f"{job.id}: {job.error}" for job in jobs if job.error]
-    if failed and not are_dropped:
-        raise MigrationError(handle.name, f"its disks were not copied: {'; '.join(failed)}")
+    if failed and not is_cancelled:
+        raise MigrationError(handle.name, f"copying its disks failed: {'; '.join(failed)}")
     for job in jobs:
         monitor.execute(JobDismiss(id=job.id))
     for node in read_nodes(monitor):
@@ -208,24 +203,35 @@ def _end(monitor: QmpConnection, handle: InstanceHandle, *, are_dropped: bool) -
 
 
 def _await_end(monitor: QmpConnection, handle: InstanceHandle) -> list[JobInfo]:
-    deadline = Deadline(SETTLE_S)
-    while True:
+    """Wait until all copies have ended, and return their jobs.
+
+    Raises:
+        MigrationError: a copy does not end.
+        QmpError: QEMU does not answer.
+    """
+
+    def ended_jobs() -> list[JobInfo] | None:
         jobs = find_jobs(monitor, _PREFIX)
-        if all(job.status == "concluded" for job in jobs):
-            return jobs
-        if deadline.remaining_s() <= 0:
-            raise MigrationError(handle.name, f"the copies of its disks were ended, and go on after {SETTLE_S:g} s")
-        time.sleep(LOOK_AGAIN_S)
+        return jobs if all(job.status == "concluded" for job in jobs) else None
+
+    jobs = poll_until(ended_jobs, Deadline(SETTLE_S), interval_s=POLL_S)
+    if jobs is None:
+        raise MigrationError(handle.name, f"the copies of its disks did not end within {SETTLE_S:g} s")
+    return jobs
 
 
-def _to_copy(runtime: Runtime, copies: DiskCopies) -> list[DeviceRecord]:
-    """Return the records of the disks that are copied: those that are named, or all that the guest can write to."""
+def _choose_disks(runtime: Runtime, copies: DiskCopies) -> list[DeviceRecord]:
+    """Return the records of the disks to copy: the given ones, or all that are writable.
+
+    Raises:
+        MigrationError: the instance has no such disk.
+    """
     disks = {disk.uuid: disk for disk in runtime.instance.disks}
     wanted: Iterable[UUID] = copies.disks or (uuid for uuid, disk in disks.items() if not disk.read_only)
     found = []
     for uuid in wanted:
         record = runtime.device(uuid)
         if record is None or uuid not in disks:
-            raise MigrationError(runtime.instance.name, f"it has no disk {uuid} to copy")
+            raise MigrationError(runtime.instance.name, f"the instance has no disk {uuid}")
         found.append(record)
     return found

@@ -1,153 +1,196 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Watch a migration until it is over, and do to it what a policy decides.
+"""Following an outgoing migration until it ends, and carrying out what a policy decides.
 
-That takes one connection, for as long as it lasts. A QEMU whose link is cut while its guest stands still to leave does
-nothing but send, and answers nobody, for as long as the kernel takes to give the link up: a quarter of an hour. Over a
-connection that was there before, it still takes commands out of band, and so can be told to let go.
+This takes one connection for the whole time. If the link is cut while the guest is stopped for the switchover, QEMU is
+blocked in sending, and does not answer until the kernel gives the link up, after about 15 minutes. Over a connection
+that was opened before, it still executes commands out of band, and so can be told to break the link.
 """
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import attrs
 
-from hvkit.hypervisor.convergence import MigrationPolicy, Sample, Step
-from hvkit.hypervisor.errors import InstanceStateError, MigrationError
+from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, MigrationPolicy, Sample, Step
+from hvkit.hypervisor.errors import MigrationError, translate_errors
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
-from hvkit.hypervisor.kvm.migration.common import ANSWER_S, ask_status, cancel, wanted_capabilities
-from hvkit.hypervisor.kvm.migration.disk_copies import finish_copies
-from hvkit.hypervisor.kvm.migration.postcopy import let_leave
+from hvkit.hypervisor.kvm.migration.abort import cancel_migration
+from hvkit.hypervisor.kvm.migration.configuration import wanted_capabilities
+from hvkit.hypervisor.kvm.migration.disk_copies import complete_copies
+from hvkit.hypervisor.kvm.migration.postcopy import switch_to_postcopy
+from hvkit.hypervisor.kvm.migration.session import ANSWER_S
+from hvkit.hypervisor.kvm.migration.status import query_migration
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.monitors import connect_monitor
+from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import MigrationState
 from hvkit.hypervisor.model.reports import MigrationStatus
 from hvkit.qmp import CommandTimeout, QmpConnection, QmpError
 from hvkit.qmp.schema import MigrateContinue, MigrateSetParameters, Yank, YankInstance
 
-#: Seconds between two looks, the least and the most. QEMU reckons its rates anew ten times a second.
-_LOOK_S: Final = (0.01, 0.2)
-#: Between two looks passes this share of the time that a migration takes already: its end is not seen much later.
-_LOOK_SHARE: Final = 0.02
+#: The least and the most seconds between two queries. QEMU updates its rates ten times a second.
+_INTERVALS_S: Final = (0.01, 0.2)
+#: The interval between two queries, relative to the time that the migration has taken so far.
+_INTERVAL_SHARE: Final = 0.02
 
 
-def follow(
-    handle: InstanceHandle,
-    policy: MigrationPolicy,
-    on_progress: Callable[[MigrationStatus], None] | None,
-) -> MigrationStatus:
-    """Watch a migration until it is over, and do what a policy decides, as `BaseHypervisor.follow_migration` says."""
-    with _line(handle) as monitor:
-        return _follow(handle, monitor, policy, on_progress)
+class FollowVerbs(KvmSubject):
+    """The verb of the capability MIGRATION that follows a migration."""
+
+    def follow_migration(
+        self,
+        name: str,
+        policy: MigrationPolicy | None = None,
+        on_progress: Callable[[MigrationStatus], None] | None = None,
+    ) -> MigrationStatus:
+        handle = self._instances.require_managed(name)
+        # Errors of `on_progress` are the caller's own, and not translated.
+        translated = partial(translate_errors, partial(MigrationError, name))
+        with contextlib.ExitStack() as stack:
+            with translated():
+                monitor = stack.enter_context(_connection(handle))
+            runtime = handle.load()
+            parameters = TABLE.fill(runtime.instance.parameters)
+            follower = _Follower(
+                handle=handle,
+                monitor=monitor,
+                policy=policy or ConvergencePolicy(),
+                can_postcopy="postcopy-ram" in wanted_capabilities(parameters),
+                is_postcopy=runtime.is_postcopy,
+                downtime_ms=parameters["migration_downtime"],
+            )
+            while True:
+                with translated():
+                    try:
+                        status = query_migration(monitor, timeout_s=ANSWER_S)
+                    except CommandTimeout:
+                        return follower.break_link()
+                if on_progress is not None:
+                    on_progress(status)
+                with translated():
+                    result = follower.advance(status)
+                if result is not None:
+                    return result
+                time.sleep(follower.interval_s)
 
 
 @contextlib.contextmanager
-def _line(handle: InstanceHandle) -> Iterator[QmpConnection]:
-    """Keep a connection, and tell in terms of the migration what QEMU refuses or does not answer.
+def _connection(handle: InstanceHandle) -> Iterator[QmpConnection]:
+    """Open the shared monitor, or else the control monitor, with out-of-band commands enabled."""
+    with handle.open_process(handle.load()) as process:
+        sockets = (handle.paths.shared_socket, handle.paths.control_socket)
+        monitor = connect_monitor(sockets, process, timeout_s=ANSWER_S, out_of_band=True)
+        with contextlib.closing(monitor):
+            yield monitor
 
-    It is one to the watchers' monitor: the control monitor is for others meanwhile.
+
+@attrs.define(kw_only=True)
+class _Follower:
+    """One call of `follow_migration`.
+
+    Attributes:
+        handle: the instance.
+        monitor: its monitor.
+        policy: decides what to do.
+        can_postcopy: whether both ends have enabled postcopy.
+        is_postcopy: whether postcopy has started.
+        downtime_ms: the current downtime limit in milliseconds.
+        downtime_changed_at_s: when the limit was last changed, in seconds since the beginning.
+        began_s: when following began, on the monotonic clock.
+        samples: what was observed so far, oldest first.
     """
-    try:
-        with handle.open_process(handle.load()) as process:
-            sockets = (handle.paths.shared_socket, handle.paths.control_socket)
-            monitor = connect_monitor(sockets, process, timeout_s=ANSWER_S, out_of_band=True)
-            with contextlib.closing(monitor):
-                yield monitor
-    except (QmpError, InstanceStateError) as error:
-        raise MigrationError(handle.name, str(error)) from error
 
+    handle: InstanceHandle
+    monitor: QmpConnection
+    policy: MigrationPolicy
+    can_postcopy: bool
+    is_postcopy: bool
+    downtime_ms: int
+    downtime_changed_at_s: float = 0.0
+    began_s: float = attrs.field(factory=time.monotonic)
+    samples: list[Sample] = attrs.field(factory=list)
 
-def _follow(
-    handle: InstanceHandle,
-    monitor: QmpConnection,
-    policy: MigrationPolicy,
-    on_progress: Callable[[MigrationStatus], None] | None,
-) -> MigrationStatus:
-    runtime = handle.load()
-    parameters = TABLE.fill(runtime.instance.parameters)
-    downtime_ms = parameters["migration_downtime"]
-    can_postcopy = "postcopy-ram" in wanted_capabilities(parameters)
-    has_left = runtime.is_postcopy
-    samples: list[Sample] = []
-    changed_at_s = 0.0
-    began_s = time.monotonic()
-    while True:
-        try:
-            status = ask_status(monitor, timeout_s=ANSWER_S)
-        except CommandTimeout:
-            return _break_off(handle, monitor)
-        if on_progress is not None:
-            on_progress(status)
-        if status.phase == "pre-switchover" and handle.load().is_copied:
-            status = _switch(handle, monitor, status)
+    @property
+    def interval_s(self) -> float:
+        """Seconds until the next query."""
+        least_s, most_s = _INTERVALS_S
+        return min(max(self.samples[-1].at_s * _INTERVAL_SHARE, least_s), most_s)
+
+    def advance(self, status: MigrationStatus) -> MigrationStatus | None:
+        """Carry out what the policy decides about a status.
+
+        Returns:
+            The final status; None if the migration continues.
+        """
+        if status.phase == "pre-switchover" and self.handle.load().is_copied:
+            status = self._switch_over(status)
         if status.status not in (MigrationState.ACTIVE, MigrationState.POSTCOPY):
             return status
-        has_left = has_left or status.status is MigrationState.POSTCOPY
-        samples.append(_sample(status, time.monotonic() - began_s))
-        if has_left:
-            decision = policy.decide_postcopy(samples, downtime_ms)
-        else:
-            decision = policy.decide(samples, downtime_ms, changed_at_s, can_postcopy=can_postcopy)
+        self.is_postcopy = self.is_postcopy or status.status is MigrationState.POSTCOPY
+        sample = Sample(
+            at_s=time.monotonic() - self.began_s,
+            transferred_bytes=status.transferred_bytes or 0,
+            remaining_bytes=status.remaining_bytes,
+        )
+        self.samples.append(sample)
+        decision = self._decide()
         match decision.step:
             case Step.GIVE_UP:
-                return _give_up(handle, monitor, decision.reason)
+                return self._give_up(decision.reason)
             case Step.REPORT:
                 return attrs.evolve(status, reason=decision.reason)
             case Step.POSTCOPY:
-                has_left = _let_leave(handle, monitor)
+                self.is_postcopy = self._start_postcopy()
             case Step.ALLOW_DOWNTIME:
-                downtime_ms, changed_at_s = decision.downtime_ms, samples[-1].at_s
-                monitor.execute(MigrateSetParameters(downtime_limit=downtime_ms))
-        time.sleep(min(max(samples[-1].at_s * _LOOK_SHARE, _LOOK_S[0]), _LOOK_S[1]))
+                self.downtime_ms, self.downtime_changed_at_s = decision.downtime_ms, sample.at_s
+                self.monitor.execute(MigrateSetParameters(downtime_limit=self.downtime_ms))
+        return None
 
+    def break_link(self) -> MigrationStatus:
+        """End a migration whose QEMU does not answer, by breaking its link.
 
-def _sample(status: MigrationStatus, at_s: float) -> Sample:
-    return Sample(
-        at_s=at_s,
-        transferred_bytes=status.transferred_bytes or 0,
-        remaining_bytes=status.remaining_bytes,
-    )
+        Raises:
+            QmpError: QEMU does not execute that either, or still does not answer.
+        """
+        self.monitor.execute(Yank(instances=[YankInstance(type="migration")]), out_of_band=True, timeout=ANSWER_S)
+        return self._give_up(f"QEMU did not answer for {ANSWER_S:g} s until its link was broken")
 
+    def _decide(self) -> Decision:
+        if self.is_postcopy:
+            return self.policy.decide_postcopy(self.samples, self.downtime_ms)
+        return self.policy.decide(
+            self.samples, self.downtime_ms, self.downtime_changed_at_s, can_postcopy=self.can_postcopy
+        )
 
-def _give_up(handle: InstanceHandle, monitor: QmpConnection, reason: str) -> MigrationStatus:
-    """End a migration, unless its guest arrives at this very moment, and return how it ended."""
-    with handle.locked():
-        status = cancel(monitor, handle.load(), handle)
-    if status.status is MigrationState.COMPLETED:
+    def _give_up(self, reason: str) -> MigrationStatus:
+        """Cancel the migration, unless it completes at this moment, and return how it ended."""
+        with self.handle.locked():
+            status = cancel_migration(self.monitor, self.handle.load(), self.handle)
+        if status.status is MigrationState.COMPLETED:
+            return status
+        return attrs.evolve(status, reason=f"it was given up: {reason}")
+
+    def _switch_over(self, status: MigrationStatus) -> MigrationStatus:
+        """Complete the copies of the disks while the guest is stopped, and continue; if a copy failed, cancel."""
+        with self.handle.locked():
+            try:
+                complete_copies(self.monitor, self.handle)
+            except MigrationError as error:
+                cancelled = cancel_migration(self.monitor, self.handle.load(), self.handle)
+                return attrs.evolve(cancelled, reason=f"it was given up: {error.reason}")
+            if query_migration(self.monitor).phase == "pre-switchover":  # another process may have continued it
+                self.monitor.execute(MigrateContinue(state="pre-switchover"))
         return status
-    return attrs.evolve(status, reason=f"it was given up: {reason}")
 
-
-def _break_off(handle: InstanceHandle, monitor: QmpConnection) -> MigrationStatus:
-    """End a migration whose QEMU answers nobody, by breaking its link off.
-
-    Raises:
-        QmpError: it cannot be told so, or still does not answer.
-    """
-    monitor.execute(Yank(instances=[YankInstance(type="migration")]), out_of_band=True, timeout=ANSWER_S)
-    return _give_up(handle, monitor, f"QEMU did not answer for {ANSWER_S:g} s, until its link was broken off")
-
-
-def _switch(handle: InstanceHandle, monitor: QmpConnection, status: MigrationStatus) -> MigrationStatus:
-    """End the copies of the disks of a guest that stands still, and let it go; where they failed, it stays."""
-    with handle.locked():
+    def _start_postcopy(self) -> bool:
+        """Start postcopy, and return whether it started: the migration may end at this moment."""
         try:
-            finish_copies(monitor, handle)
-        except MigrationError as error:
-            given_up = cancel(monitor, handle.load(), handle)
-            return attrs.evolve(given_up, reason=f"it was given up: {error.reason}")
-        if ask_status(monitor).phase == "pre-switchover":  # somebody else may have come first
-            monitor.execute(MigrateContinue(state="pre-switchover"))
-    return status
-
-
-def _let_leave(handle: InstanceHandle, monitor: QmpConnection) -> bool:
-    """Have a guest leave before its memory, and return whether it does: it may be over at this very moment."""
-    try:
-        let_leave(handle, monitor)
-    except (MigrationError, QmpError):
-        if ask_status(monitor).status is MigrationState.ACTIVE:
-            raise
-        return False
-    return True
+            switch_to_postcopy(self.handle, self.monitor)
+        except (MigrationError, QmpError):
+            if query_migration(self.monitor).status is MigrationState.ACTIVE:
+                raise
+            return False
+        return True

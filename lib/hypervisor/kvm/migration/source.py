@@ -1,149 +1,137 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Send an instance to another node.
+"""The source of a migration: its start, and its end on this node.
 
-Who knows when a migration is over is QEMU alone; who knows whether both ends may forget it is the cluster manager. It
-finalizes both, and neither half believes a word that its QEMU contradicts: a guest that has left is never let run
-again, one that has come is never ended.
+Only QEMU knows whether a migration has ended, and only the cluster manager knows whether both nodes may finalize it.
+Neither half trusts the caller against its own QEMU: a guest that has left is never resumed here, and one that has
+arrived is never stopped.
 """
 
 import contextlib
 import logging
+from functools import partial
 from typing import Final
 
 import attrs
 
-from hvkit.hypervisor.errors import InstanceStateError, MigrationError
-from hvkit.hypervisor.kvm.devices.media import read_media
+from hvkit.hypervisor.errors import MigrationError, translate_errors
 from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.instance.state import find_process
 from hvkit.hypervisor.kvm.instance.stop import stop_process
-from hvkit.hypervisor.kvm.migration.common import (
-    ANSWER_S,
-    ask_status,
-    cancel,
-    check_target,
-    configure,
-    forget,
-    migration_uri,
-    reset_capabilities,
-    translate_errors,
-    with_port,
-)
-from hvkit.hypervisor.kvm.migration.disk_copies import are_ready, drop_copies
-from hvkit.hypervisor.kvm.migration.preflight import describe_machine
+from hvkit.hypervisor.kvm.migration.abort import cancel_migration
+from hvkit.hypervisor.kvm.migration.addresses import check_target, migration_uri, with_port
+from hvkit.hypervisor.kvm.migration.configuration import configure_migration
+from hvkit.hypervisor.kvm.migration.disk_copies import are_ready, cancel_copies
+from hvkit.hypervisor.kvm.migration.session import ANSWER_S, remove_instance, require_phase, unknown_outcome
+from hvkit.hypervisor.kvm.migration.status import query_migration
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
+from hvkit.hypervisor.kvm.qemu.migration_capabilities import reset_migration_capabilities
+from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import MigrationState
-from hvkit.hypervisor.model.reports import MigrationInfo
-from hvkit.qmp import CommandError, QmpConnection, QmpError
+from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.schema import Cont, Migrate, MigrationCapability, QueryStatus, Stop
 
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
-#: From here on QEMU notices all that a guest writes which it runs by itself. 7.2 was seen to miss most of it.
-KEEPS_TRACK_OF_TCG: Final = (10, 0, 0)
+#: The oldest QEMU that tracks every guest write without KVM (TCG). QEMU 7.2 was seen to miss most of them.
+TCG_TRACKING_VERSION: Final = (10, 0, 0)
 
 
-def read_info(handle: InstanceHandle, hypervisor: str) -> MigrationInfo:
-    """Say what the destination must know of a machine that is here, as `BaseHypervisor.migration_info` says.
+class MigrationSourceVerbs(KvmSubject):
+    """The verbs of the capability MIGRATION that begin and finalize a migration on its source."""
 
-    Raises:
-        MigrationError: it has no QEMU that answers.
-    """
-    runtime = handle.load()
-    try:
-        with handle.connected() as monitor:
-            return describe_machine(runtime, monitor, hypervisor, read_media(monitor, runtime))
-    except (QmpError, InstanceStateError) as error:
-        raise MigrationError(handle.name, str(error)) from error
+    def migrate_instance(self, name: str, target: str | int, live: bool = True) -> None:
+        """Begin to migrate an instance. The parameter `migration_mode` can make every migration non-live."""
+        handle = self._instances.require_managed(name)
+        with translate_errors(partial(MigrationError, name)), handle.locked():
+            handle.require_alive("cannot be migrated")
+            runtime = handle.load()
+            parameters = TABLE.fill(runtime.instance.parameters)
+            if runtime.backup is not None:  # QEMU would fail only at the switchover
+                raise MigrationError(name, "a backup of its disks is running or was interrupted")
+            target = with_port(target, parameters)
+            check_target(name, target, parameters)
+            is_live = live and parameters["migration_mode"] == "live"
+            with handle.connected() as monitor:
+                outgoing = attrs.evolve(
+                    runtime,
+                    phase=Phase.OUTGOING,
+                    was_running=monitor.execute(QueryStatus()).running,
+                    is_postcopy=False,
+                    is_copied=are_ready(monitor, handle),
+                )
+                handle.persist(outgoing)
+                try:
+                    _begin(monitor, outgoing, target, is_live=is_live)
+                except CommandError:
+                    # If QEMU does not answer, the migration may be running: `finalize_migration_source` finds out.
+                    _resume(monitor, outgoing, handle)
+                    raise
 
+    def finalize_migration_source(self, name: str, success: bool, live: bool) -> None:
+        """End a migration on its source.
 
-def begin(handle: InstanceHandle, target: str | int, *, live: bool) -> None:
-    """Begin to send an instance, as `BaseHypervisor.migrate_instance` says.
-
-    Raises:
-        MigrationError: QEMU refuses; the instance is as it was.
-    """
-    with handle.locked():
-        handle.require_alive("it cannot be sent")
-        runtime = handle.load()
-        parameters = TABLE.fill(runtime.instance.parameters)
-        if runtime.backup is not None:  # which QEMU would notice when the guest stands still for the switch
-            raise MigrationError(handle.name, "its disks are being backed up, or somebody died over that")
-        target = with_port(target, parameters)
-        check_target(handle.name, target, parameters)
-        with handle.connected() as monitor:
-            was_running = monitor.execute(QueryStatus()).running
-            is_copied = are_ready(monitor, handle)
-            outgoing = attrs.evolve(
-                runtime, phase=Phase.OUTGOING, was_running=was_running, is_postcopy=False, is_copied=is_copied
-            )
-            handle.persist(outgoing)
-            try:
-                waiting: tuple[MigrationCapability, ...] = ("pause-before-switchover",) if is_copied else ()
-                configure(monitor, parameters, "client", *waiting)
-                if not live or parameters["migration_mode"] != "live":
-                    monitor.execute(Stop())
-                elif was_running and runtime.accelerator == "tcg" and runtime.qemu_version < KEEPS_TRACK_OF_TCG:
-                    _log.warning(
-                        "%s: its QEMU may lose what its guest writes on its way: see docs/migration.md", handle.name
-                    )
-                with migration_uri(monitor, target) as uri:
-                    monitor.execute(Migrate(uri=uri))
-            except QmpError as error:
-                # Where QEMU does not answer it may be on its way: that is for `finalize_source` to find out.
-                if isinstance(error, CommandError):
-                    _take_back(monitor, outgoing, handle)
-                raise MigrationError(handle.name, str(error)) from error
-
-
-def abort(handle: InstanceHandle) -> None:
-    """End a migration from here, as `BaseHypervisor.abort_migration` says.
-
-    Raises:
-        MigrationError: it is over already, does not end, or cannot be ended any more.
-    """
-    with handle.locked(), translate_errors(handle), handle.connected(timeout_s=ANSWER_S) as monitor:
-        if cancel(monitor, handle.load(), handle).status is MigrationState.COMPLETED:
-            raise MigrationError(handle.name, "it is on the other node already")
-        drop_copies(monitor, handle)
-
-
-def finalize_source(handle: InstanceHandle, *, success: bool) -> None:
-    """End a migration on its source, as `BaseHypervisor.finalize_migration_source` says."""
-    with handle.locked():
-        runtime = handle.load()
-        if runtime.phase is not Phase.OUTGOING:
-            raise MigrationError(handle.name, "it is not being sent from here")
-        process = find_process(runtime, handle.paths)
-        if process is None:
-            if not success:
-                raise MigrationError(handle.name, "its process has gone: it does not run here")
-            forget(runtime, handle)
-            return
-        with process, translate_errors(handle):
-            with handle.connected(timeout_s=ANSWER_S) as monitor:
+        QEMU tells whether the guest has left. If that contradicts `success`, nothing is changed.
+        """
+        del live  # the persisted state tells whether the guest ran
+        handle = self._instances.require_managed(name)
+        with handle.locked():
+            runtime = handle.load()
+            require_phase(handle, runtime, Phase.OUTGOING, "cannot finalize a migration")
+            process = find_process(runtime, handle.paths)
+            if process is None:
                 if not success:
-                    if cancel(monitor, runtime, handle).status is MigrationState.COMPLETED:
-                        raise MigrationError(handle.name, "QEMU says that it was sent: it may run on the other node")
-                    if runtime.is_postcopy and not monitor.execute(QueryStatus()).running:
-                        # QEMU 11 calls a migration failed whose link was broken off after the guest had left.
-                        raise MigrationError(handle.name, "its guest was told to leave, and may run on the other node")
-                    _take_back(monitor, runtime, handle)
-                    return
-                status = ask_status(monitor)
-                if status.status is not MigrationState.COMPLETED:
-                    reason = f": {status.reason}" if status.reason else ""
-                    raise MigrationError(handle.name, f"QEMU says that it is {status.status.value}{reason}")
-            stop_process(process, handle.paths, guest_timeout_s=0)
-        forget(runtime, handle)
+                    raise MigrationError(name, "its process has ended: the guest does not run on this node")
+                remove_instance(handle, runtime)
+                return
+            with process, translate_errors(unknown_outcome(name)):
+                with handle.connected(timeout_s=ANSWER_S) as monitor:
+                    if not success:
+                        _take_back(monitor, runtime, handle)
+                        return
+                    status = query_migration(monitor)
+                    if status.status is not MigrationState.COMPLETED:
+                        reason = f": {status.reason}" if status.reason else ""
+                        raise MigrationError(name, f"QEMU reports the status {status.status.value}{reason}")
+                stop_process(process, handle.paths, guest_timeout_s=0)
+            remove_instance(handle, runtime)
+
+
+def _begin(monitor: QmpConnection, runtime: Runtime, target: str | int, *, is_live: bool) -> None:
+    """Configure QEMU and begin to migrate."""
+    parameters = TABLE.fill(runtime.instance.parameters)
+    more: tuple[MigrationCapability, ...] = ("pause-before-switchover",) if runtime.is_copied else ()
+    configure_migration(monitor, parameters, "client", *more)
+    if not is_live:
+        monitor.execute(Stop())
+    elif runtime.was_running and runtime.accelerator == "tcg" and runtime.qemu_version < TCG_TRACKING_VERSION:
+        version = ".".join(map(str, runtime.qemu_version))
+        name = runtime.instance.name
+        _log.warning("%s: QEMU %s without KVM may lose guest writes: see docs/migration.md", name, version)
+    with migration_uri(monitor, target) as uri:
+        monitor.execute(Migrate(uri=uri))
 
 
 def _take_back(monitor: QmpConnection, runtime: Runtime, handle: InstanceHandle) -> None:
-    """Have a guest that did not leave go on as before."""
-    with contextlib.suppress(CommandError):  # which does not keep it from going on
-        reset_capabilities(monitor)
+    """Cancel a migration, and resume a guest that has not left.
+
+    Raises:
+        MigrationError: the guest may run on the destination.
+        QmpError: QEMU refused, or does not answer.
+    """
+    if cancel_migration(monitor, runtime, handle).status is MigrationState.COMPLETED:
+        raise MigrationError(handle.name, "QEMU reports that it completed: the guest may run on the destination")
+    if runtime.is_postcopy and not monitor.execute(QueryStatus()).running:
+        # QEMU 11 reports a failed migration if the link was broken after the guest had left.
+        raise MigrationError(handle.name, "postcopy was started: the guest may run on the destination")
+    _resume(monitor, runtime, handle)
+
+
+def _resume(monitor: QmpConnection, runtime: Runtime, handle: InstanceHandle) -> None:
+    """Resume a guest that has not left, and delete the copies of its disks."""
+    with contextlib.suppress(CommandError):  # the guest can run with them on
+        reset_migration_capabilities(monitor)
     if runtime.was_running and not monitor.execute(QueryStatus()).running:
         monitor.execute(Cont())
     handle.persist(attrs.evolve(runtime, phase=Phase.RUNNING, is_copied=False))
-    drop_copies(monitor, handle)
+    cancel_copies(monitor, handle)

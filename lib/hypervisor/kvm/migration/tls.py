@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Give QEMU the credentials by which both ends of a migration know each other, and nobody reads what is sent."""
+"""TLS credentials: both ends of a migration authenticate each other, and the stream is encrypted."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,7 +16,7 @@ from hvkit.qmp.schema import (
 )
 
 CREDENTIALS_ID: Final = "migration-tls"
-#: Where QEMU keeps the objects that were added by hand.
+#: The QOM path of objects that were added with object-add.
 _OBJECTS_PATH: Final = "/objects"
 _KINDS: Final[Mapping[str, type[TlsCredsX509Properties | TlsCredsPskProperties]]] = {
     "x509": TlsCredsX509Properties,
@@ -25,15 +25,16 @@ _KINDS: Final[Mapping[str, type[TlsCredsX509Properties | TlsCredsPskProperties]]
 
 
 def set_credentials(monitor: QmpConnection, parameters: Mapping[str, Any], endpoint: QCryptoTLSCredsEndpoint) -> None:
-    """Have QEMU use the credentials that the parameters name, read anew, or none at all.
+    """Set the credentials that the parameters name, read anew, or none.
 
     Args:
-        monitor: of the machine that is to be sent, or waits.
-        parameters: of its instance, filled.
-        endpoint: "client" where it is sent, "server" where it waits.
+        monitor: the monitor.
+        parameters: the parameters of the instance, with defaults.
+        endpoint: "client" on the source, "server" on the destination.
 
     Raises:
-        CommandError: QEMU cannot use them, for example because it may not read them.
+        CommandError: QEMU cannot use them, for example because it cannot read them.
+        QmpError: QEMU does not answer.
     """
     monitor.execute(MigrateSetParameters(tls_creds="", tls_hostname=""))
     if CREDENTIALS_ID in {each.name for each in monitor.execute(QomList(path=_OBJECTS_PATH))}:
@@ -42,7 +43,7 @@ def set_credentials(monitor: QmpConnection, parameters: Mapping[str, Any], endpo
     if not kind:
         return
     directory = parameters["migration_tls_dir"]
-    # A destination has the certificate of whoever sends shown to it: otherwise anybody could send a guest.
+    # verify_peer: the destination also verifies the source. Otherwise anyone could send it a guest.
     credentials = _KINDS[kind](id=CREDENTIALS_ID, dir=directory, endpoint=endpoint, verify_peer=True)
     monitor.execute(ObjectAdd(credentials))
     monitor.execute(MigrateSetParameters(tls_creds=CREDENTIALS_ID, tls_hostname=parameters["migration_tls_hostname"]))

@@ -69,7 +69,7 @@ def test_external_instance_is_examined_adopted_and_captured(
     assert run_kvm("dump", "theirs", short_dir / "a.elf").code == EXIT_OK
     assert (short_dir / "a.elf").read_bytes().startswith(b"\x7fELF")
     again = run_kvm("dump", "theirs", short_dir / "a.elf", "--format", "kdump-zlib")
-    assert (again.code, "a.elf exists" in again.err) == (EXIT_WORLD, True)
+    assert (again.code, "a.elf: File exists" in again.err) == (EXIT_WORLD, True), again.err
 
     assert json.loads(run_kvm("show", "theirs", "--json").out)["is_adopted"]
     assert run_kvm("stop", "--force", "theirs").out.startswith("theirs: shutdown")

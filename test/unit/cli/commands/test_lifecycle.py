@@ -25,7 +25,7 @@ def test_lifecycle_commands_print_states(run_fake: RunCommand, spec: Path) -> No
         "web1  running  -    64 MiB  1",
     ]
     assert run_fake("reboot", "web1").out == "web1: running\n"
-    assert run_fake("stop", "web1", "--timeout", "5").out == "web1: shutdown (powered off by its guest)\n"
+    assert run_fake("stop", "web1", "--timeout", "5").out == "web1: shutdown (shut down by the guest)\n"
     assert run_fake("cleanup", "web1").out == "web1: cleaned up\n"
     assert run_fake("list").out == "NAME  STATE  PID  MEMORY  VCPUS\n"
 

@@ -7,15 +7,12 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from hvkit.cli import EXIT_OK, EXIT_USAGE, EXIT_WORLD
 from hvkit.cli.settings import Settings
-from hvkit.hypervisor import (
-    Capability,
-)
 from hvkit.hypervisor.fake import FakeHypervisor
 from hvkit.qmp import QmpConnection
 from hvkit.testing import QmpStub
@@ -30,8 +27,6 @@ def play_monitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pl
     stubs: list[QmpStub] = []
 
     class Monitored(FakeHypervisor):
-        CAPABILITIES: ClassVar = FakeHypervisor.CAPABILITIES | {Capability.MONITOR}
-
         @contextmanager
         def monitor(self, name: str) -> Iterator[QmpConnection]:
             with QmpConnection(tmp_path / "monitor") as connection:
@@ -81,15 +76,15 @@ def test_qmp_error_reply_fails(run_command: RunCommand, play_monitor: PlayMonito
     error = {"class": "DeviceNotFound", "desc": "Device 'x' not found"}
     play_monitor([({"execute": "device_del", "arguments": {"id": "x"}}, {"error": error})])
     result = run_command("qmp", "web1", "device_del", "id=x")
-    assert (result.code, result.err) == (EXIT_WORLD, "hvkit: device_del: Device 'x' not found\n")
+    assert (result.code, result.err) == (EXIT_WORLD, "hvkit: web1: device_del: Device 'x' not found\n")
 
 
 @pytest.mark.parametrize(
     ("command", "code", "text"),
     [
         ("query-blok", EXIT_USAGE, "hvkit: query-blok: not found; did you mean query-block"),
-        ("xyzzy", EXIT_WORLD, "hvkit: xyzzy: not found\n"),
-        ("query-status", EXIT_WORLD, "hvkit: query-status: not found\n"),
+        ("xyzzy", EXIT_WORLD, "hvkit: web1: xyzzy: not found\n"),
+        ("query-status", EXIT_WORLD, "hvkit: web1: query-status: not found\n"),
     ],
 )
 def test_qmp_command_unknown_to_qemu_fails_with_suggestion(
@@ -112,7 +107,7 @@ def test_qmp_with_invalid_reply_fails(run_command: RunCommand, play_monitor: Pla
     play_monitor([({"execute": "query-status"}, {"return": {**STATUS, "running": "yes"}})])
     result = run_command("qmp", "web1", "query-status")
     assert result.code == EXIT_WORLD
-    assert result.err == "hvkit: query-status.running: expected bool, got str\n"
+    assert result.err == "hvkit: web1: query-status.running: expected bool, got str\n"
 
 
 @pytest.mark.parametrize("words", [("x=" + "[" * 9999,), ("a." * 5000 + "a=1",)])

@@ -38,12 +38,12 @@ def change_instances_during_watch(fake: FakeHypervisor, monkeypatch: pytest.Monk
         lambda: fake.cleanup_instance("web2"),
     ]
 
-    def rest(_watch: InstanceWatch, _timeout_s: float) -> None:
+    def wait_for_event(_watch: InstanceWatch, _timeout_s: float) -> None:
         if not changes:
             raise KeyboardInterrupt
         changes.pop(0)()
 
-    monkeypatch.setattr(InstanceWatch, "_rest", rest)
+    monkeypatch.setattr(InstanceWatch, "_wait_for_event", wait_for_event)
 
 
 def test_watch_prints_changes(run_fake: RunCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_json_output_of_list_and_show_agrees(run_fake: RunCommand, spec: Path) -
 
 def test_console_prints_message(run_fake: RunCommand, spec: Path) -> None:
     run_fake("start", spec)
-    assert run_fake("console", "web1").out == "a fake instance has nothing to say\n"
+    assert run_fake("console", "web1").out == "a fake instance has no console\n"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_parameters_prints_default_and_doc(run_command: RunCommand) -> None:
     lines = run_command("parameters", "fake").out.splitlines()
     assert lines[:2] == [
         'start_failure = ""',
-        "    Why a start of the instance fails; empty for a start that does not.",
+        "    The reason with which a start fails; empty: it succeeds.",
     ]
     assert 'guest = "obedient"' in lines
 
@@ -126,3 +126,9 @@ def test_parameters_json_lists_kvm_table(run_command: RunCommand) -> None:
     listed = json.loads(run_command("parameters", "--json").out)
     assert [each["name"] for each in listed] == list(TABLE)
     assert {each["type"] for each in listed} <= {"bool", "int", "float", "str"}
+
+
+def test_parameters_prints_conditions_that_hold_on_every_node(run_command: RunCommand) -> None:
+    text = " ".join(run_command("parameters", "kvm").out.split())
+    assert "On the node: true only if swtpm is installed." in text
+    assert "swtpm is not installed" not in text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Every class of the schema: it builds, it says what the facts say, and its values survive a wire."""
+"""All classes of the schema: construction, agreement with the facts, and round trips."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hvkit.qmp.base import Command, Event, Null, Struct, Union, free_form_member
 from hvkit.qmp.converter import structure, unstructure
 from hvkit.qmp.schema._index import MODULES
 from tools.qapi.facts import Definition, Facts, Item, read_facts
-from tools.qapi.naming import ruled_wire_name
+from tools.qapi.naming import default_wire_name
 
 CLASSES: list[type[Struct]] = [
     found
@@ -25,17 +25,17 @@ CLASSES: list[type[Struct]] = [
     if isinstance(found, type) and issubclass(found, Struct)
 ]
 
-#: Deeper than any chain of required members.
+#: A nesting depth beyond every chain of required members.
 DEPTH = 4
 
 
 def union_of(cls: type[Struct]) -> type[Union] | None:
-    """The innermost union that a class is, or is a branch of."""
+    """Return the innermost union that a class is, or is a branch of."""
     return next((base for base in cls.__mro__ if issubclass(base, Union) and base.__dict__.get("tag")), None)
 
 
 def tag_value(cls: type[Struct], union: type[Union], allowed: Any) -> str:
-    """A value of the tag that leads to a class."""
+    """Return a tag value that selects a class."""
     values = {tag for tag, name in union.branches.items() if name == cls.__name__}
     if cls is union:
         return next((value for value in get_args(allowed) if value not in union.branches), "from-the-future")
@@ -49,7 +49,7 @@ def without_none(kind: Any) -> Any:
 
 
 def value_of(kind: Any, *, is_full: bool, depth: int) -> Any:
-    """A value of a type; where there are alternatives the first, or the last in a full one."""
+    """Return a value of a type: of the last alternative if `is_full`, of the first otherwise."""
     kind = without_none(kind)[-1 if is_full else 0]
     if isinstance(kind, type) and issubclass(kind, Struct):
         return instance_of(kind, is_full=is_full and depth < DEPTH, depth=depth + 1)
@@ -66,7 +66,7 @@ def value_of(kind: Any, *, is_full: bool, depth: int) -> Any:
 
 
 def instance_of(cls: type[Struct], *, is_full: bool, depth: int = 0) -> Any:
-    """A value of a class with all its members, or with the required ones only."""
+    """Return a value of a class with all members if `is_full`, with the required ones otherwise."""
     union = union_of(cls)
     free = free_form_member(cls)
     given: dict[str, Any] = {}
@@ -82,7 +82,7 @@ def instance_of(cls: type[Struct], *, is_full: bool, depth: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("is_full", [False, True], ids=["required members", "all members"])
-def test_values_of_every_class_survive_a_wire(is_full: bool) -> None:
+def test_values_of_every_class_survive_a_round_trip(is_full: bool) -> None:
     for cls in CLASSES:
         value = instance_of(cls, is_full=is_full)
         assert attrs.has(cls)
@@ -91,12 +91,12 @@ def test_values_of_every_class_survive_a_wire(is_full: bool) -> None:
         assert unstructure(structure(plain, cls)) == plain
 
 
-def test_every_branch_comes_back_from_its_union() -> None:
+def test_values_of_every_branch_structure_as_the_branch() -> None:
     branches = 0
     for union in (cls for cls in CLASSES if issubclass(cls, Union) and cls.tag):
         for tag, name in union.branches.items():
             branch = getattr(schema, name)
-            assert issubclass(branch, union), f"{name} is no {union.__name__}"
+            assert issubclass(branch, union), f"{name} is not a {union.__name__}"
             (tag_name,) = [name for name, member in members_of(branch).items() if member.wire_name == union.tag]
             value = instance_of(branch, is_full=False)
             if not branch.branches:
@@ -107,13 +107,10 @@ def test_every_branch_comes_back_from_its_union() -> None:
     assert branches > 230
 
 
-def test_counts() -> None:
+def test_schema_has_the_expected_number_of_commands_and_events() -> None:
     assert len(schema.commands()) == 247
     assert len(schema.events()) == 59
     assert len(schema.agent_commands()) == 44
-
-
-# ---- against the facts of each version, without the generator's reasoning
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +125,7 @@ def class_of(name: str, definition: Definition) -> type[Struct] | None:
         return schema.event(name)
     if definition.kind not in ("struct", "union") or name not in MODULES:
         return None
-    # Where a command has the name of its reply, the reply stepped aside.
+    # If a command has the name of its reply, the reply has a suffix.
     found: type[Struct] = getattr(schema, f"{name}Reply" if f"{name}Reply" in MODULES else name)
     return found
 
@@ -142,7 +139,7 @@ def flat(definitions: dict[str, Definition], name: str) -> dict[str, Item]:
 
 
 def definitions_with_classes(facts: Facts) -> Iterator[tuple[str, dict[str, Item], type[Struct]]]:
-    """Yield where, members and class of each definition in each version, with the union's for a branch."""
+    """Yield place, members and class of every definition in every version; for a branch, with the union's members."""
     for version in facts.versions:
         for name in ("qmp", "qga"):
             definitions = facts.as_of(version, name)
@@ -158,7 +155,7 @@ def definitions_with_classes(facts: Facts) -> Iterator[tuple[str, dict[str, Item
                     yield f"{each} of {version}", members, found
 
 
-def test_every_member_of_every_version_is_there(facts: Facts) -> None:
+def test_classes_have_every_member_of_every_version(facts: Facts) -> None:
     compared = 0
     for where, members, cls in definitions_with_classes(facts):
         assert members.keys() <= {member.wire_name for member in members_of(cls).values()}, where
@@ -166,7 +163,7 @@ def test_every_member_of_every_version_is_there(facts: Facts) -> None:
     assert compared > 2200
 
 
-def test_a_member_is_required_only_where_every_version_requires_it(facts: Facts) -> None:
+def test_members_are_required_only_if_every_version_requires_them(facts: Facts) -> None:
     for where, members, cls in definitions_with_classes(facts):
         for member in members_of(cls).values():
             if member.default is attrs.NOTHING:
@@ -174,7 +171,7 @@ def test_a_member_is_required_only_where_every_version_requires_it(facts: Facts)
                 assert not members[member.wire_name].is_optional, f"{where}: {member.wire_name}"
 
 
-def test_python_names_give_wire_names_back(facts: Facts) -> None:
+def test_python_names_map_to_wire_names(facts: Facts) -> None:
     on_wire = {
         member
         for records in facts.schemas.values()
@@ -187,12 +184,12 @@ def test_python_names_give_wire_names_back(facts: Facts) -> None:
             if name in whole or name == free_form_member(cls):
                 continue
             assert member.wire_name in on_wire
-            if ruled_wire_name(name) != member.wire_name:
+            if default_wire_name(name) != member.wire_name:
                 assert "_" in member.wire_name
                 assert name.rstrip("_") == member.wire_name
 
 
-def test_events_and_commands_carry_their_wire_names() -> None:
+def test_events_and_commands_have_their_wire_names() -> None:
     for name in (*schema.commands(), *schema.agent_commands()):
         assert schema.command(name).wire_name == name
         assert issubclass(schema.command(name), Command)
@@ -202,14 +199,11 @@ def test_events_and_commands_carry_their_wire_names() -> None:
         assert issubclass(schema.event(name), Event)
 
 
-def test_every_class_says_what_it_is() -> None:
+def test_classes_have_docstrings() -> None:
     assert [cls.__name__ for cls in CLASSES if not cls.__doc__] == []
 
 
-# ---- first use
-
-
-def test_a_class_that_many_threads_use_first_is_built_once() -> None:
+def test_class_first_used_by_many_threads_is_built_once() -> None:
     for _ in range(30):
         fresh_base = type("FreshBase", (Struct,), {"__annotations__": {"a": "int"}, "__module__": __name__})
         fresh = type(

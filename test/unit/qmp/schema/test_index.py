@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The index of the schema: what it loads, what it finds, what it tells type checkers."""
+"""The index of the schema package: lazy loading, lookups, and the stub for type checkers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STUB = ast.parse(Path(schema.__file__).with_suffix(".pyi").read_text(encoding="u
 
 
 def loaded_after(code: str) -> list[str]:
-    """The schema's modules that are loaded in a fresh process after some code."""
+    """Return the schema modules that a new process has loaded after some code."""
     code += (
         "\nimport sys, json; print(json.dumps([name for name in sys.modules if name.startswith('hvkit.qmp.schema.')]))"
     )
@@ -37,15 +37,15 @@ def loaded_after(code: str) -> list[str]:
     return [name.removeprefix("hvkit.qmp.schema.") for name in json.loads(done.stdout)]
 
 
-def test_importing_the_index_loads_no_module_of_the_schema() -> None:
+def test_import_of_the_package_loads_no_schema_module() -> None:
     assert loaded_after("import hvkit.qmp.schema") == ["_index"]
 
 
-def test_importing_a_name_loads_its_module_only() -> None:
+def test_import_of_a_name_loads_only_its_module() -> None:
     assert loaded_after("from hvkit.qmp.schema import StatusInfo") == ["_index", "run_state"]
 
 
-def test_any_module_may_be_the_first_to_load() -> None:
+def test_import_of_any_module_first_succeeds() -> None:
     code = """
 import importlib, sys
 from hvkit.qmp.schema._index import MODULES
@@ -57,7 +57,7 @@ for module in sorted(set(MODULES.values())):
     assert "yank" in loaded_after(code)
 
 
-def test_every_name_is_found_and_everything_its_annotations_name() -> None:
+def test_getattr_resolves_every_name_and_its_annotations() -> None:
     for name in MODULES:
         found = getattr(schema, name)
         assert not isinstance(found, str)
@@ -67,15 +67,15 @@ def test_every_name_is_found_and_everything_its_annotations_name() -> None:
                 assert not isinstance(member.type, str)
 
 
-def test_an_alias_that_is_text_is_found_as_a_type() -> None:
+def test_getattr_resolves_a_string_alias_to_a_type() -> None:
     assert schema.BlockdevRef == schema.BlockdevOptions | str
 
 
-def test_all_names_are_listed() -> None:
+def test_dir_lists_all_names() -> None:
     assert {"StatusInfo", "GuestPing", "command"} <= set(dir(schema))
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_getattr_of_unknown_name_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'QueryStatuss'"):
         _ = schema.QueryStatuss  # type: ignore[attr-defined]
 
@@ -83,23 +83,23 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
 @pytest.mark.parametrize(
     ("find", "name", "text"),
     [
-        (schema.command, "query-statu", "no command 'query-statu': did you mean query-stat"),
+        (schema.command, "query-statu", "unknown command 'query-statu': did you mean query-stat"),
         (schema.command, "guest-pin", "did you mean guest-p"),
-        (schema.command, "?", r"no command '\?'$"),
-        (schema.event, "SHUTDOW", "no event 'SHUTDOW': did you mean SHUTDOWN"),
+        (schema.command, "?", r"unknown command '\?'$"),
+        (schema.event, "SHUTDOW", "unknown event 'SHUTDOW': did you mean SHUTDOWN"),
     ],
 )
-def test_an_unknown_wire_name_gives_close_ones(find: Any, name: str, text: str) -> None:
+def test_lookup_of_unknown_wire_name_suggests_close_names(find: Any, name: str, text: str) -> None:
     with pytest.raises(ProgrammerError, match=text):
         find(name)
 
 
-def test_finding_an_event_does_not_fail() -> None:
+def test_find_event_of_unknown_name_returns_none() -> None:
     assert schema.find_event("SHUTDOWN") is schema.ShutdownEvent
     assert schema.find_event("FROM_THE_FUTURE") is None
 
 
-def test_the_stub_has_every_name_from_its_module() -> None:
+def test_stub_has_every_name_with_its_module() -> None:
     told = {}
     for node in STUB.body:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("hvkit.qmp.schema."):
@@ -109,7 +109,7 @@ def test_the_stub_has_every_name_from_its_module() -> None:
     assert told == MODULES
 
 
-def test_the_stub_has_the_functions_as_they_are() -> None:
+def test_stub_has_the_functions_with_their_signatures() -> None:
     told = {node.name: node for node in STUB.body if isinstance(node, ast.FunctionDef)}
     functions = {name: each for name, each in vars(schema).items() if inspect.isfunction(each) and name[0] != "_"}
     here = {name for name, each in functions.items() if each.__module__ == schema.__name__}
@@ -118,7 +118,7 @@ def test_the_stub_has_the_functions_as_they_are() -> None:
         assert [each.arg for each in node.args.args] == list(inspect.signature(functions[name]).parameters)
 
 
-def test_many_threads_may_ask_for_one_name_first() -> None:
+def test_getattr_by_many_threads_returns_one_class() -> None:
     code = """
 import threading
 from hvkit.qmp import schema

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What makes QEMU's schema hard to type, each trap with its answer."""
+"""Parts of QEMU's schema that are difficult to represent as Python types."""
 
 from __future__ import annotations
 
@@ -77,12 +77,9 @@ from hvkit.qmp.schema import (
 )
 
 
-def again(value: Any, kind: Any = None) -> Any:
-    """Send a value over a wire and structure it again."""
+def round_trip(value: Any, kind: Any = None) -> Any:
+    """Convert a value to JSON and back."""
     return structure(json.loads(json.dumps(unstructure(value))), kind or type(value))
-
-
-# ---- names
 
 
 @pytest.mark.parametrize(
@@ -95,12 +92,12 @@ def again(value: Any, kind: Any = None) -> Any:
         (FdSocketAddress(str_="7"), {"str": "7"}),
     ],
 )
-def test_members_that_are_python_keywords_have_a_trailing_underscore(value: Struct, plain: dict[str, Any]) -> None:
+def test_member_named_like_a_python_keyword_has_a_trailing_underscore(value: Struct, plain: dict[str, Any]) -> None:
     assert unstructure(value).items() >= plain.items()
-    assert again(value) == value
+    assert round_trip(value) == value
 
 
-def test_dashes_are_underscores_and_real_underscores_are_stated() -> None:
+def test_member_with_underscore_keeps_its_wire_name() -> None:
     throttle = BlockSetIoThrottle(id="d", bps=1, bps_rd=0, bps_wr=0, iops=0, iops_rd=0, iops_wr=0, bps_max_length=5)
     assert unstructure(throttle).keys() >= {"bps", "bps_rd", "iops_wr", "bps_max_length"}
     assert unstructure(HumanMonitorCommand(command_line="info", cpu_index=0)) == {
@@ -109,11 +106,11 @@ def test_dashes_are_underscores_and_real_underscores_are_stated() -> None:
     }
 
 
-def test_the_one_member_in_capitals_keeps_them() -> None:
+def test_member_in_capitals_keeps_its_name() -> None:
     assert unstructure(UuidInfo(UUID="x")) == {"UUID": "x"}
 
 
-def test_enumerations_may_have_values_that_are_no_names() -> None:
+def test_enumeration_allows_values_that_are_not_identifiers() -> None:
     assert {"0", "9", "a", "kp_enter"} <= set(get_args(schema.QKeyCode))
     assert "3des" in get_args(schema.QCryptoCipherAlgo)
 
@@ -130,14 +127,14 @@ def test_enumerations_may_have_values_that_are_no_names() -> None:
         "drive-mirror",
     ],
 )
-def test_a_command_that_has_its_arguments_name_is_the_struct(wire_name: str) -> None:
+def test_command_named_like_its_arguments_is_the_struct(wire_name: str) -> None:
     command = schema.command(wire_name)
     assert issubclass(command, Command)
     assert getattr(schema, command.__name__) is command
     assert members_of(command)
 
 
-def test_such_a_command_is_used_as_a_struct_too() -> None:
+def test_command_named_like_its_arguments_can_be_used_as_a_struct() -> None:
     data = {"type": "blockdev-backup", "data": {"device": "a", "target": "b", "sync": "full"}}
     action = structure(data, TransactionAction)
     assert isinstance(action, schema.BlockdevBackupWrapper)
@@ -147,7 +144,7 @@ def test_such_a_command_is_used_as_a_struct_too() -> None:
     assert BlockDirtyBitmapMerge(node="n", target="t", bitmaps=["b"]).wire_name == "block-dirty-bitmap-merge"
 
 
-def test_the_command_that_lost_its_struct_takes_what_either_version_took() -> None:
+def test_command_whose_struct_changed_accepts_the_arguments_of_all_versions() -> None:
     assert issubclass(MigrateSetParameters, MigrationParameters)
     assert unstructure(MigrateSetParameters(downtime_limit=300, compress_level=1)) == {
         "downtime-limit": 300,
@@ -155,31 +152,28 @@ def test_the_command_that_lost_its_struct_takes_what_either_version_took() -> No
     }
 
 
-def test_a_named_struct_of_arguments_is_a_base_of_the_command() -> None:
+def test_command_with_argument_struct_derives_from_it() -> None:
     assert issubclass(AnnounceSelf, schema.AnnounceParameters)
 
 
-def test_a_command_and_an_event_of_one_name_are_told_apart() -> None:
+def test_command_and_event_with_one_name_have_different_classes() -> None:
     assert (Stop.wire_name, StopEvent.wire_name) == ("stop", "STOP")
 
 
-def test_an_agent_command_makes_its_reply_of_the_same_name_step_aside() -> None:
+def test_reply_named_like_its_command_has_a_suffix() -> None:
     assert GuestExec.wire_name == "guest-exec"
     assert GuestExec(path="/bin/true").reply_type is GuestExecReply
 
 
-# ---- null, absent, any
-
-
-def test_null_is_not_absent() -> None:
+def test_null_differs_from_an_absent_member() -> None:
     absent, null = BlockdevOptionsQcow2(file="f"), BlockdevOptionsQcow2(file="f", backing=NULL)
     assert unstructure(absent) == {"driver": "qcow2", "file": "f"}
     assert unstructure(null) == {"driver": "qcow2", "file": "f", "backing": None}
-    assert again(null).backing is NULL
-    assert again(absent).backing is None
+    assert round_trip(null).backing is NULL
+    assert round_trip(absent).backing is None
 
 
-def test_a_member_of_any_type_may_be_null_or_absent() -> None:
+def test_member_of_any_type_distinguishes_null_from_absent() -> None:
     with_null = structure({"name": "a", "type": "1", "default": None}, SchemaInfoObjectMember)
     without = structure({"name": "a", "type": "1"}, SchemaInfoObjectMember)
     assert (with_null.default, without.default) == (NULL, None)
@@ -188,47 +182,44 @@ def test_a_member_of_any_type_may_be_null_or_absent() -> None:
 
 
 @pytest.mark.parametrize("value", [1, "text", True, [1, None], {"a": {"b": None}}, NULL])
-def test_any_takes_anything(value: Any) -> None:
-    assert again(QomSet(path="p", property="q", value=value)).value == value
-    assert again(CpuModelInfo(name="qemu64", props=value)).props == value
+def test_member_of_any_type_accepts_any_value(value: Any) -> None:
+    assert round_trip(QomSet(path="p", property="q", value=value)).value == value
+    assert round_trip(CpuModelInfo(name="qemu64", props=value)).props == value
     assert QomGet(path="p", property="q").reply_type is Any
 
 
-# ---- alternates and unions
-
-
 @pytest.mark.parametrize("file", ["node0", BlockdevOptionsFile(driver="file", filename="x")])
-def test_the_json_type_picks_the_alternative(file: Any) -> None:
-    assert again(BlockdevOptionsQcow2(file=file)).file == file
+def test_alternate_is_selected_by_json_type(file: Any) -> None:
+    assert round_trip(BlockdevOptionsQcow2(file=file)).file == file
 
 
-def test_an_alternative_of_no_known_type_names_what_would_do() -> None:
+def test_alternate_of_wrong_type_names_the_accepted_types() -> None:
     with pytest.raises(DataError, match="file: expected object or str, got int"):
         structure({"driver": "qcow2", "file": 5}, BlockdevOptions)
 
 
-def test_the_tag_picks_the_branch() -> None:
+def test_union_branch_is_selected_by_the_tag() -> None:
     block = structure({"driver": "qcow2", "file": {"driver": "null-co", "size": 5}, "node-name": "n"}, BlockdevOptions)
     assert block == BlockdevOptionsQcow2(node_name="n", file=BlockdevOptionsNull(driver="null-co", size=5))
 
 
-def test_a_branch_of_one_tag_carries_it_and_others_are_told() -> None:
+def test_branch_of_one_tag_value_has_it_as_default() -> None:
     assert BlockdevOptionsQcow2(file="f").driver == "qcow2"
     with pytest.raises(ProgrammerError, match="'driver' is missing"):
         BlockdevOptionsFile(filename="x")  # type: ignore[call-arg]
 
 
-def test_a_branch_that_others_are_derived_from_takes_any_tag() -> None:
+def test_branch_with_derived_branches_accepts_any_tag() -> None:
     assert issubclass(BlockdevOptionsQcow2, BlockdevOptionsGenericFormat)
     assert unstructure(BlockdevOptionsGenericFormat(driver="vpc", file="f")) == {"driver": "vpc", "file": "f"}
 
 
-def test_a_tag_without_branch_gives_the_union() -> None:
+def test_tag_without_branch_gives_the_union_class() -> None:
     block = structure({"type": "commit", **JOB}, BlockJobInfo)
     assert type(block) is BlockJobInfo
 
 
-def test_an_unknown_tag_gives_the_union_and_keeps_the_rest() -> None:
+def test_unknown_tag_gives_the_union_class_and_keeps_unknown_members() -> None:
     data = {"driver": "from-the-future", "node-name": "n", "speed": {"of": "light"}}
     block = structure(data, BlockdevOptions)
     assert type(block) is BlockdevOptions
@@ -236,7 +227,7 @@ def test_an_unknown_tag_gives_the_union_and_keeps_the_rest() -> None:
     assert unstructure(block) == data
 
 
-def test_a_union_without_its_tag_gives_the_union() -> None:
+def test_missing_tag_gives_the_union_class() -> None:
     sev = {
         "enabled": True,
         "api-major": 0,
@@ -257,13 +248,13 @@ JOB = {"device": "d", "len": 1, "offset": 0, "busy": False, "paused": False, "sp
 JOB |= {"ready": True, "status": "ready", "auto-finalize": True, "auto-dismiss": True}
 
 
-def test_a_branch_needs_nothing_that_an_older_version_did_not_send() -> None:
+def test_branch_member_missing_in_older_versions_is_optional() -> None:
     mirror = structure({"type": "mirror", **JOB}, BlockJobInfo)
     assert isinstance(mirror, BlockJobInfoMirror)
     assert mirror.actively_synced is None
 
 
-def test_a_struct_that_is_a_branch_among_other_things_has_a_class_for_each_life() -> None:
+def test_struct_with_other_uses_has_a_separate_branch_class() -> None:
     inet = SocketAddressInet(host="h", port="1")
     assert isinstance(inet, InetSocketAddress)
     assert isinstance(inet, SocketAddress)
@@ -273,7 +264,7 @@ def test_a_struct_that_is_a_branch_among_other_things_has_a_class_for_each_life(
     assert not issubclass(BlockdevOptionsNfs, BlockdevOptions)
 
 
-def test_a_branch_that_is_a_union_has_the_tags_of_both() -> None:
+def test_branch_that_is_a_union_has_both_tags() -> None:
     data = {"transport": "socket", "type": "inet", "host": "h", "port": "1"}
     address = structure(data, MigrationAddress)
     assert address == MigrationAddressSocketInet(host="h", port="1")
@@ -283,10 +274,7 @@ def test_a_branch_that_is_a_union_has_the_tags_of_both() -> None:
     rdma = MigrationAddressRdma(host="h", port="1")
     assert unstructure(rdma) == {"transport": "rdma", "host": "h", "port": "1"}
     channel = MigrationChannel(channel_type="main", addr=rdma)
-    assert again(MigrateIncoming(channels=[channel])).channels == [channel]
-
-
-# ---- arguments
+    assert round_trip(MigrateIncoming(channels=[channel])).channels == [channel]
 
 
 @pytest.mark.parametrize(
@@ -305,14 +293,14 @@ def test_a_branch_that_is_a_union_has_the_tags_of_both() -> None:
         "set_password",
     ],
 )
-def test_a_union_as_the_whole_argument_is_given_without_a_name(wire_name: str) -> None:
+def test_command_with_union_argument_takes_it_positionally(wire_name: str) -> None:
     command = schema.command(wire_name)
     assert command.whole_argument == "arguments"
     union = members_of(command)["arguments"].type
     assert union.tag
 
 
-def test_the_arguments_of_such_a_command_are_the_union() -> None:
+def test_command_with_union_argument_sends_the_members_of_the_union() -> None:
     plain = {"type": "user", "id": "n0", "hostfwd": [{"str": "tcp::2222-:22"}]}
     command = NetdevAdd(NetdevUserOptions(id="n0", hostfwd=[schema.NetdevUserHostForward(str_="tcp::2222-:22")]))
     assert unstructure(command) == plain
@@ -323,7 +311,7 @@ def test_the_arguments_of_such_a_command_are_the_union() -> None:
     assert unstructure(SetPassword(schema.SetPasswordOptionsVnc(password="p"))) == {"protocol": "vnc", "password": "p"}
 
 
-def test_device_add_takes_any_property() -> None:
+def test_device_add_accepts_any_property() -> None:
     command = DeviceAdd(
         driver="virtio-blk-pci", id="vda", properties={"drive": "disk0", "bus_x": 1, "write-cache": "on"}
     )
@@ -332,33 +320,30 @@ def test_device_add_takes_any_property() -> None:
     assert structure(plain, DeviceAdd) == command
 
 
-def test_members_are_keywords_because_required_ones_follow_optional_ones() -> None:
+def test_command_arguments_are_keyword_only() -> None:
     with pytest.raises(ProgrammerError, match="takes its members as keywords"):
         DeviceAdd("virtio-blk-pci")  # type: ignore[call-arg]
 
 
-# ---- values
-
-
-def test_types_may_contain_themselves() -> None:
+def test_recursive_type_survives_a_round_trip() -> None:
     inner = {"virtual-size": 1, "filename": "base", "format": "raw"}
     image = structure({**inner, "backing-image": {**inner, "backing-image": inner}}, ImageInfo)
     assert image.backing_image is not None
     assert image.backing_image.backing_image == structure(inner, ImageInfo)
 
 
-def test_integers_have_all_64_bits() -> None:
+def test_integer_of_64_bits_survives_a_round_trip() -> None:
     size = 2**64 - 1
-    assert again(schema.BlockResize(device="d", size=size)).size == size
+    assert round_trip(schema.BlockResize(device="d", size=size)).size == size
 
 
-def test_what_an_older_version_sends_is_no_unknown_member() -> None:
+def test_member_of_older_versions_is_known() -> None:
     status = structure({"running": False, "singlestep": False, "status": "prelaunch"}, StatusInfo)
     assert status.singlestep is False
     assert not status.unknown
 
 
-def test_what_an_older_version_does_not_send_is_absent() -> None:
+def test_member_missing_in_older_versions_is_none() -> None:
     machine = {"name": "q35", "cpu-max": 288, "hotpluggable-cpus": True, "numa-mem-supported": True}
     machine |= {"deprecated": False, "acpi": True}
     info = structure(machine, MachineInfo)
@@ -366,20 +351,17 @@ def test_what_an_older_version_does_not_send_is_absent() -> None:
     assert unstructure(info) == machine
 
 
-# ---- flags
-
-
 @pytest.mark.parametrize("command", [Yank, QueryYank, MigratePause, MigrateRecover])
-def test_commands_that_may_run_out_of_band(command: type[Command[Any]]) -> None:
+def test_out_of_band_command_is_marked(command: type[Command[Any]]) -> None:
     assert command.out_of_band
 
 
-def test_no_other_command_may_run_out_of_band() -> None:
+def test_out_of_band_commands_are_exactly_these() -> None:
     names = {"yank", "query-yank", "migrate-pause", "migrate-recover"}
     assert {name for name in schema.commands() if schema.command(name).out_of_band} == names
 
 
-def test_commands_that_stay_silent_on_success() -> None:
+def test_commands_without_success_reply_are_marked() -> None:
     silent = {name for name in schema.agent_commands() if not schema.command(name).has_reply}
     assert silent == {"guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid"}
     assert not GuestShutdown(mode="powerdown").has_reply
@@ -387,11 +369,11 @@ def test_commands_that_stay_silent_on_success() -> None:
     assert all(schema.command(name).has_reply for name in schema.commands())
 
 
-def test_a_command_knows_its_reply() -> None:
+def test_command_has_its_reply_type() -> None:
     assert QueryCpusFast.reply_type == list[schema.CpuInfoFast]
     assert Stop.reply_type is type(None)
 
 
-def test_schema_values_are_frozen() -> None:
+def test_schema_value_is_immutable() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Stop().x = 1  # type: ignore[attr-defined]

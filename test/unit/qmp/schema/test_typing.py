@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What mypy makes of the schema: nothing to complain of in right uses, and every wrong one found."""
+"""mypy on uses of the schema: it accepts the correct ones and reports every wrong one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hvkit.qmp import schema
 SAMPLE = Path(__file__).with_name("typing_sample.py")
 
 
-def test_mypy_finds_the_marked_errors_and_no_others(tmp_path: Path) -> None:
+def test_mypy_reports_exactly_the_marked_errors(tmp_path: Path) -> None:
     pytest.importorskip("mypy", reason="mypy is not installed: pip install hvkit[lint]")
     path = Path(schema.__file__).parents[3]
     options = ["--strict", "--enable-error-code=comparison-overlap", "--python-version=3.11", "--config-file="]

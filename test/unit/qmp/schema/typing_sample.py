@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a type checker has to know of the schema; `# error: code` marks what it has to refuse.
+"""Uses of the schema for a type checker; `# error: code` marks those that it must reject.
 
-Checked by test_typing.py; never run.
+Checked by test_typing.py; never executed.
 """
 
 from typing import Any, assert_type

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Media come and go where no QEMU is: in the drives of a simulated machine."""
+"""Changes of media in the drives of a simulated QEMU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def inserted(kvm: KvmHypervisor) -> str:
 
 
 @pytest.mark.parametrize("kind", ["ide", "scsi-cd"])
-def test_medium_is_changed_and_taken_out(
+def test_medium_change_and_eject_update_drive_and_state_file(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], tmp_path: Path, kind: str
 ) -> None:
     images = [str(tmp_path / name) for name in ("first.iso", "second.iso")]

@@ -212,8 +212,8 @@ def test_many_may_ask_at_once(program: Program, tmp_path: Path) -> None:
     [
         ("/nonexistent/qemu", "there is no such program"),
         ("no-such-program-anywhere", "there is no such program"),
-        ("/tmp", "it is a directory"),
-        ("/etc/passwd", "it cannot be executed"),
+        ("/tmp", "is a directory, not a program"),
+        ("/etc/passwd", "is not executable"),
     ],
 )
 def test_what_is_no_program_is_named(path: str, problem: str) -> None:

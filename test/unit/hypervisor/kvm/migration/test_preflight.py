@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A node tells all that keeps an instance from coming to it, before anything is made."""
+"""Obstacles of a migration, reported by the destination before anything is created."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 
 from hvkit.hypervisor import Disk, Instance, MigrationInfo, MigrationObstacle, MigrationRefused, Nic, ObstacleKind
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.migration.preflight import MachineDescription, compare_plan
+from hvkit.hypervisor.kvm.migration.description import MachineDescription
+from hvkit.hypervisor.kvm.migration.preflight import compare_plan
 from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.parameters import NIC_TYPES
 from hvkit.hypervisor.kvm.plan.topology import Topology
@@ -24,35 +25,35 @@ MakeInstance = Callable[..., Instance]
 
 @pytest.fixture
 def other(tmp_path: Path) -> KvmHypervisor:
-    """The hypervisor of another node; nothing ever runs there."""
+    """The hypervisor of another node, on which no instance runs."""
     return KvmHypervisor(run_dir=tmp_path / "other")
 
 
 @attrs.frozen
 class Proposal:
-    """An instance that runs and could move, and how the other node likes it when something is different there."""
+    """A running instance, its description, and the hypervisor of the destination."""
 
     other: KvmHypervisor
     instance: Instance
     info: MigrationInfo
 
-    def obstacles(self, said: dict[str, Any] | None = None, **changed: Any) -> tuple[MigrationObstacle, ...]:
-        """Ask what is in the way.
+    def obstacles(self, described: dict[str, Any] | None = None, **changed: Any) -> tuple[MigrationObstacle, ...]:
+        """Return the obstacles of a migration with changes.
 
         Args:
-            said: what the source says otherwise.
-            changed: members of the instance that are otherwise on the destination.
+            described: changed members of the description.
+            changed: changed members of the instance on the destination.
         """
         parameters = {**self.instance.parameters, **changed.pop("parameters", {})}
         instance = attrs.evolve(self.instance, parameters=parameters, **changed)
-        info = attrs.evolve(self.info, data={**self.info.data, **(said or {})})
+        info = attrs.evolve(self.info, data={**self.info.data, **(described or {})})
         found = self.other.find_migration_obstacles(instance, info)
         assert self.other.list_instances() == []
         return found
 
-    def only(self, said: dict[str, Any] | None = None, **changed: Any) -> tuple[ObstacleKind, str]:
-        """Ask what is in the way, which is one thing."""
-        (obstacle,) = self.obstacles(said, **changed)
+    def only(self, described: dict[str, Any] | None = None, **changed: Any) -> tuple[ObstacleKind, str]:
+        """Return the kind and the reason of the only obstacle."""
+        (obstacle,) = self.obstacles(described, **changed)
         return obstacle.kind, obstacle.reason
 
 
@@ -60,23 +61,23 @@ class Proposal:
 def proposal(kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance) -> Proposal:
     toy = make_toy(nics=(Nic(mac="52:54:00:12:34:56", mode="user"),), parameters={"cpu_type": "qemu64"})
     kvm.start_instance(toy)
-    said = kvm.migration_info("web1")
-    return Proposal(other, toy, attrs.evolve(said, data=json.loads(json.dumps(said.data))))
+    info = kvm.migration_info("web1")
+    return Proposal(other, toy, attrs.evolve(info, data=json.loads(json.dumps(info.data))))
 
 
 @pytest.mark.qemu
-def test_same_machine_may_come(proposal: Proposal) -> None:
+def test_identical_machine_has_no_obstacles(proposal: Proposal) -> None:
     assert proposal.obstacles() == ()
 
 
 @pytest.mark.qemu
-def test_each_difference_is_told_by_its_kind(proposal: Proposal) -> None:
+def test_each_difference_is_reported_with_its_kind(proposal: Proposal) -> None:
     kind, reason = proposal.only({"qemu_version": [99, 0, 0]})
-    assert (kind, "99.0.0, and here is an older one" in reason) == (ObstacleKind.VERSION, True)
+    assert (kind, "QEMU version: 99.0.0 on the source, and the older " in reason) == (ObstacleKind.VERSION, True)
     kind, reason = proposal.only({"machine_type": "pc-q35-99.9"})
     assert (kind, "has no machine type 'pc-q35-99.9'" in reason) == (ObstacleKind.MACHINE, True)
     kind, reason = proposal.only({"accelerator": "kvm"})
-    assert (kind, "it runs by kvm on the source" in reason) == (ObstacleKind.ACCELERATOR, True)
+    assert (kind, "accelerator: kvm on the source" in reason) == (ObstacleKind.ACCELERATOR, True)
     assert proposal.only(parameters={"cpu_type": "max"}) == (
         ObstacleKind.CPU,
         "CPU model: qemu64 on the source, and max here",
@@ -84,9 +85,9 @@ def test_each_difference_is_told_by_its_kind(proposal: Proposal) -> None:
     assert proposal.only(memory_mib=64) == (ObstacleKind.MEMORY, "memory: 32 MiB on the source, and 64 MiB here")
     assert proposal.only({"memory_backends": ["memory"]}) == (
         ObstacleKind.MEMORY,
-        "what holds its memory: memory on the source, and QEMU's own here",
+        "memory backends: memory on the source, and QEMU's default here",
     )
-    assert proposal.only(vcpus=2) == (ObstacleKind.VCPUS, "processors: 1 on the source, and 2 here")
+    assert proposal.only(vcpus=2) == (ObstacleKind.VCPUS, "vCPUs: 1 on the source, and 2 here")
     assert proposal.only(parameters={"cpu_threads": 1})[0] is ObstacleKind.VCPUS
     assert proposal.only(parameters={"kvm_extra": "-boot menu=on"})[0] is ObstacleKind.PARAMETER
     assert proposal.only(parameters={"migration_caps": "multifd"})[0] is ObstacleKind.PARAMETER
@@ -107,7 +108,7 @@ def test_each_difference_is_told_by_its_kind(proposal: Proposal) -> None:
 
 
 @pytest.mark.qemu
-def test_devices_are_compared_by_kind_and_by_uuid(proposal: Proposal) -> None:
+def test_devices_are_compared_by_driver_and_uuid(proposal: Proposal) -> None:
     kind, reason = proposal.only(parameters={"nic_type": "e1000"})
     assert kind is ObstacleKind.DEVICES
     assert reason.endswith(": virtio-net-pci on the source, and e1000 here")
@@ -119,7 +120,7 @@ def test_devices_are_compared_by_kind_and_by_uuid(proposal: Proposal) -> None:
 
 
 @pytest.mark.qemu
-def test_all_reasons_come_at_once(proposal: Proposal) -> None:
+def test_all_obstacles_are_reported_at_once(proposal: Proposal) -> None:
     disks = (attrs.evolve(proposal.instance.disks[0], path="/no/such/disk"), Disk(path="/no/such/either"))
     found = proposal.obstacles(
         {"qemu_version": [99, 0, 0], "accelerator": "kvm"},
@@ -141,7 +142,7 @@ def test_all_reasons_come_at_once(proposal: Proposal) -> None:
 
 
 @pytest.mark.qemu
-def test_refusal_carries_every_reason_and_makes_nothing(proposal: Proposal, tmp_path: Path) -> None:
+def test_refused_accept_carries_obstacles_and_creates_nothing(proposal: Proposal, tmp_path: Path) -> None:
     instance = attrs.evolve(proposal.instance, memory_mib=64, vcpus=2)
     with pytest.raises(MigrationRefused) as caught:
         proposal.other.accept_instance(instance, proposal.info, str(tmp_path / "never.sock"))
@@ -151,7 +152,7 @@ def test_refusal_carries_every_reason_and_makes_nothing(proposal: Proposal, tmp_
 
 @pytest.mark.qemu
 @pytest.mark.parametrize("chipset", ["pc", "q35"])
-def test_qemu_calls_every_device_as_the_plan_does(
+def test_planned_device_drivers_match_qemu(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, chipset: str
 ) -> None:
     for number, nic_type in enumerate(sorted(NIC_TYPES)):
@@ -188,7 +189,7 @@ def test_qemu_calls_every_device_as_the_plan_does(
     ],
     ids=lambda parameters: next(iter(parameters)),
 )
-def test_machine_with_extras_may_come(
+def test_machine_with_optional_devices_has_no_obstacles(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, parameters: dict[str, object]
 ) -> None:
     image = tmp_path / "image.iso"
@@ -203,7 +204,7 @@ def test_machine_with_extras_may_come(
 
 @pytest.mark.qemu
 @pytest.mark.parametrize(("capabilities", "is_taken"), [("", True), ("auto-converge:postcopy-ram", False)])
-def test_pages_of_another_size_matter_to_post_copy_only(
+def test_page_size_difference_is_obstacle_for_postcopy_only(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, capabilities: str, is_taken: bool
 ) -> None:
     toy = make_toy(parameters={"migration_caps": capabilities, "mem_prealloc": True})
@@ -215,7 +216,7 @@ def test_pages_of_another_size_matter_to_post_copy_only(
     assert obstacles == (() if is_taken else (expected,))
 
 
-def test_flags_of_the_processor_are_compared(plan: Callable[..., MachinePlan]) -> None:
+def test_missing_cpu_flags_are_reported(plan: Callable[..., MachinePlan]) -> None:
     here = plan("7.2", {"cpu_type": "host"})
     sent = MachineDescription(
         format=3,
@@ -239,4 +240,4 @@ def test_flags_of_the_processor_are_compared(plan: Callable[..., MachinePlan]) -
     assert list(compare_plan(sent, here, node_flags=frozenset({"avx512f", "fpu", "sse4_2", "more"}))) == []
     (found,) = compare_plan(sent, here, node_flags=frozenset({"fpu"}))
     assert found.kind is ObstacleKind.CPU
-    assert found.reason.endswith("this node's lacks: avx512f sse4_2")
+    assert found.reason.endswith("missing on this node: avx512f sse4_2")

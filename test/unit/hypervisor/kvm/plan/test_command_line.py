@@ -25,7 +25,7 @@ from hvkit.hypervisor.kvm.plan.command_line import build_argv
 from hvkit.hypervisor.kvm.plan.devices import TapFiles
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.plan.resources import MachineSockets
-from machine_features import BOARDS, FEATURES, VERSIONS, Feature, Planner, plan_feature
+from machine_features import BOARDS, FEATURES, VERSIONS, Feature, FeatureNode, Planner, plan_feature
 
 WRITTEN: Final = Path(machine_features.__file__).parent / "data" / "command-lines"
 RECORDING: Final = os.environ.get("HVKIT_RECORD") == "1"
@@ -78,15 +78,17 @@ def _argv(plan: Planner, program: Capabilities, board: str, feature: Feature) ->
         program,
         board,
         feature,
-        directory=WRITTEN_DIR,
-        host=KvmHost(),
-        sockets=sockets,
-        taps={
-            nic.uuid: TapFiles(queues=queues, vhosts=vhosts if feature.has_vhost else ())
-            for nic in feature.nics or ()
-            if nic.has_tap
-        },
-        descriptors={f"{WRITTEN_DIR}/disk.img": (WRITTEN_FD, WRITTEN_FD + 1)},
+        FeatureNode(
+            directory=WRITTEN_DIR,
+            host=KvmHost(),
+            sockets=sockets,
+            taps={
+                nic.uuid: TapFiles(queues=queues, vhosts=vhosts if feature.has_vhost else ())
+                for nic in feature.nics or ()
+                if nic.has_tap
+            },
+            descriptors={f"{WRITTEN_DIR}/disk.img": (WRITTEN_FD, WRITTEN_FD + 1)},
+        ),
     )
     version = ".".join(map(str, program.version[:2]))
     # The version in a machine type is that of its program: no difference for anybody to read.

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Addresses of monitors, and the sockets that connect to them. Nothing here waits, except for the resolver."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+from hvkit.errors import ProgrammerError
+from hvkit.qmp.deadlines import Deadline
+
+#: Address of a monitor: a path, the name of an abstract socket with ``@`` before it, or a TCP host and port.
+Address: TypeAlias = str | os.PathLike[str] | tuple[str, int]
+
+#: Bytes to receive at once. With more, the allocator maps and unmaps memory for every read, which costs more than the
+#: read.
+RECEIVE_BYTES: Final = 65536
+#: The most descriptors in one message. Source: scm(7), SCM_MAX_FD of the kernel.
+_MAX_FDS: Final = 253
+#: struct ucred: pid, uid, gid. Source: unix(7).
+_CREDENTIALS: Final = struct.Struct("iII")
+
+
+def address_text(address: Address) -> str:
+    """Return an address as text, for messages."""
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else os.fspath(address)
+
+
+def read_peer_pid(connected: socket.socket) -> int | None:
+    """Return the process that created the listening socket that a socket is connected to; None if unknown.
+
+    Source: unix(7), SO_PEERCRED.
+    """
+    if connected.family != socket.AF_UNIX:
+        return None
+    pid, _, _ = _CREDENTIALS.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid or None  # 0: the process is in another pid namespace
+
+
+def check_fds(fds: Sequence[int]) -> None:
+    """Check that descriptors can be sent with a command, before any byte of it is sent.
+
+    Raises:
+        ProgrammerError: there are too many for one message, or one is not open.
+    """
+    if len(fds) > _MAX_FDS:
+        raise ProgrammerError(f"cannot send {len(fds)} descriptors with one command; the limit is {_MAX_FDS}")
+    for fd in fds:
+        try:
+            os.fstat(fd)
+        except (OSError, TypeError, ValueError, OverflowError) as error:
+            raise ProgrammerError(f"{fd!r} is not an open descriptor") from error
+
+
+class Connector:
+    """Creates the sockets that connect to an address.
+
+    Args:
+        address: where to connect to.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.is_tcp = isinstance(address, tuple)
+        self._address = address
+
+    def targets(self) -> list[tuple[socket.AddressFamily, Any]]:
+        """Return the family and the kernel's form of each address to try, in order; looks up the name of a host.
+
+        Raises:
+            OSError: the host is unknown.
+        """
+        if isinstance(self._address, tuple):
+            found = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)
+            return [(family, target) for family, _, _, _, target in found]
+        path = os.fspath(self._address)
+        # '@' stands for the zero byte of an abstract socket, as in ss(8) and systemd
+        return [(socket.AF_UNIX, "\0" + path[1:] if path[:1] == "@" else path)]
+
+    def new_socket(self, family: socket.AddressFamily) -> socket.socket:
+        """Return a new non-blocking socket for an address of this family."""
+        opened = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        if self.is_tcp:
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened
+
+
+def connect_problem(error: OSError | ValueError, deadline: Deadline) -> str:
+    """Return the reason of a failure to connect, as text."""
+    match error:
+        case FileNotFoundError():
+            return "there is no such socket"
+        case ConnectionRefusedError():
+            return "no process listens on the socket; it may be left over from a process that was killed"
+        case BlockingIOError(errno=errno.EINPROGRESS):
+            return f"no answer from the network within {deadline.timeout_s:g} s"
+        case BlockingIOError():
+            return f"the backlog of the socket stayed full for {deadline.timeout_s:g} s: QEMU is busy or stopped"
+        case socket.gaierror():
+            return f"unknown host: {error.strerror}"
+        case OSError(errno=int() as number):
+            return os.strerror(number)
+    return str(error)
