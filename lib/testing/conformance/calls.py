@@ -167,9 +167,7 @@ _WITHOUT_LOCK: Final = frozenset(
 OPTIONAL_LOCKED: Final = tuple(method for method in OPTIONAL_BY_NAME if method not in _WITHOUT_LOCK)
 
 #: Optional methods that are allowed on a stopped instance. All others raise `InstanceStateError`.
-_ALLOWED_WHEN_STOPPED: Final = frozenset(
-    {"abort_backup", "get_instance_console", "restore_instance", "verify_instance"}
-)
+_ALLOWED_WHEN_STOPPED: Final = frozenset({"abort_backup", "restore_instance", "verify_instance"})
 
 OPTIONAL_NOT_WHEN_STOPPED: Final = tuple(method for method in OPTIONAL_BY_NAME if method not in _ALLOWED_WHEN_STOPPED)
 
