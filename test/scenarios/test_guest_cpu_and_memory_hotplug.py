@@ -12,9 +12,9 @@ import attrs
 import pytest
 
 from faults import count_commands, fail_at
-from hotplug_state import assert_agreement, migrate, read_state
 from guest.console import GuestConsole
 from guest.fixtures import TinyGuest
+from hotplug_state import assert_agreement, migrate, read_state
 from hvkit.hypervisor import HotplugCause, HotplugError, Instance, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.runtime import Pending
