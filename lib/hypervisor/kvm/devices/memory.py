@@ -77,6 +77,8 @@ class MemoryVerbs(KvmSubject):
                     _resize_virtio_mem(session, memory_mib, deadline)
                 else:
                     _change_dimms(session, memory_mib, deadline)
+                    # A DIMM of an earlier request may have been released since the session began.
+                    session.retry_once(lambda _: reconcile_dimms(session))
                 return read_memory_mib(session.monitor)
 
 

@@ -58,6 +58,8 @@ class VcpuVerbs(KvmSubject):
                 deadline = Deadline(timeout_s)
                 for processor in change.going:
                     _remove(session, processor, deadline)
+                # A vCPU of an earlier request may have been released since the session began.
+                session.retry_once(lambda _: reconcile_vcpus(session))
             return session.runtime.vcpus
 
 
