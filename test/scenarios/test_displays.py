@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hvkit.hypervisor import ConsoleKind, InstanceStartError, ParameterError
+from hvkit.hypervisor import ConsoleKind, InstanceStartError, InstanceStateError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.model import Instance
 from hvkit.hypervisor.node import find_interface_address
@@ -176,4 +176,5 @@ def test_console_without_a_serial_port_is_the_display(
     kvm.start_instance(make_toy("web3", parameters=headless), start_paused=True)
     assert "neither VNC nor SPICE" in kvm.get_instance_console("web3").message
     kvm.stop_instance("web3", force=True)
-    assert "is not known" in kvm.get_instance_console("web3").message
+    with pytest.raises(InstanceStateError, match="QEMU is not running"):
+        kvm.get_instance_console("web3")
