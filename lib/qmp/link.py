@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The connection to one machine of a fleet: non-blocking, driven by the poller of the fleet in a single thread."""
+"""The connection to one monitor of a fleet: non-blocking, driven by the poller of the fleet in a single thread."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TICK_S: Final = 0.025
 
 
 class Outcome(Generic[R]):
-    """The result of a command on one machine.
+    """The result of a command on one monitor.
 
     Attributes:
         error: why there is no reply; None if there is one.
@@ -69,7 +69,7 @@ class Outcome(Generic[R]):
 
 
 class Question:
-    """A command as plain data, ready to be sent to any number of machines."""
+    """A command as plain data, ready to be sent to any number of monitors."""
 
     __slots__ = ("arguments", "name", "reply_type")
 
@@ -85,7 +85,7 @@ class Question:
 
 
 class Link:
-    """The connection to one machine; no method waits."""
+    """The connection to one monitor; no method waits."""
 
     def __init__(self, address: Address, poller: select.epoll) -> None:
         self.name = address_text(address)
@@ -137,7 +137,7 @@ class Link:
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether the machine owes a greeting or a reply that came too late for its question."""
+        """Whether a greeting, or a reply to an abandoned question, is still to come."""
         is_open = self._socket is not None and not self._is_connecting
         return is_open and (self._protocol.state is not READY or bool(self._protocol.commands_in_flight))
 

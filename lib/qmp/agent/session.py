@@ -13,7 +13,7 @@ from typing import Final
 from hvkit.qmp import schema
 from hvkit.qmp.agent.protocol import AgentProtocol
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.errors import AgentNotResponding, CommandTimeout, ConnectError, ConnectionLost, QmpError
+from hvkit.qmp.errors import AgentNotResponding, CommandTimeout, ConnectError, QmpError
 from hvkit.qmp.protocol import ENDED, Exchange, Protocol
 from hvkit.qmp.sync.session import Session
 from hvkit.qmp.sync.transport import Transport
@@ -45,9 +45,8 @@ class AgentSession(Session):
             self.end(error.reason)
             raise
         except QmpError as error:
-            reason = error.reason if isinstance(error, ConnectionLost) else str(error)
-            self.end(reason)
-            raise ConnectError(self.address, reason) from error
+            self.end(error.reason)
+            raise ConnectError(self.address, error.reason) from error
         except BaseException:
             self.end("connecting was interrupted")
             raise

@@ -84,13 +84,10 @@ class AsyncSession(BaseSession):
         protocol = self._protocol
         before = protocol.state
         timer_s = protocol.next_timer()
-        step = deadline if timer_s is None else deadline.sooner(timer_s)
-        await self._wait(self._loop.create_future(), step)
-        if protocol.state is not before:
-            return True
-        if deadline.remaining_s() <= 0:
-            return False
-        if step.remaining_s() <= 0:
+        await self._wait(self._loop.create_future(), deadline if timer_s is None else deadline.sooner(timer_s))
+        if protocol.state is before:
+            if deadline.remaining_s() <= 0:
+                return False
             protocol.handle_timer()
         return True
 

@@ -23,6 +23,7 @@ ERRORS = [
     errors.AgentProgramTimeout("guest-exec", 5.0, 42),
     errors.AgentFreezeExpired(5.0, "the limit passed"),
     errors.EventTimeout(("STOP",), 5.0),
+    errors.JobTimeout("backup", ("JOB_STATUS_CHANGE",), 5.0),
     errors.JobError("backup", "No space left on device"),
     errors.JobCancelled("backup", "Operation canceled"),
     errors.ProtocolError("the peer sent something"),

@@ -19,7 +19,7 @@ from hvkit.hypervisor.kvm.plan.capabilities import OLDEST_VERSION, Capabilities,
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.base import Command
 from hvkit.qmp.deadlines import Deadline
-from hvkit.qmp.errors import CommandError, ConnectError, ConnectionLost, QmpError
+from hvkit.qmp.errors import CommandError, ConnectError, QmpError
 from hvkit.qmp.program import find_program, read_output_tail, run_program
 from hvkit.qmp.program_cache import ProgramCache, ProgramIdentity, read_identity
 from hvkit.qmp.schema import (
@@ -128,10 +128,8 @@ def _probe(binary: str, timeout_s: float) -> Capabilities:
             with run_program(binary, output) as connection:
                 return _query(binary, connection, deadline)
         except QmpError as error:
-            reason = error.reason if isinstance(error, (ConnectError, ConnectionLost)) else str(error)
-            raise ProgramError(
-                binary, f"{binary} does not answer like QEMU: {reason}", read_output_tail(output)
-            ) from error
+            reason = f"{binary} does not answer like QEMU: {error.reason}"
+            raise ProgramError(binary, reason, read_output_tail(output)) from error
 
 
 @contextlib.contextmanager
