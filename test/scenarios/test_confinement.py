@@ -66,7 +66,7 @@ def test_instance_with_all_confinement_runs(
         assert monitor.execute("query-status")["status"] == "running"
     kvm.stop_instance("web1", timeout=30)
     info = kvm.get_instance_info("web1")
-    assert (info.state, info.reason) == (InstanceState.SHUTDOWN, "the guest shut down")
+    assert (info.state, info.reason) == (InstanceState.SHUTDOWN, "guest shut down on request")
 
 
 @pytest.mark.qemu

@@ -45,7 +45,7 @@ FATAL: Final = {
     "-chardev null,id=serial0": "Duplicate ID 'serial0'",
     "-serial stdio": "Duplicate ID 'serial0'",
     "-device help": "QEMU ended with exit code 0",
-    "-smbios type=1,uuid=00000000-0000-4000-8000-000000000001": "the machine that answers calls itself web1, with uuid",
+    "-smbios type=1,uuid=00000000-0000-4000-8000-000000000001": "the QEMU that answers has name web1 and uuid 00000000",
     "-set chardev.control.server=off": "QEMU ended",
     "-add-fd fd=3,set=99": "fd is not valid or already in use",
     "-no-such-option": "invalid option",
