@@ -285,6 +285,7 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
         Raises:
             NotSupported: the hypervisor does not have CONSOLE.
             InstanceNotFound: there is no such instance.
+            InstanceStateError: it has no process.
             RuntimeStateError: its state file cannot be read.
         """
         raise NotImplementedError

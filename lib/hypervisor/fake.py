@@ -183,7 +183,9 @@ class FakeHypervisor(BaseHypervisor):
         return memory_mib
 
     def get_instance_console(self, name: str) -> Console:
-        self._read(name)
+        state = self._read(name).info.state
+        if state.is_over:
+            raise InstanceStateError(name, state.value, "has no console")
         return Console(instance=name, kind=ConsoleKind.MESSAGE, message="a fake instance has no console")
 
     @contextmanager

@@ -227,7 +227,6 @@ class MigrationMethods(OptionalMethods):
             NotSupported: the hypervisor does not have MIGRATION.
             InstanceNotFound: there is no such instance.
             InstanceStateError: it has no process, or was adopted.
-            InstanceBusy: another operation holds its lock.
             MigrationError: it is not POSTCOPY, or the switchover is not complete.
         """
         raise NotImplementedError

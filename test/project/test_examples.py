@@ -103,7 +103,7 @@ def test_interrupted_backup_cancels_job(path: Path, tmp_path: Path) -> None:
             assert piece, output
         program.send_signal(signal.SIGINT)
         _, errors = program.communicate(timeout=30)
-    assert errors == b"backup.py: job backup: Operation canceled\n"
+    assert errors == f"backup.py: {path}: job backup: Operation canceled\n".encode()
     assert program.returncode == 1
     with QmpConnection(path) as connection:
         assert [node.node_name for node in connection.execute(QueryNamedBlockNodes())] == ["disk0"]
@@ -155,7 +155,7 @@ def test_interrupt_after_completion_keeps_result(tmp_path: Path, error: str | No
     if error is None:
         assert (program.returncode, errors) == (0, b"")
     else:
-        assert (program.returncode, errors.decode()) == (1, f"backup.py: job backup: {error}\n")
+        assert (program.returncode, errors.decode()) == (1, f"backup.py: {path}: job backup: {error}\n")
 
 
 @contextlib.contextmanager

@@ -376,8 +376,8 @@ def test_backup_of_stopped_instance_raises_state_error(lab: Lab) -> None:
     lab.kvm.stop_instance("web1", force=True)
     stopped = (
         ("cannot back up disks", lambda: lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1")}))),
-        ("it has no process", lambda: lab.kvm.get_checkpoints("web1")),
-        ("it has no process", lambda: lab.kvm.drop_checkpoint("web1", "base")),
+        ("QEMU is not running", lambda: lab.kvm.get_checkpoints("web1")),
+        ("QEMU is not running", lambda: lab.kvm.drop_checkpoint("web1", "base")),
     )
     for problem, verb in stopped:
         with pytest.raises(InstanceStateError, match=rf"^web1: {problem} \(it is shutdown\)$"):
@@ -407,12 +407,12 @@ def test_invalid_backup_requests_create_nothing(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("members", "problem"),
     [
-        ({"files": {}}, "no disk is to be backed up"),
+        ({"files": {}}, "must contain at least one disk"),
         ({"files": {FIRST: "relative"}}, "absolute path"),
         ({"files": {"first": "/srv/1"}}, "the uuid of a disk"),
         ({"files": {FIRST: "/srv/1", SECOND: "/srv/1"}}, "two disks have the same file"),
         ({"files": {FIRST: "/srv/1"}, "checkpoint": "a:b"}, "letters, digits"),
-        ({"files": {FIRST: "/srv/1"}, "bases": {FIRST: "/srv/0"}}, "there is no since"),
+        ({"files": {FIRST: "/srv/1"}, "bases": {FIRST: "/srv/0"}}, "only used with since"),
     ],
 )
 def test_backup_rejects_inconsistent_members(members: dict[str, object], problem: str) -> None:

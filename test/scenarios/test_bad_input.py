@@ -96,9 +96,9 @@ def test_start_rejects_directory_as_disk(kvm: KvmHypervisor, make: MakeInstance,
 @pytest.mark.parametrize(
     ("content", "disk_format", "problem"),
     [
-        (b"QFI\xfb\0\0\0\3", "raw", "is said to be raw and is a qcow2 image"),
-        (b"\xeb\x63\x90\0", "qcow2", "is said to be a qcow2 image and is none"),
-        (b"", "qcow2", "is said to be a qcow2 image and is none"),
+        (b"QFI\xfb\0\0\0\3", "raw", "the instance specifies format raw, but it is a qcow2 image"),
+        (b"\xeb\x63\x90\0", "qcow2", "the instance specifies format qcow2, but it is not a qcow2 image"),
+        (b"", "qcow2", "the instance specifies format qcow2, but it is not a qcow2 image"),
     ],
 )
 def test_start_rejects_disk_of_another_format(
@@ -157,7 +157,7 @@ def test_queries_write_nothing_to_run_dir(
 def test_capability_cache_of_another_user_is_ignored(kvm: KvmHypervisor, make: MakeInstance, tmp_path: Path) -> None:
     parameters = make().parameters
     program = str(parameters["kvm_path"])
-    capabilities = probe._ask(program, 10.0)
+    capabilities = probe._probe(program, 10.0)
     forged = attrs.evolve(capabilities, machines=(attrs.evolve(capabilities.machines[0], name="pc-q35-66.6"),))
     other = KvmHypervisor(run_dir=tmp_path / "open")
     cache = ProgramCache(other.run_dir / "cache", "capabilities", 1)
@@ -181,7 +181,7 @@ def test_invalid_instance_name_is_rejected(kvm: KvmHypervisor, make: MakeInstanc
     ("program", "problem"),
     [
         ("#!/bin/sh\nexit 0\n", "does not answer like QEMU"),
-        ("#!/bin/sh\necho I am no QEMU\n", "does not answer like QEMU"),
+        ("#!/bin/sh\necho not QEMU\n", "does not answer like QEMU"),
         ("no program\n", "cannot be run"),
     ],
 )
@@ -239,9 +239,7 @@ def may_make_taps(unavailable: Callable[[str], NoReturn]) -> None:
 
 @pytest.mark.usefixtures("may_make_taps")
 def test_start_fails_with_tap_name_in_use(kvm: KvmHypervisor, make: MakeInstance) -> None:
-    with pytest.raises(
-        InstanceStartError, match=r"network interface lo: .* there is an interface of that name already"
-    ):
+    with pytest.raises(InstanceStartError, match=r"network interface lo: .* an interface of that name exists"):
         kvm.start_instance(make(nics=(Nic(mac="52:54:00:00:00:01", ifname="lo"),)))
     assert_nothing_left(kvm)
 

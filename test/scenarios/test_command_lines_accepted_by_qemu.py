@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Command lines that are written down are accepted by the QEMU that they are written for, without a warning.
+"""Recorded command lines are accepted by the QEMU version that they were recorded for, without warnings.
 
-Each is planned with the capabilities that are recorded of that version, as in test_command_line.py, and has its files
-in a directory with an awkward name. HVKIT_QEMU_BINARIES, a list of programs with colons between them, says which
-programs are tried; otherwise it is the QEMU under test.
+They are planned with the recorded capabilities of the version, as in test_command_line.py, with files in a directory
+whose name needs escaping. HVKIT_QEMU_BINARIES names the programs to try, separated by colons; by default it is the QEMU
+under test.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ SECOND_DISK: Final = UUID("d15c0000-0000-4000-8000-000000000002")
 Recorded = Callable[[str], Capabilities]
 Unavailable = Callable[[str], NoReturn]
 
-#: In lines of QEMU's that are no fault of a command line: what a CPU model and this host have not in common, where VNC
-#: listens, and that it was built without traces.
+#: Messages of QEMU that do not concern the command line: CPU features that this host lacks, the address of VNC, and
+#: a build without tracing.
 HARMLESS: Final = (
     *(
         "host doesn't support requested feature",
@@ -63,10 +63,10 @@ HARMLESS: Final = (
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a directory with an awkward name and everything that a machine's files need to be."""
+    """Give a directory whose name needs escaping, with the files of all features."""
     made = tmp_path_factory.mktemp("a,b c")
     (made / "disk.img").write_bytes(bytes(1 << 20))
-    (made / "vmlinuz").write_bytes(_hollow_kernel())
+    (made / "vmlinuz").write_bytes(_minimal_kernel())
     (made / "initrd").write_bytes(bytes(4096))
     (made / "password").write_text("secret\n")
     (made / "floppy.img").write_bytes(bytes(1440 << 10))
@@ -76,8 +76,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def _hollow_kernel() -> bytes:
-    """Return the least that passes for a kernel image. Source: Linux, the x86 boot protocol 2.12."""
+def _minimal_kernel() -> bytes:
+    """Return a minimal kernel image. Source: Linux, the x86 boot protocol 2.12."""
     image = bytearray(64 * 1024)
     image[0x1F1] = 4  # sectors of set-up code
     image[0x1FE:0x202] = b"\x55\xaa\xeb\x66"
@@ -89,33 +89,33 @@ def _hollow_kernel() -> bytes:
 
 @pytest.fixture(scope="module")
 def program(real: Capabilities, recorded: Recorded) -> Capabilities:
-    """Give what is recorded of the version of a real program, for the program itself."""
+    """Give the recorded capabilities of the version of a real program, for that program."""
     version = ".".join(map(str, real.version[:2]))
     try:
         return attrs.evolve(recorded(version), binary=real.binary)
     except FileNotFoundError:
-        return real  # a version that nothing is written down for
+        return real  # a version without recorded capabilities
 
 
 def _free_mib(page_mib: int) -> int:
-    """Return how much memory there is in free huge pages of a size, in MiB."""
+    """Return the memory in free huge pages of a size, in MiB."""
     free = Path(f"/sys/kernel/mm/hugepages/hugepages-{page_mib * 1024}kB/free_hugepages")
     return int(free.read_text()) * page_mib if free.exists() else 0
 
 
 def _need(feature: Feature, directory: Path, unavailable: Unavailable) -> None:
-    """Make what a feature needs besides the files, or say why this machine cannot have it."""
+    """Create what a feature needs besides the files, or skip the test."""
     if feature.lacks:
-        pytest.skip(f"not everywhere there is {feature.lacks}")
+        pytest.skip(f"requires {feature.lacks}")
     pages = feature.parameters.get("hugepages")
     if pages and _free_mib(HUGE_PAGES[pages]) < feature.memory_mib:
         pytest.skip(f"this machine has no {feature.memory_mib} MiB of free huge pages of {pages}")
     if feature.kvm_flag == "enabled" and read_kvm_host().problem:
         pytest.skip(f"this machine has no KVM: {read_kvm_host().problem}")
     if any(nic.has_tap for nic in feature.nics or ()) and (not os.access("/dev/net/tun", os.W_OK) or os.geteuid() != 0):
-        unavailable("a tap takes root and /dev/net/tun")
+        unavailable("a tap requires root and /dev/net/tun")
     if not feature.opens_by_name and os.geteuid() != 0:
-        unavailable("only root can start QEMU as somebody else, or in another root directory")
+        unavailable("only root can start QEMU as another user or in another root directory")
     if feature.parameters.get("tpm") and shutil.which("swtpm") is None:
         pytest.skip("swtpm is not installed")
     if "/DIR/pki" in feature.parameters.values() and not (directory / "pki").exists():
@@ -129,7 +129,7 @@ def _need(feature: Feature, directory: Path, unavailable: Unavailable) -> None:
 
 
 def _with_free_ports(feature: Feature) -> Feature:
-    """Return a feature with ports that nobody has: others may try the same one at the same time."""
+    """Return a feature with free TCP ports: tests may run in parallel."""
     free = {}
     for name in {"spice_port", "vnc_port"} & set(feature.parameters):
         with socket.socket() as probe:
@@ -140,7 +140,7 @@ def _with_free_ports(feature: Feature) -> Feature:
 
 @attrs.define
 class _Open:
-    """What a machine inherits, open."""
+    """Everything that QEMU inherits."""
 
     sockets: MachineSockets
     taps: dict[UUID, TapFiles] = attrs.field(factory=dict)
@@ -148,10 +148,10 @@ class _Open:
     descriptors: list[int] = attrs.field(factory=list)
 
 
-def _open(feature: Feature, directory: Path, stack: ExitStack, unmaking: ExitStack) -> _Open:
-    """Open everything that a feature's machine inherits.
+def _open(feature: Feature, directory: Path, stack: ExitStack, cleanup: ExitStack) -> _Open:
+    """Open everything that QEMU inherits for a feature.
 
-    The first stack closes it here, which is all but what the other one does when the machine has ended.
+    The first stack closes our descriptors; the second one cleans up after QEMU has ended.
     """
     control = directory / "control"
     control.unlink(missing_ok=True)
@@ -160,7 +160,7 @@ def _open(feature: Feature, directory: Path, stack: ExitStack, unmaking: ExitSta
     listener.listen()
     tpm = None
     if feature.parameters.get("tpm"):
-        unmaking.callback(end_tpm, directory / "tpm")
+        cleanup.callback(end_tpm, directory / "tpm")
         tpm = stack.enter_context(start_tpm(directory / "tpm", directory / "tpm.log")).fileno()
     opened = _Open(
         MachineSockets(
@@ -191,8 +191,8 @@ def _open(feature: Feature, directory: Path, stack: ExitStack, unmaking: ExitSta
     return opened
 
 
-def _complaints(log: Path) -> list[str]:
-    """Return what QEMU said of its command line: an option that draws a warning is not right."""
+def _messages(log: Path) -> list[str]:
+    """Return the messages of QEMU about its command line. A warning is a failure too."""
     lines = log.read_text(errors="replace").splitlines()
     return [line for line in lines if not any(words in line for words in HARMLESS)]
 
@@ -201,49 +201,42 @@ def _complaints(log: Path) -> list[str]:
 def _running(
     plan: Planner, program: Capabilities, board: str, feature: Feature, directory: Path
 ) -> Iterator[tuple[MachinePlan, QmpConnection]]:
-    """Have a real QEMU run a feature's machine and give its plan and a connection; it has to end as it should."""
+    """Run the machine of a feature on real QEMU and yield its plan and a connection. It has to exit cleanly."""
     log = directory / "log"
     with ExitStack() as stack:
         with ExitStack() as inherited:
             opened = _open(feature, directory, inherited, stack)
-            said = inherited.enter_context(open(log, "wb"))
-            made = plan_feature(
-                plan,
-                program,
-                board,
-                _with_free_ports(feature),
-                FeatureNode(
-                    directory=str(directory),
-                    host=read_kvm_host(),
-                    sockets=opened.sockets,
-                    taps=opened.taps,
-                    descriptors=opened.disks,
-                ),
+            output = inherited.enter_context(open(log, "wb"))
+            node = FeatureNode(
+                directory=str(directory),
+                host=read_kvm_host(),
+                sockets=opened.sockets,
+                taps=opened.taps,
+                descriptors=opened.disks,
             )
+            made = plan_feature(plan, program, board, _with_free_ports(feature), node)
             process = subprocess.Popen(
-                build_argv(made), stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=opened.descriptors
+                build_argv(made), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=opened.descriptors
             )
             stack.callback(process.wait)
             stack.callback(process.kill)
         try:
             with QmpConnection(directory / "control", timeout=START_S) as qmp:
                 yield made, qmp
-                complaints = _complaints(log)  # what comes later is about its end
+                messages = _messages(log)  # later messages are about its end
                 qmp.execute(Quit())
             assert process.wait(START_S) == 0, log.read_text(errors="replace")
         except ConnectError as error:
             if "There is no option group 'spice'" in log.read_text(errors="replace"):
                 pytest.skip("the part of this QEMU that has SPICE is not installed")
             pytest.fail(f"{error}: {log.read_text(errors='replace')}")
-    assert complaints == []
+    assert messages == []
 
 
-def test_no_version_is_forgotten() -> None:
+def test_all_recorded_versions_are_tried() -> None:
     named = os.environ.get("HVKIT_QEMU_BINARIES")
     if not named:
-        pytest.skip(
-            "only the installed QEMU accepts or refuses what is written down: HVKIT_QEMU_BINARIES names no others"
-        )
+        pytest.skip("HVKIT_QEMU_BINARIES is not set: only the installed QEMU is tried")
     tried = {".".join(map(str, probe_capabilities(binary).version[:2])) for binary in named.split(":")}
     assert tried >= set(VERSIONS)
 
@@ -252,12 +245,12 @@ def test_no_version_is_forgotten() -> None:
 @pytest.mark.parametrize(
     "feature",
     [
-        pytest.param(feature, id=f"{theme}-{name}")
-        for theme, features in FEATURES.items()
+        pytest.param(feature, id=f"{topic}-{name}")
+        for topic, features in FEATURES.items()
         for name, feature in features.items()
     ],
 )
-def test_real_qemu_accepts(
+def test_qemu_accepts_the_command_line_without_warnings(
     plan: Planner,
     program: Capabilities,
     directory: Path,
@@ -282,17 +275,17 @@ def test_real_qemu_accepts(
 @pytest.mark.parametrize(
     "feature", [FEATURES["plain"]["plain"], FEATURES["disks-scsi"]["virtio-scsi-pci"]], ids=["plain", "scsi"]
 )
-def test_a_running_machine_takes_the_same_descriptions(
+def test_qemu_accepts_the_descriptions_for_hotplug(
     plan: Planner, program: Capabilities, directory: Path, feature: Feature, board: str
 ) -> None:
-    settings = DiskSettings.from_parameters(TABLE.fill(feature.parameters))
+    nodes = DiskSettings.from_parameters(TABLE.fill(feature.parameters))
     (directory / "second.img").write_bytes(bytes(1 << 20))
     with _running(plan, program, board, feature, directory) as (made, qmp):
         used = {disk.address for disk in made.disks} | {nic.address for nic in made.nics}
-        disk_address = made.topology.allocate(settings.bus, used)
+        disk_address = made.topology.allocate(nodes.bus, used)
         nic_address = made.topology.allocate(BusKind.PCI, used | {disk_address})
         second = Disk(path=f"{directory}/second.img", uuid=SECOND_DISK)
-        disk = build_disk(second, settings, disk_address, is_block_device=False)
+        disk = build_disk(second, nodes, disk_address, is_block_device=False)
         nic = build_nic(make_nic(2), "paravirtual", nic_address)
         for node in disk.nodes:
             qmp.execute(BlockdevAdd(node))

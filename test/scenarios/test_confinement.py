@@ -33,7 +33,7 @@ POOL = {"security_model": "pool", "security_pool": "60000-60001"}
 @pytest.fixture
 def may_change_account(unavailable: Callable[[str], NoReturn]) -> None:
     if os.geteuid() != 0:
-        unavailable("only root can start QEMU as somebody else, so confinement is NOT tested here")
+        unavailable("only root can start QEMU as another user, so confinement is NOT tested here")
 
 
 def _status(pid: int) -> dict[str, str]:
@@ -50,7 +50,7 @@ def _pid(kvm: KvmHypervisor, name: str = "web1") -> int:
 @pytest.mark.qemu
 @pytest.mark.usefixtures("may_change_account")
 @pytest.mark.parametrize("parameters", [POOL, {**POOL, "use_chroot": True}], ids=["account", "account-and-root"])
-def test_machine_with_every_restriction_runs(
+def test_instance_with_all_confinement_runs(
     kvm: KvmHypervisor, make_toy: MakeInstance, parameters: dict[str, object]
 ) -> None:
     toy = make_toy(parameters={"sandbox": "enabled", **parameters})
@@ -71,11 +71,11 @@ def test_machine_with_every_restriction_runs(
 
 @pytest.mark.qemu
 @pytest.mark.usefixtures("may_change_account")
-def test_accounts_of_a_pool_are_each_ones_own(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_instances_have_different_accounts_of_a_pool(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     for name in ("web1", "web2"):
         kvm.start_instance(make_toy(name, parameters=POOL))
     assert {_status(_pid(kvm, name))["Uid"].split()[0] for name in ("web1", "web2")} == {"60000", "60001"}
-    with pytest.raises(ParameterError, match="all 2 accounts of the pool belong to instances"):
+    with pytest.raises(ParameterError, match="all 2 accounts of the pool are in use"):
         kvm.start_instance(make_toy("web3", parameters=POOL))
     assert kvm.list_instances() == ["web1", "web2"]
     kvm.stop_instance("web1", force=True)
@@ -85,7 +85,7 @@ def test_accounts_of_a_pool_are_each_ones_own(kvm: KvmHypervisor, make_toy: Make
 
 @pytest.mark.qemu
 @pytest.mark.usefixtures("may_change_account")
-def test_machine_of_another_account_that_is_killed_has_crashed(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_killed_instance_with_an_account_has_crashed(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters=POOL))
     identity = read_identity(_pid(kvm))
     assert identity is not None
@@ -99,7 +99,7 @@ def test_machine_of_another_account_that_is_killed_has_crashed(kvm: KvmHyperviso
 
 @pytest.mark.qemu
 @pytest.mark.usefixtures("may_change_account")
-def test_others_see_nothing_of_an_instance(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_files_of_an_instance_are_private(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters={**POOL, "use_chroot": True}))
     assert stat.S_IMODE(kvm.run_dir.stat().st_mode) == 0o700
     for path in kvm.run_dir.rglob("*"):
@@ -109,7 +109,7 @@ def test_others_see_nothing_of_an_instance(kvm: KvmHypervisor, make_toy: MakeIns
 
 @pytest.mark.qemu
 @pytest.mark.usefixtures("may_change_account")
-def test_machine_with_every_restriction_is_plugged_on_backed_up_and_sent(
+def test_instance_with_all_confinement_supports_hotplug_backup_and_migration(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
 ) -> None:
     parameters = {"sandbox": "enabled", **POOL, "use_chroot": True, "migration_bandwidth": 0}
@@ -146,7 +146,7 @@ def test_machine_with_every_restriction_is_plugged_on_backed_up_and_sent(
 
 
 def _back_up(kvm: KvmHypervisor, device: str, path: Path) -> None:
-    """Copy a disk of a machine that can open nothing by name."""
+    """Copy a disk of an instance whose QEMU cannot open files by name."""
     write_disk(path)
     opened = [os.open(path, os.O_RDONLY), os.open(path, os.O_RDWR)]
     try:

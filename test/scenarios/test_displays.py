@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""VNC and SPICE on real QEMU: where they listen, whom they let in, and that no secret shows."""
+"""VNC and SPICE on real QEMU: addresses, authentication, and confidential passwords."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hvkit.hypervisor import ConsoleKind, InstanceStartError, ParameterError
+from hvkit.hypervisor import ConsoleKind, InstanceStartError, InstanceStateError, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.model import Instance
 from hvkit.hypervisor.node import find_interface_address
@@ -19,12 +19,12 @@ from hvkit.qmp.schema import QomList, QuerySpice, QueryVncServers, VncInfo2
 MakeInstance = Callable[..., Instance]
 
 SECRET = "pa55w0rd"
-#: Ways to prove who one is. Source: RFC 6143, 7.1.2, and the registry of VeNCrypt.
+#: Security types of VNC. Source: RFC 6143, 7.1.2, and the registry of VeNCrypt.
 NONE, PASSWORD, VENCRYPT = 1, 2, 19
 
 
-def _ways_in(port: int) -> set[int]:
-    """Ask a VNC server how one proves who one is. Source: RFC 6143, 7.1."""
+def _security_types(port: int) -> set[int]:
+    """Return the security types that a VNC server offers. Source: RFC 6143, 7.1."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         version = client.recv(12, socket.MSG_WAITALL)
         client.sendall(version)
@@ -32,7 +32,7 @@ def _ways_in(port: int) -> set[int]:
         return set(client.recv(count, socket.MSG_WAITALL))
 
 
-def _place(server: VncInfo2) -> tuple[str, int]:
+def _address(server: VncInfo2) -> tuple[str, int]:
     assert server.server is not None
     return server.server[0].host, int(server.server[0].service)
 
@@ -40,11 +40,11 @@ def _place(server: VncInfo2) -> tuple[str, int]:
 def _vnc(hypervisor: KvmHypervisor) -> tuple[str, int]:
     with hypervisor.monitor("web1") as monitor:
         (server,) = monitor.execute(QueryVncServers())
-    return _place(server)
+    return _address(server)
 
 
 def _visible(kvm: KvmHypervisor, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return all that others can see of an instance: its command line and environment, its files, what was logged."""
+    """Return the visible traces of an instance: command line, environment, files and log records."""
     pid = kvm.get_instance_info("web1").pid
     seen = [Path(f"/proc/{pid}/cmdline").read_text(), Path(f"/proc/{pid}/environ").read_text()]
     seen += [path.read_text(errors="replace") for path in kvm.run_dir.rglob("*") if path.is_file()]
@@ -59,15 +59,15 @@ def password_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.qemu
-def test_vnc_takes_a_free_port_of_its_own(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_vnc_uses_a_free_port(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters={"vnc_bind_address": "lo"}), start_paused=True)
     kvm.start_instance(make_toy("web2", parameters={"vnc_bind_address": "127.0.0.1"}), start_paused=True)
     with kvm.monitor("web2") as monitor:
         (other,) = monitor.execute(QueryVncServers())
     host, port = _vnc(kvm)
     assert host == "127.0.0.1"
-    assert port != _place(other)[1]
-    assert _ways_in(port) == {NONE}
+    assert port != _address(other)[1]
+    assert _security_types(port) == {NONE}
     with kvm.monitor("web1") as monitor:
         peripherals = {each.type for each in monitor.execute(QomList(path="/machine/peripheral"))}
     assert {"child<VGA>", "child<usb-tablet>"} <= peripherals
@@ -75,25 +75,27 @@ def test_vnc_takes_a_free_port_of_its_own(kvm: KvmHypervisor, make_toy: MakeInst
 
 @pytest.mark.qemu
 @pytest.mark.parametrize(
-    "walls", [{}, {"security_model": "pool", "security_pool": "60000-60001", "use_chroot": True}], ids=["open", "walls"]
+    "confined",
+    [{}, {"security_model": "pool", "security_pool": "60000-60001", "use_chroot": True}],
+    ids=["open", "confined"],
 )
-def test_password_of_vnc_is_nowhere_to_be_seen(
+def test_vnc_password_is_required_and_not_visible(
     kvm: KvmHypervisor,
     make_toy: MakeInstance,
     password_file: Path,
     caplog: pytest.LogCaptureFixture,
-    walls: dict[str, object],
+    confined: dict[str, object],
 ) -> None:
     caplog.set_level("DEBUG")
-    parameters = {"vnc_bind_address": "127.0.0.1", "vnc_password_file": str(password_file), **walls}
+    parameters = {"vnc_bind_address": "127.0.0.1", "vnc_password_file": str(password_file), **confined}
     kvm.start_instance(make_toy(parameters=parameters), start_paused=True)
-    assert _ways_in(_vnc(kvm)[1]) == {PASSWORD}
+    assert _security_types(_vnc(kvm)[1]) == {PASSWORD}
     assert "set_password" in caplog.text
     assert not [text for text in _visible(kvm, caplog) if SECRET in text]
 
 
 @pytest.mark.qemu
-def test_vnc_is_encrypted_and_on_a_socket(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
+def test_vnc_with_tls_listens_on_a_unix_socket(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
     kvm.start_instance(make_toy(parameters={"vnc_bind_address": str(tmp_path), "vnc_tls": True}), start_paused=True)
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
@@ -104,17 +106,17 @@ def test_vnc_is_encrypted_and_on_a_socket(kvm: KvmHypervisor, make_toy: MakeInst
 
 
 @pytest.mark.qemu
-def test_vnc_on_a_socket_of_a_confined_machine_is_refused(
+def test_vnc_on_a_unix_socket_with_an_account_is_refused(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
 ) -> None:
     parameters = {"vnc_bind_address": str(tmp_path), "security_model": "pool", "security_pool": "60000"}
-    with pytest.raises(ParameterError, match="makes no socket there"):
+    with pytest.raises(ParameterError, match="cannot create a socket there"):
         kvm.start_instance(make_toy(parameters=parameters))
 
 
 @pytest.mark.qemu
 @pytest.mark.parametrize("text", ["", "\n", "\nsecond line"])
-def test_empty_password_is_refused_and_nothing_is_left(
+def test_empty_vnc_password_is_refused_without_leftovers(
     kvm: KvmHypervisor, make_toy: MakeInstance, password_file: Path, text: str
 ) -> None:
     password_file.write_text(text)
@@ -125,7 +127,7 @@ def test_empty_password_is_refused_and_nothing_is_left(
 
 
 @pytest.mark.qemu
-def test_spice_asks_for_its_password_which_is_nowhere_to_be_seen(
+def test_spice_password_is_required_and_not_visible(
     kvm: KvmHypervisor, make_toy: MakeInstance, password_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -147,12 +149,12 @@ def test_spice_asks_for_its_password_which_is_nowhere_to_be_seen(
     assert not [text for text in _visible(kvm, caplog) if SECRET in text]
 
 
-def test_port_of_spice_has_to_be_given(kvm: KvmHypervisor) -> None:
-    with pytest.raises(ParameterError, match="SPICE needs a port"):
+def test_spice_requires_a_port(kvm: KvmHypervisor) -> None:
+    with pytest.raises(ParameterError, match="spice_port: spice_bind requires it"):
         kvm.check_parameter_syntax({"spice_bind": "127.0.0.1"})
 
 
-def test_address_of_an_interface() -> None:
+def test_find_interface_address_returns_an_address_to_bind() -> None:
     assert find_interface_address("lo") == "127.0.0.1"
     assert find_interface_address("::1") == "::1"
     assert find_interface_address("no-such-interface-at-all") == ""
@@ -165,13 +167,14 @@ def test_address_of_an_interface() -> None:
 def test_console_without_a_serial_port_is_the_display(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
 ) -> None:
-    blind = {"serial_console": False}
-    kvm.start_instance(make_toy(parameters={**blind, "vnc_bind_address": "127.0.0.1"}), start_paused=True)
+    headless = {"serial_console": False}
+    kvm.start_instance(make_toy(parameters={**headless, "vnc_bind_address": "127.0.0.1"}), start_paused=True)
     console = kvm.get_instance_console("web1")
     assert (console.kind, console.host, console.port) == (ConsoleKind.VNC, *_vnc(kvm))
-    kvm.start_instance(make_toy("web2", parameters={**blind, "vnc_bind_address": str(tmp_path)}), start_paused=True)
+    kvm.start_instance(make_toy("web2", parameters={**headless, "vnc_bind_address": str(tmp_path)}), start_paused=True)
     assert kvm.get_instance_console("web2").path == str(tmp_path / "web2.vnc")
-    kvm.start_instance(make_toy("web3", parameters=blind), start_paused=True)
+    kvm.start_instance(make_toy("web3", parameters=headless), start_paused=True)
     assert "neither VNC nor SPICE" in kvm.get_instance_console("web3").message
     kvm.stop_instance("web3", force=True)
-    assert "is not known" in kvm.get_instance_console("web3").message
+    with pytest.raises(InstanceStateError, match="QEMU is not running"):
+        kvm.get_instance_console("web3")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""UEFI, a TPM, random numbers and IOThreads on real QEMU: what the machine has, and what outlives it."""
+"""UEFI, TPM, virtio-rng, IOThreads and removable media on real QEMU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MakeInstance = Callable[..., Instance]
 
 pytestmark = pytest.mark.qemu
 needs_swtpm = pytest.mark.skipif(shutil.which("swtpm") is None, reason="swtpm is not installed")
-WALLS = {"security_model": "pool", "security_pool": "60000-60001", "use_chroot": True, "sandbox": "enabled"}
+CONFINED = {"security_model": "pool", "security_pool": "60000-60001", "use_chroot": True, "sandbox": "enabled"}
 
 
 def _has_uefi(kind: str = "uefi") -> bool:
@@ -39,7 +39,7 @@ needs_uefi = pytest.mark.skipif(not _has_uefi(), reason="no UEFI firmware is ins
 
 @pytest.fixture
 def keeping(tmp_path: Path) -> Iterator[KvmHypervisor]:
-    """A hypervisor that keeps what outlives instances in a directory of its own."""
+    """A hypervisor with a separate state directory."""
     hypervisor = KvmHypervisor(run_dir=tmp_path / "run", state_dir=tmp_path / "state")
     yield hypervisor
     for name in hypervisor.list_instances():
@@ -48,7 +48,7 @@ def keeping(tmp_path: Path) -> Iterator[KvmHypervisor]:
 
 
 class _OneImage(BaseHTTPRequestHandler):
-    """Serves 16 KiB under every name, whole or in part."""
+    """Serves 16 KiB at every URL, whole or in ranges."""
 
     def do_HEAD(self) -> None:
         self.send_response(200)
@@ -85,16 +85,16 @@ def _monitor(hypervisor: KvmHypervisor) -> AbstractContextManager[QmpConnection]
 
 @needs_uefi
 @pytest.mark.parametrize("board", ["q35", "pc"])
-@pytest.mark.parametrize("walls", [{}, WALLS], ids=["open", "confined"])
-def test_uefi_boots_and_keeps_its_variables(
-    keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, board: str, walls: dict[str, object]
+@pytest.mark.parametrize("confined", [{}, CONFINED], ids=["open", "confined"])
+def test_uefi_variables_outlive_the_instance(
+    keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, board: str, confined: dict[str, object]
 ) -> None:
-    instance = make_toy(parameters={"firmware": "uefi", "machine_version": board, **walls}, memory_mib=128)
+    instance = make_toy(parameters={"firmware": "uefi", "machine_version": board, **confined}, memory_mib=128)
     variables = tmp_path / "state" / "web1" / "variables.fd"
     keeping.start_instance(instance)
     factory = Path(find_firmware("uefi", "x86_64", "pc-q35-7.2").template).read_bytes()
     end_s = time.monotonic() + 60
-    while variables.read_bytes() == factory:  # the first boot writes what it found
+    while variables.read_bytes() == factory:  # the first boot writes variables
         assert time.monotonic() < end_s
         time.sleep(0.1)
     keeping.stop_instance("web1", force=True)
@@ -109,7 +109,7 @@ def test_uefi_boots_and_keeps_its_variables(
 
 
 @pytest.mark.skipif(not _has_uefi("uefi-secure"), reason="no firmware with Secure Boot is installed")
-def test_secure_boot_is_guarded_by_system_management_mode(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_secure_boot_uses_system_management_mode(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
     keeping.start_instance(make_toy(parameters={"firmware": "uefi-secure"}, memory_mib=128), start_paused=True)
     with _monitor(keeping) as monitor:
         assert monitor.execute(QomGet(path="/machine", property="smm")) == "on"
@@ -117,20 +117,20 @@ def test_secure_boot_is_guarded_by_system_management_mode(keeping: KvmHypervisor
 
 
 @pytest.mark.skipif(not _has_uefi("uefi-secure"), reason="no firmware with Secure Boot is installed")
-def test_secure_boot_is_refused_on_a_board_that_cannot_guard_it(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_secure_boot_on_pc_is_refused(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
     with pytest.raises(ParameterError, match="no firmware of this kind for pc-i440fx"):
         keeping.start_instance(make_toy(parameters={"firmware": "uefi-secure", "machine_version": "pc"}))
     assert keeping.list_instances() == []
 
 
 @needs_swtpm
-@pytest.mark.parametrize("walls", [{}, WALLS], ids=["open", "confined"])
-def test_tpm_comes_and_goes_with_its_machine(
-    keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, walls: dict[str, object]
+@pytest.mark.parametrize("confined", [{}, CONFINED], ids=["open", "confined"])
+def test_swtpm_runs_as_long_as_its_instance(
+    keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, confined: dict[str, object]
 ) -> None:
-    instance = make_toy(parameters={"tpm": True, **walls})
+    instance = make_toy(parameters={"tpm": True, **confined})
     state = tmp_path / "state" / "web1" / "tpm"
-    for _ in range(2):  # the second life has another account, where there is a pool of them
+    for _ in range(2):  # with a pool, the second start uses another account
         keeping.start_instance(instance)
         with _monitor(keeping) as monitor:
             (tpm,) = monitor.execute(QueryTpm())
@@ -144,7 +144,7 @@ def test_tpm_comes_and_goes_with_its_machine(
 
 
 def _users_of(path: Path) -> list[str]:
-    """The processes that work in a directory."""
+    """Return the processes whose working directory this is."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cwd"):
         try:
@@ -156,15 +156,13 @@ def _users_of(path: Path) -> list[str]:
 
 
 @needs_swtpm
-def test_tpm_of_a_machine_that_did_not_come_up_is_ended(
-    keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path
-) -> None:
+def test_swtpm_of_a_failed_start_is_terminated(keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> None:
     with pytest.raises(InstanceStartError):
         keeping.start_instance(make_toy(parameters={"tpm": True, "kvm_extra": "-no-such-option"}))
     assert _users_of(tmp_path / "state" / "web1" / "tpm") == []
 
 
-def test_machine_that_cannot_have_a_tpm_says_why(
+def test_start_with_tpm_without_swtpm_names_it(
     keeping: KvmHypervisor, make_toy: MakeInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hvkit.hypervisor.kvm.host.tpm._PROGRAM", "no-such-swtpm")
@@ -173,7 +171,7 @@ def test_machine_that_cannot_have_a_tpm_says_why(
     assert keeping.list_instances() == []
 
 
-def test_random_numbers_and_io_threads_are_there(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_instance_has_virtio_rng_and_iothreads(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
     keeping.start_instance(make_toy(parameters={"virtio_rng": True, "io_threads": 2}), start_paused=True)
     with _monitor(keeping) as monitor:
         assert {each.id for each in monitor.execute(QueryIothreads())} == {"io0", "io1"}
@@ -185,7 +183,7 @@ def test_random_numbers_and_io_threads_are_there(keeping: KvmHypervisor, make_to
     assert path in ("/objects/io0", "/objects/io1")
 
 
-def test_io_thread_of_a_scsi_controller(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_scsi_controller_runs_in_an_iothread(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
     parameters = {"io_threads": 1, "disk_type": "scsi-hd", "scsi_controller_type": "virtio-scsi-pci"}
     keeping.start_instance(make_toy(parameters=parameters), start_paused=True)
     with _monitor(keeping) as monitor:
@@ -195,15 +193,15 @@ def test_io_thread_of_a_scsi_controller(keeping: KvmHypervisor, make_toy: MakeIn
 @pytest.mark.parametrize(
     "parameters", [{"disk_type": "ide"}, {"disk_type": "scsi-hd", "scsi_controller_type": "lsi"}], ids=["ide", "lsi"]
 )
-def test_io_threads_for_disks_that_cannot_have_them_are_refused(
+def test_io_threads_for_unsupported_disks_are_refused(
     keeping: KvmHypervisor, make_toy: MakeInstance, parameters: dict[str, object]
 ) -> None:
     with pytest.raises(ParameterError, match="does not support IOThreads; set io_threads to 0"):
         keeping.start_instance(make_toy(parameters={"io_threads": 1, "machine_version": "pc", **parameters}))
 
 
-@pytest.mark.skipif(Path("/dev/vhost-vsock").exists(), reason="this node has vsocks")
-def test_vsock_that_the_node_cannot_have_is_named(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
+@pytest.mark.skipif(Path("/dev/vhost-vsock").exists(), reason="this node has /dev/vhost-vsock")
+def test_vsock_without_the_device_is_refused(keeping: KvmHypervisor, make_toy: MakeInstance) -> None:
     with pytest.raises(ParameterError, match="/dev/vhost-vsock does not exist"):
         keeping.start_instance(make_toy(parameters={"vsock_cid": 3}))
     assert keeping.list_instances() == []
@@ -211,9 +209,9 @@ def test_vsock_that_the_node_cannot_have_is_named(keeping: KvmHypervisor, make_t
 
 @pytest.mark.parametrize("board", ["q35", "pc"])
 @pytest.mark.parametrize("kind", ["paravirtual", "ide", "scsi-cd"])
-@pytest.mark.parametrize("walls", [{}, WALLS], ids=["open", "confined"])
-def test_media_are_in_their_drives(
-    keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, board: str, kind: str, walls: dict[str, object]
+@pytest.mark.parametrize("confined", [{}, CONFINED], ids=["open", "confined"])
+def test_media_are_in_the_drives(
+    keeping: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, board: str, kind: str, confined: dict[str, object]
 ) -> None:
     for name, size in (("first.iso", 4096), ("second.iso", 8192), ("floppy.img", 1440 << 10)):
         (tmp_path / name).write_bytes(bytes(size))
@@ -225,7 +223,7 @@ def test_media_are_in_their_drives(
         "cdrom2_image_path": str(tmp_path / "second.iso"),
         "floppy_image_path": str(tmp_path / "floppy.img"),
     }
-    keeping.start_instance(make_toy(parameters={**parameters, **walls}), start_paused=True)
+    keeping.start_instance(make_toy(parameters={**parameters, **confined}), start_paused=True)
     with _monitor(keeping) as monitor:
         blocks = monitor.execute(QueryBlock())
     found = {
@@ -235,13 +233,13 @@ def test_media_are_in_their_drives(
     assert sizes == {"cdrom1": 4096, "cdrom2": 8192, "floppy1": 1440 << 10}
 
 
-def test_cdrom_from_a_web_server(keeping: KvmHypervisor, make_toy: MakeInstance, web_server: str) -> None:
+def test_cdrom_image_can_be_a_url(keeping: KvmHypervisor, make_toy: MakeInstance, web_server: str) -> None:
     try:
         keeping.start_instance(make_toy(parameters={"cdrom_image_path": web_server}), start_paused=True)
     except InstanceStartError as error:
         if "Unknown driver 'http'" not in str(error):
             raise
-        pytest.skip("this QEMU reads nothing from web servers")
+        pytest.skip("this QEMU has no block driver for http")
     with _monitor(keeping) as monitor:
         (cdrom,) = [each for each in monitor.execute(QueryBlock()) if each.qdev and "cdrom1" in each.qdev]
     assert cdrom.inserted is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Disks that are full: below a guest, and below what is remembered of it."""
+"""Full filesystems: below the disk of a guest, and below the run directory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIB = 1 << 20
 
 
 class SmallDisk:
-    """A filesystem of its own, of a few MiB."""
+    """A separate filesystem of a few MiB."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,13 +57,13 @@ def small_disk(tmp_path: Path, unavailable: Callable[[str], NoReturn]) -> Iterat
         ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", path], capture_output=True, text=True
     )
     if made.returncode:
-        unavailable(f"no small filesystem can be made here: {made.stderr.strip()}")
+        unavailable(f"cannot mount a tmpfs here: {made.stderr.strip()}")
     yield SmallDisk(path)
     subprocess.run(["umount", path], check=True)
 
 
 @pytest.fixture
-def kvm_on_it(small_disk: SmallDisk) -> Iterator[KvmHypervisor]:
+def kvm_on_small_disk(small_disk: SmallDisk) -> Iterator[KvmHypervisor]:
     """A hypervisor whose run directory is on the small disk."""
     hypervisor = KvmHypervisor(run_dir=small_disk.path / "run", lock_timeout_s=5.0)
     yield hypervisor
@@ -79,7 +79,7 @@ def wait_for(claim: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def test_guest_whose_disk_is_full_stands_still_until_there_is_room(
+def test_guest_with_a_full_disk_is_paused_until_there_is_space(
     small_disk: SmallDisk, kvm: KvmHypervisor, tiny_guest: TinyGuest
 ) -> None:
     image = small_disk.path / "disk.raw"
@@ -104,10 +104,10 @@ def test_guest_whose_disk_is_full_stands_still_until_there_is_room(
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
-def test_what_cannot_be_remembered_is_not_done(
-    kvm_on_it: KvmHypervisor, make_toy: MakeInstance, small_disk: SmallDisk, tmp_path: Path
+def test_operation_that_cannot_be_persisted_is_not_performed(
+    kvm_on_small_disk: KvmHypervisor, make_toy: MakeInstance, small_disk: SmallDisk, tmp_path: Path
 ) -> None:
-    kvm, toy = kvm_on_it, make_toy()
+    kvm, toy = kvm_on_small_disk, make_toy()
     kvm.start_instance(toy)
     kvm.stop_instance("web1", force=True)
     kvm.cleanup_instance("web1")
@@ -124,14 +124,14 @@ def test_what_cannot_be_remembered_is_not_done(
         lambda: kvm.hot_add_device("web1", Nic(mac="52:54:00:12:34:56", mode="user")),
         lambda: kvm.hot_del_device("web1", toy.disks[0]),
         lambda: kvm.add_overlays("web1", {toy.disks[0].uuid: overlay}),
-        lambda: kvm.migrate_instance("web1", str(tmp_path / "nobody.sock")),
+        lambda: kvm.migrate_instance("web1", str(tmp_path / "target.sock")),
     ):
         with pytest.raises(RuntimeStateError, match="No space left on device"):
             act()
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
     assert kvm.migration_info("web1").data["addresses"] == addresses
     assert not Path(overlay).exists()
-    # What keeps the node from running it any longer is possible all the same.
+    # Stopping needs no space: the instance can still be stopped and cleaned up.
     kvm.stop_instance("web1", force=True)
     assert kvm.get_instance_info("web1").state is InstanceState.SHUTDOWN
     kvm.cleanup_instance("web1")

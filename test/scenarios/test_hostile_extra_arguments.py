@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Extra arguments, however hostile: they are refused, or survived. No instance is hidden, or taken for another one."""
+"""Hostile extra arguments: refused, or without effect on the management of any instance."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MakeInstance = Callable[..., Instance]
 
 pytestmark = pytest.mark.qemu
 
-#: Arguments that QEMU takes. DIR is a directory of the test's own.
-SURVIVED: Final = (
+#: Arguments that QEMU accepts. DIR is a directory of the test.
+HARMLESS: Final = (
     "-qmp unix:DIR/more,server=on,wait=off",
     "-qmp stdio",
     "-monitor stdio",
@@ -38,7 +38,7 @@ SURVIVED: Final = (
     "-compat deprecated-input=crash,deprecated-output=hide",
 )
 
-#: Arguments with which no machine comes up, and what the error says.
+#: Arguments with which QEMU does not start, and the reason in the error.
 FATAL: Final = {
     "-mon chardev=control,mode=control": "'control' is in use",
     "-chardev null,id=control": "Duplicate ID 'control'",
@@ -54,14 +54,14 @@ FATAL: Final = {
 
 @pytest.fixture
 def beside(kvm: KvmHypervisor, make_toy: MakeInstance) -> Iterator[Instance]:
-    """An instance that runs, and does so to the end of the test."""
+    """A second instance that runs until the end of the test."""
     beside = make_toy("beside")
     kvm.start_instance(beside)
     yield beside
-    _assert_is_well(kvm, beside)
+    _assert_is_managed(kvm, beside)
 
 
-def _assert_is_well(kvm: KvmHypervisor, instance: Instance) -> None:
+def _assert_is_managed(kvm: KvmHypervisor, instance: Instance) -> None:
     (info,) = (each for each in kvm.get_all_instances_info() if each.name == instance.name)
     assert (info.state, info.uuid, info.vcpus) == (InstanceState.RUNNING, instance.uuid, instance.vcpus)
     paths = RunDirectory(kvm.run_dir).instance(instance.name)
@@ -71,17 +71,17 @@ def _assert_is_well(kvm: KvmHypervisor, instance: Instance) -> None:
 
 
 @pytest.mark.usefixtures("beside")
-@pytest.mark.parametrize("extra", SURVIVED)
-def test_instance_is_what_it_would_be_without(
+@pytest.mark.parametrize("extra", HARMLESS)
+def test_harmless_extra_arguments_do_not_affect_other_instances(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, extra: str
 ) -> None:
     toy = make_toy(parameters={"kvm_extra": extra.replace("DIR", str(tmp_path))})
     kvm.start_instance(toy)
     assert kvm.list_instances() == ["beside", "web1"]
-    _assert_is_well(kvm, toy)
+    _assert_is_managed(kvm, toy)
     with kvm.monitor("web1") as monitor:
         monitor.execute("quit")
-    # QEMU goes once it has said so.
+    # QEMU ends after its reply to quit.
     paths = RunDirectory(kvm.run_dir).instance("web1")
     kvm.stop_instance("web1", force=True)
     info = kvm.get_instance_info("web1")
@@ -92,7 +92,7 @@ def test_instance_is_what_it_would_be_without(
 
 @pytest.mark.usefixtures("beside")
 @pytest.mark.parametrize(("extra", "reason"), FATAL.items())
-def test_machine_that_does_not_come_up_leaves_nothing(
+def test_start_with_invalid_extra_arguments_leaves_nothing(
     kvm: KvmHypervisor, make_toy: MakeInstance, extra: str, reason: str
 ) -> None:
     with pytest.raises(InstanceStartError) as caught:
@@ -102,7 +102,7 @@ def test_machine_that_does_not_come_up_leaves_nothing(
 
 
 @pytest.mark.usefixtures("beside")
-def test_machine_that_waits_for_somebody_else_is_ended(
+def test_qemu_that_waits_for_a_connection_is_terminated(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(start, "_GREETING_S", 1.0)
@@ -115,7 +115,7 @@ def test_machine_that_waits_for_somebody_else_is_ended(
     "extra",
     [
         "-qmp unix:{control},server=on,wait=off",
-        "-chardev socket,id=more,path={watch},server=on,wait=off",
+        "-chardev socket,id=more,path={shared},server=on,wait=off",
         "-chardev file,id=more,path={runtime}",
         '-device \'{{"driver":"isa-serial","x":"{escaped}"}}\'',
         "-drive file={runtime},format=raw",
@@ -123,7 +123,7 @@ def test_machine_that_waits_for_somebody_else_is_ended(
     ],
     ids=["monitor", "chardev", "file", "json", "drive", "around"],
 )
-def test_what_is_another_instances_is_refused(
+def test_extra_arguments_with_files_of_another_instance_are_refused(
     kvm: KvmHypervisor, make_toy: MakeInstance, beside: Instance, extra: str
 ) -> None:
     paths = RunDirectory(kvm.run_dir).instance(beside.name)
@@ -134,7 +134,7 @@ def test_what_is_another_instances_is_refused(
         escaped=str(paths.runtime_file).replace("/", "\\/"),
         around=f"{kvm.run_dir}/../{kvm.run_dir.name}/./sockets/{paths.control_socket.name}",
     )
-    with pytest.raises(ParameterError, match="where instances are remembered") as caught:
+    with pytest.raises(ParameterError, match="which is reserved for hvkit") as caught:
         kvm.start_instance(make_toy(parameters={"kvm_extra": words}))
     assert caught.value.name == "kvm_extra"
     assert kvm.list_instances() == ["beside"]

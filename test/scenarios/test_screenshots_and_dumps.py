@@ -90,7 +90,7 @@ def test_screenshot_is_complete_png(kvm: KvmHypervisor, make_toy: MakeInstance) 
     assert width >= 640
     assert len(lines) == height * (1 + 3 * width)  # one filter byte per line, three bytes per pixel
     opened = [os.readlink(path) for path in Path(f"/proc/{pid_of(kvm)}/fd").iterdir()]
-    assert not [file for file in opened if "screenshot" in file]
+    assert not [file for file in opened if "memfd:screenshot" in file]
 
 
 @pytest.mark.usefixtures("may_change_account")

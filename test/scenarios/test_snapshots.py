@@ -111,7 +111,7 @@ def test_invalid_snapshot_requests_are_rejected(kvm: KvmHypervisor, instance: In
         ("cannot create a snapshot", lambda: kvm.save_snapshot("web1", "one")),
         ("cannot revert to a snapshot", lambda: kvm.load_snapshot("web1", "one")),
         ("cannot delete a snapshot", lambda: kvm.delete_snapshot("web1", "one")),
-        ("it has no process", lambda: kvm.get_snapshots("web1")),
+        ("QEMU is not running", lambda: kvm.get_snapshots("web1")),
         ("cannot create overlays", lambda: kvm.add_overlays("web1", {FIRST: "/no/such/overlay"})),
         ("cannot commit overlays", lambda: kvm.merge_overlays("web1", [FIRST])),
     )

@@ -17,9 +17,6 @@ import pytest
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities
 from hvkit.hypervisor.kvm.plan.capabilities import Accelerator, Capabilities
-from hvkit.hypervisor.kvm.plan.confinement import Confinement
-from hvkit.hypervisor.kvm.plan.devices import TapFiles
-from hvkit.hypervisor.kvm.plan.firmware import Firmware
 from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.parameters import (
     CDROM_DRIVERS,
@@ -33,8 +30,8 @@ from hvkit.hypervisor.kvm.plan.parameters import (
     USB_DRIVERS,
 )
 from hvkit.hypervisor.kvm.plan.planning import plan_machine
-from hvkit.hypervisor.kvm.plan.request import MachineRequest, Placement
-from hvkit.hypervisor.kvm.plan.resources import FileSet, HostResources, MachineSockets
+from hvkit.hypervisor.kvm.plan.request import MachineRequest
+from hvkit.hypervisor.kvm.plan.resources import HostResources, MachineSockets
 from hvkit.hypervisor.model import Disk, Instance, Nic
 from hvkit.testing.simulator import write_executable
 from hvkit.testing.toy_guest import write_disk
@@ -122,13 +119,17 @@ def real(request: pytest.FixtureRequest) -> Capabilities:
     return probe_capabilities(request.param)
 
 
-#: Makes a plan; see `plan`.
+#: Plans a machine; see `plan`.
 Planner = Callable[..., MachinePlan]
 
 
 @pytest.fixture(scope="session")
 def plan(recorded: Callable[[str], Capabilities]) -> Planner:
-    """Plan a machine with one disk and one NIC of mode user, and change from there."""
+    """Plan a machine with one disk and one NIC of mode user, changed by keyword arguments.
+
+    Keyword arguments are members of `Instance`, `MachineRequest` or `HostResources`.
+    """
+    default_accelerator = Accelerator(name="tcg", best_cpu="max", reason="required by the test")
     default_disk = Disk(path="/srv/disk.img", uuid=DISK_UUID)
     default_nic = Nic(mac="52:54:00:00:00:01", mode="user", uuid=NIC_UUID)
     default_sockets = MachineSockets(
@@ -140,40 +141,25 @@ def plan(recorded: Callable[[str], Capabilities]) -> Planner:
         pid_file="/run/web1.pid",
     )
 
+    defaults: dict[str, Any] = {"disks": (default_disk,), "nics": (default_nic,), "memory_mib": 128, "vcpus": 1}
+
     def make(
-        capabilities: Capabilities | str = "7.2",
-        parameters: Mapping[str, Any] | None = None,
-        *,
-        disks: tuple[Disk, ...] = (default_disk,),
-        nics: tuple[Nic, ...] = (default_nic,),
-        memory_mib: int = 128,
-        vcpus: int = 1,
-        accelerator: Accelerator | None = None,
-        sockets: MachineSockets = default_sockets,
-        taps: Mapping[UUID, TapFiles] | None = None,
-        block_devices: tuple[UUID, ...] = (),
-        disk_files: Mapping[UUID, FileSet] | None = None,
-        firmware: Firmware | None = None,
-        files: Mapping[str, str | FileSet] | None = None,
-        confinement: Confinement | None = None,
-        placement: Placement | None = None,
+        capabilities: Capabilities | str = "7.2", parameters: Mapping[str, Any] | None = None, **members: Any
     ) -> MachinePlan:
-        instance = Instance(name="web1", uuid=INSTANCE_UUID, memory_mib=memory_mib, vcpus=vcpus, disks=disks, nics=nics)
+        members = {**defaults, "sockets": default_sockets, **members}
+
+        def take(*names: str) -> dict[str, Any]:
+            taken = {name: members.pop(name, None) for name in names}
+            return {name: value for name, value in taken.items() if value is not None}
+
+        resources = HostResources(**take("sockets", "taps", "disk_files", "files", "confinement"))
         request = MachineRequest(
-            instance=instance,
             parameters=TABLE.check_syntax(parameters or {}),
             capabilities=recorded(capabilities) if isinstance(capabilities, str) else capabilities,
-            accelerator=accelerator or Accelerator(name="tcg", best_cpu="max", reason="required by the test"),
-            block_devices=frozenset(block_devices),
-            firmware=firmware,
-            placement=placement,
-        )
-        resources = HostResources(
-            sockets=sockets,
-            taps=taps or {},
-            disk_files=disk_files or {},
-            files=files or {},
-            confinement=confinement or Confinement(),
+            accelerator=members.pop("accelerator", None) or default_accelerator,
+            block_devices=frozenset(members.pop("block_devices", ())),
+            **take("firmware", "placement"),
+            instance=Instance(name="web1", uuid=INSTANCE_UUID, **members),
         )
         return plan_machine(request, resources)
 

@@ -22,6 +22,7 @@ from hvkit.hypervisor import (
     Instance,
     MediaDrive,
     MigrationInfo,
+    Nic,
     ParameterError,
 )
 from hvkit.hypervisor.base import OPTIONAL_METHODS
@@ -37,6 +38,7 @@ BAD_TIMEOUTS: Final = (
 )
 
 DISK: Final = Disk(path="/nonexistent")
+_NIC: Final = Nic(mac="52:54:00:12:34:56", mode="user")
 _INSTANCE: Final = Instance(name="conform", memory_mib=16)
 _EXTERNAL: Final = ExternalInstance(
     monitor="/nonexistent/monitor",
@@ -82,7 +84,7 @@ OPTIONAL: Final[Mapping[str, Call]] = {
     ),
     "hot_add_device": lambda hypervisor, name: hypervisor.hot_add_device(name, DISK),
     "hot_del_device": lambda hypervisor, name: hypervisor.hot_del_device(name, DISK),
-    "hot_mod_device": lambda hypervisor, name: hypervisor.hot_mod_device(name, DISK),
+    "hot_mod_device": lambda hypervisor, name: hypervisor.hot_mod_device(name, _NIC),
     "inspect_monitor": lambda hypervisor, _name: hypervisor.inspect_monitor("/nonexistent/monitor"),
     "adopt_instance": lambda hypervisor, name: hypervisor.adopt_instance(_EXTERNAL, name=name),
     "get_instance_screenshot": lambda hypervisor, name: hypervisor.get_instance_screenshot(name),
@@ -142,8 +144,8 @@ OPTIONAL_BY_NAME: Final = tuple(
     )
 )
 
-#: Optional methods that only query: they do not hold the lock of the instance.
-_QUERIES: Final = frozenset(
+#: Optional methods that do not hold the lock of the instance: queries, and what must work beside `follow_migration`.
+_WITHOUT_LOCK: Final = frozenset(
     {
         "follow_migration",
         "get_checkpoints",
@@ -155,18 +157,17 @@ _QUERIES: Final = frozenset(
         "get_snapshots",
         "migration_info",
         "monitor",
+        "pause_migration",
         "verify_hotplug_support",
         "verify_instance",
     }
 )
 
 #: Optional methods that raise `InstanceBusy` while another operation holds the lock of the instance.
-OPTIONAL_LOCKED: Final = tuple(method for method in OPTIONAL_BY_NAME if method not in _QUERIES)
+OPTIONAL_LOCKED: Final = tuple(method for method in OPTIONAL_BY_NAME if method not in _WITHOUT_LOCK)
 
 #: Optional methods that are allowed on a stopped instance. All others raise `InstanceStateError`.
-_ALLOWED_WHEN_STOPPED: Final = frozenset(
-    {"abort_backup", "get_instance_console", "restore_instance", "verify_instance"}
-)
+_ALLOWED_WHEN_STOPPED: Final = frozenset({"abort_backup", "restore_instance", "verify_instance"})
 
 OPTIONAL_NOT_WHEN_STOPPED: Final = tuple(method for method in OPTIONAL_BY_NAME if method not in _ALLOWED_WHEN_STOPPED)
 

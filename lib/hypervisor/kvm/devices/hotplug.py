@@ -64,6 +64,7 @@ from hvkit.qmp.schema import (
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
 _NO_IDE: Final = "IDE disks cannot be hot-added or hot-removed"
+_NO_DISK_MODIFICATION: Final = "a disk cannot be modified: hot-remove it and hot-add the new one"
 
 
 class HotplugVerbs(KvmSubject):
@@ -77,8 +78,7 @@ class HotplugVerbs(KvmSubject):
         if not state.is_alive:
             raise InstanceStateError(name, state.value, "cannot change devices")
         if kind is DeviceKind.DISK and action is DeviceAction.MODIFY:
-            problem = "a disk cannot be modified: hot-remove it and hot-add the new one"
-            raise HotplugError(name, kind.value, problem, HotplugCause.UNFIT)
+            raise HotplugError(name, kind.value, _NO_DISK_MODIFICATION, HotplugCause.UNFIT)
         runtime = handle.load()
         bus = BusKind.PCI
         if kind is DeviceKind.DISK:
@@ -149,11 +149,10 @@ class HotplugVerbs(KvmSubject):
             ParameterError: the new NIC conflicts with another device.
         """
         check_kind(device, Disk, Nic)
-        if isinstance(device, Disk):
-            self.verify_hotplug_support(name, DeviceAction.MODIFY, DeviceKind.DISK)
-            return
         handle = self._instances.require_managed(name)
-        with hotplug_session(handle, "cannot modify a NIC", reconcile_devices) as session:
+        with hotplug_session(handle, "cannot modify a device", reconcile_devices) as session:
+            if isinstance(device, Disk):
+                raise session.error(device_id(device), _NO_DISK_MODIFICATION, HotplugCause.UNFIT)
             record = session.runtime.device(device.uuid)
             old = _find_nic(session.runtime, device.uuid)
             if record is None or old is None:

@@ -24,6 +24,7 @@ from hvkit.hypervisor.kvm.devices.session import (
     wait_for_event,
 )
 from hvkit.hypervisor.kvm.host.disks import open_file
+from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE
 from hvkit.hypervisor.kvm.host.polling import poll_until
 from hvkit.hypervisor.kvm.host.runtime import MediumChange, Runtime
 from hvkit.hypervisor.kvm.plan.drives import FLOPPY_ID, IMAGE_PARAMETERS, medium_nodes
@@ -155,7 +156,7 @@ def _find_drive(session: HotplugSession, drive: MediaDrive) -> tuple[str, str]:
 
 
 def _check_image(name: str, image: str) -> None:
-    parameter = TABLE[name]
+    parameter = NODE_TABLE[name]
     if parameter.typed(image) in ("", EMPTY):
         raise ParameterError(name, image, "not a medium; use eject_medium to empty a drive")
     parameter.check(parameter.syntax, image)

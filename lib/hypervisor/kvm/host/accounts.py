@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The accounts that QEMUs run as, on this node."""
+"""Accounts of this node that QEMU processes run as."""
 
 import os
 import pwd
@@ -15,44 +15,44 @@ _READ_WRITE: Final = 0o6
 
 
 def find_account(user: str) -> Account:
-    """Return the account of a user of this node, by name.
+    """Return the account of a user of this node.
 
     Raises:
-        ParameterError: there is no such user, or it is root, which is no confinement.
+        ParameterError: there is no such user, or it is root, who cannot be confined.
     """
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
         raise ParameterError("security_domain", user, f"this node has no user {user!r}") from None
     if entry.pw_uid == 0:
-        raise ParameterError("security_domain", user, "root may do everything: that is no confinement")
+        raise ParameterError("security_domain", user, "root cannot be confined; name another user")
     return Account(uid=entry.pw_uid, gid=entry.pw_gid)
 
 
 def choose_account(pool: range, taken: Collection[int]) -> Account:
-    """Return an account of a pool that no instance has. Its group has the same number as its user.
+    """Return a free account of a pool. Its group id is the same number as its user id.
 
     Args:
-        pool: user ids.
-        taken: those that instances have.
+        pool: the user ids.
+        taken: the user ids that instances use.
 
     Raises:
-        ParameterError: they all have owners.
+        ParameterError: all are in use.
     """
     for uid in pool:
         if uid not in taken:
             return Account(uid=uid, gid=uid)
-    problem = f"all {len(pool)} accounts of the pool belong to instances"
+    problem = f"all {len(pool)} accounts of the pool are in use"
     raise ParameterError("security_pool", f"{pool[0]}-{pool[-1]}", problem)
 
 
 def can_change_account() -> bool:
-    """Tell whether this process may start others under another account."""
+    """Tell whether this process may start processes as another user."""
     return os.geteuid() == 0
 
 
 def kvm_groups(account: Account, device: Path = _KVM) -> tuple[int, ...] | None:
-    """Return the groups that an account must be in to open KVM's device; None where no group helps."""
+    """Return the supplementary groups with which an account can open /dev/kvm; None if no group is sufficient."""
     try:
         status = device.stat()
     except OSError:

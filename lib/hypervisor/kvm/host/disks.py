@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Look at the disks of an instance before QEMU does, so that what is wrong with them is said clearly."""
+"""Checks of disks before QEMU opens them, for clear errors; and opening of files for a confined QEMU."""
 
 import os
 import stat
@@ -15,31 +15,31 @@ _QCOW2_MAGIC: Final = b"QFI\xfb"
 
 
 def read_block_devices(disks: Iterable[Disk]) -> frozenset[UUID]:
-    """Look at disks on this node, and return which of them are block devices.
+    """Check disks on this node, and return the uuids of those that are block devices.
 
-    Nothing is locked: whether somebody else uses a disk is found out by QEMU, when it takes the lock for itself.
+    Nothing is locked: QEMU detects that another process uses a disk when it acquires its own lock.
 
     Raises:
-        ParameterError: one is missing, cannot be opened, is neither file nor block device, or has another format than
-            the instance says.
+        ParameterError: a disk is missing, cannot be opened, is neither a file nor a block device, or has another format
+            than the instance specifies.
     """
     return frozenset(disk.uuid for disk in disks if _is_block_device(disk))
 
 
 def open_disk(disk: Disk) -> list[int]:
-    """Open a disk for a QEMU that cannot open it by its name, as `open_file` does."""
+    """Open a disk for a QEMU that cannot open it by name, as `open_file` does."""
     return open_file(disk.path, "Disk.path", read_only=disk.read_only)
 
 
 def open_file(path: str, what: str, *, read_only: bool = False) -> list[int]:
-    """Open a file for a QEMU that cannot open it by its name: for reading, and for writing where it is written to.
+    """Open a file for a QEMU that cannot open it by name: read-only, and also read-write unless `read_only`.
 
     The caller closes the descriptors.
 
     Args:
-        path: of the file.
-        what: the parameter that it is of.
-        read_only: whether it is not written to.
+        path: the path of the file.
+        what: the parameter with that path, for the error.
+        read_only: whether QEMU does not write to it.
 
     Raises:
         ParameterError: it cannot be opened.
@@ -56,9 +56,9 @@ def open_file(path: str, what: str, *, read_only: bool = False) -> list[int]:
 
 
 def _is_block_device(disk: Disk) -> bool:
-    # Never opened for writing: udev takes it for a change when a block device is closed that was.
+    # Not opened for writing: udev treats the closing of a block device that was open for writing as a change.
     if not disk.read_only and os.path.exists(disk.path) and not os.access(disk.path, os.W_OK, effective_ids=True):
-        raise _refused(disk, "may not be written to")
+        raise _refused(disk, "no permission to write")
     try:
         descriptor = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -73,10 +73,10 @@ def _is_block_device(disk: Disk) -> bool:
     finally:
         os.close(descriptor)
     if disk.format == "qcow2" and start != _QCOW2_MAGIC:
-        raise _refused(disk, "is said to be a qcow2 image and is none")
-    # A block device may well be raw and hold an image that the guest put there; a file is far more likely a mistake.
+        raise _refused(disk, "the instance specifies format qcow2, but it is not a qcow2 image")
+    # A guest may write an image to a raw block device. A raw file with an image is far more likely a mistake.
     if disk.format == "raw" and start == _QCOW2_MAGIC and stat.S_ISREG(mode):
-        raise _refused(disk, "is said to be raw and is a qcow2 image")
+        raise _refused(disk, "the instance specifies format raw, but it is a qcow2 image")
     return stat.S_ISBLK(mode)
 
 

@@ -20,21 +20,21 @@ from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.firmware import UEFI_KINDS, Firmware, match_firmware
 
-#: Where descriptions are, the first before the second.
+#: The directories of firmware descriptions, in order of precedence.
 FIRMWARE_DIRS: Final = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
 
 
 def find_firmware(kind: str, target: str, machine: str, directories: Sequence[Path] = FIRMWARE_DIRS) -> Firmware:
-    """Find the first firmware of a kind that is made for a machine.
+    """Find the first firmware of a kind for a machine type.
 
     Args:
         kind: value of the parameter `firmware`, one of `UEFI_KINDS`.
         target: the architecture of the guest, such as ``x86_64``.
-        machine: full name of the machine type.
-        directories: where descriptions are, the most important first.
+        machine: the full name of the machine type.
+        directories: the directories of descriptions, in order of precedence.
 
     Raises:
-        ParameterError: there is none. The error says which descriptions could not be read.
+        ParameterError: there is none. The error lists descriptions that could not be read.
     """
     unreadable: list[str] = []
     for path in _descriptions(directories):
@@ -45,14 +45,14 @@ def find_firmware(kind: str, target: str, machine: str, directories: Sequence[Pa
             continue
         if found is not None:
             return found
-    problem = f"no firmware of this kind for {machine} is described in {' or '.join(map(str, directories))}"
+    problem = f"{' and '.join(map(str, directories))} describe no firmware of this kind for {machine}"
     if unreadable:
-        problem += f"; not understood: {', '.join(unreadable)}"
+        problem += f"; invalid descriptions: {', '.join(unreadable)}"
     raise ParameterError("firmware", kind, problem)
 
 
 def _descriptions(directories: Iterable[Path]) -> Iterator[Path]:
-    """List descriptions in their order: by name, wherever they are."""
+    """List the descriptions that are in effect, by file name across directories."""
     by_name: dict[str, Path] = {}
     for directory in directories:
         for path in directory.glob("*.json"):
@@ -64,10 +64,10 @@ def _descriptions(directories: Iterable[Path]) -> Iterator[Path]:
 
 
 def choose_firmware(parameters: Mapping[str, Any], capabilities: Capabilities) -> Firmware | None:
-    """Return the UEFI firmware that an instance asks for; None where it asks for QEMU's own BIOS.
+    """Return the UEFI firmware that the parameters ask for; None for QEMU's own BIOS.
 
     Raises:
-        ParameterError: there is none for its machine type, or it cannot be read.
+        ParameterError: there is none for the machine type, or it cannot be read.
     """
     kind = parameters["firmware"]
     if kind not in UEFI_KINDS:
@@ -79,21 +79,21 @@ def choose_firmware(parameters: Mapping[str, Any], capabilities: Capabilities) -
 
 
 def check_files(firmware: Firmware) -> None:
-    """Make sure that what a description names is there.
+    """Check that the files of a firmware exist.
 
     Raises:
         ParameterError: a file cannot be read.
     """
     for path in (firmware.code, firmware.template):
         if not os.access(path, os.R_OK):
-            raise ParameterError("firmware", path, f"{path} is described as firmware and cannot be read")
+            raise ParameterError("firmware", path, f"{path}, which a firmware description names, cannot be read")
 
 
 def make_variables(template: str, path: Path) -> None:
-    """Give a machine variables of its own, unless it has some. Their file is whole or not there, of mode 0600.
+    """Create the file of UEFI variables, with mode 0600, unless it exists. A crash leaves no incomplete file.
 
     Raises:
-        ParameterError: it cannot be made.
+        ParameterError: it cannot be created.
     """
     if path.exists():
         return
@@ -110,4 +110,6 @@ def make_variables(template: str, path: Path) -> None:
                 os.unlink(made.name)
                 raise
     except OSError as error:
-        raise ParameterError("firmware", str(path), f"{path} cannot be made of {template}: {error.strerror}") from error
+        raise ParameterError(
+            "firmware", str(path), f"{path} cannot be created from {template}: {error.strerror}"
+        ) from error

@@ -137,8 +137,8 @@ def holds_listener(pid: int, path: Path) -> bool:
 def _listening_sockets(path: Path) -> set[str]:
     """Return the sockets that listen at a path, in the form of /proc/PID/fd links. Source: proc(5), /proc/net/unix.
 
-    The path may contain symlinks. The kernel lists a socket that was bound with a relative path by that path. The
-    directory it was relative to is unknown, so every listed relative path with the same file name matches.
+    The path may contain symlinks. A socket that was bound with a relative path is listed with that path, and its
+    directory is unknown. So an entry that is only a file name matches if it is the file name of `path`.
     """
     found = set()
     names = {os.fspath(path), os.path.realpath(path), os.path.basename(os.path.realpath(path))}

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One hand at a time on each instance: between threads, and between processes.
+"""Per-instance locks across threads and processes (OFD locks).
 
-The lock is on a file that belongs to the instance, and is held by the open file (F_OFD_SETLK of fcntl(2)): the kernel
-gives it up when its holder dies, with all children that he forked and that still have the file, and tells others of it
-without their taking it. Threads of one process queue up in
-front of it, so that only one of them has to look at the file again and again.
+The lock is an open file description lock (F_OFD_SETLK of fcntl(2)) on a file of the instance. The kernel releases it
+when the lock holder ends, together with all forked children that still have the file open, and reports it to others
+without their acquiring it. The threads of one process first acquire a lock in memory, so that only one of them polls
+the file.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import fcntl
 import os
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,19 +19,22 @@ from typing import Final
 import attrs
 
 from hvkit.hypervisor.errors import InstanceBusy, RuntimeStateError
+from hvkit.hypervisor.kvm.host.polling import poll_until
+from hvkit.qmp.deadlines import Deadline
 
-#: How often a lock that another process holds is tried again, in seconds: the kernel waits without a deadline.
+#: Seconds between two attempts to acquire a lock that another process holds. The kernel waits without a timeout.
 _INTERVAL_S: Final = 0.02
 
+_FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW
 #: struct flock: type, whence, start, length (0: to the end), pid (0 for locks of open files). Source: fcntl(2).
 _FLOCK: Final = "@hhqqi4x"
-_ALL_OF_IT: Final = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-_NONE_OF_IT: Final = struct.pack(_FLOCK, fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
+_LOCK: Final = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+_UNLOCK: Final = struct.pack(_FLOCK, fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
 
 
 @attrs.define
 class _Queue:
-    """The threads of this process that want one lock file."""
+    """The threads of this process that use one lock file."""
 
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     users: int = 0
@@ -44,20 +46,20 @@ _queues_lock = threading.Lock()
 
 @contextlib.contextmanager
 def instance_lock(name: str, lock_file: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold the lock of an instance while the block runs.
+    """Hold the lock of an instance for the duration of the block.
 
     Args:
         name: the instance, for the error.
-        lock_file: the file to lock; made where it is missing. Its directory has to exist.
-        timeout_s: how long to wait for whoever holds it.
+        lock_file: the file to lock; created if it does not exist. Its directory has to exist.
+        timeout_s: seconds to wait for the lock.
 
     Raises:
-        InstanceBusy: somebody else still holds the lock at the deadline; names the pid.
+        InstanceBusy: another operation still holds the lock at the deadline; has the pid of the lock holder.
         RuntimeStateError: the lock file cannot be opened.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = Deadline(timeout_s)
     with _queue(lock_file) as queue:
-        if not queue.lock.acquire(timeout=max(0.0, timeout_s)):
+        if not queue.lock.acquire(timeout=min(max(0.0, timeout_s), threading.TIMEOUT_MAX)):
             raise InstanceBusy(name, os.getpid())
         try:
             descriptor = _acquire(name, lock_file, deadline)
@@ -65,25 +67,27 @@ def instance_lock(name: str, lock_file: Path, *, timeout_s: float) -> Iterator[N
             try:
                 yield
             finally:
-                _give_up(descriptor, holder)
+                _release(descriptor, holder)
         finally:
             queue.lock.release()
 
 
 def is_lock_held(name: str, lock_file: Path) -> bool:
-    """Tell whether somebody, this process included, is working on the instance at this moment. Keeps nobody from it.
+    """Tell whether an operation, in this process or another one, holds the lock of an instance.
+
+    The query neither acquires the lock nor delays others.
 
     Raises:
         RuntimeStateError: the lock file cannot be opened.
     """
     try:
-        descriptor = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(lock_file, os.O_RDWR | _FLAGS)
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise RuntimeStateError(name, str(lock_file), f"cannot be opened: {error.strerror}") from error
+        raise _cannot_open(name, lock_file, error) from error
     try:
-        (kind, *_) = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _ALL_OF_IT))
+        (kind, *_) = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _LOCK))
     finally:
         os.close(descriptor)
     return bool(kind != fcntl.F_UNLCK)
@@ -91,7 +95,7 @@ def is_lock_held(name: str, lock_file: Path) -> bool:
 
 @contextlib.contextmanager
 def _queue(lock_file: Path) -> Iterator[_Queue]:
-    """Give the queue of a lock file, which exists while somebody uses it."""
+    """Return the queue of a lock file. It exists as long as it has users."""
     with _queues_lock:
         queue = _queues.setdefault(lock_file, _Queue())
         queue.users += 1
@@ -104,40 +108,51 @@ def _queue(lock_file: Path) -> Iterator[_Queue]:
                 del _queues[lock_file]
 
 
-def _acquire(name: str, lock_file: Path, deadline: float) -> int:
-    while True:
-        try:
-            descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise RuntimeStateError(name, str(lock_file), f"cannot be opened: {error.strerror}") from error
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _ALL_OF_IT)
-            if _is_current(descriptor, lock_file):
-                _write_holder(descriptor)
-                return descriptor
-        except BlockingIOError:
-            holder = _read_holder(descriptor)
-            if time.monotonic() >= deadline:
+def _acquire(name: str, lock_file: Path, deadline: Deadline) -> int:
+    holder: int | None = None
+
+    def try_once() -> int | None:
+        nonlocal holder
+        while True:
+            try:
+                descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+            except OSError as error:
+                raise _cannot_open(name, lock_file, error) from error
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK)
+                if _is_current(descriptor, lock_file):
+                    _write_holder(descriptor)
+                    return descriptor
+            except BlockingIOError:
+                holder = _read_holder(descriptor)
                 os.close(descriptor)
-                raise InstanceBusy(name, holder) from None
-        except BaseException:
+                return None
+            except BaseException:
+                os.close(descriptor)
+                raise
             os.close(descriptor)
-            raise
-        os.close(descriptor)
-        time.sleep(_INTERVAL_S)
+
+    acquired = poll_until(try_once, deadline, interval_s=_INTERVAL_S)
+    if acquired is None:
+        raise InstanceBusy(name, holder)
+    return acquired
 
 
-def _give_up(descriptor: int, holder: int) -> None:
-    """Give up a lock; in a child that the holder forked, only the child's part in it."""
+def _cannot_open(name: str, lock_file: Path, error: OSError) -> RuntimeStateError:
+    return RuntimeStateError(name, str(lock_file), f"cannot be opened: {error.strerror}")
+
+
+def _release(descriptor: int, holder: int) -> None:
+    """Release a lock; in a forked child of the lock holder, only close its copy of the descriptor."""
     try:
-        if os.getpid() == holder:  # closing alone leaves it to the children that have the file, too
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _NONE_OF_IT)
+        if os.getpid() == holder:  # closing does not unlock while forked children have the file open
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _UNLOCK)
     finally:
         os.close(descriptor)
 
 
 def _is_current(descriptor: int, lock_file: Path) -> bool:
-    """Tell whether the locked file is still the one at that path: its last holder may have removed it."""
+    """Tell whether the locked file is still the one at the path: the previous lock holder may have removed it."""
     try:
         there = os.stat(lock_file, follow_symlinks=False)
     except FileNotFoundError:
@@ -146,7 +161,7 @@ def _is_current(descriptor: int, lock_file: Path) -> bool:
 
 
 def _write_holder(descriptor: int) -> None:
-    # For others to read in an error: the lock is held without it, also where the disk is full.
+    # Used only in error messages of other processes. The lock is valid without it, even on a full disk.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The log of a QEMU: kept short, and read for why its QEMU ended.
+"""The log of a QEMU: trimmed to a maximum size, and parsed for the cause of its end.
 
-QEMU is told (by `hvkit.hypervisor.kvm.plan.command_line`) to write down who asks for its end. That is there for whoever
-looks, whether or not QEMU could reach its pid file, and after everybody who could have heard an event has gone.
+The command line enables a trace event that logs each shutdown request and its cause. So the cause is known after QEMU
+has ended, even if no client received the event, and even if QEMU is confined and has no pid file.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from hvkit.hypervisor.kvm.plan.command_line import SHUTDOWN_TRACE
 from hvkit.hypervisor.model import StopCause
 from hvkit.qmp.schema import ShutdownCause
 
-#: The most that a log may have before it is cut, and what is left of it then, in bytes.
+#: The size above which a log is trimmed, and the size that it is trimmed to, in bytes.
 MAX_BYTES: Final = 1 << 20
 KEPT_BYTES: Final = 64 << 10
 
 _CAUSES: Final = get_args(ShutdownCause)
-#: Who asks for an end, by QEMU's word for it. The others reset the machine.
+#: The cause of a stop for each `ShutdownCause` that stops QEMU. The other causes reset the machine.
 _ASKED_BY: Final = {
     "host-error": StopCause.QEMU,
     "host-qmp-quit": StopCause.REQUEST,
@@ -33,17 +33,17 @@ _ASKED_BY: Final = {
     "guest-panic": StopCause.PANIC,
 }
 _TRACED: Final = re.compile(rf"{SHUTDOWN_TRACE} reason=(\d+)$")
-#: What QEMU says to a signal that it obeys, which it does not trace.
+#: The message of QEMU for a signal that ends it, which is not traced.
 _SIGNALLED: Final = "terminating on signal "
 
 
 @attrs.frozen
 class LastWords:
-    """What a log says at its end.
+    """The end of a log.
 
     Attributes:
-        cause: who asked QEMU to end; the guest, if it had powered off before. None where nobody did.
-        complaint: the last line that is about something else; empty where there is none.
+        cause: what requested the stop; the guest, if it powered off before another request. None for no request.
+        complaint: the last line that is not about a stop; empty for none.
     """
 
     cause: StopCause | None = None
@@ -51,12 +51,12 @@ class LastWords:
 
 
 def read_last_words(log_file: Path) -> LastWords:
-    """Return what the end of a log says of the end of its QEMU."""
+    """Read what the end of a log says about the end of QEMU."""
     return parse_last_words(read_log_tail(log_file))
 
 
 def parse_last_words(text: str) -> LastWords:
-    """Return what some lines of a log say of the end of its QEMU."""
+    """Parse lines of a log for the end of QEMU."""
     cause = None
     complaint = ""
     for line in text.splitlines():
@@ -64,7 +64,7 @@ def parse_last_words(text: str) -> LastWords:
         if traced is None and _SIGNALLED not in line:
             complaint = line
             continue
-        # A newer QEMU may have reasons that we have no word for.
+        # A newer QEMU may have causes that the schema does not list.
         number = int(traced[1]) if traced else _CAUSES.index("host-signal")
         asked_by = _ASKED_BY.get(_CAUSES[number]) if number < len(_CAUSES) else StopCause.QEMU
         if asked_by is not None and not (asked_by is StopCause.REQUEST and cause in (StopCause.GUEST, StopCause.PANIC)):
@@ -73,10 +73,10 @@ def parse_last_words(text: str) -> LastWords:
 
 
 def trim_log(log_file: Path) -> bool:
-    """Cut a log that has grown too long down to its end, and tell whether that was done.
+    """Trim a log that has grown too long to its last lines, and tell whether that was done.
 
-    QEMU, which has the file open for appending, goes on behind it. What it writes at that very moment may be lost. A
-    log that cannot be cut, because somebody else is at it or it is not there, is left as it is.
+    QEMU has the file open for appending and continues after the kept lines. Output that it writes during the call may
+    be lost. A log that cannot be trimmed, because it is missing or another process is trimming it, is left unchanged.
     """
     with contextlib.suppress(OSError):
         if os.lstat(log_file).st_size <= MAX_BYTES:
@@ -98,7 +98,7 @@ def trim_log(log_file: Path) -> bool:
 
 
 def read_log_tail(log_file: Path, *, max_bytes: int = 4096) -> str:
-    """Return the end of a log, whole lines where it is longer; empty where there is none."""
+    """Return the last whole lines of a log; empty if it does not exist."""
     try:
         with open(log_file, "rb") as log:
             size = log.seek(0, os.SEEK_END)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Taps: interfaces of this node that a QEMU holds the other end of.
+"""Tap interfaces of this node.
 
-A tap is made here and handed to QEMU as open files, one a queue. It is not persistent: the kernel removes it when the
-last file on it is closed, so that a tap goes when its QEMU goes, however that ends, and its routes with it. One that
-somebody else made to last is only opened.
+hvkit creates a tap and passes it to QEMU as open files, one for each queue. The tap is not persistent: the kernel
+removes it, with its routes, when its last file is closed, and so at the end of QEMU. Persistent taps, created by other
+software, are only opened.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ _TUN: Final = "/dev/net/tun"
 _VHOST: Final = "/dev/vhost-net"
 _SYSCTL: Final = Path("/proc/sys/net")
 _NET: Final = Path("/sys/class/net")
-#: A name has to fit into 16 bytes with the zero at its end. Source: linux/if.h, IFNAMSIZ.
+#: The longest name of an interface: IFNAMSIZ is 16, with the zero at the end. Source: linux/if.h.
 MAX_NAME: Final = 15
-#: Seconds that a program may take that does something to an interface.
+#: Seconds that a program for an interface may take.
 _TOOL_S: Final = 30.0
-#: How much of what a failed program said is quoted, from the end.
-_SAID_CHARACTERS: Final = 500
+#: The number of characters of its output that an error quotes, from the end.
+_QUOTED_CHARACTERS: Final = 500
 _PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Source: linux/if_tun.h
@@ -54,14 +54,14 @@ _IFREQ_INDEX: Final = "16si20x"
 
 @attrs.frozen(kw_only=True)
 class Tap:
-    """A tap that is open here.
+    """An open tap. The owner of the value closes it.
 
-    One of our making exists for as long as one of its files is open somewhere.
+    Unless it is persistent, the tap exists until its last file is closed in any process.
 
     Attributes:
-        name: of the interface.
-        queues: its open files, one a queue; whoever has the tap closes them.
-        vhosts: for each queue the kernel's half of the network card, also open; none where QEMU does that work itself.
+        name: the name of the interface.
+        queues: its open files, one for each queue.
+        vhosts: for each queue an open vhost-net device; empty without vhost.
     """
 
     name: str
@@ -70,11 +70,11 @@ class Tap:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """All that is open."""
+        """All open descriptors."""
         return self.queues + self.vhosts
 
     def close(self) -> None:
-        """Close what is open here; who inherited it keeps the tap."""
+        """Close the descriptors of this process. A process that inherited copies keeps the tap."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 
@@ -84,9 +84,9 @@ class TapOptions:
     """How taps are opened.
 
     Attributes:
-        queues: how many processors of the guest can send and receive at the same time.
-        vnet_hdr: whether packets carry a virtio header, which lets QEMU leave checksums and segmentation to others.
-        vhost: whether the kernel moves the packets, where it can.
+        queues: the number of queues, and so of vCPUs that can send and receive at the same time.
+        vnet_hdr: whether packets have a virtio header, which allows checksum and segmentation offload.
+        vhost: whether to use vhost-net, if the kernel has it.
     """
 
     queues: int = 1
@@ -95,10 +95,10 @@ class TapOptions:
 
 
 class NetworkError(HypervisorError):
-    """Raised when the node's end of a NIC cannot be made.
+    """Raised when the network interface of a NIC cannot be created, opened or configured.
 
     Attributes:
-        interface: the network interface.
+        interface: the name of the interface.
         problem: what failed, and why.
     """
 
@@ -112,18 +112,18 @@ class NetworkError(HypervisorError):
 
 
 def make_tap(name: str, options: TapOptions | None = None, *, bridge: str = "", mtu: int = 0) -> Tap:
-    """Make a tap, join it to a bridge and set it up.
+    """Create a tap, add it to a bridge and bring it up.
 
-    After success the caller has the tap, and closes it. After failure there is no tap.
+    After success the caller owns the tap. After failure the tap does not exist.
 
     Args:
-        name: the interface to make. One of that name must not exist.
-        options: how it is opened; None for one queue with nothing special.
-        bridge: the bridge it joins; empty for none.
-        mtu: the largest packet, in bytes; 0 for what the bridge has, or the kernel's own idea.
+        name: the name of the interface, which must not exist.
+        options: how it is opened; None for one queue and the defaults.
+        bridge: the bridge to add it to; empty for none.
+        mtu: its MTU, in bytes; 0 for that of the bridge, or the default of the kernel.
 
     Raises:
-        NetworkError: we may not, the name is taken, there is no such bridge, it can have no such packets.
+        NetworkError: the kernel does not permit it, the interface exists, the bridge does not, or the MTU is invalid.
     """
     tap = _open_tap(name, options or TapOptions(), _IFF_TUN_EXCL)
     try:
@@ -142,35 +142,35 @@ def make_tap(name: str, options: TapOptions | None = None, *, bridge: str = "", 
 
 
 def open_tap(name: str, options: TapOptions | None = None) -> Tap:
-    """Open a tap that somebody else made to last, as it is. It stays when it is closed.
+    """Open an existing persistent tap, unchanged. Closing it does not remove it.
 
     Args:
-        name: the interface.
-        options: how it is opened; it was made for the same queues and headers.
+        name: the name of the interface.
+        options: how it is opened; it has to have been created with the same queues and headers.
 
     Raises:
-        NetworkError: there is none of that name, it is no tap, or somebody else has it open.
+        NetworkError: the interface does not exist, is not a tap, or is open in another process.
     """
     if not (_NET / name / "tun_flags").exists():
-        problem = "is no tap" if has_interface(name) else "does not exist"
+        problem = "is not a tap" if has_interface(name) else "does not exist"
         raise NetworkError(name, f"cannot be used: it {problem}")
     return _open_tap(name, options or TapOptions(), 0)
 
 
 def route_to(name: str, address: str, *, table: str = "") -> None:
-    """Have the node route an address to a tap, and answer for it on the tap's side. Both go when the tap goes.
+    """Enable forwarding and proxy ARP on a tap, and add a route for an address. The kernel removes both with the tap.
 
     Args:
         name: the tap, which is up.
-        address: of the guest, IPv4 or IPv6; empty for none.
+        address: the IPv4 or IPv6 address of the guest; empty for no route.
         table: the routing table, by name or number; empty for the main one.
 
     Raises:
-        NetworkError: the kernel refuses, or there is no ``ip`` program.
+        NetworkError: the kernel refuses, or the program ``ip`` does not exist.
     """
     for setting in ("ipv4/conf/{}/proxy_arp", "ipv4/conf/{}/forwarding", "ipv6/conf/{}/forwarding"):
         path = _SYSCTL / setting.format(name)
-        with _failing(name, f"cannot be set to route ({path})"), contextlib.suppress(FileNotFoundError):
+        with _failing(name, f"cannot enable forwarding ({path})"), contextlib.suppress(FileNotFoundError):
             path.write_text("1", encoding="ascii")
     if not address:
         return
@@ -181,32 +181,32 @@ def route_to(name: str, address: str, *, table: str = "") -> None:
 
 
 def run_tool(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Run a program for an interface and wait for it. What it leaves in the background goes on.
+    """Run a program for an interface and wait for its end. Its background processes keep running.
 
     Args:
-        name: the interface.
-        command: the program and its arguments; no shell sees them.
-        environment: all that it gets beside a PATH; None for nothing more.
+        name: the interface, for the error.
+        command: the program and its arguments, without a shell.
+        environment: its environment variables beside PATH; None for none.
 
     Raises:
-        NetworkError: it cannot be run, takes too long, or says that it failed. The error quotes what it said.
+        NetworkError: it cannot be run, takes too long, or fails. The error quotes the end of its output.
     """
     try:
-        # No pipe: what the program leaves running in the background would keep that open.
-        with open(os.memfd_create("said", os.MFD_CLOEXEC), "r+b") as said:
-            code = _run(command, {"PATH": _PATH, **(environment or {})}, said)
-            said.seek(0)
-            text = said.read().decode("utf-8", "replace").strip()[-_SAID_CHARACTERS:]
+        # Not a pipe: background processes of the program would keep it open.
+        with open(os.memfd_create("output", os.MFD_CLOEXEC), "r+b") as output:
+            code = _run(command, {"PATH": _PATH, **(environment or {})}, output)
+            output.seek(0)
+            text = output.read().decode("utf-8", "replace").strip()[-_QUOTED_CHARACTERS:]
     except OSError as error:
         raise NetworkError(name, f"{command[0]} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise NetworkError(name, f"{command[0]} did not end within {_TOOL_S:g} s") from error
     if code:
-        raise NetworkError(name, f"{command[0]} failed ({code}){': ' if text else ''}{text}")
+        raise NetworkError(name, f"{command[0]} failed with exit code {code}{': ' if text else ''}{text}")
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], output: BinaryIO) -> int:
-    """Run a program to its end, and return its exit code; where it is not waited for any more, it and its like end."""
+    """Run a program and return its exit code. After a timeout or an interrupt, kill its process group."""
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -225,18 +225,18 @@ def _run(command: Sequence[str], environment: Mapping[str, str], output: BinaryI
 
 
 def has_interface(name: str) -> bool:
-    """Tell whether the node has a network interface of that name."""
+    """Tell whether this node has a network interface of that name."""
     return bool(name) and (_NET / name).exists()
 
 
 def is_bridge(name: str) -> bool:
-    """Tell whether the node has a bridge of that name."""
+    """Tell whether this node has a bridge of that name."""
     return bool(name) and (_NET / name / "bridge").is_dir()
 
 
 def _open_tap(name: str, options: TapOptions, exclusively: int) -> Tap:
     if not 0 < len(os.fsencode(name)) <= MAX_NAME:
-        raise NetworkError(name, f"a name has 1 to {MAX_NAME} characters")
+        raise NetworkError(name, f"the name of an interface has 1 to {MAX_NAME} bytes")
     flags = _IFF_TAP | _IFF_NO_PI | exclusively
     if options.vnet_hdr:
         flags |= _IFF_VNET_HDR
@@ -246,7 +246,7 @@ def _open_tap(name: str, options: TapOptions, exclusively: int) -> Tap:
     vhosts: list[int] = []
     try:
         for number in range(options.queues):
-            # Only the first can be asked to be the first: the others join it.
+            # TUN_EXCL is for the first queue only: the others attach to the interface that it creates.
             wanted = flags if number == 0 else flags & ~_IFF_TUN_EXCL
             queues.append(_open_queue(name, wanted, taken=not exclusively or number > 0))
         if options.vhost:
@@ -262,8 +262,8 @@ def _open_queue(name: str, flags: int, *, taken: bool) -> int:
     with _failing(name, f"cannot open {_TUN}"):
         descriptor = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        problem = "somebody else has it open" if taken else "there is an interface of that name already"
-        with _failing(name, "cannot be opened" if taken else "cannot be made", taken=problem):
+        problem = "another process has it open" if taken else "an interface of that name exists"
+        with _failing(name, "cannot be opened" if taken else "cannot be created", taken=problem):
             fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack(_IFREQ_FLAGS, os.fsencode(name), flags))
     except BaseException:
         os.close(descriptor)
@@ -272,7 +272,7 @@ def _open_queue(name: str, flags: int, *, taken: bool) -> int:
 
 
 def _open_vhosts(name: str, count: int) -> list[int]:
-    """Open the kernel's half of a network card for each queue; none where this kernel has no such thing."""
+    """Open a vhost-net device for each queue; none if this kernel has no vhost-net."""
     opened: list[int] = []
     try:
         for _ in range(count):
@@ -290,20 +290,24 @@ def _open_vhosts(name: str, count: int) -> list[int]:
 def _read_mtu(name: str) -> int:
     try:
         return int((_NET / name / "mtu").read_text(encoding="ascii"))
-    except (OSError, ValueError):  # joining it says what is wrong
+    except (OSError, ValueError):  # adding the tap to the bridge reports the reason
         return 0
 
 
 def _set_mtu(name: str, mtu: int) -> None:
-    with _failing(name, f"cannot have packets of {mtu} bytes"), _control_socket() as control:
+    with _failing(name, f"cannot set MTU to {mtu}"), _control_socket() as control:
         fcntl.ioctl(control, _SIOCSIFMTU, struct.pack(_IFREQ_INDEX, os.fsencode(name), mtu))
 
 
 def check_bridge(name: str, bridge: str) -> None:
-    """Make sure that there is a bridge for an interface to join.
+    """Check that the bridge of an interface exists.
+
+    Args:
+        name: the interface, for the error.
+        bridge: the bridge.
 
     Raises:
-        NetworkError: there is none.
+        NetworkError: it does not exist, or is not a bridge.
     """
     if not is_bridge(bridge):
         problem = "is not a bridge" if has_interface(bridge) else "does not exist"
@@ -317,19 +321,20 @@ def _join_bridge(name: str, bridge: str) -> None:
 
 
 def _set_up(name: str) -> None:
-    with _failing(name, "cannot be set up"), _control_socket() as control:
+    with _failing(name, "cannot be brought up"), _control_socket() as control:
         request = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack(_IFREQ_FLAGS, os.fsencode(name), 0))
         (_, flags) = struct.unpack(_IFREQ_FLAGS, request)
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack(_IFREQ_FLAGS, os.fsencode(name), flags | _IFF_UP))
 
 
 def _control_socket() -> socket.socket:
-    """Make the socket that ioctls on interfaces want; which kind does not matter."""
+    """Open a socket for ioctls on interfaces, which accept a socket of any kind."""
     return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 
 @contextlib.contextmanager
 def _failing(name: str, what: str, *, taken: str = "") -> Iterator[None]:
+    """Translate an OSError inside the block; `taken` is the reason for EBUSY."""
     try:
         yield
     except OSError as error:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The node's side of an instance's NICs: opened before QEMU, and taken down after it.
+"""The taps of an instance's NICs, and the network script that configures them.
 
-A tap needs no taking down, for it goes when its QEMU goes. What a script set up for it does: so it is remembered which
-NICs a script has seen, and whoever first works on the instance once its process has ended runs the script again. The
-script gets the NIC's uuid, which stays the same while NICs come and go.
+The kernel removes a tap at the end of QEMU. Configuration by a network script has to be removed by the script. So the
+state file lists the NICs that the script was run for, and the first operation after the end of QEMU runs it again with
+``down``. The script gets the uuid of the NIC, which never changes.
 """
 
 import logging
@@ -30,12 +30,16 @@ from hvkit.hypervisor.model import Instance, Nic
 
 _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
-#: The types of NIC for which the kernel can move packets, and that can have several queues.
+#: The type of NIC that supports vhost-net and several queues.
 _PARAVIRTUAL: Final = "paravirtual"
 
 
 def plan_tap_options(parameters: Mapping[str, Any]) -> TapOptions:
-    """Return how the taps of an instance are opened, from its parameters, which are filled and checked."""
+    """Return how the taps of an instance are opened.
+
+    Args:
+        parameters: of the instance, filled and checked.
+    """
     is_paravirtual = parameters["nic_type"] == _PARAVIRTUAL
     return TapOptions(
         queues=parameters["virtio_net_queues"] if is_paravirtual else 1,
@@ -45,15 +49,15 @@ def plan_tap_options(parameters: Mapping[str, Any]) -> TapOptions:
 
 
 def check_nic(nic: Nic, options: TapOptions, *, replaces: str) -> None:
-    """Find out whether the interface of a NIC could be made, as far as that can be told while another one is there.
+    """Check that the tap of a NIC can be created, while the NIC that it replaces still exists.
 
     Args:
         nic: the NIC.
-        options: how its tap is to be opened.
-        replaces: name of the interface that goes before this one comes; empty for none.
+        options: how its tap is opened.
+        replaces: the name of the interface that is removed first; empty for none.
 
     Raises:
-        NetworkError: it could not.
+        NetworkError: it cannot be created.
     """
     name = tap_name(nic)
     if nic.mode == "external":
@@ -61,27 +65,27 @@ def check_nic(nic: Nic, options: TapOptions, *, replaces: str) -> None:
             open_tap(name, options).close()
     elif nic.has_tap:
         if name != replaces and has_interface(name):
-            raise NetworkError(name, "cannot be made: there is an interface of that name already")
+            raise NetworkError(name, "cannot be created: an interface of that name exists")
         if nic.mode == "tap" and nic.link:
             check_bridge(name, nic.link)
-        # One that joins no bridge: there it could be seen.
+        # Try it with a tap outside the bridge, where it is not visible to others.
         make_tap(default_tap_name(uuid4()), options, mtu=nic.mtu).close()
 
 
 def open_nic(instance: Instance, nic: Nic, options: TapOptions, *, script: str) -> Tap:
-    """Make or open the tap of a NIC, and have the script set up what it will.
+    """Create or open the tap of a NIC, and run the network script with ``up``.
 
-    After success the caller has the tap, and calls `take_down_nic` once no QEMU has it any more. After failure there is
-    no tap of ours, and the script was told that the NIC goes if it was told that it comes.
+    After success the caller owns the tap, and calls `take_down_nic` after QEMU has closed it. After failure the tap is
+    closed, and the script was run with ``down`` if it was run with ``up``.
 
     Args:
-        instance: whose it is.
-        nic: one that has a tap.
-        options: how to open it.
-        script: path of the network script; empty for none.
+        instance: the instance of the NIC.
+        nic: a NIC whose mode needs a tap.
+        options: how to open the tap.
+        script: the path of the network script; empty for none.
 
     Raises:
-        NetworkError: it cannot be made or opened, or the script failed.
+        NetworkError: the tap cannot be created or opened, or the script failed.
     """
     name = tap_name(nic)
     if nic.mode == "external":
@@ -100,7 +104,7 @@ def open_nic(instance: Instance, nic: Nic, options: TapOptions, *, script: str) 
 
 
 def take_down_nic(instance: Instance, nic: Nic, *, script: str) -> None:
-    """Have the script take down what it set up for a NIC. What it says is logged; nothing can be done about it."""
+    """Run the network script of a NIC with ``down``. A failure is logged and otherwise ignored."""
     try:
         _run_script(script, "down", instance, nic)
     except NetworkError as error:
@@ -108,9 +112,9 @@ def take_down_nic(instance: Instance, nic: Nic, *, script: str) -> None:
 
 
 def take_down_nics(runtime: Runtime) -> None:
-    """Have the script take down what it set up for the NICs of an instance whose process has ended.
+    """Run the network script with ``down`` for the NICs of an instance whose process has ended.
 
-    Whoever dies over it leaves it to the next one, who may tell the script a second time.
+    After a crash the next operation does so again, so the script may be run twice for a NIC.
     """
     nics = {nic.uuid: nic for nic in runtime.instance.nics}
     for record in runtime.devices:
@@ -119,12 +123,12 @@ def take_down_nics(runtime: Runtime) -> None:
 
 
 def tap_files(tap: Tap) -> TapFiles:
-    """Return what QEMU is told of a tap whose open files it inherits."""
+    """Return how QEMU refers to a tap whose descriptors it inherits."""
     return TapFiles(queues=tuple(map(str, tap.queues)), vhosts=tuple(map(str, tap.vhosts)))
 
 
 def without_scripts(runtime: Runtime) -> Runtime:
-    """Return what is to be remembered once `take_down_nics` is done."""
+    """Return the state to persist after `take_down_nics`."""
     return attrs.evolve(runtime, devices=tuple(attrs.evolve(record, script="") for record in runtime.devices))
 
 
@@ -134,7 +138,7 @@ def _run_script(script: str, what: Literal["up", "down"], instance: Instance, ni
 
 
 def _script_environment(instance: Instance, nic: Nic) -> dict[str, str]:
-    """Say all there is to know of a NIC in the words that Ganeti's scripts know."""
+    """Return the environment of the network script, with the variables of Ganeti's network scripts."""
     return {
         "INSTANCE": instance.name,
         "INSTANCE_UUID": str(instance.uuid),

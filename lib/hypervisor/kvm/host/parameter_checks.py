@@ -51,9 +51,10 @@ _CD_IMAGE: Final = Check(
     "a URL, or a file of this node that can be read", lambda image: not is_file(image) or READABLE_FILE.accepts(image)
 )
 _FLOPPY_IMAGE: Final = Check(READABLE_FILE.condition, lambda image: image == EMPTY or READABLE_FILE.accepts(image))
-_LISTEN_ADDRESS: Final = Check(
-    "an address, a network interface of this node that has an IPv4 address, or a directory of this node", _has_address
+_VNC_ADDRESS: Final = Check(
+    "an address, a network interface of this node with an IPv4 address, or a directory of this node", _has_address
 )
+_SPICE_ADDRESS: Final = Check("an address, or a network interface of this node with an IPv4 address", _has_address)
 _CERTIFICATES: Final = Check(f"a directory of this node with {', '.join(_CERTIFICATE_FILES)}", _has_certificates)
 _CPUS: Final = Check("CPUs that are online on this node", _has_cpus)
 
@@ -81,10 +82,10 @@ NODE_CHECKS: Final[Mapping[str, Check]] = {
     "cdrom2_image_path": _CD_IMAGE,
     "floppy_image_path": _FLOPPY_IMAGE,
     "network_script": EXECUTABLE_FILE,
-    "vnc_bind_address": _LISTEN_ADDRESS,
+    "vnc_bind_address": _VNC_ADDRESS,
     "vnc_x509_path": _CERTIFICATES,
     "vnc_password_file": READABLE_FILE,
-    "spice_bind": _LISTEN_ADDRESS,
+    "spice_bind": _SPICE_ADDRESS,
     "spice_password_file": READABLE_FILE,
     "spice_x509_path": _CERTIFICATES,
     "security_model": Check(

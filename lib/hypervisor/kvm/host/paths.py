@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The files of one instance, and the directory they live in.
+"""The run directory and the files of each instance.
 
-Below the run directory, all of it of mode 0700 and owned by us::
+The layout of the run directory, which has mode 0700 and belongs to the user that runs hvkit::
 
-    instances/NAME/runtime.json   what is remembered of the instance (hvkit.hypervisor.kvm.host.runtime)
-    instances/NAME/pid            written by QEMU, removed by QEMU when it ends in an orderly way; or by who adopted it
-    instances/NAME/root/          the root directory of a QEMU that is to see nothing else; empty
-    instances/NAME/log            what QEMU said on its standard output and error
-    instances/NAME/tpm.log        what swtpm said
-    state/NAME/variables.fd       what its UEFI firmware keeps; here unless told otherwise, and never removed by itself
-    state/NAME/tpm/               what its TPM keeps
-    sockets/KEY.c .m .w .s .a     control, shared and watch monitor, serial console, guest agent
-                                  or, of an adopted instance, links to those that it has
-    locks/NAME                    held while somebody works on the instance
-    locks/.reserving              held while an instance takes its uuid and account
-    locks/.watching               held by the watch that keeps a connection to every instance
-    cache/                        what QEMU programs can do (hvkit.hypervisor.kvm.host.probe)
+    instances/NAME/runtime.json   the state file (hvkit.hypervisor.kvm.host.state_file)
+    instances/NAME/pid            written by QEMU and removed by it at a clean end; for an adopted instance, by hvkit
+    instances/NAME/root/          the root directory of a QEMU with use_chroot; empty
+    instances/NAME/log            standard output and standard error of QEMU
+    instances/NAME/tpm.log        log of swtpm
+    state/NAME/variables.fd       UEFI variables; kept until the state of the instance is deleted explicitly
+    state/NAME/tpm/               state of the TPM, kept likewise
+    sockets/KEY.c .m .w .s .a     control, shared and watch monitor, serial console, guest agent;
+                                  for an adopted instance, symlinks to its sockets
+    locks/NAME                    locked during an operation on the instance
+    locks/.reserving              locked while an instance reserves its uuid and account
+    locks/.watching               locked by the watch that holds the watch monitors of all instances
+    cache/                        capabilities of QEMU programs (hvkit.hypervisor.kvm.host.probe)
 
-Sockets have a short directory and a short name, made of a hash of the instance's name, because the address of a unix
-socket has to fit into 108 bytes and an instance's name may be longer than that alone.
+``state`` can be elsewhere. Sockets have a short directory and a short name, a hash of the instance name: the path of a
+unix socket has at most 107 bytes, and the name of an instance alone may be longer.
 """
 
 import functools
@@ -36,7 +36,7 @@ import attrs
 from hvkit.hypervisor.errors import ParameterError, RuntimeStateError
 from hvkit.hypervisor.model import check_instance_name, is_instance_name
 
-#: The longest address of a unix socket: sun_path has 108 bytes, the last one is zero. Source: unix(7).
+#: The longest path of a unix socket: sun_path has 108 bytes, the last one is zero. Source: unix(7).
 MAX_SOCKET_PATH: Final = 107
 
 _SOCKET_SUFFIXES: Final = (".c", ".m", ".w", ".s", ".a")
@@ -44,13 +44,13 @@ _SOCKET_SUFFIXES: Final = (".c", ".m", ".w", ".s", ".a")
 
 @attrs.frozen
 class InstancePaths:
-    """Where the files of one instance are. Nothing here touches them but `make` and what removes.
+    """The paths of one instance. Only the methods touch the filesystem.
 
     Attributes:
         name: the instance.
         dir: its directory.
-        lock_file: outside its directory, which comes and goes while the lock is held.
-        state_dir: what outlives it: variables of its firmware, state of its TPM.
+        lock_file: its lock file, outside its directory: the directory is created and removed under the lock.
+        state_dir: the directory of its UEFI variables and TPM state, which outlive the instance.
     """
 
     name: str
@@ -65,7 +65,7 @@ class InstancePaths:
     runtime_file: Path = attrs.field(init=False)
     log_file: Path = attrs.field(init=False)
 
-    # Made once: whoever lists many instances looks at both of each.
+    # Computed once: listing many instances needs both of each.
     @runtime_file.default
     def _find_runtime_file(self) -> Path:
         return self.dir / "runtime.json"
@@ -100,33 +100,33 @@ class InstancePaths:
         return (self.control_socket, self.shared_socket, self.watch_socket, self.serial_socket, self.agent_socket)
 
     def make(self) -> None:
-        """Make the directory of the instance, which is not there. The run directory is.
+        """Create the directory of the instance. The run directory exists, this directory does not.
 
         Raises:
-            RuntimeStateError: it cannot be made.
+            RuntimeStateError: it cannot be created.
         """
         try:
             self.dir.mkdir(mode=0o700)
         except OSError as error:
-            raise RuntimeStateError(self.name, str(self.dir), f"cannot be made: {error.strerror}") from error
+            raise RuntimeStateError(self.name, str(self.dir), f"cannot be created: {error.strerror}") from error
 
     def make_root_dir(self) -> None:
-        """Make the empty directory that a QEMU may have for its root directory: for everybody to see, and to look into.
+        """Create the empty root directory for QEMU, with mode 0755, because QEMU may run as any account.
 
         Raises:
-            RuntimeStateError: it cannot be made.
+            RuntimeStateError: it cannot be created.
         """
         try:
             self.root_dir.mkdir()
             self.root_dir.chmod(0o755)
         except OSError as error:
-            raise RuntimeStateError(self.name, str(self.root_dir), f"cannot be made: {error.strerror}") from error
+            raise RuntimeStateError(self.name, str(self.root_dir), f"cannot be created: {error.strerror}") from error
 
     def remove_traces(self) -> None:
-        """Remove what a QEMU that has ended may have left: sockets and pid file.
+        """Remove the sockets and the pid file of a QEMU that has ended.
 
         Raises:
-            RuntimeStateError: something could not be removed.
+            RuntimeStateError: a file cannot be removed.
         """
         try:
             for path in (*self.sockets, self.pid_file):
@@ -135,10 +135,10 @@ class InstancePaths:
             raise self._cannot_remove(error) from error
 
     def remove(self) -> None:
-        """Remove every file of the instance but the lock file, which the caller holds.
+        """Remove all files of the instance except the lock file, which the caller has locked.
 
         Raises:
-            RuntimeStateError: something could not be removed.
+            RuntimeStateError: a file cannot be removed.
         """
         self.remove_traces()
         try:
@@ -148,10 +148,10 @@ class InstancePaths:
             raise self._cannot_remove(error) from error
 
     def remove_state(self) -> None:
-        """Remove what outlives the instance.
+        """Remove the UEFI variables and the TPM state, which outlive the instance.
 
         Raises:
-            RuntimeStateError: something could not be removed.
+            RuntimeStateError: a file cannot be removed.
         """
         try:
             with suppress(FileNotFoundError):
@@ -160,10 +160,10 @@ class InstancePaths:
             raise self._cannot_remove(error) from error
 
     def remove_lock(self) -> None:
-        """Remove the lock file, which the caller holds.
+        """Remove the lock file, which the caller has locked.
 
         Raises:
-            RuntimeStateError: it could not be removed.
+            RuntimeStateError: it cannot be removed.
         """
         try:
             self.lock_file.unlink(missing_ok=True)
@@ -175,11 +175,10 @@ class InstancePaths:
 
 
 def remove_socket(path: str) -> None:
-    """Remove a unix socket outside the run directory that nobody listens on any more; nothing else is removed.
+    """Remove a stale unix socket outside the run directory.
 
-    A path that is no absolute one is none.
-
-    Where it cannot be removed it stays: it does no harm, and whoever listens there next replaces it.
+    A path that is not absolute, or not a socket, is ignored. So is a failure: a stale socket does no harm and is
+    replaced by the next program that listens there.
     """
     with suppress(OSError):
         if path.startswith("/") and stat.S_ISSOCK(os.lstat(path).st_mode):
@@ -187,21 +186,21 @@ def remove_socket(path: str) -> None:
 
 
 def remove_partial_files(paths: Iterable[str]) -> None:
-    """Remove files that somebody died over before they were whole; what cannot be removed stays and does no harm."""
+    """Remove incomplete files of an interrupted operation. Files that cannot be removed are left; they do no harm."""
     for path in paths:
         with suppress(OSError):
             os.unlink(path)
 
 
 class RunDirectory:
-    """The directory of everything that runs, for one hypervisor on one node.
+    """The run directory of one hypervisor on one node.
 
     Args:
-        path: made absolute. Nothing is looked at or made until it is needed.
-        state_path: directory of what outlives instances; None: in this one.
+        path: the directory; made absolute. It is not accessed or created before it is needed.
+        state_path: the directory of files that outlive instances; None: ``state`` in the run directory.
 
     Raises:
-        ParameterError: the sockets in it would not have a valid address.
+        ParameterError: the path is too long for the sockets in it.
     """
 
     def __init__(self, path: Path, state_path: Path | None = None) -> None:
@@ -212,45 +211,45 @@ class RunDirectory:
             raise ParameterError(
                 "run_dir",
                 str(self.path),
-                f"a socket in {self.path} would have an address of {length} bytes and {MAX_SOCKET_PATH} is the most; "
+                f"the path of a socket in {self.path} would have {length} bytes, more than {MAX_SOCKET_PATH}; "
                 f"choose a directory whose path is {length - MAX_SOCKET_PATH} bytes shorter",
             )
 
     @property
     def reserving_lock_file(self) -> Path:
-        """Held while an instance takes what no other one may have. No instance has this name."""
+        """The lock file of reservations of uuids and accounts. No instance can have this name."""
         return self.path / "locks" / ".reserving"
 
     @property
     def watching_lock_file(self) -> Path:
-        """Held by whoever has the monitors that only one can have. No instance has this name."""
+        """The lock file of the watch that holds the watch monitors. No instance can have this name."""
         return self.path / "locks" / ".watching"
 
     def instance(self, name: str) -> InstancePaths:
-        """Return where the files of an instance are, whether it exists or not.
+        """Return the paths of an instance, whether it exists or not.
 
         Raises:
-            ParameterError: it is no name of an instance.
+            ParameterError: the name is not a valid name of an instance.
         """
         return _instance_paths(self.path, self.state_path, check_instance_name(name))
 
     def names(self) -> list[str]:
-        """Return the names of the instances that something is remembered of, in order.
+        """Return the sorted names of all instances with a state file.
 
         Raises:
-            ParameterError: the directory is not ours alone, or cannot be read.
+            ParameterError: the directory is accessible to other users, or cannot be read.
         """
-        return [name for name in self._remembered() if is_instance_name(name)]
+        return [name for name in self._names_with_state() if is_instance_name(name)]
 
     def strays(self) -> list[Path]:
-        """Return the directories that look like those of instances, under names that no instance can have, in order.
+        """Return the sorted directories that have a state file and a name that no instance can have.
 
         Raises:
-            ParameterError: the directory is not ours alone, or cannot be read.
+            ParameterError: the directory is accessible to other users, or cannot be read.
         """
-        return [self.path / "instances" / name for name in self._remembered() if not is_instance_name(name)]
+        return [self.path / "instances" / name for name in self._names_with_state() if not is_instance_name(name)]
 
-    def _remembered(self) -> list[str]:
+    def _names_with_state(self) -> list[str]:
         self.check()
         try:
             with os.scandir(self.path / "instances") as entries:
@@ -261,53 +260,55 @@ class RunDirectory:
             raise _cannot(self.path / "instances", "cannot be read", error) from error
 
     def check(self) -> None:
-        """Make sure that the run directory, if it exists, is ours alone.
+        """Check that the run directory, if it exists, is private.
 
         Raises:
-            ParameterError: it is a symlink or no directory, belongs to somebody else, or others may enter it.
+            ParameterError: it is not a directory, belongs to another user, or is accessible to other users.
         """
         try:
             _check_private(self.path)
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _cannot(self.path, "cannot be looked at", error) from error
+            raise _cannot(self.path, "cannot be accessed", error) from error
 
     def check_no_internal_paths(self, parameter: str, words: Iterable[str]) -> None:
-        """Refuse words for a command line that name something in here: QEMU would take it away from whose it is.
+        """Check that command line arguments do not name files in the run directory or the state directory.
+
+        QEMU would replace or overwrite files of hvkit or of other instances.
 
         Args:
-            parameter: the one that the words are of.
-            words: of a command line, commas doubled or not.
+            parameter: the parameter that contains the arguments.
+            words: the arguments, with commas doubled or not.
 
         Raises:
-            ParameterError: one does.
+            ParameterError: an argument names such a file.
         """
         places = {place for each in (self.path, self.state_path) for place in (str(each), os.path.realpath(each))}
         for word in words:
-            # In JSON a slash may be escaped.
+            # JSON allows an escaped slash.
             plain = os.path.normpath(word.replace(",,", ",").replace("\\/", "/"))
             for place in places:
                 if f"{place}/" in f"{plain}/":
                     raise ParameterError(
-                        parameter, word, f"{place} is where instances are remembered, and not for this"
+                        parameter, word, f"{word} names a file in {place}, which is reserved for hvkit"
                     )
 
     def make(self) -> None:
-        """Make the run directory and those below it, as far as they are missing.
+        """Create the run directory and its subdirectories, unless they exist.
 
-        One that exists, belongs to us and is empty gets mode 0700. One that holds something and lets others in is
-        refused: they may have put it there, and it may be a directory like /tmp that others need.
+        An existing empty directory of this user gets mode 0700. A directory that has content and is accessible to other
+        users is refused: the content may be theirs, and they may need the directory, as with /tmp.
 
         Raises:
-            ParameterError: it cannot be made, or what is there is not ours alone.
+            ParameterError: a directory cannot be created, or is not private.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for directory in (self.path, self.path / "instances", self.path / "sockets", self.path / "locks"):
                 _make_private(directory)
         except OSError as error:
-            raise _cannot(self.path, "cannot be made", error) from error
+            raise _cannot(self.path, "cannot be created", error) from error
 
 
 def _socket_path(run_dir: Path, name: str, suffix: str) -> Path:
@@ -344,7 +345,7 @@ def _make_private(path: Path) -> None:
 
 
 class _TooOpen(ParameterError):
-    """Raised when a directory is ours but lets others in."""
+    """Raised when a directory of this user is accessible to other users."""
 
 
 def _cannot(path: Path, what: str, error: OSError) -> ParameterError:
@@ -354,11 +355,12 @@ def _cannot(path: Path, what: str, error: OSError) -> ParameterError:
 def _check_private(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        what = "a symlink" if stat.S_ISLNK(status.st_mode) else "no directory"
-        raise ParameterError("run_dir", str(path), f"{path} is {what}; it has to be a directory of ours")
+        what = "a symlink" if stat.S_ISLNK(status.st_mode) else "not a directory"
+        raise ParameterError("run_dir", str(path), f"{path} is {what}; a directory is required")
     if status.st_uid != os.geteuid():
-        problem = f"{path} belongs to user {status.st_uid}; it has to belong to us, user {os.geteuid()}"
+        problem = f"{path} belongs to user {status.st_uid}; it must belong to user {os.geteuid()}, who runs hvkit"
         raise ParameterError("run_dir", str(path), problem)
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
-        raise _TooOpen("run_dir", str(path), f"{path} has mode {mode:04o}, which lets others in; it has to be 0700")
+        problem = f"{path} has mode {mode:04o}, which gives other users access; it must have mode 0700"
+        raise _TooOpen("run_dir", str(path), problem)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ask a QEMU program what it can do, and this host what it has of KVM.
+"""Probing of QEMU programs for their capabilities, and of this node for KVM and CPU flags.
 
-A program is asked once: it is run without a machine, questioned over QMP and killed. The answers are kept in memory
-and, where there is a directory for it, on disk, for as long as the program's file is the same.
+A program is probed once: it is run without a machine, queried over QMP and killed. The result is cached in memory and,
+if there is a cache directory, on disk, until the file of the program changes.
 """
 
 import contextlib
@@ -36,34 +36,34 @@ R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
-#: Part of a cache entry; another number where what is kept changes its meaning.
+#: The version of the cache entries; changes with their meaning.
 _CACHE_FORMAT: Final = 2
 
-#: Modules of the kernel that drive the virtualization of a processor, and the one that does without.
+#: Kernel modules for hardware virtualization, and the module that emulates it.
 _REAL_KVM_MODULES: Final = ("kvm_intel", "kvm_amd")
 _EMULATED_KVM_MODULE: Final = "kvm_pvm"
 
 
-#: By path, so that an upgraded program takes the place of what it replaces.
+#: By path, so that an upgraded program replaces the entry of the old one.
 _known: dict[str, tuple[ProgramIdentity, Capabilities]] = {}
 
 
 def probe_capabilities(
     binary: str, *, timeout_s: float = 10.0, cache_dir: Path | None = None, keeps: bool = True
 ) -> Capabilities:
-    """Return what a QEMU program can do. It is run only if it was not asked before.
+    """Return the capabilities of a QEMU program. The program is run only if the cache has no entry for it.
 
-    Nothing of it runs afterwards, whatever happens.
+    The process that is started for the probe never outlives the call.
 
     Args:
-        binary: path of the program, or a name to look for in PATH.
-        timeout_s: seconds that it has to answer everything.
-        cache_dir: where answers are kept for other processes, and are believed. None: nowhere.
-        keeps: whether to keep these answers there; the directory is made where it is missing.
+        binary: the path of the program, or a name to search in PATH.
+        timeout_s: seconds for all queries together.
+        cache_dir: the cache directory, shared with other processes; its content is trusted. None: no cache.
+        keeps: whether to write the result to the cache directory, which is created if it does not exist.
 
     Raises:
-        ProgramError: there is no such program, it cannot be run, it is not QEMU, it is too old, or it does not
-            answer in time. The error names it and quotes what it said.
+        ProgramError: the program does not exist, cannot be run, is not QEMU, is too old, or does not respond in time.
+            The error names it and quotes its output.
     """
     try:
         identity = find_program(binary)
@@ -74,30 +74,30 @@ def probe_capabilities(
     if known is not None and known[0] == identity:
         return known[1]
     cache = None if cache_dir is None else ProgramCache(cache_dir, "capabilities", _CACHE_FORMAT)
-    capabilities = None if cache is None else _read_kept(cache, identity)
+    capabilities = None if cache is None else _read_cached(cache, identity)
     if capabilities is None:
-        capabilities = _ask(path, timeout_s)
+        capabilities = _probe(path, timeout_s)
         if keeps and cache is not None and read_identity(path) == identity:
             cache.write(identity, json.dumps(capabilities.to_plain(), separators=(",", ":")).encode())
     _known[path] = (identity, capabilities)
     return capabilities
 
 
-def _read_kept(cache: ProgramCache, identity: ProgramIdentity) -> Capabilities | None:
+def _read_cached(cache: ProgramCache, identity: ProgramIdentity) -> Capabilities | None:
     body = cache.read(identity)
     try:
         return None if body is None else Capabilities.from_plain(json.loads(body))
     except (ValueError, TypeError, KeyError) as error:
-        _log.debug("ignoring what is kept of %s: %s", identity.path, error)
+        _log.debug("ignoring the cached capabilities of %s: %s", identity.path, error)
         return None
 
 
 def read_kvm_host(device: Path = Path("/dev/kvm"), modules: Path = Path("/sys/module")) -> KvmHost:
-    """Return what this host has of KVM, for this process's rights.
+    """Read whether KVM works on this node, with the permissions of this process.
 
     Args:
-        device: KVM's device.
-        modules: where the kernel lists its modules.
+        device: the device of KVM.
+        modules: the directory where the kernel lists its modules.
     """
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
@@ -108,10 +108,10 @@ def read_kvm_host(device: Path = Path("/dev/kvm"), modules: Path = Path("/sys/mo
 
 
 def read_processor_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Return what this node's processors can do, in the kernel's words; nothing where it does not say.
+    """Read the CPU flags of this node, by their names in the kernel; empty if the kernel does not list them.
 
     Args:
-        path: where the kernel describes them.
+        path: the file where the kernel describes the CPUs.
     """
     try:
         text = path.read_text()
@@ -121,35 +121,31 @@ def read_processor_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     return frozenset(next(flags, ()))
 
 
-# ---- asking
-
-
-def _ask(binary: str, timeout_s: float) -> Capabilities:
+def _probe(binary: str, timeout_s: float) -> Capabilities:
     deadline = Deadline(timeout_s)
-    with _explaining(binary), tempfile.TemporaryFile() as said:
+    with _translate_errors(binary), tempfile.TemporaryFile() as output:
         try:
-            with run_program(binary, said) as connection:
-                return _question(binary, connection, deadline)
+            with run_program(binary, output) as connection:
+                return _query(binary, connection, deadline)
         except QmpError as error:
-            raise ProgramError(
-                binary, f"{binary} does not answer like QEMU: {error.reason}", read_output_tail(said)
-            ) from error
+            reason = f"{binary} does not answer like QEMU: {error.reason}"
+            raise ProgramError(binary, reason, read_output_tail(output)) from error
 
 
 @contextlib.contextmanager
-def _explaining(binary: str) -> Iterator[None]:
-    """Turn what the kernel refuses into an error that names the program."""
+def _translate_errors(binary: str) -> Iterator[None]:
+    """Translate an OSError inside the block into an error that names the program."""
     try:
         yield
     except OSError as error:
         raise ProgramError(binary, f"{binary} cannot be run: {os.strerror(error.errno or 0)}") from error
 
 
-def _question(binary: str, connection: QmpConnection, deadline: Deadline) -> Capabilities:
-    """Ask everything.
+def _query(binary: str, connection: QmpConnection, deadline: Deadline) -> Capabilities:
+    """Query all capabilities.
 
     Raises:
-        QmpError: it does not answer, or not as QEMU would.
+        QmpError: the program does not respond, or not like QEMU.
         ProgramError: it is too old.
     """
 
@@ -165,7 +161,7 @@ def _question(binary: str, connection: QmpConnection, deadline: Deadline) -> Cap
         raise ProgramError(binary, f"{binary} is QEMU {found}; the oldest supported version is {oldest}")
     try:
         cpu_models = frozenset(model.name for model in ask(QueryCpuDefinitions()))
-    except CommandError:  # not every architecture lists them
+    except CommandError:  # not implemented for every architecture
         cpu_models = frozenset()
     return Capabilities(
         binary=binary,

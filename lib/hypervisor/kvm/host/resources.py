@@ -41,7 +41,7 @@ def allocate(
     After failure, unwinding both stacks releases everything that was allocated.
 
     Args:
-        request: what the machine is planned from.
+        request: the input of planning.
         confinement: the confinement of its QEMU.
         paths: the files of the instance.
         inherited: closes our copies of what QEMU inherits; unwound once QEMU was started.

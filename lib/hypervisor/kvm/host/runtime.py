@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is remembered of a running instance, so that any process can take it up again.
-
-It is a description, never a command line: options come and go between versions of QEMU, and what a machine is does
-not. The file is replaced as a whole, after its bytes are on the disk; whoever dies in between leaves the old or the new
-one. It is read strictly, because nobody but hvkit writes it.
-"""
+"""The persisted state of an instance: what another process needs to manage it."""
 
 import enum
 from typing import Literal, Self
@@ -21,16 +16,15 @@ from hvkit.hypervisor.model import Instance, Nic, StopCause
 
 
 class Phase(enum.Enum):
-    """How far we were with the instance when this was written.
+    """The operation that an instance was in when its state was persisted.
 
     Attributes:
-        STARTING: it is being brought up. Where nobody holds its lock, whoever did that has died over it.
-        RUNNING: it was brought up and is on its own.
-        INCOMING: it waits for its guest, which comes from another node.
-        OUTGOING: it is being sent to another node, or was and nobody has said yet how that ended.
-        STOPPING: it is being stopped. Where nobody holds its lock, whoever did that has died over it, and it may well
-            go on.
-        STOPPED: its process has ended and we saw to it.
+        STARTING: it is being started. If its lock is free, the start was interrupted.
+        RUNNING: it was started.
+        INCOMING: it waits for an incoming migration.
+        OUTGOING: it is migrating to another node, or has migrated and the migration was not finalized.
+        STOPPING: it is being stopped. If its lock is free, the stop was interrupted and the instance may be running.
+        STOPPED: its process has ended, and hvkit cleaned up after it.
     """
 
     STARTING = "starting"
@@ -42,11 +36,11 @@ class Phase(enum.Enum):
 
 
 class Pending(enum.Enum):
-    """What somebody was about to do to a device. Where nobody holds the lock, whoever did that has died over it.
+    """An operation on a device that was started and not completed. If the lock is free, it was interrupted.
 
     Attributes:
-        ADD: it was being plugged in.
-        REMOVE: the guest was asked to let go of it, which it may do later.
+        ADD: the device was being hot-added.
+        REMOVE: the guest was asked to release the device and may do so at any time.
     """
 
     ADD = "add"
@@ -55,12 +49,12 @@ class Pending(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class BackupRecord:
-    """A backup that somebody began.
+    """A backup in progress or interrupted.
 
     Attributes:
-        uuid: tells it from every other one.
-        checkpoint: what is made with it; empty for none.
-        partial_files: what it writes into, until each has its own name.
+        uuid: identifies the backup.
+        checkpoint: the checkpoint that it creates; empty for none.
+        partial_files: the files that it writes, under their temporary names.
     """
 
     uuid: UUID
@@ -70,20 +64,21 @@ class BackupRecord:
 
 @attrs.frozen(kw_only=True)
 class DeviceRecord:
-    """By which names QEMU knows a disk or a NIC, and where it sits.
+    """The ids of a disk or NIC in QEMU, its bus address, and an interrupted operation on it.
 
     Attributes:
-        uuid: the disk's or the NIC's.
-        device: id of the device.
-        backends: node names of the disk, each before the one that stands on it; or the id of the NIC's netdev.
-        address: its place.
-        ifname: the NIC's tap; empty for everything else.
-        script: what is to be run when the NIC has gone; empty for nothing.
-        pending: what was about to be done to it; None where nothing was.
-        successor: what is to come in the NIC's place once it has gone; None for nothing.
-        fallback: what is to be there where the NIC, which is being plugged in, cannot be. One that has a fallback is
-            not given up: whoever next plugs on the instance tries again. None for nothing.
-        awaits_limits: whether the disk may not have its limits yet: somebody was about to set them.
+        uuid: of the disk or NIC.
+        device: the id of the device.
+        backends: for a disk the names of its block nodes, each before the nodes that use it; for a NIC the id of its
+            netdev.
+        address: the bus address.
+        ifname: the tap of a NIC; empty for anything else.
+        script: the network script to run after a NIC was removed; empty for none.
+        pending: the operation that was started and not completed; None for none.
+        successor: the NIC to add in place of this one after it was removed; None for none.
+        fallback: the NIC to restore if this one cannot be added. With a fallback, an interrupted hot-add is retried by
+            the next hotplug operation instead of being undone. None for none.
+        awaits_limits: whether the I/O limits of a disk were about to be set, and may not be set yet.
     """
 
     uuid: UUID
@@ -144,14 +139,14 @@ class DeviceRecord:
 
 @attrs.frozen(kw_only=True)
 class MediumChange:
-    """What somebody was about to have in a drive. Where nobody holds the lock, whoever did that has died over it.
+    """A change of the medium in a drive. If the lock is free, it was interrupted.
 
     Attributes:
-        drive: the drive's id.
-        parameter: the one that says what is in the drive.
-        image: its value once that is so.
-        node: the block node of that medium; empty where the drive is to be empty.
-        old_node: the block node of the medium that was in it; empty where it was empty.
+        drive: the id of the drive.
+        parameter: the parameter with the image of the drive.
+        image: the value of that parameter after the change.
+        node: the block node of the new medium; empty if the drive becomes empty.
+        old_node: the block node of the old medium; empty if the drive was empty.
     """
 
     drive: str
@@ -163,11 +158,11 @@ class MediumChange:
 
 @attrs.frozen(kw_only=True)
 class Adoption:
-    """Where a QEMU is reached that somebody else started.
+    """The monitors of an adopted QEMU, which hvkit did not start.
 
     Attributes:
-        monitor: the path of its monitor.
-        shared_monitor: the path of its second monitor; empty for none.
+        monitor: the path of its control monitor.
+        shared_monitor: the path of its shared monitor; empty for none.
     """
 
     monitor: str
@@ -176,11 +171,11 @@ class Adoption:
 
 @attrs.frozen(kw_only=True)
 class ProcessorRecord:
-    """A processor that was plugged in.
+    """A hot-added vCPU.
 
     Attributes:
-        processor: the processor.
-        pending: what was about to be done to it; None where nothing was.
+        processor: the vCPU.
+        pending: the operation that was started and not completed; None for none.
     """
 
     processor: Processor
@@ -189,11 +184,11 @@ class ProcessorRecord:
 
 @attrs.frozen(kw_only=True)
 class DimmRecord:
-    """A DIMM that was plugged in.
+    """A hot-added DIMM.
 
     Attributes:
-        dimm: the DIMM; its place may be missing where it is being plugged in.
-        pending: what was about to be done to it; None where nothing was.
+        dimm: the DIMM. Its slot and address may be unknown while it is being added.
+        pending: the operation that was started and not completed; None for none.
     """
 
     dimm: Dimm
@@ -202,43 +197,41 @@ class DimmRecord:
 
 @attrs.frozen(kw_only=True)
 class Runtime:
-    """Everything remembered of one instance.
+    """The persisted state of one instance.
 
-    Its members, and those of the classes in it, are the format of the file: whoever changes one raises `VERSION` and
-    sees to it that older files are still understood. Version 2 has members more than 1, each with a default that says
-    what was so before.
+    The members of this class and of the classes in it are the format of the state file. A change to them needs a new
+    `VERSION` and has to keep older files readable. Members that version 2 added have defaults that match version 1.
 
     Attributes:
-        instance: what was asked for.
-        phase: how far we were.
-        reason: why it is over, for STOPPED; empty otherwise.
-        stop_cause: for STOPPED, what ended it; None where nobody knows.
-        adoption: where it is reached, for one that somebody else started; None for one of ours.
-        process: QEMU's process; None before there was one.
-        binary: the QEMU it runs in.
-        qemu_version: that QEMU's version.
-        machine_type: the versioned machine type, also where a family or nothing was asked for.
-        accelerator: what runs the guest's instructions.
-        accelerator_reason: why that and no other.
-        has_acpi: whether the guest has a power button.
+        instance: the instance, as requested.
+        phase: the operation in progress.
+        reason: for STOPPED, why it stopped; empty otherwise.
+        stop_cause: for STOPPED, what stopped it; None if unknown.
+        adoption: the monitors of an adopted QEMU; None for one that hvkit started.
+        process: the QEMU process; None before it was started.
+        binary: the QEMU program.
+        qemu_version: its version.
+        machine_type: the versioned machine type, even if an alias was requested.
+        accelerator: the accelerator.
+        accelerator_reason: why this accelerator was chosen.
+        has_acpi: whether the guest has ACPI, and so a power button.
         has_serial: whether it has a serial console.
         topology: its buses.
         devices: its disks and NICs.
-        account: who its process runs as; None for who started it.
-        was_running: for INCOMING and OUTGOING, whether its processors ran before the migration.
-        has_pid_file: whether QEMU writes a pid file, and removes it when it ends in good order.
-        cpu_model: its CPU model with features, as QEMU writes it; empty where that was not remembered.
-        incoming_socket: for INCOMING, the unix socket on which it waits for its guest; empty for none.
-        is_postcopy: for OUTGOING, whether the guest was told to leave before its memory has: it cannot be called back.
-        is_copied: for OUTGOING, whether copies of its disks have to be ended before the guest leaves.
-        backup: the backup that is going on, or that somebody died over; None for none.
-        has_arrived: whether it came from another node, and that is finalized.
-        copies_target: for INCOMING, the address at which its disks are written to; empty for none.
-        medium_change: what was about to be put into one of its drives, or taken out; None where nothing was.
-        processors: those that were plugged in, beyond those that it was started with.
-        processors_gone: how many processors this very QEMU had and has not any more.
-        dimms: the memory that was plugged in as DIMMs, beyond what it was started with. What a virtio-mem device gives
-            its guest is known to QEMU alone.
+        account: the account that QEMU runs as; None for that of hvkit.
+        was_running: for INCOMING and OUTGOING, whether the guest ran before the migration.
+        has_pid_file: whether QEMU writes a pid file and removes it at a clean end.
+        cpu_model: the CPU model with features, as QEMU writes it; empty if it was not persisted.
+        incoming_socket: for INCOMING, the unix socket on which it waits for the migration; empty for none.
+        is_postcopy: for OUTGOING, whether postcopy was started, so that the migration cannot be cancelled.
+        is_copied: for OUTGOING, whether its disks are being copied and the copy jobs have to end before the switchover.
+        backup: the backup in progress or interrupted; None for none.
+        has_arrived: whether it came from another node by a migration that was finalized.
+        copies_target: for INCOMING, the address that its disks are copied to; empty for none.
+        medium_change: the change of a medium in progress or interrupted; None for none.
+        processors: the hot-added vCPUs.
+        processors_gone: the number of vCPUs that were hot-removed from this QEMU process.
+        dimms: the hot-added DIMMs. The size of a virtio-mem device is not persisted; only QEMU knows it.
     """
 
     instance: Instance
@@ -273,23 +266,23 @@ class Runtime:
 
     @property
     def vcpus(self) -> int:
-        """How many processors it has, as far as that is remembered."""
+        """The number of vCPUs according to the persisted state."""
         return self.instance.vcpus + sum(each.pending is not Pending.ADD for each in self.processors)
 
     @property
     def memory_mib(self) -> int:
-        """Its memory in MiB, as far as that is remembered."""
+        """The memory in MiB according to the persisted state, without a virtio-mem device."""
         plugged = sum(each.dimm.size_mib for each in self.dimms if each.pending is not Pending.ADD)
         return self.instance.memory_mib + plugged
 
     @property
     def opens_by_name(self) -> bool:
-        """Whether its QEMU, if it is one of ours, can open files of the node by their names.
+        """Whether its QEMU can open files of the node by name.
 
-        One that cannot did not reach a pid file either.
+        The same is true of the pid file: a confined QEMU has none.
         """
         return self.has_pid_file
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
-        """Return the record of a disk or a NIC; None where the instance has no such one."""
+        """Return the record of a disk or NIC; None if the instance has no such device."""
         return next((device for device in self.devices if device.uuid == uuid), None)

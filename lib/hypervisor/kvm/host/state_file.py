@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The state file of an instance: read strictly, replaced atomically, versioned.
+"""The state file of an instance: versioned JSON, read strictly and replaced atomically.
 
-The file is replaced as a whole, after its bytes are on the disk: a crash leaves the old or the new one. It holds a
-description of the machine, never a command line, because options of QEMU come and go between versions.
+The new file is synced before it replaces the old one, so a crash leaves one or the other, complete. The file describes
+the machine and contains no command line, because QEMU versions differ in their options.
 """
 
 import contextlib
@@ -30,13 +30,12 @@ _FORMAT: Final = "hvkit kvm runtime"
 
 
 def write_runtime(path: Path, runtime: Runtime) -> None:
-    """Replace what is remembered of an instance.
+    """Replace the state file of an instance.
 
-    After success the new state is on the disk; after failure the old one still is. The caller holds the instance's
-    lock.
+    After success the new state is on the disk, after failure the old one. The caller holds the lock of the instance.
 
     Raises:
-        RuntimeStateError: it could not be written.
+        RuntimeStateError: it cannot be written.
     """
     data = {"format": _FORMAT, "version": VERSION, **_converter.unstructure(runtime)}
     text = json.dumps(data, indent=1, allow_nan=False)
@@ -64,15 +63,15 @@ def _sync_directory(directory: Path) -> None:
 
 
 def read_runtime(path: Path, name: str) -> Runtime | None:
-    """Return what is remembered of an instance; None where nothing is.
+    """Read the state file of an instance; None if there is none.
 
     Args:
-        path: the runtime file.
-        name: the instance that it has to be about.
+        path: the state file.
+        name: the instance that it has to describe.
 
     Raises:
         RuntimeStateError: the file cannot be read, is damaged, or was written by a newer hvkit. The reason names the
-            place in it.
+            member at fault.
     """
     try:
         data = json.loads(path.read_bytes())
@@ -87,56 +86,56 @@ def read_runtime(path: Path, name: str) -> Runtime | None:
     except _Damage as error:
         raise RuntimeStateError(name, str(path), str(error)) from error
     if runtime.instance.name != name:
-        raise RuntimeStateError(name, str(path), f"is damaged: it is about instance {runtime.instance.name}")
+        raise RuntimeStateError(name, str(path), f"is damaged: it describes instance {runtime.instance.name}")
     return runtime
 
 
 class RuntimeCache:
-    """Reads what is remembered of instances, and of each again only where it was written again.
+    """A cache of state files for frequent listings, which re-reads a file only if it was replaced. Thread-safe.
 
-    For those who look often. Who acts on an instance reads the file itself. Several threads may use one.
+    Operations that change an instance read the file itself.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[tuple[int, ...], Runtime]] = {}
 
     def read(self, path: Path, name: str) -> Runtime | None:
-        """Return what is remembered of an instance, as `read_runtime` does.
+        """Return the persisted state of an instance, as `read_runtime` does.
 
         Raises:
             RuntimeStateError: as for `read_runtime`.
         """
         try:
             status = os.stat(path)
-        except OSError:  # what is the matter with it, reading will tell
+        except OSError:  # reading it reports the reason
             return read_runtime(path, name)
-        # The file is replaced and never written to: another one is another inode, or that of an older one later on.
+        # The file is replaced, never modified: a new file differs in its inode, or in the time if it reuses an inode.
         stamp = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
         known = self._known.get(name)
         if known is not None and known[0] == stamp:
             return known[1]
-        # It may be replaced before it is read; then it has another stamp when it is looked at next.
+        # If the file is replaced between stat and read, its stamp differs at the next call.
         runtime = read_runtime(path, name)
         if runtime is not None:
             self._known[name] = (stamp, runtime)
         return runtime
 
     def keep(self, names: Collection[str]) -> None:
-        """Forget all instances but some."""
+        """Drop all instances from the cache except these."""
         for name in self._known.keys() - set(names):
-            self._known.pop(name, None)  # another thread may have done so
+            self._known.pop(name, None)  # another thread may have dropped it
 
 
 def to_plain(value: Any) -> Any:
-    """Return a value of the classes of this file as plain data, such as JSON can carry."""
+    """Return an attrs value of the state file as plain data for JSON."""
     return _converter.unstructure(value)
 
 
 def from_plain(data: Any, kind: type[T]) -> T:
-    """Return what `to_plain` made plain data of.
+    """Return the value that `to_plain` converted.
 
     Raises:
-        ValueError: it made something else of it. The text names the place.
+        ValueError: the data does not have the members and types of `kind`. The text names the member at fault.
     """
     try:
         return _converter.structure(data, kind)
@@ -145,17 +144,19 @@ def from_plain(data: Any, kind: type[T]) -> T:
 
 
 class _Damage(Exception):
-    """Raised when data is not what we write."""
+    """Raised when the data is not a state file that this version can read."""
 
 
 def _parse(data: Any) -> Runtime:
     if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
-        raise _Damage("is damaged: it does not say what it is")
+        raise _Damage("is damaged: it is not a state file of hvkit")
     version = data.pop("version", None)
     if type(version) is not int or version < 1:
         raise _Damage(f"is damaged: version: {version!r}")
     if version > VERSION:
-        raise _Damage(f"has version {version} and was written by a newer hvkit; this one reads up to {VERSION}")
+        raise _Damage(
+            f"has version {version} and was written by a newer hvkit; this hvkit reads up to version {VERSION}"
+        )
     if version < 3:
         _upgrade_to_3(data)
     try:
@@ -174,7 +175,7 @@ _NOTE: Final = re.compile(r"@ (attribute|index) (\S+)$")
 
 
 def _describe(error: BaseException, place: str = "") -> str:
-    """Say where the first misfit is, and what it is: cattrs notes each step on the exception of the step below."""
+    """Describe the first error with the path of its member. cattrs adds each step of the path as an exception note."""
     for note in getattr(error, "__notes__", ()):
         match = _NOTE.search(note)
         if match:
@@ -185,7 +186,7 @@ def _describe(error: BaseException, place: str = "") -> str:
     return f"{place.lstrip('.')}: {problem}" if place else problem
 
 
-# ---- strict conversion: nothing is coerced, nothing unknown is passed over
+# The converter is strict: it neither coerces values nor ignores unknown members.
 
 
 def _scalar_hook(*kinds: type) -> Callable[[Any, Any], Any]:

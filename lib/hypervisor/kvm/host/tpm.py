@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The TPM of a machine: a swtpm process for each, which lives exactly as long as the QEMU that it serves.
+"""The swtpm process that provides the TPM of an instance.
 
-QEMU and swtpm talk over a pair of sockets that nobody else can reach. swtpm ends when its QEMU does, however that ends;
-only one that no QEMU ever spoke to has to be ended, and is found by the directory it works in. That holds what the
-TPM keeps, and outlives the machine.
+QEMU and swtpm are connected by a socket pair without a name. swtpm ends when QEMU closes its end. Only a swtpm to which
+no QEMU ever connected has to be terminated; it is found by its working directory. That directory holds the state of the
+TPM, which outlives the instance.
 """
 
 import os
@@ -27,45 +27,45 @@ from hvkit.hypervisor.kvm.host.spawn import spawn
 from hvkit.hypervisor.kvm.plan.confinement import Account
 
 _PROGRAM: Final = "swtpm"
-#: Seconds that swtpm may take to answer, and to end once it is alone.
+#: Seconds that swtpm may take to respond, and to end by itself.
 _ANSWER_S: Final = 10.0
 _OWN_END_S: Final = 1.0
 _END_SIGNALS: Final = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
-#: Asks what it can do; the answer is 0 and flags, 4 and at least 4 bytes. Source: swtpm, swtpm_ioctls(3).
+#: A request for its capabilities. The response is 0 in 4 bytes and flags in at least 4 bytes. Source: swtpm_ioctls(3).
 _GET_CAPABILITY: Final = struct.pack(">I", 1)
 _ANSWER_BYTES: Final = 8
 
 
 class TpmError(ProcessError):
-    """Raised when a machine cannot have its TPM."""
+    """Raised when swtpm cannot be started or terminated."""
 
 
 def find_swtpm() -> str:
     """Return the path of swtpm.
 
     Raises:
-        TpmError: it is not installed.
+        TpmError: swtpm is not installed.
     """
     path = shutil.which(_PROGRAM)
     if path is None:
-        raise TpmError(f"{_PROGRAM} is not installed, and a TPM needs it")
+        raise TpmError(f"{_PROGRAM} is not installed; the parameter tpm requires it")
     return path
 
 
 def start_tpm(state_dir: Path, log_file: Path, *, account: Account | None = None) -> socket.socket:
-    """Start the TPM 2.0 of a machine.
+    """Start swtpm as a TPM 2.0.
 
     Args:
-        state_dir: what it keeps; made where it is missing, and handed over to the account.
-        log_file: where swtpm says what is wrong; made anew.
-        account: who it runs as; None for who we are.
+        state_dir: the directory of its state; created if it does not exist, and owned by the account.
+        log_file: the file for its output; truncated.
+        account: the account that it runs as; None for that of this process.
 
     Returns:
-        The end for QEMU. Where no QEMU comes to use it, `end_tpm` is called.
+        The socket for QEMU. If no QEMU uses it, call `end_tpm`.
 
     Raises:
-        TpmError: swtpm is missing or did not come up, or one of an earlier life cannot be ended. Nothing was started.
+        TpmError: swtpm is not installed or did not start, or an older one cannot be terminated. No process is left.
     """
     program = find_swtpm()
     try:
@@ -75,13 +75,13 @@ def start_tpm(state_dir: Path, log_file: Path, *, account: Account | None = None
             for path in (state_dir, *state_dir.iterdir()):
                 os.chown(path, account.uid, account.gid, follow_symlinks=False)
     except OSError as error:
-        raise TpmError(f"{state_dir} cannot keep a TPM's state: {error.strerror}") from error
+        raise TpmError(f"{state_dir}: cannot prepare the directory for the TPM state: {error.strerror}") from error
     ours, theirs = socket.socketpair()
     try:
         with theirs:
             argv = [
                 *(program, "socket", "--tpm2", "--terminate"),
-                # Where it works: its account may have no way there by name.
+                # Relative to its working directory: its account may have no access by the full path.
                 *("--tpmstate", "dir=.,mode=0600"),
                 *("--ctrl", f"type=unixio,clientfd={theirs.fileno()}"),
             ]
@@ -91,8 +91,8 @@ def start_tpm(state_dir: Path, log_file: Path, *, account: Account | None = None
         with process:
             if not _answers(ours):
                 process.wait(_ANSWER_S)
-                reason = f"{describe_exit(process.identity)}: {read_log_tail(log_file).strip() or 'it said nothing'}"
-                raise TpmError(f"{_PROGRAM} did not come up: {reason}")
+                reason = f"{describe_exit(process.identity)}: {read_log_tail(log_file).strip() or 'no output'}"
+                raise TpmError(f"{_PROGRAM} did not start: {reason}")
     except BaseException:
         ours.close()
         end_tpm(state_dir)
@@ -112,9 +112,9 @@ def _answers(end: socket.socket) -> bool:
 
 
 def end_tpm(state_dir: Path) -> None:
-    """End what keeps a TPM's state in a directory; does nothing where there is none.
+    """Wait for the end of the swtpm that uses a state directory, and terminate it if it does not end by itself.
 
-    It ends by itself when its QEMU does. This is for one whose QEMU never spoke to it, and waits for the others.
+    It ends by itself if a QEMU was connected to it. Does nothing if there is no such swtpm.
 
     Raises:
         TpmError: it does not end.
@@ -124,7 +124,7 @@ def end_tpm(state_dir: Path) -> None:
         if process is not None:
             with process:
                 if not process.wait(_OWN_END_S) and not process.end(_END_SIGNALS):
-                    raise TpmError(f"{state_dir}: process {identity.pid} uses it and cannot be ended")
+                    raise TpmError(f"{state_dir}: swtpm (process {identity.pid}) cannot be terminated")
 
 
 def _find_users(state_dir: Path) -> list[ProcessIdentity]:

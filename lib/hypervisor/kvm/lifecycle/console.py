@@ -19,9 +19,6 @@ class ConsoleVerbs(KvmSubject):
 
         The socket of a serial console serves one client at a time. A client must read from it: a guest that writes to a
         full socket is blocked.
-
-        Raises:
-            InstanceStateError: the instance has no process.
         """
         handle = self._instances.require(name)
         runtime = handle.load()

@@ -25,10 +25,10 @@ from hvkit.hypervisor.model import Instance
 
 @attrs.frozen(kw_only=True)
 class Preparation:
-    """What is known about a machine before it is started.
+    """The result of the checks before a start.
 
     Attributes:
-        request: what the machine is planned from.
+        request: the input of planning.
         incoming_socket: for an incoming machine, the unix socket on which it waits for the migration; empty for none.
         copies_target: for an incoming machine, the address that its disks are copied to; empty for none.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Start of an instance: completely, or not at all.
 
-Each step registers how it is undone, and is persisted before it is taken. A crash at any point leaves a process that
-the next operation finds and ends.
+Each step registers how it is undone, and the state file is written before the step. After a crash at any point the next
+operation finds and terminates the process.
 """
 
 import signal

@@ -43,11 +43,12 @@ class PostcopyVerbs(KvmSubject):
         """
         handle = self._instances.require_managed(name)
         with migration_monitor(handle) as monitor:
-            if monitor.execute(QueryStatus()).status == "inmigrate":
-                raise MigrationError(name, "the guest is still arriving and would be lost")
-            _require_status(monitor, handle, MigrationState.POSTCOPY, "there is no postcopy link to break")
-            with contextlib.suppress(CommandError):  # the link broke by itself
-                monitor.execute(MigratePause())
+            with handle.locked():
+                if monitor.execute(QueryStatus()).status == "inmigrate":
+                    raise MigrationError(name, "the guest is still arriving and would be lost")
+                _require_status(monitor, handle, MigrationState.POSTCOPY, "there is no postcopy link to break")
+                with contextlib.suppress(CommandError):  # the link broke by itself
+                    monitor.execute(MigratePause())
 
             def has_ended() -> bool:
                 return query_migration(monitor).status is not MigrationState.POSTCOPY

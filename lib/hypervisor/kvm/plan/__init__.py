@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a machine is to be, computed from what was asked for and from what its QEMU can do.
+"""Pure planning of a machine: instance, parameters and QEMU capabilities to a `MachinePlan`, and to its command line.
 
-Nothing here starts, connects to or waits for anything; only the checks of parameters look at the node.
+No module here accesses the node: an import contract forbids it.
 """

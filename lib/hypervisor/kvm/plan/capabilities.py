@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a QEMU program can do, and what we make of it. `hvkit.hypervisor.kvm.host.probe` asks the program itself."""
+"""Capabilities of a QEMU program, and the choice of the accelerator.
+
+`hvkit.hypervisor.kvm.host.probe` queries the capabilities.
+"""
 
 import difflib
 from collections.abc import Mapping
@@ -10,26 +13,26 @@ import attrs
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.plan.topology import Chipset
 
-#: The oldest QEMU that is supported.
+#: The oldest supported QEMU.
 OLDEST_VERSION: Final = (7, 2, 0)
 
-#: A versioned machine type begins with this, by chipset.
+#: The prefixes of versioned machine types, and their chipsets.
 _MACHINE_PREFIXES: Final = {"pc-q35-": Chipset.Q35, "pc-i440fx-": Chipset.PC}
 
 
-#: The members of `Capabilities` that are sets of names.
+#: The attributes of `Capabilities` that are sets of names.
 _SETS: Final = ("devices", "objects", "commands", "cpu_models", "options")
 
 
 @attrs.frozen(kw_only=True)
 class MachineType:
-    """A kind of machine that a QEMU program can model.
+    """A machine type of a QEMU program.
 
     Attributes:
-        name: its full name, with a version where it has one.
-        alias: the short name that means it in this program; empty where there is none.
-        cpu_max: how many processors it can have.
-        is_deprecated: whether QEMU will drop it.
+        name: its full name, with a version if it has one.
+        alias: its short name in this program; empty for none.
+        cpu_max: the largest number of vCPUs.
+        is_deprecated: whether QEMU will remove it.
     """
 
     name: str
@@ -39,27 +42,27 @@ class MachineType:
 
     @property
     def chipset(self) -> Chipset | None:
-        """The board; None for a machine that is no PC we know."""
+        """The chipset; None for a machine that is neither q35 nor pc."""
         return next((board for prefix, board in _MACHINE_PREFIXES.items() if self.name.startswith(prefix)), None)
 
 
 @attrs.frozen(kw_only=True)
 class Capabilities:
-    """What a QEMU program can do.
+    """The capabilities of a QEMU program.
 
     Attributes:
-        binary: the program.
+        binary: the path of the program.
         version: major, minor, micro.
-        package: what its builder calls it; empty for nothing.
+        package: the version of the distribution's package; empty for none.
         target: the architecture of its guests, such as ``x86_64``.
-        has_kvm: whether it was built with KVM; that says nothing of this host.
+        has_kvm: whether it was built with KVM, which does not mean that KVM works on this node.
         machines: its machine types.
-        devices: names of the devices it has.
-        objects: names of the objects that a user can make in it.
-        commands: wire names of its QMP commands.
-        cpu_models: names of its CPU models; none where it does not list them.
-        options: members of its command line options, each as ``option.member``, such as ``run-with.user``. Options that
-            QEMU does not tell the members of are not here.
+        devices: the names of its device models.
+        objects: the names of its user-creatable objects.
+        commands: the wire names of its QMP commands.
+        cpu_models: the names of its CPU models; empty if it does not list them.
+        options: the members of its command line options as ``option.member``, such as ``run-with.user``. Options whose
+            members QEMU does not list are missing.
     """
 
     binary: str
@@ -76,14 +79,14 @@ class Capabilities:
 
     @property
     def version_text(self) -> str:
-        """The version as people write it."""
+        """The version as text, such as ``7.2.0``."""
         return ".".join(map(str, self.version))
 
     def find_machine(self, wanted: str) -> MachineType:
-        """Return the machine type of a name or short name.
+        """Return the machine type with a name or alias.
 
         Raises:
-            ParameterError: this program does not have it, or it is no PC.
+            ParameterError: the program does not have it, or it is neither a q35 nor a pc machine.
         """
         by_name = {machine.name: machine for machine in self.machines}
         by_name |= {machine.alias: machine for machine in self.machines if machine.alias}
@@ -98,10 +101,10 @@ class Capabilities:
         return machine
 
     def check_device(self, driver: str, parameter: str, value: str) -> None:
-        """Refuse a parameter's value if it needs a device that this program does not have.
+        """Check that the program has the device model that the value of a parameter needs.
 
         Raises:
-            ParameterError: it does not have it.
+            ParameterError: it does not.
         """
         if driver not in self.devices:
             raise ParameterError(
@@ -111,10 +114,10 @@ class Capabilities:
             )
 
     def check_cpu_model(self, model: str) -> None:
-        """Refuse a CPU model that this program does not have.
+        """Check that the program has a CPU model.
 
         Raises:
-            ParameterError: it does not have it.
+            ParameterError: it does not.
         """
         if self.cpu_models and model not in self.cpu_models:
             matches = difflib.get_close_matches(model, self.cpu_models, n=2)
@@ -123,7 +126,7 @@ class Capabilities:
             )
 
     def to_plain(self) -> dict[str, Any]:
-        """Return all of it as plain data, in an order that does not depend on anything."""
+        """Return the capabilities as plain data in a deterministic order."""
 
         def plain(_owner: Any, _field: Any, value: Any) -> Any:
             return sorted(value) if isinstance(value, frozenset) else value
@@ -132,10 +135,10 @@ class Capabilities:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """Return what `to_plain` made of it, or `json` of that.
+        """Return the capabilities that `to_plain` converted, also after a round trip through JSON.
 
         Raises:
-            KeyError, TypeError, ValueError: it was made of something else.
+            KeyError, TypeError, ValueError: the data has another form.
         """
         major, minor, micro = plain["version"]
         return cls(
@@ -148,18 +151,15 @@ class Capabilities:
         )
 
 
-# ---- acceleration
-
-
 @attrs.frozen(kw_only=True)
 class KvmHost:
-    """What this host has of KVM.
+    """The state of KVM on this node.
 
     Attributes:
-        problem: why /dev/kvm cannot be used, in words; empty where it can.
-        is_emulated: whether it works by emulating instructions, as without the processor's own virtualization: right
-            for firmware and tests, a hundred times slower than TCG and not complete enough for a real guest, nor for
-            the CPU models `host` and `max`, on which QEMU aborts.
+        problem: why /dev/kvm is not usable; empty if it is.
+        is_emulated: whether KVM works without hardware virtualization, by emulating instructions. Such a KVM is
+            sufficient for firmware and tests. It is a hundred times slower than TCG, too incomplete for real guests,
+            and QEMU aborts with the CPU models `host` and `max`.
     """
 
     problem: str = ""
@@ -168,12 +168,12 @@ class KvmHost:
 
 @attrs.frozen(kw_only=True)
 class Accelerator:
-    """How the guest's instructions are run, and why that way.
+    """The accelerator of an instance, and the reason for its choice.
 
     Attributes:
-        name: QEMU's name.
-        best_cpu: the CPU model that has all that it offers.
-        reason: for the user to read.
+        name: its name in QEMU.
+        best_cpu: the CPU model with all features that it supports.
+        reason: why it was chosen, as text for operators.
     """
 
     name: Literal["kvm", "tcg"]
@@ -186,33 +186,33 @@ def _tcg(reason: str) -> Accelerator:
 
 
 def choose_accelerator(kvm_flag: str, host: KvmHost, capabilities: Capabilities) -> Accelerator:
-    """Choose an accelerator.
+    """Choose the accelerator of an instance.
 
     Args:
-        kvm_flag: value of the parameter.
-        host: what this host has, from `hvkit.hypervisor.kvm.host.probe.read_kvm_host`.
-        capabilities: what the program has.
+        kvm_flag: the value of the parameter.
+        host: the state of KVM, from `hvkit.hypervisor.kvm.host.probe.read_kvm_host`.
+        capabilities: of the program.
 
     Raises:
-        ParameterError: KVM is demanded and cannot be used.
+        ParameterError: `kvm_flag` requires KVM, and it is not usable.
     """
     if kvm_flag == "disabled":
-        return _tcg("KVM is disabled by kvm_flag")
+        return _tcg("kvm_flag disables KVM")
     problem = host.problem
     if not capabilities.has_kvm:
         problem = f"{capabilities.binary} was built without KVM"
     if kvm_flag == "enabled":
         if problem:
-            raise ParameterError("kvm_flag", kvm_flag, f"KVM is demanded and cannot be used: {problem}")
+            raise ParameterError("kvm_flag", kvm_flag, f"KVM is required and not usable: {problem}")
         if host.is_emulated:
             return Accelerator(
                 name="kvm",
                 best_cpu="qemu64",
-                reason="KVM is demanded by kvm_flag; this host's only emulates: it is slow, and guests may stop",
+                reason="kvm_flag requires KVM; it only emulates on this node: guests are slow and may stop",
             )
-        return Accelerator(name="kvm", best_cpu="host", reason="KVM is demanded by kvm_flag")
+        return Accelerator(name="kvm", best_cpu="host", reason="kvm_flag requires KVM")
     if problem:
         return _tcg(f"no KVM: {problem}")
     if host.is_emulated:
-        return _tcg("no KVM: this host's only emulates, slower than TCG (neither kvm_intel nor kvm_amd drives it)")
+        return _tcg("no KVM: it only emulates on this node, slower than TCG (neither kvm_intel nor kvm_amd is in use)")
     return Accelerator(name="kvm", best_cpu="host", reason="/dev/kvm works")

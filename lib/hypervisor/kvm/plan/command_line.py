@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""From a plan to the command line of QEMU 7.2 and newer.
+"""Rendering of a `MachinePlan` as the command line of QEMU 7.2 and newer.
 
-What has a form in JSON is given in JSON, as -object, -blockdev, -netdev and -device have: nothing in it needs
-escaping. The rest is QEMU's own ``key=value`` text, in which a comma is doubled.
+Options that accept JSON (-object, -blockdev, -netdev, -device) are rendered as JSON, where nothing needs escaping. The
+other options are QEMU's ``key=value`` text, in which commas are doubled.
 """
 
 import json
@@ -15,17 +15,16 @@ from hvkit.hypervisor.kvm.plan.machine import MachinePlan, SocketChardev
 from hvkit.hypervisor.kvm.plan.machine_devices import TPM_ID, VDAGENT_ID
 from hvkit.qmp.converter import unstructure
 
-#: What QEMU is to write into its log: each time that somebody asks for the end of the machine, and who, as a number.
-#: One that was built without traces warns that it has none. Source: QEMU's softmmu/trace-events, since 9.0
-#: system/trace-events.
+#: The trace event that logs each shutdown request with the number of its cause. A QEMU without tracing warns that it
+#: does not have the event. Source: QEMU, softmmu/trace-events, since 9.0 system/trace-events.
 SHUTDOWN_TRACE: Final = "qemu_system_shutdown_request"
 
 
 def build_argv(plan: MachinePlan) -> list[str]:
-    """Write the command line of a machine.
+    """Return the command line of a machine.
 
-    The machine stays stopped until it is told to continue, or until its guest has come, opens no display, and has
-    nothing but what the plan says: no default devices, no configuration of the user who starts it.
+    The machine starts paused, or waiting for an incoming migration. It opens no display window, and has nothing beside
+    the plan: no default devices, no configuration files.
     """
     return [
         plan.binary,
@@ -48,7 +47,7 @@ def build_argv(plan: MachinePlan) -> list[str]:
 
 
 def _escape(value: str) -> str:
-    """Write a value inside ``key=value,...`` text."""
+    """Escape a value for ``key=value,...`` text."""
     return value.replace(",", ",,")
 
 
@@ -58,7 +57,7 @@ def _json(value: Any) -> str:
 
 def _confinement(confinement: Confinement) -> Iterator[str]:
     if confinement.is_sandboxed:
-        # Who gives up its rights by itself cannot be denied to.
+        # A QEMU that changes its account itself needs the system calls that elevateprivileges=deny forbids.
         denied = ["obsolete", "spawn", "resourcecontrol"]
         denied += [] if confinement.drops_account_itself else ["elevateprivileges"]
         yield from ("-sandbox", ",".join(["on", *(f"{what}=deny" for what in denied)]))

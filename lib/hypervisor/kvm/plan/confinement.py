@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a QEMU may still do on its node, should its guest take it over.
+"""Confinement of QEMU: limits on a guest that has taken over its QEMU process.
 
-Three walls, each of which stands alone: the kernel refuses system calls that a running machine does not need; the
-process has an account of its own, so that files of the node and of other instances are closed to it; and its root
-directory is an empty one. Whoever is confined to an account or a root directory opens nothing by name: disks, taps and
-sockets are given to it open.
+Three independent mechanisms: a seccomp sandbox forbids system calls that a running machine does not need; an account of
+its own has no access to files of the node and of other instances; an empty root directory hides all files. With an
+account or a root directory, QEMU cannot open files by name and inherits disks, taps and sockets open.
 """
 
 from collections.abc import Mapping
@@ -15,17 +14,17 @@ import attrs
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 
-#: A member of -sandbox that tells whether the program has it.
+#: A member of the option -sandbox. A QEMU that was built without seccomp does not have the option.
 _SANDBOX: Final = "sandbox.elevateprivileges"
 
 
 @attrs.frozen(kw_only=True)
 class Account:
-    """Who a process is to the kernel.
+    """The user and group of a process.
 
     Attributes:
-        uid: user.
-        gid: group.
+        uid: the user id.
+        gid: the group id.
     """
 
     uid: int
@@ -34,17 +33,18 @@ class Account:
 
 @attrs.frozen(kw_only=True)
 class Confinement:
-    """What a QEMU is confined to.
+    """The confinement of a QEMU process.
 
     Attributes:
-        is_sandboxed: whether the kernel refuses it what it does not need: starting programs, getting more privileges,
-            changing its priority and processors, system calls that nobody uses any more.
-        account: who it runs as; None for whoever starts it.
-        root_dir: its root directory, once its machine is made; empty for the node's.
-        drops_account_itself: whether it is started with our rights and gives them up once it has opened what only
-            they open. It cannot be refused the way to another account then; the kernel gives it no privileges any more
-            all the same.
-        has_run_with: whether the program is told so by -run-with, as since QEMU 9.0, or by options of their own.
+        is_sandboxed: whether it has a seccomp sandbox, which forbids starting programs, gaining privileges, changing
+            priorities and CPU affinity, and obsolete system calls.
+        account: the account that it runs as; None for that of hvkit.
+        root_dir: its root directory, after the machine was created; empty for that of the node.
+        drops_account_itself: whether it is started as the user of hvkit and changes to the account itself, after it has
+            opened files that the account cannot open. Then the sandbox cannot forbid changing the account. The kernel
+            still grants no new privileges.
+        has_run_with: whether account and root directory are set by -run-with (since QEMU 9.0), not by -runas and
+            -chroot.
     """
 
     is_sandboxed: bool = False
@@ -55,7 +55,7 @@ class Confinement:
 
     @property
     def opens_by_name(self) -> bool:
-        """Whether it can open files of the node by their names."""
+        """Whether it can open files of the node by name."""
         return self.account is None and not self.root_dir
 
 
@@ -67,17 +67,17 @@ def plan_confinement(
     root_dir: str,
     can_open_devices: bool,
 ) -> Confinement:
-    """Plan what a QEMU is confined to.
+    """Plan the confinement of QEMU.
 
     Args:
         parameters: of the instance, filled and checked.
         capabilities: of the program.
-        account: who it is to run as; None for whoever starts it.
-        root_dir: the empty directory for it; used if the parameters want one.
+        account: the account that it runs as; None for that of hvkit.
+        root_dir: the empty directory that becomes its root directory if the parameters ask for one.
         can_open_devices: whether the account can open the devices that the machine needs, such as /dev/kvm.
 
     Raises:
-        ParameterError: the program cannot be confined as the parameters demand.
+        ParameterError: `sandbox` is enabled and the program was built without seccomp.
     """
     wanted = parameters["sandbox"]
     can_sandbox = _SANDBOX in capabilities.options
@@ -88,21 +88,21 @@ def plan_confinement(
         is_sandboxed=can_sandbox and wanted != "disabled",
         account=account,
         root_dir=root_dir if has_root_dir else "",
-        # Only who has our rights can change its root directory, and open what the account cannot.
+        # Only root can change the root directory, and open devices that the account cannot open.
         drops_account_itself=account is not None and (has_root_dir or not can_open_devices),
         has_run_with={"run-with.user", "run-with.chroot"} <= capabilities.options,
     )
 
 
 def parse_account_pool(text: str) -> range:
-    """Take apart a pool of user ids such as ``60000-60999``.
+    """Parse a pool of user ids such as ``60000-60999``.
 
     Raises:
-        ParameterError: it is written in another way.
+        ParameterError: the text has another form.
     """
     first, dash, last = text.partition("-")
     numbers = [int(part) for part in (first, last if dash else first) if part.isascii() and part.isdigit()]
-    # 0 is root, and -1, which the kernel takes for no change, the largest number there is.
+    # 0 is root. The largest number is -1 in the kernel's interfaces, which means no change.
     if len(numbers) != 2 or not 0 < numbers[0] <= numbers[1] < (1 << 32) - 1:
         raise ParameterError("security_pool", text, f"expected user ids such as 60000-60999, got {text!r}")
     return range(numbers[0], numbers[1] + 1)

@@ -76,7 +76,7 @@ def netdev_id(uuid: UUID) -> str:
 def tap_name(nic: Nic) -> str:
     """Return the name of the tap interface of a NIC, at most 15 characters; empty if its mode needs no tap.
 
-    A NIC without a name of its own always gets the same one.
+    If the NIC specifies no name, the name derives from its uuid.
     """
     return (nic.ifname or default_tap_name(nic.uuid)) if nic.has_tap else ""
 

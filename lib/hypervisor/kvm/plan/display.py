@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""How people look at a machine, listen to it and type on it from elsewhere: VNC, SPICE, USB and sound.
+"""VNC, SPICE, USB and sound.
 
-Passwords are no part of a plan: `hvkit.hypervisor.kvm.qemu.passwords` gives them to a machine that runs. Until then
-nobody gets in.
+A plan contains no passwords: `hvkit.hypervisor.kvm.qemu.passwords` sets them after the start of QEMU. A server with
+password authentication rejects all clients until then.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,10 +23,10 @@ from hvkit.qmp.schema import (
     TlsCredsX509Properties,
 )
 
-#: The first TCP port of VNC, which is its display 0, and how many are tried where no port is given.
+#: The TCP port of VNC display 0, and the number of ports to try if none is given.
 VNC_BASE_PORT: Final = 5900
 _VNC_PORTS: Final = 100
-#: Tells whether the program was built with SPICE. A part of it that is packaged apart may be missing even so.
+#: A command that only a QEMU with SPICE has. Its SPICE module may still be missing if it is packaged separately.
 _SPICE_COMMAND: Final = "query-spice"
 
 _TLS_ID: Final = "display-tls"
@@ -39,12 +39,12 @@ class VncServer:
     """A VNC server.
 
     Attributes:
-        host: address to listen on; empty for a unix socket.
+        host: the address to listen on; empty for a unix socket.
         path: the unix socket; empty for TCP.
-        first_port: the TCP port, or the first that is tried.
-        last_port: the last that is tried.
-        has_password: whether it asks for a password.
-        tls: name of its credentials; empty for none.
+        first_port: the first TCP port to try.
+        last_port: the last TCP port to try.
+        has_password: whether it requires a password.
+        tls: the id of its TLS credentials; empty for none.
     """
 
     host: str = ""
@@ -57,16 +57,16 @@ class VncServer:
 
 @attrs.frozen(kw_only=True)
 class Display:
-    """How a machine is looked at.
+    """VNC, SPICE, USB and sound of a machine.
 
     Attributes:
         vnc: its VNC server; None for none.
-        spice: members of the option for its SPICE server, as QEMU writes them; none for none.
-        keymap: the layout of the keyboard there; empty for the usual one.
-        objects: credentials.
-        audio: where sound goes; None where it has no sound card.
-        devices: USB and sound, each after those it needs.
-        default_vga: the display adapter where the parameter names none; empty for none.
+        spice: the members of the option -spice; empty for no SPICE server.
+        keymap: the keyboard layout; empty for the default.
+        objects: TLS credentials.
+        audio: the audio backend; None without a sound card.
+        devices: USB and sound devices, each after the devices that it refers to.
+        default_vga: the display adapter if the parameter `vga` is empty; empty for none.
     """
 
     vnc: VncServer | None = None
@@ -81,17 +81,17 @@ class Display:
 def plan_display(
     name: str, parameters: Mapping[str, Any], capabilities: Capabilities, topology: Topology, *, opens_by_name: bool
 ) -> Display:
-    """Plan how a machine is looked at.
+    """Plan VNC, SPICE, USB and sound.
 
     Args:
-        name: of the instance.
-        parameters: its parameters, filled and checked; addresses in place of interfaces.
+        name: the name of the instance.
+        parameters: its parameters, filled and checked, with addresses in place of network interfaces.
         capabilities: of the program.
         topology: of the machine.
-        opens_by_name: whether QEMU can make a socket by its name.
+        opens_by_name: whether QEMU can create a socket by name.
 
     Raises:
-        ParameterError: the program lacks what is asked for, or its confinement does not let it.
+        ParameterError: the program lacks a feature, or its confinement does not permit it.
     """
     vnc = _plan_vnc(name, parameters, opens_by_name=opens_by_name)
     spice = dict(_plan_spice(parameters, capabilities))
@@ -120,7 +120,7 @@ def _plan_vnc(name: str, parameters: Mapping[str, Any], *, opens_by_name: bool) 
     }
     if place.startswith("/"):
         if not opens_by_name:
-            problem = "a QEMU that is confined to an account or a root directory makes no socket there: use an address"
+            problem = "QEMU with an account or a root directory cannot create a socket there; use an address"
             raise ParameterError("vnc_bind_address", place, problem)
         return VncServer(path=f"{place.rstrip('/')}/{name}.vnc", **common)
     port = parameters["vnc_port"]
@@ -173,7 +173,7 @@ def _plan_spice(parameters: Mapping[str, Any], capabilities: Capabilities) -> It
 def _plan_usb(
     parameters: Mapping[str, Any], capabilities: Capabilities, topology: Topology, *, has_vnc: bool
 ) -> Iterator[DeviceAdd]:
-    # A tablet's position is the pointer's: a mouse's, which is relative, drifts away from it.
+    # A tablet has the absolute position of the pointer. The relative movements of a mouse drift away from it.
     mouse = parameters["usb_mouse"] or ("tablet" if has_vnc else "")
     wanted = [{"driver": USB_DRIVERS[mouse]}] if mouse else []
     wanted += [parse_usb_device(item) for item in parameters["usb_devices"].split(",") if item]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""CD and floppy drives: devices of the machine whose medium comes and goes."""
+"""CD and floppy drives, whose media can be changed."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,7 +20,7 @@ from hvkit.qmp.schema import (
 )
 
 FLOPPY_ID: Final = "floppy1"
-#: The image of which drive each parameter has, in the order of the drives.
+#: The parameter with the image of each drive, and the id of the drive, in the order of the drives.
 IMAGE_PARAMETERS: Final[dict[str, str]] = {
     "cdrom_image_path": "cdrom1",
     "cdrom2_image_path": "cdrom2",
@@ -36,15 +36,15 @@ _FLOPPY_TYPE: Final = "144"
 
 @attrs.frozen(kw_only=True)
 class Drive:
-    """A drive of a machine.
+    """A CD or floppy drive of a machine.
 
     Attributes:
         id: of the drive.
-        address: where it sits; None for a floppy drive.
-        nodes: block nodes of the medium, each before the one that stands on it; none for an empty drive.
-        devices: the drive, after the controller that it brings along.
-        floppy_boot_index: its turn when the firmware looks for something to boot, which its controller has to know;
-            None where the drive knows itself, or is not booted from.
+        address: its bus address; None for a floppy drive.
+        nodes: the block nodes of the medium, each before the nodes that use it; none for an empty drive.
+        devices: the drive, after a controller that it needs.
+        floppy_boot_index: the boot index of a floppy drive, which is a property of its controller. None for a CD drive,
+            and for a floppy drive that is not bootable.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Drive:
 
 
 def needs_scsi(parameters: Mapping[str, Any]) -> bool:
-    """Return whether CD drives need a SCSI controller."""
+    """Tell whether the CD drives need a SCSI controller."""
     return bool(parameters["cdrom_image_path"]) and cdrom_type(parameters) == "scsi-cd"
 
 
@@ -71,10 +71,11 @@ def plan_drives(
         parameters: of the instance, filled and checked.
         capabilities: of the program.
         topology: of the machine.
-        filenames: by which name QEMU opens an image, for drives whose image it cannot open by its own.
+        filenames: by the id of a drive, the name by which QEMU opens its image; only for images that it cannot open by
+            their own names.
 
     Raises:
-        ParameterError: the program lacks a device, or there is no place for a drive.
+        ParameterError: the program lacks a device, or there is no free address for a drive.
     """
     drives = []
     places = plan_drive_places(parameters, topology)
@@ -104,16 +105,16 @@ def plan_drives(
 
 
 def plan_drive_places(parameters: Mapping[str, Any], topology: Topology) -> dict[str, Address]:
-    """Return where the CD drives of an instance sit, by their ids. A floppy drive takes no place.
+    """Return the bus addresses of the CD drives, by their ids. A floppy drive has none.
 
-    Those that share buses with disks are at the far end of these: disks come and go at the near one.
+    On buses with disks they are allocated from the end, because disks are allocated from the start.
 
     Args:
         parameters: of the instance, filled and checked.
         topology: of the machine.
 
     Raises:
-        ParameterError: there is no place for one.
+        ParameterError: there is no free address for a drive.
     """
     ids = [drive_id for parameter, drive_id in IMAGE_PARAMETERS.items() if drive_id in _SLOTS and parameters[parameter]]
     kind = cdrom_type(parameters)
@@ -121,16 +122,16 @@ def plan_drive_places(parameters: Mapping[str, Any], topology: Topology) -> dict
         return {drive_id: topology.fixed(_SLOTS[drive_id]) for drive_id in ids}
     places = list(topology.places(_BUSES[kind]))
     if len(ids) > len(places):
-        raise ParameterError("cdrom_disk_type", kind, f"no place for a drive on the {_BUSES[kind].name} buses")
+        raise ParameterError("cdrom_disk_type", kind, f"no free address for a drive on the {_BUSES[kind].name} buses")
     return dict(zip(ids, reversed(places), strict=False))
 
 
 def _floppy(topology: Topology, nodes: tuple[BlockdevOptions, ...], *, boot_index: int | None) -> Drive:
-    # Left to itself, an empty drive would be of another kind than one with a medium of the common size.
+    # By default QEMU gives an empty drive another type than one with a medium of the common size.
     own: dict[str, Any] = {"drive": nodes[-1].node_name} if nodes else {"drive-type": _FLOPPY_TYPE}
     drive = DeviceAdd(driver="floppy", id=FLOPPY_ID, properties=own)
     devices = [drive]
-    if topology.chipset is Chipset.Q35:  # the other board has a controller
+    if topology.chipset is Chipset.Q35:  # pc has a floppy controller by default
         devices = [
             DeviceAdd(driver="isa-fdc", id=_FLOPPY_CONTROLLER_ID),
             drive.evolve(bus=f"{_FLOPPY_CONTROLLER_ID}.0"),
@@ -141,13 +142,13 @@ def _floppy(topology: Topology, nodes: tuple[BlockdevOptions, ...], *, boot_inde
 def medium_nodes(
     drive_id: str, image: str, *, filename: str | None = None, number: int = 0
 ) -> tuple[BlockdevOptions, ...]:
-    """Describe a medium that is not written to.
+    """Describe the block nodes of a read-only medium.
 
     Args:
-        drive_id: of the drive that it is for.
-        image: absolute path, or URL of http or https.
-        filename: by which name QEMU opens it; None for its path.
-        number: tells it from other media for that drive.
+        drive_id: the id of its drive.
+        image: an absolute path, or a URL of http or https.
+        filename: the name by which QEMU opens it; None for its path.
+        number: distinguishes successive media of the drive; 0 for the medium at boot.
     """
     protocol = f"{drive_id}-file{number or ''}"
     common: dict[str, Any] = {"node_name": protocol, "read_only": True}

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The UEFI firmware of a machine, found among what is installed on this node, and the variables it keeps.
+"""UEFI firmware: matching of firmware descriptions, and the flash memory of a machine.
 
-Whoever packages firmware describes it in files for QEMU's users: what it is, for which machines, and where its code and
-the template of its variables are. An administrator's directory comes before the distribution's; a file hides those of
-the same name in later ones, and an empty file hides them for good. Source: QEMU, docs/interop/firmware.json.
+`hvkit.hypervisor.kvm.host.firmware` reads the descriptions. Source of their format: QEMU, docs/interop/firmware.json.
 """
 
 import fnmatch
@@ -13,25 +11,25 @@ import attrs
 
 from hvkit.qmp.schema import BlockdevOptions, BlockdevOptionsFile, BlockdevOptionsQcow2
 
-#: For each value of the parameter: features that the firmware must have, and those that it must not have.
+#: For each value of the parameter `firmware`: features that a firmware must have, and must not have.
 _FEATURES: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
     "uefi": (frozenset(), frozenset({"requires-smm", "enrolled-keys", "secure-boot"})),
     "uefi-secure": (frozenset({"secure-boot", "enrolled-keys"}), frozenset()),
 }
-#: The values of the parameter that name firmware of this kind.
+#: The values of the parameter `firmware` that mean UEFI.
 UEFI_KINDS: Final = tuple(_FEATURES)
 
 
 @attrs.frozen(kw_only=True)
 class Firmware:
-    """UEFI firmware as it is installed.
+    """An installed UEFI firmware.
 
     Attributes:
-        code: file of the code, which machines share.
+        code: the file of its code, shared by all machines.
         code_format: its format, ``raw`` or ``qcow2``.
-        template: file that a machine's variables begin as.
-        template_format: its format, which the variables have too.
-        needs_smm: whether its variables have to be closed to all but itself, by system management mode.
+        template: the file with the initial UEFI variables.
+        template_format: its format, and that of the variables of each machine.
+        needs_smm: whether the firmware requires that only code in system management mode can write its variables.
     """
 
     code: str
@@ -42,7 +40,17 @@ class Firmware:
 
 
 def match_firmware(description: dict[str, Any], kind: str, target: str, machine: str) -> Firmware | None:
-    """Return what a description describes if it is what is wanted; None if it is something else."""
+    """Return the firmware of a description if it matches; otherwise None.
+
+    Args:
+        description: the content of a description file.
+        kind: the value of the parameter `firmware`.
+        target: the architecture of the guest, such as ``x86_64``.
+        machine: the full name of the machine type.
+
+    Raises:
+        KeyError, TypeError, AttributeError: the description does not have the documented form.
+    """
     mapping = description["mapping"]
     if "uefi" not in description["interface-types"] or mapping["device"] != "flash":
         return None
@@ -68,12 +76,12 @@ def match_firmware(description: dict[str, Any], kind: str, target: str, machine:
 
 @attrs.frozen(kw_only=True)
 class Flash:
-    """Firmware in a machine's flash memory.
+    """The flash memory of a machine with UEFI firmware.
 
     Attributes:
-        code: its code, which is not written to.
-        variables: its variables.
-        is_secure: whether only code in system management mode may write to them.
+        code: the block node of the code, read-only.
+        variables: the block node of the variables.
+        is_secure: whether only code in system management mode can write the variables.
     """
 
     code: BlockdevOptions
@@ -86,7 +94,7 @@ def plan_flash(firmware: Firmware, variables: str) -> Flash:
 
     Args:
         firmware: the firmware.
-        variables: by which name QEMU opens the file of the machine's own variables.
+        variables: the name by which QEMU opens the file of the variables.
     """
     return Flash(
         code=_flash_node("firmware-code", firmware.code, firmware.code_format, read_only=True),

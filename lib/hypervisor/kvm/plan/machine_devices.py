@@ -42,7 +42,7 @@ def plan_machine_devices(
     """Plan the built-in devices, each after the devices that it refers to.
 
     Args:
-        request: what the machine is planned from.
+        request: the input of planning.
         topology: the buses of the machine.
         display: VNC, SPICE, USB and sound.
         chardevs: the ids of the character devices.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The memory of a machine: what holds it, where on the node it is, and the NUMA nodes that its guest sees.
+"""Memory backends of a machine, their placement on NUMA nodes of the node, and the NUMA nodes of the guest.
 
-Memory that nothing is asked of is QEMU's own. Other memory is held by objects, and what they are called is part of
-what a migration sends: both ends have to have the same ones.
+Without special parameters QEMU allocates the memory itself. Otherwise it is in memory backends. A migration sends the
+ids of the backends, so source and destination need the same ones.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,20 +21,20 @@ from hvkit.qmp.schema import (
 )
 
 _MEMORY_ID: Final = "memory"
-#: What a virtio-mem device gives is a multiple of this, or of the pages that hold it: x86's transparent huge pages.
-_PIECE_MIB: Final = 2
-#: The most threads that take memory at the start; QEMU itself goes no further.
+#: The block size of a virtio-mem device without huge pages: the size of transparent huge pages on x86.
+_BLOCK_MIB: Final = 2
+#: The largest number of preallocation threads; QEMU uses no more.
 _MAX_THREADS: Final = 16
 
 
 @attrs.frozen(kw_only=True)
 class NumaNode:
-    """A NUMA node as the guest sees it.
+    """A NUMA node of the guest.
 
     Attributes:
-        memory: id of what holds its memory.
-        first_cpu: the first of its virtual processors.
-        last_cpu: the last of them.
+        memory: the id of its memory backend.
+        first_cpu: the number of its first vCPU.
+        last_cpu: the number of its last vCPU.
     """
 
     memory: str
@@ -44,12 +44,12 @@ class NumaNode:
 
 @attrs.frozen(kw_only=True)
 class Memory:
-    """What holds a machine's memory.
+    """The memory backends of a machine.
 
     Attributes:
-        backends: objects, one for each NUMA node or one for all of it; none where QEMU has its own.
-        nodes: the NUMA nodes; none where the guest sees no such thing.
-        is_preallocated: whether all of it is taken from the node before the guest runs.
+        backends: one for each NUMA node of the guest, or one for all memory; none if QEMU allocates the memory itself.
+        nodes: the NUMA nodes of the guest; none for a guest without NUMA.
+        is_preallocated: whether all memory is allocated before the guest runs.
     """
 
     backends: tuple[ObjectOptions, ...] = ()
@@ -58,7 +58,7 @@ class Memory:
 
 
 def backend_ids(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the ids of the objects that hold an instance's memory; none where QEMU has its own.
+    """Return the ids of the memory backends of an instance; none if QEMU allocates the memory itself.
 
     Args:
         parameters: of the instance, filled and checked.
@@ -71,15 +71,15 @@ def backend_ids(parameters: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def plan_memory(memory_mib: int, processors: int, parameters: Mapping[str, Any]) -> Memory:
-    """Plan a machine's memory.
+    """Plan the memory backends and the NUMA nodes of the guest.
 
     Args:
-        memory_mib: how much there is at the start, in MiB.
-        processors: how many virtual processors there can be.
+        memory_mib: the memory at boot, in MiB.
+        processors: the largest number of vCPUs.
         parameters: of the instance, filled and checked.
 
     Raises:
-        ParameterError: memory or processors cannot be divided as they ask.
+        ParameterError: memory or vCPUs cannot be divided among the NUMA nodes, or not into huge pages.
     """
     ids = backend_ids(parameters)
     if not ids:
@@ -87,7 +87,7 @@ def plan_memory(memory_mib: int, processors: int, parameters: Mapping[str, Any])
     size_mib = _divide("memory_mib", memory_mib, "MiB", parameters, len(ids))
     page_mib = HUGE_PAGES.get(parameters["hugepages"], 1)
     if size_mib % page_mib:
-        problem = f"{size_mib} MiB are no whole number of pages of {page_mib} MiB"
+        problem = f"{size_mib} MiB are not a multiple of the page size, {page_mib} MiB"
         raise ParameterError("hugepages", parameters["hugepages"], problem)
     common: dict[str, Any] = {"size": size_mib << 20}
     if is_preallocated(parameters):
@@ -98,7 +98,7 @@ def plan_memory(memory_mib: int, processors: int, parameters: Mapping[str, Any])
     )
     if not parameters["numa_nodes"]:
         return Memory(backends=backends, is_preallocated=is_preallocated(parameters))
-    share = _divide("vcpus", processors, "processors", parameters, len(ids))
+    share = _divide("vcpus", processors, "vCPUs", parameters, len(ids))
     nodes = tuple(
         NumaNode(memory=backend, first_cpu=number * share, last_cpu=(number + 1) * share - 1)
         for number, backend in enumerate(ids)
@@ -107,7 +107,7 @@ def plan_memory(memory_mib: int, processors: int, parameters: Mapping[str, Any])
 
 
 def plan_dimm_backend(dimm: Dimm, parameters: Mapping[str, Any]) -> ObjectOptions:
-    """Plan what holds the memory of a DIMM: the same kind as the rest, where the first NUMA node has its memory.
+    """Plan the memory backend of a DIMM: of the same kind and on the same host nodes as that of the first NUMA node.
 
     Args:
         dimm: the DIMM.
@@ -118,31 +118,34 @@ def plan_dimm_backend(dimm: Dimm, parameters: Mapping[str, Any]) -> ObjectOption
 
 
 def plan_reserve(size_mib: int, parameters: Mapping[str, Any]) -> ObjectOptions:
-    """Plan what holds the memory that a virtio-mem device gives to its guest piece by piece.
+    """Plan the memory backend of a virtio-mem device.
 
-    Nothing is set aside for what the guest does not have; where memory is to be taken beforehand, the device does that
-    when it gives a piece.
+    The backend reserves no memory for blocks that the guest does not have. With preallocation, the device allocates
+    each block when it plugs it.
 
     Args:
-        size_mib: the most that it can give, in MiB.
+        size_mib: the largest amount of memory that the device provides, in MiB.
         parameters: of the instance, filled and checked.
 
     Raises:
-        ParameterError: that is no whole number of pieces.
+        ParameterError: the size is not a multiple of the block size.
     """
-    piece_mib = HUGE_PAGES.get(parameters["hugepages"], _PIECE_MIB)
-    if size_mib % piece_mib:
-        problem = f"{size_mib} MiB more than at the start are no whole number of pieces of {piece_mib} MiB"
+    block_mib = HUGE_PAGES.get(parameters["hugepages"], _BLOCK_MIB)
+    if size_mib % block_mib:
+        problem = f"the {size_mib} MiB above the memory at boot are not a multiple of the block size, {block_mib} MiB"
         raise ParameterError("memory_max_mib", parameters["memory_max_mib"], problem)
     members: dict[str, Any] = {"reserve": False}
     if parameters["mem_path"] or parameters["hugepages"]:
-        # What the guest gives back goes back to the file. Of a private mapping QEMU 10 warns that others may use it.
+        # Shared, so that memory that the guest releases is freed in the file. QEMU 10 warns about a private mapping.
         members["share"] = True
     return _backend(parameters, id=MEMORY_DEVICE_BACKEND, size=size_mib << 20, **members, **_first_place(parameters))
 
 
 def is_preallocated(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether an instance's memory is taken before the guest uses it: a page that is missing later kills it."""
+    """Tell whether the memory of an instance is preallocated.
+
+    Files and huge pages always are: a page that cannot be allocated later would kill QEMU.
+    """
     return bool(parameters["mem_prealloc"] or parameters["mem_path"] or parameters["hugepages"])
 
 
@@ -154,13 +157,13 @@ def _divide(name: str, amount: int, unit: str, parameters: Mapping[str, Any], no
 
 
 def _places(parameters: Mapping[str, Any], count: int) -> Iterator[dict[str, Any]]:
-    """Say for each object where on the node its memory is; nothing for anywhere."""
+    """Yield for each backend the members for its host nodes; none for any host node."""
     if not parameters["numa_host_nodes"]:
         yield from ({} for _ in range(count))
         return
     lists = parse_host_nodes(parameters["numa_host_nodes"])
     if len(lists) not in (1, count):
-        problem = f"it is for {len(lists)} NUMA nodes and the guest has {parameters['numa_nodes']}"
+        problem = f"names {len(lists)} NUMA nodes and the guest has {parameters['numa_nodes']}"
         raise ParameterError("numa_host_nodes", parameters["numa_host_nodes"], problem)
     for number in range(count):
         nodes = lists[number if len(lists) > 1 else 0]
@@ -168,7 +171,7 @@ def _places(parameters: Mapping[str, Any], count: int) -> Iterator[dict[str, Any
 
 
 def _first_place(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Say where on the node the memory of the guest's first NUMA node is, or all of it."""
+    """Return the members for the host nodes of the first NUMA node of the guest, or of all memory."""
     return next(_places(parameters, max(parameters["numa_nodes"], 1)))
 
 
@@ -176,7 +179,7 @@ def _backend(parameters: Mapping[str, Any], **members: Any) -> ObjectOptions:
     if parameters["mem_path"]:
         return MemoryBackendFileProperties(mem_path=parameters["mem_path"], **members)
     if parameters["hugepages"]:
-        # Without a name, so that it needs no mount, and no right to one: it is there for confined QEMUs too.
+        # memfd needs no mount of hugetlbfs and no permission for one, and so works for a confined QEMU too.
         size = HUGE_PAGES[parameters["hugepages"]] << 20
         return MemoryBackendMemfdProperties(hugetlb=True, hugetlbsize=size, **members)
     return MemoryBackendProperties(qom_type="memory-backend-ram", **members)

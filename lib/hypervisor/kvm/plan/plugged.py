@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Processors and memory beyond those that a machine starts with: what they are, and which come and go for a target.
+"""Hot-added vCPUs and memory, and which to add or remove to reach a number of vCPUs or an amount of memory.
 
-What is plugged in is described once. Its description plugs it in, starts the machine that it moves to, and is what is
-remembered of it.
+One description of a vCPU or DIMM serves hot-add, boot of the destination of a migration, and the state file.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,45 +20,41 @@ from hvkit.qmp.schema import (
     PCDIMMDeviceInfoWrapper,
 )
 
-#: Where QEMU keeps the devices that have an id.
+#: The QOM path of devices with an id.
 DEVICES_PATH: Final = "/machine/peripheral"
-#: The device that gives a guest more memory, and takes it back, without being plugged itself; and what it stands on.
+#: The ids of the virtio-mem device and of its memory backend.
 MEMORY_DEVICE_ID: Final = "memory-more"
 MEMORY_DEVICE_BACKEND: Final = "memory-more-backend"
-#: How many DIMMs there can be. Each costs QEMU up to 1 GiB of the guest's addresses, and no memory.
+#: The number of DIMM slots. Each takes up to 1 GiB of guest address space, and no memory.
 DIMM_SLOTS: Final = 16
-#: What a DIMM's size is a multiple of: the smallest piece of memory that a Linux guest brings online by itself.
+#: DIMM sizes are multiples of this: the smallest block of memory that a Linux guest brings online.
 DIMM_STEP_MIB: Final = 128
 
 _MIB: Final = 1 << 20
-#: The members that say where a processor is, from the widest to the narrowest.
+#: The members of the topology address of a vCPU, from the outermost level to the innermost.
 _LEVELS: Final = (
     *("node_id", "drawer_id", "book_id", "socket_id", "die_id", "cluster_id", "module_id", "core_id", "thread_id"),
 )
 
 
-#: What has a device id.
 P = TypeVar("P", bound="Processor | Dimm")
 
 
 def _by_turn(there: Sequence[P], asked: Iterable[str]) -> tuple[P, ...]:
-    """Put what is plugged in in the order in which it goes: what was asked for before, and of that the last first."""
+    """Return the devices in the order of their removal: first those already requested, each group from its end."""
     names = set(asked)
     first = [each for each in reversed(there) if each.device in names]
     return (*first, *(each for each in reversed(there) if each.device not in names))
 
 
-# ---- processors
-
-
 @attrs.frozen(kw_only=True)
 class Processor:
-    """A processor that was, or can be, plugged in.
+    """A hot-added vCPU, or a free place for one.
 
     Attributes:
-        device: its device id, which says the number of its place.
-        driver: the device, which is of the machine's CPU model.
-        place: where it is: the properties of the device that say so.
+        device: its device id, with the number of its place.
+        driver: its device model, which belongs to the CPU model of the machine.
+        place: its topology address, as properties of the device.
     """
 
     device: str
@@ -73,12 +68,12 @@ class Processor:
 
 @attrs.frozen
 class ProcessorPlaces:
-    """The places of a machine's processors.
+    """The places for vCPUs of a machine.
 
     Attributes:
-        fixed: how many hold a processor that cannot be taken out, because the machine was started with it.
-        plugged: those that were plugged in, the first place first.
-        free: those that can be plugged in, the first place first.
+        fixed: the number of vCPUs that the machine booted with, which cannot be removed.
+        plugged: the hot-added vCPUs, in the order of their places.
+        free: the vCPUs that can be added, in the order of their places.
     """
 
     fixed: int
@@ -87,16 +82,16 @@ class ProcessorPlaces:
 
     @property
     def count(self) -> int:
-        """How many processors there are."""
+        """The number of vCPUs."""
         return self.fixed + len(self.plugged)
 
     @classmethod
     def from_answer(cls, places: Iterable[HotpluggableCPU]) -> Self:
-        """Take the places out of QEMU's answer to `query-hotpluggable-cpus`."""
+        """Read the places from the reply to `query-hotpluggable-cpus`."""
         fixed = 0
         plugged: list[Processor] = []
         free: list[Processor] = []
-        for number, place in enumerate(sorted(places, key=lambda place: _where(place.props))):
+        for number, place in enumerate(sorted(places, key=lambda place: _position(place.props))):
             path = place.qom_path
             name = "" if path is None else path.removeprefix(f"{DEVICES_PATH}/")
             if path is not None and name == path:
@@ -107,7 +102,7 @@ class ProcessorPlaces:
         return cls(fixed, tuple(plugged), tuple(free))
 
 
-def _where(place: CpuInstanceProperties) -> tuple[int, ...]:
+def _position(place: CpuInstanceProperties) -> tuple[int, ...]:
     return tuple(getattr(place, level) or 0 for level in _LEVELS)
 
 
@@ -118,46 +113,43 @@ def _properties(place: CpuInstanceProperties) -> dict[str, int]:
 
 @attrs.frozen
 class ProcessorChange:
-    """What comes and what goes, in this order."""
+    """The vCPUs to add and to remove, in this order."""
 
     coming: tuple[Processor, ...] = ()
     going: tuple[Processor, ...] = ()
 
 
 def plan_processors(places: ProcessorPlaces, vcpus: int, *, asked: Iterable[str] = ()) -> ProcessorChange:
-    """Plan how a machine comes to have a number of processors.
+    """Plan which vCPUs to add or remove to reach a number of vCPUs.
 
-    The first free places are filled. Those that the guest was asked for before go first, for they may go at any time;
-    then the last ones.
+    The first free places are filled. Removal starts with the vCPUs that the guest was already asked to release, because
+    it may release them at any time, and continues from the last place.
 
     Args:
         places: of the machine.
-        vcpus: how many processors it is to have: at least those that it was started with, at most all.
-        asked: device ids of those that the guest was asked to let go of and has not.
+        vcpus: the target: at least the number at boot, at most the number of places.
+        asked: the device ids of vCPUs that the guest was asked to release and has not released.
     """
     if vcpus >= places.count:
         return ProcessorChange(coming=places.free[: vcpus - places.count])
     return ProcessorChange(going=_by_turn(places.plugged, asked)[: places.count - vcpus])
 
 
-# ---- memory
-
-
 def has_memory_device(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether an instance, whose parameters need not be filled, has a virtio-mem device."""
+    """Tell whether an instance has a virtio-mem device. Its parameters need not be filled."""
     default = TABLE["memory_hotplug"].default
     return bool(parameters.get("memory_max_mib")) and parameters.get("memory_hotplug", default) == "virtio-mem"
 
 
 @attrs.frozen(kw_only=True)
 class Dimm:
-    """A piece of memory that was, or is to be, plugged in.
+    """A DIMM.
 
     Attributes:
         device: its device id.
         size_mib: its size, in MiB.
-        slot: the slot that it is in; None while QEMU has not chosen.
-        address: where the guest sees it; None while QEMU has not chosen.
+        slot: its slot; None before QEMU has chosen one.
+        address: its guest-physical address; None before QEMU has chosen one.
     """
 
     device: str
@@ -167,11 +159,11 @@ class Dimm:
 
     @property
     def backend(self) -> str:
-        """The id of what holds the memory."""
+        """The id of its memory backend."""
         return f"{self.device}-memory"
 
     def build(self) -> DeviceAdd:
-        """Describe the device. One that has no place yet is given one by QEMU."""
+        """Describe the device. QEMU chooses slot and address if they are None."""
         properties: dict[str, Any] = {"memdev": self.backend}
         if self.slot is not None and self.address is not None:
             properties |= {"slot": self.slot, "addr": self.address}
@@ -179,7 +171,7 @@ class Dimm:
 
 
 def read_dimms(answer: Iterable[MemoryDeviceInfo]) -> tuple[Dimm, ...]:
-    """Take the DIMMs out of QEMU's answer to `query-memory-devices`, those that came first before the others."""
+    """Read the DIMMs from the reply to `query-memory-devices`, sorted by device id."""
     dimms = [
         Dimm(device=info.data.id, size_mib=info.data.size // _MIB, slot=info.data.slot, address=info.data.addr)
         for info in answer
@@ -190,29 +182,32 @@ def read_dimms(answer: Iterable[MemoryDeviceInfo]) -> tuple[Dimm, ...]:
 
 @attrs.frozen
 class MemoryChange:
-    """What comes and what goes."""
+    """The DIMMs to add and to remove."""
 
     coming: tuple[Dimm, ...] = ()
     going: tuple[Dimm, ...] = ()
 
 
 def plan_dimms(dimms: Sequence[Dimm], base_mib: int, memory_mib: int, *, asked: Iterable[str] = ()) -> MemoryChange:
-    """Plan how a machine comes to have an amount of memory, by DIMMs that come or go as a whole.
+    """Plan which DIMMs to add or remove to reach an amount of memory.
 
-    More memory is one DIMM more. Less is as few DIMMs less as will do, those first that the guest was asked for before.
+    Memory grows by one DIMM. It shrinks by as few DIMMs as possible, preferably those that the guest was already asked
+    to release.
 
     Args:
-        dimms: those that the machine has.
-        base_mib: what it was started with, in MiB.
-        memory_mib: what it is to have, in MiB, not less than that.
-        asked: device ids of those that the guest was asked to let go of and has not.
+        dimms: the DIMMs of the machine.
+        base_mib: the memory at boot, in MiB.
+        memory_mib: the target, in MiB, not less than the memory at boot.
+        asked: the device ids of DIMMs that the guest was asked to release and has not released.
 
     Raises:
-        ParameterError: no DIMMs make up that difference, or there is no slot left.
+        ParameterError: no set of DIMMs has the size of the difference, or all slots are in use.
     """
     change_mib = memory_mib - base_mib - sum(dimm.size_mib for dimm in dimms)
     if change_mib % DIMM_STEP_MIB:
-        problem = f"DIMMs come in steps of {DIMM_STEP_MIB} MiB, and this is {abs(change_mib)} MiB more or less"
+        problem = (
+            f"the difference of {abs(change_mib)} MiB is not a multiple of {DIMM_STEP_MIB} MiB, the step of DIMM sizes"
+        )
         raise ParameterError("memory_mib", memory_mib, problem)
     if change_mib == 0:
         return MemoryChange()
@@ -220,7 +215,7 @@ def plan_dimms(dimms: Sequence[Dimm], base_mib: int, memory_mib: int, *, asked: 
         names = {dimm.device for dimm in dimms}
         free = [name for name in (f"dimm-{number}" for number in range(DIMM_SLOTS)) if name not in names]
         if not free:
-            raise ParameterError("memory_mib", memory_mib, f"all {DIMM_SLOTS} slots have a DIMM")
+            raise ParameterError("memory_mib", memory_mib, f"all {DIMM_SLOTS} DIMM slots are in use")
         return MemoryChange(coming=(Dimm(device=free[0], size_mib=change_mib),))
     by_turn = _by_turn(dimms, asked)
     for number in range(1, len(by_turn) + 1):
@@ -228,5 +223,5 @@ def plan_dimms(dimms: Sequence[Dimm], base_mib: int, memory_mib: int, *, asked: 
             if sum(dimm.size_mib for dimm in going) == -change_mib:
                 return MemoryChange(going=going)
     sizes = " + ".join(str(dimm.size_mib) for dimm in dimms)
-    problem = f"DIMMs go as a whole: {base_mib} MiB are there for good, {sizes} MiB were plugged in"
+    problem = f"no hot-added DIMMs have this difference in size: {base_mib} MiB at boot, {sizes} MiB hot-added"
     raise ParameterError("memory_mib", memory_mib, problem)

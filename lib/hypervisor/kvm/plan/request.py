@@ -35,7 +35,7 @@ class Placement:
 
 @attrs.frozen(kw_only=True)
 class MachineRequest:
-    """What a machine is planned from.
+    """The input of `plan_machine`.
 
     Attributes:
         instance: the instance.

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Where devices sit: PCI slots, PCI Express root ports, SCSI targets and IDE units.
+"""Buses and bus addresses: PCI slots, PCI Express root ports, SCSI targets and IDE units.
 
-Disks and NICs may come and go while the machine runs. A q35 machine can only be hotplugged through root ports that it
-was started with, one device each, so it gets one for every device it starts with and some to spare; a pc machine has
-the slots of its PCI bus. Devices of the machine itself (balloon, display adapter ...) have slots of their own below
-those, the same on both, so that adding one never moves a disk.
+Disks and NICs can be hot-added and hot-removed. On q35 each needs a root port, and root ports cannot be hot-added: a
+machine starts with one for each of its disks and NICs and some spare ones. On pc, devices use the slots of the PCI bus.
+The built-in devices (balloon, display adapter ...) have fixed slots below these, the same on both chipsets, so that an
+additional built-in device never moves a disk.
 """
 
 import enum
@@ -17,14 +17,14 @@ from hvkit.hypervisor.errors import ParameterError
 
 
 class Chipset(enum.Enum):
-    """The two boards of a PC that QEMU models."""
+    """The two chipsets of a PC that QEMU models."""
 
     PC = "pc"
     Q35 = "q35"
 
 
 class BusKind(enum.Enum):
-    """The kinds of buses that disks and NICs sit on."""
+    """The kinds of buses for disks and NICs."""
 
     PCI = "pci"
     SCSI = "scsi"
@@ -32,9 +32,9 @@ class BusKind(enum.Enum):
 
 
 class FixedSlot(enum.IntEnum):
-    """Slots of the root bus for the machine's own devices. 0 and 1 are the board's, q35 has more of its own at 0x1f.
+    """Slots of the root bus for built-in devices. The chipset uses 0 and 1, and on q35 also 0x1f.
 
-    Numbers are part of what a migration's destination has to get right: they may be added to, never changed.
+    Source and destination of a migration have to agree on these numbers: add to them, never change them.
     """
 
     DISPLAY = 2
@@ -53,26 +53,26 @@ class FixedSlot(enum.IntEnum):
 FIRST_SLOT: Final = 0x0C
 #: The last slot of a pc machine's bus.
 _LAST_PC_SLOT: Final = 0x1F
-#: A slot has eight functions; a root port needs one.
+#: The functions of a slot. A root port takes one.
 _FUNCTIONS: Final = 8
-#: q35's own devices begin at this slot.
-_FIRST_OWN_SLOT_OF_Q35: Final = 0x1D
-#: The most root ports there can be.
-MAX_PORTS: Final = (_FIRST_OWN_SLOT_OF_Q35 - FIRST_SLOT) * _FUNCTIONS
-#: The most slots that can be kept from disks and NICs.
-MAX_RESERVED_SLOTS: Final = _FIRST_OWN_SLOT_OF_Q35 - 1
+#: The first slot of the devices that q35 creates by default.
+_FIRST_DEFAULT_SLOT_OF_Q35: Final = 0x1D
+#: The largest number of root ports.
+MAX_PORTS: Final = (_FIRST_DEFAULT_SLOT_OF_Q35 - FIRST_SLOT) * _FUNCTIONS
+#: The largest value of kvm_pci_reservations.
+MAX_RESERVED_SLOTS: Final = _FIRST_DEFAULT_SLOT_OF_Q35 - 1
 
 SCSI_CONTROLLER_ID: Final = "scsi0"
 
 
 @attrs.frozen
 class Address:
-    """A place for one device.
+    """The address of one device on a bus.
 
     Attributes:
-        kind: what kind of bus it is on.
-        bus: QEMU's name of the bus.
-        unit: PCI slot, SCSI target, or unit of an IDE bus.
+        kind: the kind of the bus.
+        bus: the name of the bus in QEMU.
+        unit: the PCI slot, the SCSI target, or the unit of an IDE bus.
     """
 
     kind: BusKind
@@ -81,7 +81,7 @@ class Address:
 
     @property
     def properties(self) -> dict[str, Any]:
-        """The device properties that say so, beside `bus`."""
+        """The properties of the device for this address, beside `bus`."""
         match self.kind:
             case BusKind.PCI:
                 return {"addr": f"{self.unit:#x}"}
@@ -93,15 +93,14 @@ class Address:
 
 @attrs.frozen
 class RootPort:
-    """A PCI Express root port: a bus with one slot, which can be hotplugged.
+    """A PCI Express root port: a bus with one hotpluggable slot.
 
     Attributes:
-        index: its number, counted from 0.
-        first_slot: where the first of all ports sits.
+        index: its number, from 0.
+        first_slot: the slot of the first root port.
     """
 
     index: int
-
     first_slot: int = FIRST_SLOT
 
     @property
@@ -111,7 +110,7 @@ class RootPort:
 
     @property
     def properties(self) -> dict[str, Any]:
-        """Its device properties. Eight ports share a slot, so that a bus of 32 slots has room for many."""
+        """Its device properties. Eight root ports share a slot, because the root bus has only 32 slots."""
         slot, function = divmod(self.index, _FUNCTIONS)
         properties: dict[str, Any] = {
             "addr": f"{self.first_slot + slot:#x}.{function}",
@@ -125,13 +124,13 @@ class RootPort:
 
 @attrs.frozen(kw_only=True)
 class Topology:
-    """The buses of a machine, as it was started. They stay as they are for as long as it runs, migrations included.
+    """The buses of a machine. They do not change while it runs, nor when it migrates.
 
     Attributes:
-        chipset: the board.
-        port_count: how many root ports it has; 0 where the chipset has none.
-        scsi_targets: how many targets its SCSI controller serves; 0 where it has no such controller.
-        first_slot: the first slot of the root bus for root ports, or for disks and NICs where there are none.
+        chipset: the chipset.
+        port_count: the number of root ports; 0 on pc.
+        scsi_targets: the number of targets of the SCSI controller; 0 without one.
+        first_slot: the first slot of the root bus for root ports, or for disks and NICs on pc.
     """
 
     chipset: Chipset
@@ -140,17 +139,17 @@ class Topology:
     first_slot: int = FIRST_SLOT
 
     def __attrs_post_init__(self) -> None:
-        room = (_FIRST_OWN_SLOT_OF_Q35 - self.first_slot) * _FUNCTIONS
+        room = (_FIRST_DEFAULT_SLOT_OF_Q35 - self.first_slot) * _FUNCTIONS
         if self.port_count > room:
             raise ParameterError(
                 "hotplug_ports",
                 self.port_count,
-                f"{self.port_count} devices and ports to spare are more than the {room} that fit",
+                f"{self.port_count} root ports for devices and hotplug_ports are more than the {room} that fit",
             )
 
     @property
     def root_bus(self) -> str:
-        """QEMU's name of the bus that the machine's own devices sit on."""
+        """The name in QEMU of the bus of the built-in devices."""
         return "pcie.0" if self.chipset is Chipset.Q35 else "pci.0"
 
     @property
@@ -159,11 +158,11 @@ class Topology:
         return tuple(RootPort(index, self.first_slot) for index in range(self.port_count))
 
     def fixed(self, slot: FixedSlot) -> Address:
-        """Return the place of a device of the machine itself."""
+        """Return the address of a built-in device."""
         return Address(BusKind.PCI, self.root_bus, slot.value)
 
     def places(self, kind: BusKind) -> Iterator[Address]:
-        """Go through all places for disks and NICs on buses of a kind, in the order in which they are given out."""
+        """Iterate over all addresses for disks and NICs on buses of a kind, in the order of their allocation."""
         match kind, self.chipset:
             case BusKind.PCI, Chipset.Q35:
                 yield from (Address(kind, port.id, 0) for port in self.root_ports)
@@ -177,11 +176,11 @@ class Topology:
                 yield from (Address(kind, f"{SCSI_CONTROLLER_ID}.0", target) for target in range(self.scsi_targets))
 
     def allocate(self, kind: BusKind, used: Collection[Address]) -> Address:
-        """Return the first free place on buses of a kind.
+        """Return the first free address on buses of a kind.
 
         Args:
-            kind: the kind of bus that the device needs.
-            used: the places that are taken.
+            kind: the kind of bus.
+            used: the addresses in use.
 
         Raises:
             ParameterError: there is none.
@@ -190,9 +189,9 @@ class Topology:
             if address not in used:
                 return address
         total = sum(1 for _ in self.places(kind))
-        hint = "; hotplug_ports makes more" if kind is BusKind.PCI and self.chipset is Chipset.Q35 else ""
+        hint = "; increase hotplug_ports" if kind is BusKind.PCI and self.chipset is Chipset.Q35 else ""
         raise ParameterError(
             "device",
             kind.value,
-            f"no free place: all {total} {kind.name} places of this {self.chipset.value} are taken{hint}",
+            f"no free address: all {total} {kind.name} addresses of this {self.chipset.value} are in use{hint}",
         )

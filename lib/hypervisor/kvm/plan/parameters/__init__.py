@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The parameters of the KVM hypervisor: the table, and the small languages that some values are written in.
+"""The parameter table of the KVM plugin without node checks, and the parsers of structured values.
 
-Each module beside this one has those of one theme, with what is known of their values.
+Each module of this package contains the parameters of one topic.
+`hvkit.hypervisor.kvm.host.parameter_checks` adds the node checks.
 """
 
 from typing import Final
@@ -60,7 +61,7 @@ __all__ = [
     "plan_boot_index",
 ]
 
-#: Modules of parameters, in the order in which they are documented.
+#: The modules of parameters, in the order of the documentation.
 THEMES: Final = (machine, processors, memory, boot, disks, drives, nics, display, consoles, security, migration)
 
 _PARAMETERS: Final = tuple(parameter for theme in THEMES for parameter in theme.PARAMETERS)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is allowed and not wise: advice on values that have to be seen together.
+"""Advice on combinations of valid values.
 
-Advice on a value alone stands with its parameter. What is advised against is never refused: who knows better goes on.
+Advice on a single value is part of its parameter. Advice never rejects a value.
 """
 
 import ipaddress
@@ -17,18 +17,18 @@ from hvkit.hypervisor.parameters import Advisor, Parameter
 _Claim = Callable[[Mapping[str, Any]], bool]
 _Advice = Iterator[tuple[str, str]]
 
-#: CPU models that are whatever the node's own processors are.
+#: CPU models that depend on the CPUs of the node.
 _NODE_MODELS: Final = ("", "host", "max")
 
 
 @attrs.frozen
 class _Idle:
-    """Parameters that do nothing for an instance unless something holds.
+    """Parameters that have no effect unless a condition is met.
 
     Attributes:
-        names: of the parameters.
-        needs: what has to hold.
-        problem: what an operator is told where it does not.
+        names: the parameters.
+        needs: the condition.
+        problem: the advice if it is not met.
     """
 
     names: tuple[str, ...]
@@ -54,46 +54,48 @@ _IDLE: Final = (
     _Idle(
         ("root_path", "kernel_args", "serial_speed"),
         _given("kernel_path"),
-        "does nothing without kernel_path: the guest's own boot loader decides it",
+        "has no effect without kernel_path: the boot loader of the guest decides it",
     ),
     _Idle(
         ("memory_hotplug",),
         _given("memory_max_mib"),
-        "does nothing without memory_max_mib: the instance keeps the memory that it starts with",
+        "has no effect without memory_max_mib: the memory of the instance is fixed",
     ),
     _Idle(
         ("boot_order",),
         lambda parameters: not parameters["kernel_path"],
-        "does nothing beside kernel_path, which is what boots",
+        "has no effect with kernel_path, which is booted",
     ),
-    _Idle(("numa_policy",), _given("numa_host_nodes"), "does nothing without numa_host_nodes"),
-    _Idle(("cdrom_disk_type",), _given("cdrom_image_path"), "does nothing without cdrom_image_path"),
-    _Idle(("scsi_controller_type",), _has_scsi, "does nothing: neither disks nor CD drives are on SCSI"),
+    _Idle(("numa_policy",), _given("numa_host_nodes"), "has no effect without numa_host_nodes"),
+    _Idle(("cdrom_disk_type",), _given("cdrom_image_path"), "has no effect without cdrom_image_path"),
+    _Idle(("scsi_controller_type",), _has_scsi, "has no effect: neither disks nor CD drives are on SCSI"),
     _Idle(
         ("virtio_net_queues", "vhost_net"),
         lambda parameters: parameters["nic_type"] == "paravirtual",
-        "does nothing: only paravirtual NICs have it",
+        "has no effect: only paravirtual NICs support it",
     ),
     _Idle(
         ("vnc_port", "vnc_tls", "vnc_password_file"),
         _given("vnc_bind_address"),
-        "does nothing without vnc_bind_address",
+        "has no effect without vnc_bind_address",
     ),
-    _Idle(_SPICE, _given("spice_bind"), "does nothing without spice_bind"),
+    _Idle(_SPICE, _given("spice_bind"), "has no effect without spice_bind"),
     _Idle(
         ("keymap",),
         lambda parameters: bool(parameters["vnc_bind_address"] or parameters["spice_bind"]),
-        "does nothing without VNC and SPICE",
+        "has no effect without VNC or SPICE",
     ),
-    _Idle(("soundhw",), _given("spice_bind"), "nobody hears it: only SPICE carries sound"),
+    _Idle(
+        ("soundhw",), _given("spice_bind"), "the sound is not audible without spice_bind: only SPICE transmits sound"
+    ),
 )
 
 
 def make_advisors(parameters: Iterable[Parameter]) -> tuple[Advisor, ...]:
-    """Return what looks at all values together.
+    """Return the advisors of the table.
 
     Args:
-        parameters: all that there are.
+        parameters: all parameters.
     """
     defaults = {parameter.name: parameter.default for parameter in parameters}
 
@@ -102,11 +104,18 @@ def make_advisors(parameters: Iterable[Parameter]) -> tuple[Advisor, ...]:
             if not idle.needs(values):
                 yield from ((name, idle.problem) for name in idle.names if values[name] != defaults[name])
 
-    return name_idle, _advise_on_listeners, _advise_on_moves, _advise_on_ends, _advise_on_growth, _advise_on_confinement
+    return (
+        name_idle,
+        _advise_on_listeners,
+        _advise_on_migration,
+        _advise_on_shutdown,
+        _advise_on_hotplug,
+        _advise_on_confinement,
+    )
 
 
 def _is_public(place: str) -> bool:
-    """Whether others than this node reach what listens at a place; the name of an interface says nothing."""
+    """Tell whether an address to listen on is not a loopback address; False for the name of an interface."""
     return is_address(place) and not ipaddress.ip_address(place).is_loopback
 
 
@@ -115,32 +124,32 @@ def _advise_on_listeners(values: Mapping[str, Any]) -> _Advice:
         if not _is_public(values[place]):
             continue
         if not values[f"{kind}_password_file"] and not (kind == "vnc" and values["vnc_x509_verify"]):
-            yield place, f"whoever reaches this address has the guest's console: there is no {kind}_password_file"
+            yield place, f"anyone who can reach this address can use the console of the guest; set {kind}_password_file"
         if not values[f"{kind}_{'use_tls' if kind == 'spice' else 'tls'}"]:
-            yield place, f"{kind.upper()} without TLS lets everybody on the way read along"
+            yield place, f"{kind.upper()} without TLS is not encrypted"
     if values["vnc_bind_address"] and values["vnc_tls"] and not values["vnc_x509_path"]:
-        yield "vnc_tls", "without vnc_x509_path nobody can tell this server from one that pretends to be it"
+        yield "vnc_tls", "without vnc_x509_path clients cannot verify the identity of the server"
 
 
-def _advise_on_moves(values: Mapping[str, Any]) -> _Advice:
+def _advise_on_migration(values: Mapping[str, Any]) -> _Advice:
     model = values["cpu_type"].partition(",")[0]
-    # Who names such a model, or prepares for moves, is told; the default alone is no decision of anybody's.
+    # The default alone draws no advice: only an explicit model, or parameters for migration.
     if model in _NODE_MODELS and (values["cpu_type"] or values["migration_tls"] or values["migration_caps"]):
-        yield "cpu_type", "the guest can only move to nodes whose processors can all that this one's can"
+        yield "cpu_type", "the instance can only migrate to nodes whose CPUs have all features of this node's CPUs"
     if any(item.startswith("host:") for item in values["usb_devices"].split(",")):
-        yield "usb_devices", "a device of this node stays here when the instance moves to another one"
+        yield "usb_devices", "a USB device of this node is not available after a migration to another node"
 
 
-def _advise_on_ends(values: Mapping[str, Any]) -> _Advice:
+def _advise_on_shutdown(values: Mapping[str, Any]) -> _Advice:
     if values["user_shutdown"] and not values["acpi"]:
-        yield "user_shutdown", "without acpi a guest cannot switch its machine off, only stand still"
+        yield "user_shutdown", "without acpi a guest can halt, but cannot power off its machine"
 
 
-def _advise_on_growth(values: Mapping[str, Any]) -> _Advice:
+def _advise_on_hotplug(values: Mapping[str, Any]) -> _Advice:
     if values["vcpus_max"] and not values["acpi"]:
-        yield "vcpus_max", "without acpi a guest that runs hears of no processor that comes, and lets go of none"
+        yield "vcpus_max", "without acpi a guest gets no notification of vCPU hotplug and releases no vCPU"
 
 
 def _advise_on_confinement(values: Mapping[str, Any]) -> _Advice:
     if values["use_chroot"] and values["security_model"] == "none":
-        yield "use_chroot", "root finds its way out of a root directory: security_model can make QEMU somebody else"
+        yield "use_chroot", "root can leave a changed root directory; set security_model to run QEMU as another user"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Checks that parameters of several themes have in common."""
+"""Checks for parameters of several topics."""
 
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ WORD: Final = Check("one word", lambda value: value.isprintable() and " " not in
 
 
 def passes(parse: Any) -> Any:
-    """Make a rule of a parser: text that it refuses is refused."""
+    """Make a check of a parser: a value passes if the parser accepts it."""
 
     def accepts(value: str) -> bool:
         parse(value)

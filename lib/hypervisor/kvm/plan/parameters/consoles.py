@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Parameters: consoles and the guest agent."""
+"""Parameters: serial console and guest agent."""
 
 from typing import Final
 
@@ -16,19 +16,19 @@ PARAMETERS: Final = (
         name="serial_console",
         kind=bool,
         default=True,
-        doc="Whether there is a serial port, with a console to attach to.",
+        doc="Whether the instance has a serial port with a console.",
     ),
     Parameter(
         name="serial_speed",
         kind=int,
         default=38400,
-        doc="Speed of the serial console in bits per second, for the kernel of kernel_path.",
-        syntax=Check("a speed that serial lines have", _SERIAL_SPEEDS.__contains__),
+        doc="Speed of the serial console in bits per second, for kernel_path.",
+        syntax=Check(f"one of {', '.join(map(str, sorted(_SERIAL_SPEEDS)))}", _SERIAL_SPEEDS.__contains__),
     ),
     Parameter(
         name="use_guest_agent",
         kind=bool,
         default=False,
-        doc="Whether there is a port for the QEMU guest agent.",
+        doc="Whether the instance has a port for the QEMU guest agent.",
     ),
 )

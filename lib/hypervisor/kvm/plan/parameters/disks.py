@@ -12,7 +12,7 @@ from hvkit.hypervisor.parameters import (
     one_of,
 )
 
-#: Which device each type of disk is.
+#: The device model of each type of disk.
 DISK_DRIVERS: Final[dict[str, str]] = {
     "paravirtual": "virtio-blk-pci",
     "ide": "ide-hd",
@@ -21,12 +21,12 @@ DISK_DRIVERS: Final[dict[str, str]] = {
     "scsi-block": "scsi-block",
     "scsi-generic": "scsi-generic",
 }
-#: The types of disks that a SCSI controller has.
+#: The types of disks on a SCSI controller.
 SCSI_TYPES: Final = frozenset(kind for kind in DISK_DRIVERS if kind.startswith("scsi-"))
-#: The types of disks on which the guest speaks SCSI to the host's own device.
+#: The types of disks that pass SCSI commands of the guest through to a SCSI device of the node.
 PASSED_THROUGH: Final = frozenset({"scsi-block", "scsi-generic"})
 
-#: Which device each type of SCSI controller is, and how many targets it serves.
+#: The device model of each type of SCSI controller, and its number of targets.
 SCSI_CONTROLLERS: Final[dict[str, tuple[str, int]]] = {
     "lsi": ("lsi53c895a", 7),
     "virtio-scsi-pci": ("virtio-scsi-pci", 255),
@@ -35,10 +35,10 @@ SCSI_CONTROLLERS: Final[dict[str, tuple[str, int]]] = {
 }
 
 
-def _native_aio_is_direct(parameters: Mapping[str, Any]) -> None:
+def _check_native_aio(parameters: Mapping[str, Any]) -> None:
     if parameters["disk_aio"] == "native" and parameters["disk_cache"] != "none":
         raise ParameterError(
-            "disk_aio", "native", "native needs disk_cache none: the kernel has it for direct access only"
+            "disk_aio", "native", "requires disk_cache none: the kernel supports native AIO only for direct access"
         )
 
 
@@ -47,52 +47,52 @@ PARAMETERS: Final = (
         name="disk_type",
         kind=str,
         default="paravirtual",
-        doc="What the guest sees its disks as. With scsi-block and scsi-generic it speaks SCSI to a block device of "
-        "the host; only scsi-block reads and writes by the ways of other disks.",
+        doc="Type of the disks. scsi-block and scsi-generic pass SCSI commands of the guest through to a SCSI device of"
+        " the node; scsi-block does so for all commands except reads and writes.",
         syntax=one_of(*DISK_DRIVERS),
         advice=lambda value: (
-            "the guest sends commands of its own to a device of the host" if value in PASSED_THROUGH else None
+            "the guest can send arbitrary SCSI commands to a device of the node" if value in PASSED_THROUGH else None
         ),
     ),
     Parameter(
         name="scsi_controller_type",
         kind=str,
         default="lsi",
-        doc="The controller of SCSI disks.",
+        doc="Type of the controller of SCSI disks and CD drives.",
         syntax=one_of(*SCSI_CONTROLLERS),
         advice=lambda value: (
-            "few guests have a driver for it any more; virtio-scsi-pci is the common one" if value == "dc390" else None
+            "few guests still have a driver for it; virtio-scsi-pci is common" if value == "dc390" else None
         ),
     ),
     Parameter(
         name="disk_cache",
         kind=str,
         default="default",
-        doc="How the host caches disks: none bypasses its page cache, writethrough makes every write wait for the "
-        "medium, writeback and default let the guest decide by its flushes.",
+        doc="Cache mode of the disks: none bypasses the page cache of the node, writethrough completes a write when it "
+        "is on the medium, writeback and default complete writes in the cache until the guest flushes.",
         syntax=one_of("default", "none", "writethrough", "writeback"),
     ),
     Parameter(
         name="disk_aio",
         kind=str,
         default="threads",
-        doc="How QEMU talks to the host about disks.",
+        doc="Interface of the kernel for disk I/O.",
         syntax=one_of("threads", "native", "io_uring"),
     ),
     Parameter(
         name="disk_discard",
         kind=str,
         default="ignore",
-        doc="Whether what the guest discards is given back to the host (unmap).",
+        doc="Whether discard requests of the guest release space on the node (unmap).",
         syntax=one_of("ignore", "unmap"),
     ),
     Parameter(
         name="io_threads",
         kind=int,
         default=0,
-        doc="Threads that serve virtio disks beside QEMU's main loop; 0: the main loop does.",
+        doc="Number of IOThreads for virtio disks. 0: disks use the main loop of QEMU.",
         syntax=between(0, 64),
     ),
 )
 
-RULES: Final[tuple[Rule, ...]] = (_native_aio_is_direct,)
+RULES: Final[tuple[Rule, ...]] = (_check_native_aio,)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Parameters: what an operator sees, hears and types on."""
+"""Parameters: display, input and sound."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from hvkit.hypervisor.parameters import (
     one_of,
 )
 
-#: Which device each type of display adapter is.
+#: The device model of each type of display adapter.
 DISPLAY_DRIVERS: Final[dict[str, str]] = {
     "std": "VGA",
     "cirrus": "cirrus-vga",
@@ -25,14 +25,14 @@ DISPLAY_DRIVERS: Final[dict[str, str]] = {
     "qxl": "qxl-vga",
 }
 
-#: Which devices each kind of sound card is made of, the controller first.
+#: The device models of each type of sound card, the controller first.
 SOUND_DRIVERS: Final[dict[str, tuple[str, ...]]] = {
     "hda": ("intel-hda", "hda-duplex"),
     "ac97": ("AC97",),
     "es1370": ("ES1370",),
 }
 
-#: Which device each USB device of QEMU's own is.
+#: The device model of each emulated USB device.
 USB_DRIVERS: Final[dict[str, str]] = {
     "mouse": "usb-mouse",
     "tablet": "usb-tablet",
@@ -42,7 +42,7 @@ USB_DRIVERS: Final[dict[str, str]] = {
 
 
 def is_address(text: str) -> bool:
-    """Return whether this is an address of IPv4 or IPv6."""
+    """Tell whether a text is an IPv4 or IPv6 address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -51,13 +51,13 @@ def is_address(text: str) -> bool:
 
 
 def parse_usb_device(text: str) -> dict[str, Any]:
-    """Take apart one item of `usb_devices`: the name of a device, ``host:BUS.ADDRESS`` or ``host:VENDOR:PRODUCT``.
+    """Parse one item of `usb_devices`: the name of a device, ``host:BUS.ADDRESS`` or ``host:VENDOR:PRODUCT``.
 
     Returns:
-        The driver, and its properties.
+        The properties of the device, with its device model as ``driver``.
 
     Raises:
-        ParameterError: it is written in another way.
+        ParameterError: the text has another form.
     """
     if text in USB_DRIVERS:
         return {"driver": USB_DRIVERS[text]}
@@ -89,26 +89,26 @@ _BIND: Final = Check(
 )
 
 
-def _vnc_goes_together(parameters: Mapping[str, Any]) -> None:
+def _check_vnc(parameters: Mapping[str, Any]) -> None:
     if parameters["vnc_x509_path"] and not parameters["vnc_tls"]:
-        raise ParameterError("vnc_x509_path", parameters["vnc_x509_path"], "vnc_tls is off")
+        raise ParameterError("vnc_x509_path", parameters["vnc_x509_path"], "requires vnc_tls")
     if parameters["vnc_x509_verify"] and not parameters["vnc_x509_path"]:
-        raise ParameterError("vnc_x509_verify", True, "there is no vnc_x509_path to verify with")
+        raise ParameterError("vnc_x509_verify", True, "requires vnc_x509_path")
 
 
-def _spice_goes_together(parameters: Mapping[str, Any]) -> None:
+def _check_spice(parameters: Mapping[str, Any]) -> None:
     if not parameters["spice_bind"]:
         return
     if parameters["vnc_bind_address"]:
-        raise ParameterError("spice_bind", parameters["spice_bind"], "there is VNC: vnc_bind_address")
+        raise ParameterError("spice_bind", parameters["spice_bind"], "cannot be combined with vnc_bind_address")
     if not parameters["spice_port"]:
-        raise ParameterError("spice_port", 0, "SPICE needs a port")
+        raise ParameterError("spice_port", 0, "spice_bind requires it")
     if parameters["spice_use_tls"] and not parameters["spice_x509_path"]:
-        raise ParameterError("spice_x509_path", "", "spice_use_tls needs it")
+        raise ParameterError("spice_x509_path", "", "spice_use_tls requires it")
     version = parameters["spice_ip_version"]
     place = parameters["spice_bind"]
     if version and is_address(place) and ipaddress.ip_address(place).version != version:
-        raise ParameterError("spice_ip_version", version, f"{place} is of another version")
+        raise ParameterError("spice_ip_version", version, f"spice_bind {place} is not an IPv{version} address")
 
 
 PARAMETERS: Final = (
@@ -116,157 +116,159 @@ PARAMETERS: Final = (
         name="vga",
         kind=str,
         default="",
-        doc="Display adapter. Empty: qxl for SPICE where the program has it, std for SPICE and VNC, otherwise none.",
+        doc="Display adapter. Empty: qxl with SPICE if the program has it, else std with SPICE or VNC, else none.",
         syntax=one_of("", "none", *DISPLAY_DRIVERS),
     ),
     Parameter(
         name="keymap",
         kind=str,
         default="",
-        doc="Layout of the keyboard of those who look, such as en-us, for clients that send no key codes.",
+        doc="Keyboard layout, such as en-us, for VNC and SPICE clients that send no key codes.",
         syntax=Check("one word without commas", lambda value: WORD.accepts(value) and "," not in value),
     ),
     Parameter(
         name="vnc_bind_address",
         kind=str,
         default="",
-        doc="Where VNC listens: an address, an interface whose address it is, or a directory for a unix socket "
-        "NAME.vnc. Empty: no VNC.",
+        doc="Where VNC listens: an address, a network interface whose address to use, or a directory for a unix socket "
+        "INSTANCE.vnc. Empty: no VNC.",
         syntax=_PLACE,
     ),
     Parameter(
         name="vnc_port",
         kind=int,
         default=0,
-        doc="TCP port of VNC, 5900 or more. 0: the first that is free, up to 5999.",
+        doc="TCP port of VNC. 0: the first free one from 5900 to 5999.",
         syntax=Check("0, or 5900 to 65535", lambda value: value == 0 or 5900 <= value <= 65535),
     ),
     Parameter(
         name="vnc_tls",
         kind=bool,
         default=False,
-        doc="Whether VNC is encrypted: with certificates of vnc_x509_path, or with none that anybody could check.",
+        doc="Whether VNC is encrypted. Without vnc_x509_path the server has no certificate that a client could verify.",
     ),
     Parameter(
         name="vnc_x509_path",
         kind=str,
         default="",
-        doc="Directory of the certificates for vnc_tls: ca-cert.pem, server-cert.pem, server-key.pem.",
+        doc="Directory with the certificates for vnc_tls: ca-cert.pem, server-cert.pem, server-key.pem.",
         syntax=ABSOLUTE_PATH,
     ),
     Parameter(
         name="vnc_x509_verify",
         kind=bool,
         default=False,
-        doc="Whether a client of VNC has to show a certificate too.",
+        doc="Whether VNC clients have to present a certificate.",
     ),
     Parameter(
         name="vnc_password_file",
         kind=str,
         default="",
-        doc="File whose first line is the password of VNC, which compares 8 bytes of it. Empty: none is asked for.",
+        doc="File whose first line is the password for VNC, of which VNC uses the first 8 bytes. Empty: no password.",
         syntax=ABSOLUTE_PATH,
     ),
     Parameter(
         name="spice_bind",
         kind=str,
         default="",
-        doc="Where SPICE listens: an address, or an interface whose address it is. Empty: no SPICE.",
+        doc="Where SPICE listens: an address, or a network interface whose address to use. Empty: no SPICE.",
         syntax=_BIND,
     ),
     Parameter(
         name="spice_port",
         kind=int,
         default=0,
-        doc="TCP port of SPICE; with spice_use_tls it is the encrypted one.",
+        doc="TCP port of SPICE; with spice_use_tls, of encrypted SPICE.",
         syntax=between(0, 65535),
     ),
     Parameter(
         name="spice_ip_version",
         kind=int,
         default=0,
-        doc="Version of IP that SPICE listens with: 4, 6, or 0 for either.",
+        doc="IP version that SPICE listens on. 0: both.",
         syntax=Check("0, 4 or 6", lambda value: value in (0, 4, 6)),
     ),
     Parameter(
         name="spice_password_file",
         kind=str,
         default="",
-        doc="File whose first line is the password of SPICE. Empty: none is asked for.",
+        doc="File whose first line is the password for SPICE. Empty: no password.",
         syntax=ABSOLUTE_PATH,
     ),
     Parameter(
         name="spice_image_compression",
         kind=str,
         default="",
-        doc="How SPICE compresses images without loss. Empty: QEMU decides.",
+        doc="Lossless image compression of SPICE. Empty: QEMU decides.",
         syntax=one_of("", "auto_glz", "auto_lz", "quic", "glz", "lz", "off"),
     ),
     Parameter(
         name="spice_jpeg_wan_compression",
         kind=str,
         default="",
-        doc="When SPICE compresses images with loss over slow links. Empty: QEMU decides.",
+        doc="When SPICE uses lossy (JPEG) image compression on slow links. Empty: QEMU decides.",
         syntax=one_of("", "auto", "never", "always"),
     ),
     Parameter(
         name="spice_zlib_glz_wan_compression",
         kind=str,
         default="",
-        doc="When SPICE compresses images without loss over slow links. Empty: QEMU decides.",
+        doc="When SPICE uses lossless (zlib over GLZ) image compression on slow links. Empty: QEMU decides.",
         syntax=one_of("", "auto", "never", "always"),
     ),
     Parameter(
         name="spice_streaming_video",
         kind=str,
         default="",
-        doc="Which parts of the screen SPICE sends as a video. Empty: QEMU decides.",
+        doc="Which areas of the screen SPICE sends as video streams. Empty: QEMU decides.",
         syntax=one_of("", "off", "all", "filter"),
     ),
-    Parameter(name="spice_playback_compression", kind=bool, default=True, doc="Whether SPICE compresses sound."),
+    Parameter(
+        name="spice_playback_compression", kind=bool, default=True, doc="Whether SPICE compresses audio playback."
+    ),
     Parameter(name="spice_use_tls", kind=bool, default=False, doc="Whether SPICE is encrypted."),
     Parameter(
         name="spice_x509_path",
         kind=str,
         default="",
-        doc="Directory of the certificates for spice_use_tls: ca-cert.pem, server-cert.pem, server-key.pem.",
+        doc="Directory with the certificates for spice_use_tls: ca-cert.pem, server-cert.pem, server-key.pem.",
         syntax=ABSOLUTE_PATH,
     ),
     Parameter(
         name="spice_tls_ciphers",
         kind=str,
         default="",
-        doc="Ciphers for spice_use_tls, as OpenSSL lists them. Empty: those of the library.",
+        doc="Ciphers for spice_use_tls, in the syntax of OpenSSL. Empty: the default of the library.",
         syntax=WORD,
     ),
     Parameter(
         name="spice_use_vdagent",
         kind=bool,
         default=True,
-        doc="Whether SPICE and an agent in the guest share clipboard and mouse.",
+        doc="Whether SPICE uses the SPICE agent in the guest for clipboard and mouse.",
     ),
     Parameter(
         name="usb_mouse",
         kind=str,
         default="",
-        doc="Pointing device on USB. Empty: a tablet where there is VNC, otherwise none.",
+        doc="USB pointing device. Empty: a tablet with VNC, otherwise none.",
         syntax=one_of("", "mouse", "tablet"),
     ),
     Parameter(
         name="usb_devices",
         kind=str,
         default="",
-        doc="More USB devices, with commas between them: keyboard, tablet, mouse, wacom-tablet, or one of this node's "
-        "as host:BUS.ADDRESS or host:VENDOR:PRODUCT.",
-        syntax=Check("USB devices with commas between them", passes(_parse_usb_devices)),
+        doc="Additional USB devices, separated by commas: keyboard, tablet, mouse, wacom-tablet, or a device of the"
+        " node as host:BUS.ADDRESS or host:VENDOR:PRODUCT.",
+        syntax=Check("USB devices, separated by commas", passes(_parse_usb_devices)),
     ),
     Parameter(
         name="soundhw",
         kind=str,
         default="",
-        doc="Sound card. SPICE carries what it plays. Empty: none.",
+        doc="Sound card. Its sound is transmitted by SPICE. Empty: none.",
         syntax=one_of("", *SOUND_DRIVERS),
     ),
 )
 
-RULES: Final[tuple[Rule, ...]] = (_vnc_goes_together, _spice_goes_together)
+RULES: Final[tuple[Rule, ...]] = (_check_vnc, _check_spice)

@@ -10,7 +10,7 @@ from hvkit.hypervisor.parameters import (
     one_of,
 )
 
-#: Which device each type of NIC is; those that are not here are their own device.
+#: The device model of each type of NIC; other types are names of device models.
 NIC_DRIVERS: Final[dict[str, str]] = {"paravirtual": "virtio-net-pci"}
 
 NIC_TYPES: Final = (
@@ -23,34 +23,34 @@ PARAMETERS: Final = (
         name="nic_type",
         kind=str,
         default="paravirtual",
-        doc="What the guest sees its NICs as.",
+        doc="Type of the NICs.",
         syntax=one_of(*NIC_TYPES),
     ),
     Parameter(
         name="virtio_net_queues",
         kind=int,
         default=1,
-        doc="Queues of each paravirtual NIC: how many processors can send and receive at the same time.",
+        doc="Number of queues of each paravirtual NIC, and so of vCPUs that can send and receive at the same time.",
         syntax=between(1, 32),
     ),
     Parameter(
         name="vhost_net",
         kind=bool,
         default=True,
-        doc="Whether the kernel moves the packets of paravirtual NICs, on a node whose kernel can.",
+        doc="Whether paravirtual NICs use vhost-net, if the kernel of the node has it.",
     ),
     Parameter(
         name="vnet_hdr",
         kind=bool,
         default=True,
-        doc="Whether packets carry a virtio header between the guest and its taps, which saves checksums.",
+        doc="Whether taps use the virtio header, which allows checksum and segmentation offload.",
     ),
     Parameter(
         name="network_script",
         kind=str,
         default="",
-        doc="Program that is told when the interface of a NIC comes (up) and has gone (down), as its argument, and"
-        " everything about the NIC by its environment. Empty: none.",
+        doc="Program to run with the argument up after the tap of a NIC was created, and with down after it was"
+        " removed. Environment variables describe the NIC. Empty: none.",
         syntax=ABSOLUTE_PATH,
     ),
 )

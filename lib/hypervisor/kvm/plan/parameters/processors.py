@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Parameters: processors."""
+"""Parameters: CPU model and vCPUs."""
 
 from typing import Final
 
@@ -11,22 +11,22 @@ from hvkit.hypervisor.parameters import (
     at_least,
 )
 
-#: The processors of the host that a virtual one may run on; None for all of them.
+#: The CPUs of the node to run on; None for all of them.
 CpuSet = frozenset[int] | None
 
 
 def parse_cpu_mask(text: str, name: str = "cpu_mask") -> tuple[CpuSet, ...]:
-    """Take apart a `cpu_mask` or `io_thread_mask` such as ``0-2:all:1,3``.
+    """Parse a `cpu_mask` or `io_thread_mask` such as ``0-2:all:1,3``.
 
     Args:
-        text: what is written there.
-        name: of the parameter, for the error.
+        text: the value.
+        name: the parameter, for the error.
 
     Returns:
-        One set for each virtual processor or IOThread; a single one for all of them.
+        One set for each vCPU or IOThread, or a single one for all of them.
 
     Raises:
-        ParameterError: it is written in another way.
+        ParameterError: the text has another form.
     """
     return tuple(_parse_cpu_set(part, text, name) for part in text.split(":"))
 
@@ -48,7 +48,7 @@ def _parse_io_thread_mask(text: str) -> tuple[CpuSet, ...]:
 
 
 def _is_number(text: str) -> bool:
-    # Four digits: more processors than any host has, and not so many that a range of them fills the memory.
+    # Four digits: more CPUs than any node has, and few enough that a range of them does not exhaust memory.
     return text.isascii() and text.isdigit() and len(text) <= 4
 
 
@@ -57,41 +57,41 @@ PARAMETERS: Final = (
         name="cpu_type",
         kind=str,
         default="",
-        doc="CPU model, with features as QEMU writes them (Skylake-Server,-hle). Empty and host: all that the "
-        "accelerator has to offer.",
+        doc="CPU model with features, as QEMU writes it (Skylake-Server,-hle). Empty and host: the model with all "
+        "features that the accelerator supports.",
         syntax=WORD,
     ),
     Parameter(
         name="vcpus_max",
         kind=int,
         default=0,
-        doc="How many processors there can be while it runs; they are what sockets, cores and threads multiply to. "
-        "0: no more than it starts with.",
+        doc="Maximum number of vCPUs while the instance runs. cpu_sockets x cpu_cores x cpu_threads refers to this "
+        "number. 0: the number at boot.",
         syntax=at_least(0),
     ),
     Parameter(
         name="cpu_sockets",
         kind=int,
         default=0,
-        doc="Sockets that the processors are in; 0: QEMU decides.",
+        doc="Number of CPU sockets. 0: QEMU decides.",
         syntax=at_least(0),
     ),
-    Parameter(name="cpu_cores", kind=int, default=0, doc="Cores of a socket; 0: QEMU decides.", syntax=at_least(0)),
-    Parameter(name="cpu_threads", kind=int, default=0, doc="Threads of a core; 0: QEMU decides.", syntax=at_least(0)),
+    Parameter(name="cpu_cores", kind=int, default=0, doc="Cores in a socket. 0: QEMU decides.", syntax=at_least(0)),
+    Parameter(name="cpu_threads", kind=int, default=0, doc="Threads in a core. 0: QEMU decides.", syntax=at_least(0)),
     Parameter(
         name="cpu_mask",
         kind=str,
         default="all",
-        doc="Processors of the host to run on: all, a list (0-3,6) for the instance, or one list for each virtual "
-        "processor with colons between them (0-2:all:1,3).",
-        syntax=Check("something like all, 0-3,6 or 0-2:all:1,3", passes(parse_cpu_mask)),
+        doc="CPUs of the node that the instance runs on: all, a list (0-3,6) for the whole process, or one list for"
+        " each vCPU, separated by colons (0-2:all:1,3).",
+        syntax=Check("a CPU mask such as all, 0-3,6 or 0-2:all:1,3", passes(parse_cpu_mask)),
     ),
     Parameter(
         name="io_thread_mask",
         kind=str,
         default="all",
-        doc="Processors of the host for the IOThreads: all, where the rest of the instance runs; a list (0-3,6) for "
-        "all of them, or one list for each with colons between them (0:1:all).",
-        syntax=Check("something like all, 0-3,6 or 0:1:all", passes(_parse_io_thread_mask)),
+        doc="CPUs of the node that the IOThreads run on: all for those of cpu_mask, a list (0-3,6) for all IOThreads,"
+        " or one list for each, separated by colons (0:1:all).",
+        syntax=Check("a CPU mask such as all, 0-3,6 or 0:1:all", passes(_parse_io_thread_mask)),
     ),
 )

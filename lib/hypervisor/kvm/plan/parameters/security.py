@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Parameters: what QEMU is confined to."""
+"""Parameters: confinement of QEMU."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,12 +15,12 @@ from hvkit.hypervisor.parameters import (
 )
 
 
-def _account_has_its_source(parameters: Mapping[str, Any]) -> None:
+def _check_account_source(parameters: Mapping[str, Any]) -> None:
     for model, source in (("user", "security_domain"), ("pool", "security_pool")):
         if (parameters["security_model"] == model) is not bool(parameters[source]):
-            problem = f"{source} is for security_model {model}, which is {parameters['security_model']}"
+            problem = f"requires security_model {model}, which is {parameters['security_model']}"
             if parameters["security_model"] == model:
-                problem = f"security_model {model} needs it"
+                problem = f"security_model {model} requires it"
             raise ParameterError(source, parameters[source], problem)
 
 
@@ -29,8 +29,8 @@ PARAMETERS: Final = (
         name="sandbox",
         kind=str,
         default="",
-        doc="Whether the kernel refuses QEMU the system calls that it does not need: enabled demands that, disabled"
-        " does without; empty: where the QEMU program can.",
+        doc="Whether QEMU runs in a seccomp sandbox, which forbids system calls that it does not need. Empty: if the "
+        "program supports it.",
         syntax=one_of("", "enabled", "disabled"),
         advice=lambda value: (
             "a guest that takes over QEMU can start programs on this node" if value == "disabled" else None
@@ -40,31 +40,29 @@ PARAMETERS: Final = (
         name="security_model",
         kind=str,
         default="none",
-        doc="Who QEMU runs as: whoever starts it (none), the user security_domain (user), or one of security_pool"
-        " that no other instance has (pool).",
+        doc="User that QEMU runs as: that of hvkit (none), security_domain (user), or one of security_pool (pool).",
         syntax=one_of("none", "user", "pool"),
     ),
     Parameter(
         name="security_domain",
         kind=str,
         default="",
-        doc="User of this node that QEMU runs as, for security_model user.",
+        doc="Name of the user that QEMU runs as, for security_model user.",
         syntax=WORD,
     ),
     Parameter(
         name="security_pool",
         kind=str,
         default="",
-        doc="User ids for security_model pool, such as 60000-60999. Their groups have the same numbers. Nobody else"
-        " should have them.",
+        doc="Range of user ids for security_model pool. The group ids are the same numbers. Reserve them for hvkit.",
         syntax=Check("user ids such as 60000-60999", passes(parse_account_pool)),
     ),
     Parameter(
         name="use_chroot",
         kind=bool,
         default=False,
-        doc="Whether QEMU's root directory is an empty one once its machine is made.",
+        doc="Whether QEMU changes its root directory to an empty directory after it has created the machine.",
     ),
 )
 
-RULES: Final[tuple[Rule, ...]] = (_account_has_its_source,)
+RULES: Final[tuple[Rule, ...]] = (_check_account_source,)

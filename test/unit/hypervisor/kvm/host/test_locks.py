@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One hand at a time on each instance."""
+"""Per-instance locks across threads and processes."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import subprocess
 import sys
@@ -49,21 +50,21 @@ def held_by_another_process(lock_file: Path) -> Iterator[subprocess.Popen[bytes]
             process.stdin.close()
 
 
-def test_lock_is_held_and_given_up(lock_file: Path) -> None:
+def test_lock_is_held_during_the_block_only(lock_file: Path) -> None:
     assert not is_lock_held("web1", lock_file)
     with instance_lock("web1", lock_file, timeout_s=1):
         assert is_lock_held("web1", lock_file)
     assert not is_lock_held("web1", lock_file)
 
 
-def test_lock_is_given_up_after_an_error(lock_file: Path) -> None:
+def test_lock_is_released_after_an_error(lock_file: Path) -> None:
     with pytest.raises(ZeroDivisionError), instance_lock("web1", lock_file, timeout_s=1):
         _ = 1 / 0
     with instance_lock("web1", lock_file, timeout_s=0):
         pass
 
 
-def test_other_thread_waits_for_its_turn(lock_file: Path) -> None:
+def test_second_thread_waits_for_the_lock(lock_file: Path) -> None:
     order = []
 
     def second() -> None:
@@ -79,7 +80,7 @@ def test_other_thread_waits_for_its_turn(lock_file: Path) -> None:
     assert order == ["first", "second"]
 
 
-def test_other_thread_gives_up_at_its_deadline(lock_file: Path) -> None:
+def test_second_thread_raises_busy_at_its_deadline(lock_file: Path) -> None:
     with instance_lock("web1", lock_file, timeout_s=1):
         began = time.monotonic()
         with pytest.raises(InstanceBusy) as caught, instance_lock("web1", lock_file, timeout_s=0.1):
@@ -88,7 +89,7 @@ def test_other_thread_gives_up_at_its_deadline(lock_file: Path) -> None:
     assert (caught.value.instance, caught.value.holder) == ("web1", os.getpid())
 
 
-def test_other_process_is_named(lock_file: Path) -> None:
+def test_busy_error_has_the_pid_of_another_process(lock_file: Path) -> None:
     with held_by_another_process(lock_file) as holder:
         assert is_lock_held("web1", lock_file)
         with pytest.raises(InstanceBusy) as caught, instance_lock("web1", lock_file, timeout_s=0.1):
@@ -97,7 +98,7 @@ def test_other_process_is_named(lock_file: Path) -> None:
     assert f"locked by process {holder.pid}" in str(caught.value)
 
 
-def test_looking_keeps_nobody_from_the_lock(lock_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_lock_held_does_not_block_the_lock(lock_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock_file.touch()
     close = os.close
     taken = []
@@ -110,10 +111,10 @@ def test_looking_keeps_nobody_from_the_lock(lock_file: Path, monkeypatch: pytest
 
     monkeypatch.setattr(os, "close", take_before_closing)
     assert not is_lock_held("web1", lock_file)
-    assert taken, "the looker still had the file open"
+    assert taken, "the lock was not taken while the query had the file open"
 
 
-def test_lock_is_held_on_a_full_disk(lock_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_works_on_a_full_disk(lock_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -123,18 +124,18 @@ def test_lock_is_held_on_a_full_disk(lock_file: Path, monkeypatch: pytest.Monkey
     assert not is_lock_held("web1", lock_file)
 
 
-def test_lock_of_a_process_that_died_is_free(lock_file: Path) -> None:
+def test_lock_of_a_killed_process_is_free(lock_file: Path) -> None:
     with held_by_another_process(lock_file) as holder:
         holder.kill()
         with instance_lock("web1", lock_file, timeout_s=10):
             pass
 
 
-def test_lock_is_given_up_by_its_holder_also_for_who_has_the_file_from_him(lock_file: Path) -> None:
+def test_release_also_unlocks_duplicated_descriptors(lock_file: Path) -> None:
     with contextlib.ExitStack() as stack:
         with instance_lock("web1", lock_file, timeout_s=1):
             (descriptor,) = (int(each.name) for each in Path("/proc/self/fd").iterdir() if each.resolve() == lock_file)
-            # What a child gets that is forked at this moment.
+            # The descriptor that a child would get that is forked now.
             stack.callback(os.close, os.dup(descriptor))
         assert not is_lock_held("web1", lock_file)
 
@@ -153,13 +154,13 @@ with instance_lock("web1", lock_file, timeout_s=5):
 """
 
 
-def test_lock_is_not_given_up_by_a_child_that_was_forked_under_it(lock_file: Path) -> None:
+def test_exit_of_a_forked_child_does_not_release_the_lock(lock_file: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", FORK, str(lock_file)]
     assert subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout == "True\n"
 
 
-def test_lock_file_that_cannot_be_opened_is_named(lock_file: Path) -> None:
+def test_lock_file_that_cannot_be_opened_is_named_in_the_error(lock_file: Path) -> None:
     lock_file.symlink_to(lock_file.with_name("elsewhere"))
     with pytest.raises(RuntimeStateError, match="cannot be opened: Too many levels of symbolic links") as caught:
         is_lock_held("web1", lock_file)
@@ -169,7 +170,7 @@ def test_lock_file_that_cannot_be_opened_is_named(lock_file: Path) -> None:
     assert not lock_file.with_name("elsewhere").exists()
 
 
-def test_lock_file_that_was_removed_by_its_holder_excludes_all_the_same(lock_file: Path) -> None:
+def test_lock_excludes_while_lock_holders_remove_the_file(lock_file: Path) -> None:
     inside = 0
     most = 0
     guard = threading.Lock()
@@ -206,3 +207,18 @@ for _ in range(50):
         thread.join()
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert most == 1
+
+
+def test_lock_in_a_missing_directory_cannot_be_opened(lock_file: Path) -> None:
+    missing = lock_file / "lock"
+    with (
+        pytest.raises(RuntimeStateError, match="cannot be opened: No such file"),
+        instance_lock("w", missing, timeout_s=0),
+    ):
+        pass
+    assert not is_lock_held("w", missing)
+
+
+def test_lock_without_limit_is_acquired(lock_file: Path) -> None:
+    with instance_lock("web1", lock_file, timeout_s=math.inf):
+        assert is_lock_held("web1", lock_file)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Taps come up, join bridges, and go."""
+"""Tap interfaces, routes, and programs for an interface."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,9 @@ from hvkit.hypervisor.kvm.host.network import (
     make_tap,
     open_tap,
     route_to,
+    run_tool,
 )
+from hvkit.hypervisor.kvm.host.process import open_process, read_identity
 
 needs_tun = pytest.mark.skipif(
     os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK),
@@ -41,7 +44,7 @@ def bridge() -> Iterator[str]:
 
 
 @needs_tun
-def test_tap_is_up_and_goes_with_its_file(name: str) -> None:
+def test_tap_is_up_until_its_file_is_closed(name: str) -> None:
     tap = make_tap(name)
     try:
         assert tap.name == name
@@ -53,7 +56,7 @@ def test_tap_is_up_and_goes_with_its_file(name: str) -> None:
 
 
 @needs_tun
-def test_tap_joins_a_bridge(name: str, bridge: str) -> None:
+def test_tap_is_added_to_its_bridge(name: str, bridge: str) -> None:
     assert is_bridge(bridge)
     tap = make_tap(name, bridge=bridge)
     assert os.listdir(f"/sys/class/net/{bridge}/brif") == [name]
@@ -63,7 +66,7 @@ def test_tap_joins_a_bridge(name: str, bridge: str) -> None:
 
 @needs_tun
 @pytest.mark.parametrize("vnet_hdr", [True, False])
-def test_packets_carry_a_virtio_header_if_asked_for(name: str, vnet_hdr: bool) -> None:
+def test_vnet_hdr_option_sets_the_flag_of_the_tap(name: str, vnet_hdr: bool) -> None:
     tap = make_tap(name, TapOptions(vnet_hdr=vnet_hdr))
     flags = int(Path(f"/sys/class/net/{name}/tun_flags").read_text(), 16)
     tap.close()
@@ -71,9 +74,9 @@ def test_packets_carry_a_virtio_header_if_asked_for(name: str, vnet_hdr: bool) -
 
 
 @needs_tun
-def test_name_that_is_taken_is_refused_and_its_owner_undisturbed(name: str) -> None:
+def test_make_tap_with_an_existing_name_leaves_the_existing_tap(name: str) -> None:
     tap = make_tap(name)
-    with pytest.raises(NetworkError, match="there is an interface of that name already") as caught:
+    with pytest.raises(NetworkError, match="an interface of that name exists") as caught:
         make_tap(name)
     assert caught.value.interface == name
     assert has_interface(name)
@@ -81,17 +84,17 @@ def test_name_that_is_taken_is_refused_and_its_owner_undisturbed(name: str) -> N
 
 
 @needs_tun
-def test_persistent_tap_of_somebody_else_is_not_taken_over(name: str) -> None:
+def test_make_tap_does_not_take_over_a_persistent_tap(name: str) -> None:
     subprocess.run(["ip", "tuntap", "add", name, "mode", "tap"], check=True)
     try:
-        with pytest.raises(NetworkError, match="already"):
+        with pytest.raises(NetworkError, match="an interface of that name exists"):
             make_tap(name)
     finally:
         subprocess.run(["ip", "tuntap", "del", name, "mode", "tap"], check=True)
 
 
 @needs_tun
-def test_bridge_that_is_none_leaves_no_tap(name: str) -> None:
+def test_make_tap_with_an_invalid_bridge_leaves_no_tap(name: str) -> None:
     with pytest.raises(NetworkError, match="cannot join bridge lo, which is not a bridge"):
         make_tap(name, bridge="lo")
     with pytest.raises(NetworkError, match="cannot join bridge hvnone, which does not exist"):
@@ -99,8 +102,8 @@ def test_bridge_that_is_none_leaves_no_tap(name: str) -> None:
     assert not has_interface(name)
 
 
-def test_name_that_is_too_long_is_refused() -> None:
-    with pytest.raises(NetworkError, match="a name has 1 to 15 characters"):
+def test_make_tap_rejects_a_name_that_is_too_long() -> None:
+    with pytest.raises(NetworkError, match="the name of an interface has 1 to 15 bytes"):
         make_tap("x" * 16)
 
 
@@ -116,7 +119,7 @@ def test_tap_has_a_file_for_each_queue(name: str) -> None:
 
 
 @needs_tun
-def test_kernels_half_is_opened_for_each_queue_where_there_is_one(name: str) -> None:
+def test_vhost_is_opened_for_each_queue_if_the_kernel_has_it(name: str) -> None:
     tap = make_tap(name, TapOptions(queues=2, vhost=True))
     tap.close()
     assert len(tap.vhosts) == (2 if os.path.exists("/dev/vhost-net") else 0)
@@ -128,7 +131,7 @@ def _mtu(name: str) -> int:
 
 
 @needs_tun
-def test_packets_are_as_large_as_those_of_the_bridge(name: str, bridge: str) -> None:
+def test_mtu_of_a_tap_is_that_of_the_bridge_by_default(name: str, bridge: str) -> None:
     subprocess.run(["ip", "link", "set", bridge, "mtu", "1400"], check=True)
     tap = make_tap(name, bridge=bridge)
     own = make_tap(f"{name[:-1]}x", bridge=bridge, mtu=1300)
@@ -140,45 +143,45 @@ def test_packets_are_as_large_as_those_of_the_bridge(name: str, bridge: str) -> 
 
 
 @needs_tun
-def test_packets_no_interface_can_have_are_refused_and_leave_no_tap(name: str) -> None:
-    with pytest.raises(NetworkError, match=f"{name}: cannot have packets of 5 bytes"):
+def test_make_tap_with_an_invalid_mtu_leaves_no_tap(name: str) -> None:
+    with pytest.raises(NetworkError, match=f"{name}: cannot set MTU to 5"):
         make_tap(name, mtu=5)
     assert not has_interface(name)
 
 
 @pytest.fixture
-def lasting_tap(name: str) -> Iterator[str]:
+def persistent_tap(name: str) -> Iterator[str]:
     subprocess.run(["ip", "tuntap", "add", name, "mode", "tap"], check=True)
     yield name
     subprocess.run(["ip", "link", "delete", name], check=True)
 
 
 @needs_tun
-def test_tap_of_somebody_else_is_opened_and_stays(lasting_tap: str) -> None:
-    open_tap(lasting_tap, TapOptions(vnet_hdr=False)).close()
-    assert has_interface(lasting_tap)
+def test_persistent_tap_remains_after_it_is_closed(persistent_tap: str) -> None:
+    open_tap(persistent_tap, TapOptions(vnet_hdr=False)).close()
+    assert has_interface(persistent_tap)
 
 
 @needs_tun
-def test_tap_of_somebody_else_that_is_in_use_is_refused(lasting_tap: str) -> None:
-    tap = open_tap(lasting_tap)
+def test_persistent_tap_that_is_open_elsewhere_is_refused(persistent_tap: str) -> None:
+    tap = open_tap(persistent_tap)
     try:
-        with pytest.raises(NetworkError, match="somebody else has it open"):
-            open_tap(lasting_tap)
+        with pytest.raises(NetworkError, match="another process has it open"):
+            open_tap(persistent_tap)
     finally:
         tap.close()
 
 
-def test_only_a_tap_that_exists_is_opened() -> None:
+def test_open_tap_requires_an_existing_tap() -> None:
     with pytest.raises(NetworkError, match="hvnone: cannot be used: it does not exist"):
         open_tap("hvnone")
-    with pytest.raises(NetworkError, match="lo: cannot be used: it is no tap"):
+    with pytest.raises(NetworkError, match="lo: cannot be used: it is not a tap"):
         open_tap("lo")
 
 
 @needs_tun
 @pytest.mark.parametrize(("address", "family"), [("198.51.100.7", "-4"), ("2001:db8::7", "-6")])
-def test_routes_to_a_tap_go_with_it(name: str, address: str, family: str) -> None:
+def test_route_to_a_tap_is_removed_with_it(name: str, address: str, family: str) -> None:
     tap = make_tap(name)
     try:
         route_to(name, address, table="4711")
@@ -192,10 +195,42 @@ def test_routes_to_a_tap_go_with_it(name: str, address: str, family: str) -> Non
 
 
 @needs_tun
-def test_route_that_the_kernel_refuses_is_quoted(name: str) -> None:
+def test_failed_route_quotes_the_output_of_ip(name: str) -> None:
     tap = make_tap(name)
     try:
         with pytest.raises(NetworkError, match=f"{name}: ip failed .*no-such-table"):
             route_to(name, "198.51.100.7", table="no-such-table")
     finally:
         tap.close()
+
+
+@pytest.fixture
+def background(tmp_path: Path) -> Iterator[Path]:
+    """A file for the pid of a background process, which is killed after the test."""
+    file = tmp_path / "background"
+    yield file
+    identity = read_identity(int(file.read_text()))
+    process = open_process(identity) if identity is not None else None
+    if process is not None:
+        with process:
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+
+
+def test_run_tool_leaves_background_processes_running(background: Path) -> None:
+    # The background process keeps the output of the program open after its end.
+    run_tool("lo", ["/bin/sh", "-c", f"sleep 1000 & echo $! >{background}"])
+    assert read_identity(int(background.read_text())) is not None
+    with pytest.raises(NetworkError, match=r"/bin/sh failed with exit code 4: no such luck"):
+        run_tool("lo", ["/bin/sh", "-c", f"sleep 1000 & echo $! >{background}.2; echo no such luck; kill $!; exit 4"])
+
+
+def test_run_tool_that_times_out_kills_the_process_group(background: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvkit.hypervisor.kvm.host.network._TOOL_S", 0.5)
+    with pytest.raises(NetworkError, match=r"/bin/sh did not end within 0\.5 s"):
+        run_tool("lo", ["/bin/sh", "-c", f"sleep 1000 & echo $! >{background}; wait"])
+    identity = read_identity(int(background.read_text()))
+    process = open_process(identity) if identity is not None else None
+    if process is not None:
+        with process:
+            assert process.wait(10)

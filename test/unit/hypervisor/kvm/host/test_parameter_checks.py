@@ -10,7 +10,7 @@ import pytest
 
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.host import node_checks
+from hvkit.hypervisor.kvm.host import parameter_checks
 from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE, resolve_interfaces
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 
@@ -74,7 +74,7 @@ def test_tpm_without_swtpm_is_refused_with_the_problem(monkeypatch: pytest.Monke
 
 
 def test_hugepages_need_a_size_that_the_kernel_supports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_checks, "_HUGE_PAGES_DIR", tmp_path)
+    monkeypatch.setattr(parameter_checks, "_HUGE_PAGES_DIR", tmp_path)
     with pytest.raises(ParameterError, match="hugepages: expected a size"):
         NODE_TABLE.validate({**PROGRAM, "hugepages": "2M"})
     (tmp_path / "hugepages-2048kB").mkdir()
@@ -91,7 +91,7 @@ def test_hugepages_need_a_size_that_the_kernel_supports(tmp_path: Path, monkeypa
 def test_confinement_that_needs_root_is_refused_without_root(
     monkeypatch: pytest.MonkeyPatch, name: str, value: object, problem: str
 ) -> None:
-    monkeypatch.setattr(node_checks, "can_change_account", lambda: False)
+    monkeypatch.setattr(parameter_checks, "can_change_account", lambda: False)
     pool = {"security_pool": "60000-60001"} if name == "security_model" else {}
     with pytest.raises(ParameterError, match=f"^{name}: {problem}$"):
         NODE_TABLE.validate({**PROGRAM, **pool, name: value})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The files of an instance: where they are, who may see them, and that they go."""
+"""The run directory and the files of an instance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def directory(tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path / "run")
 
 
-def test_directories_are_ours_alone_whatever_the_umask(directory: RunDirectory) -> None:
+def test_directories_are_private_regardless_of_the_umask(directory: RunDirectory) -> None:
     old = os.umask(0)
     try:
         directory.make()
@@ -36,30 +36,30 @@ def test_directories_are_ours_alone_whatever_the_umask(directory: RunDirectory) 
     assert {mode_of(path) for path in made} == {0o700}
 
 
-def test_making_twice_is_no_error(directory: RunDirectory) -> None:
+def test_make_twice_succeeds(directory: RunDirectory) -> None:
     directory.make()
     directory.make()
     assert directory.names() == []
 
 
-def test_empty_run_dir_of_ours_is_narrowed(directory: RunDirectory) -> None:
+def test_empty_run_dir_of_this_user_becomes_private(directory: RunDirectory) -> None:
     directory.path.mkdir(mode=0o755)
     directory.make()
     assert mode_of(directory.path) == 0o700
 
 
-def test_run_dir_that_others_may_enter_is_refused_and_left_alone(directory: RunDirectory) -> None:
+def test_run_dir_with_content_and_other_access_is_refused_unchanged(directory: RunDirectory) -> None:
     directory.path.mkdir()
     directory.path.chmod(0o755)
     (directory.path / "something").touch()
-    with pytest.raises(ParameterError, match="has mode 0755, which lets others in; it has to be 0700"):
+    with pytest.raises(ParameterError, match="has mode 0755, which gives other users access; it must have mode 0700"):
         directory.make()
     with pytest.raises(ParameterError, match="has mode 0755"):
         directory.names()
     assert mode_of(directory.path) == 0o755
 
 
-def test_symlink_is_refused(directory: RunDirectory, tmp_path: Path) -> None:
+def test_run_dir_that_is_a_symlink_is_refused(directory: RunDirectory, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     directory.path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ParameterError, match="is a symlink"):
@@ -67,28 +67,28 @@ def test_symlink_is_refused(directory: RunDirectory, tmp_path: Path) -> None:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_file_is_refused(directory: RunDirectory) -> None:
+def test_run_dir_that_is_a_file_is_refused(directory: RunDirectory) -> None:
     directory.path.touch()
-    with pytest.raises(ParameterError, match="is no directory"):
+    with pytest.raises(ParameterError, match="is not a directory"):
         directory.make()
 
 
-def test_directory_of_somebody_else_is_refused(directory: RunDirectory) -> None:
+def test_run_dir_of_another_user_is_refused(directory: RunDirectory) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root can give a directory to somebody else")
+        pytest.skip("only root can change the owner of a directory")
     directory.path.mkdir(mode=0o700)
     os.chown(directory.path, 65534, 65534)
-    with pytest.raises(ParameterError, match="belongs to user 65534; it has to belong to us, user 0"):
+    with pytest.raises(ParameterError, match="belongs to user 65534; it must belong to user 0, who runs hvkit"):
         directory.make()
 
 
-def test_run_dir_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+def test_run_dir_that_cannot_be_created_reports_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ParameterError, match="cannot be made: File exists"):
+    with pytest.raises(ParameterError, match="cannot be created: File exists"):
         RunDirectory(tmp_path / "file" / "run").make()
 
 
-def test_sockets_of_the_longest_name_have_an_address(tmp_path: Path) -> None:
+def test_sockets_of_the_longest_instance_name_can_be_bound(tmp_path: Path) -> None:
     paths = RunDirectory(tmp_path).instance("x" * 254)
     assert max(len(os.fsencode(path)) for path in paths.sockets) <= MAX_SOCKET_PATH
     (tmp_path / "sockets").mkdir()
@@ -96,17 +96,17 @@ def test_sockets_of_the_longest_name_have_an_address(tmp_path: Path) -> None:
         made.bind(str(paths.control_socket))
 
 
-def test_run_dir_is_refused_from_the_first_byte_too_many() -> None:
+def test_run_dir_that_is_one_byte_too_long_is_refused() -> None:
     rest = len("/sockets/0123456789abcdef.c")
     RunDirectory(Path("/" + "x" * (MAX_SOCKET_PATH - rest - 1)))
     with pytest.raises(ParameterError) as caught:
         RunDirectory(Path("/" + "x" * (MAX_SOCKET_PATH - rest)))
     assert caught.value.name == "run_dir"
-    assert "108 bytes and 107 is the most" in str(caught.value)
+    assert "would have 108 bytes, more than 107" in str(caught.value)
     assert "1 bytes shorter" in str(caught.value)
 
 
-def test_instances_have_files_of_their_own(directory: RunDirectory) -> None:
+def test_instances_share_no_files(directory: RunDirectory) -> None:
     first, second = directory.instance("web1"), directory.instance("web2")
     files = [{*each.sockets, each.dir, each.lock_file, each.runtime_file, each.pid_file} for each in (first, second)]
     assert not files[0] & files[1]
@@ -114,21 +114,21 @@ def test_instances_have_files_of_their_own(directory: RunDirectory) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "..", "a/b", ""])
-def test_name_that_leads_elsewhere_is_refused(directory: RunDirectory, name: str) -> None:
+def test_instance_name_with_path_components_is_refused(directory: RunDirectory, name: str) -> None:
     with pytest.raises(ParameterError):
         directory.instance(name)
 
 
-def test_only_what_is_remembered_is_listed(directory: RunDirectory) -> None:
+def test_names_lists_instances_with_a_state_file(directory: RunDirectory) -> None:
     directory.make()
-    for name in ("web2", "web1", "half-made"):
+    for name in ("web2", "web1", "incomplete"):
         directory.instance(name).make()
     directory.instance("web1").runtime_file.touch()
     directory.instance("web2").runtime_file.touch()
     assert directory.names() == ["web1", "web2"]
 
 
-def test_what_is_no_name_is_not_listed_and_told_apart(directory: RunDirectory) -> None:
+def test_directory_with_an_invalid_name_is_listed_as_stray(directory: RunDirectory) -> None:
     directory.make()
     for name in ("web1", ".bad"):
         (directory.path / "instances" / name).mkdir()
@@ -137,14 +137,14 @@ def test_what_is_no_name_is_not_listed_and_told_apart(directory: RunDirectory) -
     assert directory.strays() == [directory.path / "instances" / ".bad"]
 
 
-def test_directory_that_cannot_be_made_is_named(directory: RunDirectory) -> None:
+def test_instance_directory_that_cannot_be_created_is_named(directory: RunDirectory) -> None:
     paths = directory.instance("web1")
-    with pytest.raises(RuntimeStateError, match="cannot be made: No such file") as caught:
+    with pytest.raises(RuntimeStateError, match="cannot be created: No such file") as caught:
         paths.make()
     assert caught.value.path == str(paths.dir)
 
 
-def test_removing_leaves_nothing_but_the_lock_that_is_held(directory: RunDirectory) -> None:
+def test_remove_leaves_the_lock_file_only(directory: RunDirectory) -> None:
     directory.make()
     paths = directory.instance("web1")
     paths.make()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""StatusSource programs what they can do: real ones, and ones that are no QEMU at all."""
+"""Probing of QEMU programs, real and fake, and of KVM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hvkit.hypervisor.kvm.host import probe
 from hvkit.hypervisor.kvm.host.probe import probe_capabilities, read_kvm_host
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities, KvmHost
 
-#: A program that answers like QEMU, notes that it was run, and then does what its last line says.
+#: A program that answers like QEMU and records its pid.
 ANSWERING = """
 import json, os, sys
 open({runs!r}, "a").write(f"{{os.getpid()}}\\n")
@@ -54,13 +54,13 @@ ANSWERS: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no test know what another one asked."""
+def empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test an empty cache in memory."""
     monkeypatch.setattr(probe, "_known", {})
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and more than an entry that nobody has asked for yet."""
+    """Tell whether a process exists and is not a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -69,14 +69,14 @@ def is_running(pid: int) -> bool:
 
 
 class Program:
-    """A program that was written by a test."""
+    """An executable written by a test."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "qemu"
         self.runs_file = directory / "runs"
 
     def write(self, source: str) -> str:
-        """Write the program anew, as another file, and return its path."""
+        """Replace the program by a new file, and return its path."""
         made = self.path.with_suffix(".new")
         made.write_text(f"#!{sys.executable}\n{source}")
         made.chmod(0o755)
@@ -84,13 +84,13 @@ class Program:
         return str(self.path)
 
     def write_answering(self, version: tuple[int, int, int] = (8, 0, 1), **answers: Any) -> str:
-        """Write one that answers like QEMU, with some answers of its own."""
+        """Write a program that answers like QEMU, with some replies changed."""
         changed = {**ANSWERS, **{name.replace("_", "-"): answer for name, answer in answers.items()}}
         return self.write(ANSWERING.format(runs=str(self.runs_file), version=version, answers=changed))
 
     @property
     def pids(self) -> list[int]:
-        """The processes that noted that they ran."""
+        """The pids of all runs of the program."""
         return [int(line) for line in self.runs_file.read_text().split()] if self.runs_file.exists() else []
 
 
@@ -98,17 +98,14 @@ class Program:
 def program(tmp_path: Path) -> Iterator[Program]:
     made = Program(tmp_path)
     yield made
-    deadline = time.monotonic() + 5  # a process that was killed ends when it is next scheduled
+    deadline = time.monotonic() + 5  # a killed process ends when it is scheduled
     while any(is_running(pid) for pid in made.pids):
         assert time.monotonic() < deadline, "the program still runs"
         time.sleep(0.01)
 
 
-# ---- real programs
-
-
 @pytest.mark.qemu
-def test_a_real_program_is_as_recorded(
+def test_capabilities_of_a_real_program_match_the_recorded_ones(
     real: Capabilities,
     recorded: Callable[[str], Capabilities],
     as_recorded: Callable[[Capabilities], Capabilities],
@@ -116,12 +113,12 @@ def test_a_real_program_is_as_recorded(
     cut = as_recorded(real)
     version = f"{real.version[0]}.{real.version[1]}"
     if version not in ("7.2", "10.0", "11.1"):
-        pytest.skip(f"QEMU {version} is not one of those that are recorded")
+        pytest.skip(f"no capabilities of QEMU {version} are recorded")
     assert cut == recorded(version)
 
 
 @pytest.mark.qemu
-def test_the_answers_of_a_real_program_are_kept_whole(qemu_binary: str, tmp_path: Path) -> None:
+def test_capabilities_of_a_real_program_survive_the_cache(qemu_binary: str, tmp_path: Path) -> None:
     asked = probe_capabilities(qemu_binary, cache_dir=tmp_path / "cache")
     probe._known.clear()
     assert probe_capabilities(qemu_binary, cache_dir=tmp_path / "cache") == asked
@@ -129,16 +126,13 @@ def test_the_answers_of_a_real_program_are_kept_whole(qemu_binary: str, tmp_path
     assert asked.find_machine("q35").name.startswith("pc-q35-")
 
 
-# ---- being asked once
-
-
-def test_a_program_is_asked_once(program: Program) -> None:
+def test_program_is_probed_once(program: Program) -> None:
     path = program.write_answering()
     assert probe_capabilities(path) is probe_capabilities(path)
     assert len(program.pids) == 1
 
 
-def test_another_process_finds_the_answers(program: Program, tmp_path: Path) -> None:
+def test_cache_serves_another_process(program: Program, tmp_path: Path) -> None:
     path = program.write_answering()
     asked = probe_capabilities(path, cache_dir=tmp_path / "cache")
     probe._known.clear()
@@ -146,7 +140,7 @@ def test_another_process_finds_the_answers(program: Program, tmp_path: Path) -> 
     assert len(program.pids) == 1
 
 
-def test_a_program_that_was_replaced_is_asked_again(program: Program, tmp_path: Path) -> None:
+def test_replaced_program_is_probed_again(program: Program, tmp_path: Path) -> None:
     assert probe_capabilities(program.write_answering((8, 0, 1)), cache_dir=tmp_path).version == (8, 0, 1)
     assert probe_capabilities(program.write_answering((8, 0, 2)), cache_dir=tmp_path).version == (8, 0, 2)
     assert len(list(tmp_path.glob("*.json"))) == 1, "the cache grows with every upgrade"
@@ -165,7 +159,7 @@ def test_a_program_that_was_replaced_is_asked_again(program: Program, tmp_path: 
     ],
     ids=["empty", "cut", "cut-header", "changed", "other-format", "no-text", "huge"],
 )
-def test_a_damaged_cache_is_written_anew(program: Program, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_damaged_cache_is_rewritten(program: Program, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     cache = tmp_path / "cache"
     path = program.write_answering()
     asked = probe_capabilities(path, cache_dir=cache)
@@ -179,12 +173,12 @@ def test_a_damaged_cache_is_written_anew(program: Program, tmp_path: Path, damag
     assert list(cache.iterdir()) == [file]
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(program: Program, tmp_path: Path) -> None:
+def test_cache_that_cannot_be_written_is_ignored(program: Program, tmp_path: Path) -> None:
     (tmp_path / "no-directory").write_text("")
     assert probe_capabilities(program.write_answering(), cache_dir=tmp_path / "no-directory").version == (8, 0, 1)
 
 
-def test_many_may_ask_at_once(program: Program, tmp_path: Path) -> None:
+def test_concurrent_probes_agree(program: Program, tmp_path: Path) -> None:
     path = program.write_answering()
     cache = tmp_path / "cache"
     answers: list[Capabilities] = []
@@ -204,9 +198,6 @@ def test_many_may_ask_at_once(program: Program, tmp_path: Path) -> None:
     assert len(list(cache.iterdir())) == 1
 
 
-# ---- programs that are not what is wanted
-
-
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
@@ -216,13 +207,13 @@ def test_many_may_ask_at_once(program: Program, tmp_path: Path) -> None:
         ("/etc/passwd", "is not executable"),
     ],
 )
-def test_what_is_no_program_is_named(path: str, problem: str) -> None:
+def test_path_that_is_not_a_program_is_named(path: str, problem: str) -> None:
     with pytest.raises(ProgramError) as caught:
         probe_capabilities(path)
     assert str(caught.value) == f"{path}: {problem}"
 
 
-def test_program_sees_of_our_environment_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_gets_a_clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
     seen = tmp_path / "seen"
     program = tmp_path / "qemu"
@@ -234,7 +225,7 @@ def test_program_sees_of_our_environment_what_it_needs(tmp_path: Path, monkeypat
     assert "hunter2" not in seen.read_text()
 
 
-def test_a_file_that_the_kernel_does_not_run_is_named(tmp_path: Path) -> None:
+def test_file_that_cannot_be_executed_is_named(tmp_path: Path) -> None:
     file = tmp_path / "qemu"
     file.write_bytes(b"\x7fELFnot really")
     file.chmod(0o755)
@@ -242,7 +233,7 @@ def test_a_file_that_the_kernel_does_not_run_is_named(tmp_path: Path) -> None:
         probe_capabilities(str(file))
 
 
-def test_no_room_for_a_file_is_the_worlds_fault(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_a_program_error(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise OSError(errno.ENOSPC, "no room")
 
@@ -251,7 +242,7 @@ def test_no_room_for_a_file_is_the_worlds_fault(program: Program, monkeypatch: p
         probe_capabilities(program.write_answering())
 
 
-def test_an_old_qemu_is_refused_by_its_version(program: Program) -> None:
+def test_qemu_that_is_too_old_is_refused(program: Program) -> None:
     with pytest.raises(ProgramError, match=r"is QEMU 7\.1\.9; the oldest supported version is 7\.2"):
         probe_capabilities(program.write_answering((7, 1, 9)))
 
@@ -266,7 +257,7 @@ def test_an_old_qemu_is_refused_by_its_version(program: Program) -> None:
     ],
     ids=["silent", "chatty", "other-json", "garbage"],
 )
-def test_what_is_no_qemu_is_named_and_quoted(program: Program, source: str) -> None:
+def test_program_that_is_not_qemu_is_named_and_quoted(program: Program, source: str) -> None:
     path = program.write(f"import os, sys\nprint('this is not QEMU', file=sys.stderr, flush=True)\n{source}")
     with pytest.raises(ProgramError) as caught:
         probe_capabilities(path)
@@ -274,7 +265,7 @@ def test_what_is_no_qemu_is_named_and_quoted(program: Program, source: str) -> N
     assert caught.value.log == "this is not QEMU"
 
 
-def test_only_the_end_of_what_it_said_is_quoted(program: Program) -> None:
+def test_only_the_end_of_the_output_is_quoted(program: Program) -> None:
     path = program.write("import sys; sys.stderr.write('x' * 1000000 + 'the end'); sys.exit(1)")
     with pytest.raises(ProgramError) as caught:
         probe_capabilities(path)
@@ -282,7 +273,7 @@ def test_only_the_end_of_what_it_said_is_quoted(program: Program) -> None:
     assert len(caught.value.log) <= 2000
 
 
-def test_an_answer_of_another_shape_is_named(program: Program) -> None:
+def test_reply_of_another_form_names_the_command(program: Program) -> None:
     with pytest.raises(ProgramError, match="query-target"):
         probe_capabilities(program.write_answering(query_target={"arch": 5}))
 
@@ -302,14 +293,14 @@ print('{"QMP": {"version": ' + version + ', "capabilities": []}}', flush=True)
 
 
 @pytest.mark.parametrize("greeting", ["", GREETING], ids=["no-greeting", "no-answer"])
-def test_one_that_hangs_is_killed_with_its_children_in_time(program: Program, greeting: str) -> None:
+def test_program_that_hangs_is_killed_with_its_children(program: Program, greeting: str) -> None:
     path = program.write(NOTE_AND_HANG.format(runs=str(program.runs_file), greeting=greeting))
     with pytest.raises(ProgramError, match="does not answer like QEMU"):
         probe_capabilities(path, timeout_s=2.0)
     assert len(program.pids) == 2
 
 
-def test_a_failure_is_not_kept(program: Program, tmp_path: Path) -> None:
+def test_failed_probe_is_not_cached(program: Program, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with pytest.raises(ProgramError):
         probe_capabilities(program.write("import sys; sys.exit(1)"), cache_dir=cache)
@@ -317,14 +308,11 @@ def test_a_failure_is_not_kept(program: Program, tmp_path: Path) -> None:
     assert probe_capabilities(program.write_answering(), cache_dir=cache).version == (8, 0, 1)
 
 
-# ---- this host's KVM
-
-
 @pytest.mark.parametrize(
     ("modules", "is_emulated"),
     [(["kvm", "kvm_intel"], False), (["kvm_amd"], False), (["kvm", "kvm_pvm"], True), (["kvm"], True)],
 )
-def test_kvm_is_real_where_a_processor_drives_it(tmp_path: Path, modules: list[str], is_emulated: bool) -> None:
+def test_kvm_without_hardware_module_is_emulated(tmp_path: Path, modules: list[str], is_emulated: bool) -> None:
     for module in modules:
         (tmp_path / module).mkdir()
     device = tmp_path / "kvm-device"
@@ -332,6 +320,6 @@ def test_kvm_is_real_where_a_processor_drives_it(tmp_path: Path, modules: list[s
     assert read_kvm_host(device, tmp_path) == KvmHost(is_emulated=is_emulated)
 
 
-def test_kvm_that_is_not_there_says_so(tmp_path: Path) -> None:
+def test_missing_kvm_is_reported(tmp_path: Path) -> None:
     host = read_kvm_host(tmp_path / "kvm", tmp_path)
     assert host.problem == f"{tmp_path}/kvm: No such file or directory"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is remembered of an instance: whole, private, and read strictly."""
+"""The state file: atomic replacement, strict reading, older versions and the cache."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "runtime.json"
 
 
-def test_what_was_written_is_read(path: Path, runtime: Runtime) -> None:
+def test_written_state_is_read_back(path: Path, runtime: Runtime) -> None:
     write_runtime(path, runtime)
     assert read_runtime(path, "web1") == runtime
 
 
-#: A file as this version writes it. It stays readable: running instances outlive an upgrade.
+#: A file as version 1 wrote it. It has to stay readable: running instances outlive an upgrade of hvkit.
 VERSION_1: Final = """
 {
  "format": "hvkit kvm runtime", "version": 1,
@@ -113,7 +113,7 @@ def test_file_of_version_1_is_read(path: Path) -> None:
     assert read_runtime(path, "web1") == runtime
 
 
-def test_read_version_2_renames_the_second_monitor_of_an_adopted_instance(path: Path, runtime: Runtime) -> None:
+def test_file_of_version_2_gets_the_shared_monitor(path: Path, runtime: Runtime) -> None:
     adopted = attrs.evolve(runtime, adoption=Adoption(monitor="/run/a", shared_monitor="/run/b"))
     write_runtime(path, adopted)
     text = path.read_text().replace('"version": 3', '"version": 2').replace("shared_monitor", "watch_monitor")
@@ -121,24 +121,24 @@ def test_read_version_2_renames_the_second_monitor_of_an_adopted_instance(path: 
     assert read_runtime(path, "web1") == adopted
 
 
-def test_there_need_not_be_a_process(path: Path, runtime: Runtime) -> None:
+def test_state_without_a_process_is_read_back(path: Path, runtime: Runtime) -> None:
     runtime = attrs.evolve(runtime, phase=Phase.STARTING, process=None)
     write_runtime(path, runtime)
     assert read_runtime(path, "web1") == runtime
 
 
-def test_nothing_is_remembered(path: Path) -> None:
+def test_missing_file_is_none(path: Path) -> None:
     assert read_runtime(path, "web1") is None
 
 
-def test_devices_are_found_by_uuid(runtime: Runtime) -> None:
+def test_device_is_found_by_its_uuid(runtime: Runtime) -> None:
     record = runtime.device(NIC.uuid)
     assert record is not None
     assert record.device == "nic-1"
     assert runtime.device(UUID(int=0)) is None
 
 
-def test_file_is_private(path: Path, runtime: Runtime) -> None:
+def test_file_has_mode_0600(path: Path, runtime: Runtime) -> None:
     old = os.umask(0)
     try:
         write_runtime(path, runtime)
@@ -147,37 +147,35 @@ def test_file_is_private(path: Path, runtime: Runtime) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_file_holds_no_command_line(path: Path, runtime: Runtime) -> None:
+def test_file_contains_no_command_line(path: Path, runtime: Runtime) -> None:
     write_runtime(path, runtime)
     assert not [word for word in ("argv", "-device", "-blockdev", "-machine") if word in path.read_text()]
 
 
-def test_reader_sees_the_old_or_the_new_while_it_is_replaced(
-    path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reader_sees_the_old_or_the_new_state(path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     write_runtime(path, runtime)
     replace = os.replace
     seen = []
 
-    def look_and_replace(source: Any, target: Any) -> None:
+    def read_and_replace(source: Any, target: Any) -> None:
         seen.append(read_runtime(path, "web1"))
         replace(source, target)
         seen.append(read_runtime(path, "web1"))
 
-    monkeypatch.setattr(os, "replace", look_and_replace)
+    monkeypatch.setattr(os, "replace", read_and_replace)
     new = attrs.evolve(runtime, phase=Phase.STOPPING)
     write_runtime(path, new)
     assert seen == [runtime, new]
 
 
-def test_leftover_of_a_writer_that_died_is_no_obstacle(path: Path, runtime: Runtime) -> None:
+def test_file_of_an_interrupted_write_is_replaced(path: Path, runtime: Runtime) -> None:
     (path.parent / "runtime.json.new").write_text("{" * 10000)
     write_runtime(path, runtime)
     assert read_runtime(path, "web1") == runtime
     assert [each.name for each in path.parent.iterdir()] == ["runtime.json"]
 
 
-def test_write_that_fails_leaves_the_old_state(path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_the_old_state(path: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     write_runtime(path, runtime)
 
     def fail(_descriptor: int) -> None:
@@ -205,8 +203,8 @@ def _set(value: Any, *steps: str | int) -> Callable[[dict[str, Any]], object]:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (_remove("format"), "does not say what it is"),
-        (_set(4, "version"), "has version 4 and was written by a newer hvkit; this one reads up to 3"),
+        (_remove("format"), "is damaged: it is not a state file of hvkit"),
+        (_set(4, "version"), "has version 4 and was written by a newer hvkit; this hvkit reads up to version 3"),
         (_set(True, "version"), "is damaged: version: True"),
         (_remove("machine_type"), "is damaged: machine_type"),
         (_set("4711", "process", "pid"), "is damaged: process.pid: expected int, got str"),
@@ -220,10 +218,10 @@ def _set(value: Any, *steps: str | int) -> Callable[[dict[str, Any]], object]:
         (_set([7, "2"], "qemu_version"), r"is damaged: qemu_version"),
         (_set("pc", "topology"), "is damaged: topology: expected object, got str"),
         (_set(1, "surplus"), "is damaged: .*surplus"),
-        (_set("web2", "instance", "name"), "is damaged: it is about instance web2"),
+        (_set("web2", "instance", "name"), "is damaged: it describes instance web2"),
     ],
 )
-def test_damage_is_reported_with_its_place(
+def test_damage_is_reported_with_the_member_at_fault(
     path: Path, runtime: Runtime, change: Callable[[dict[str, Any]], object], problem: str
 ) -> None:
     write_runtime(path, runtime)
@@ -236,22 +234,19 @@ def test_damage_is_reported_with_its_place(
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff\xfe", b"[]", b"null", b'{"format":', b"[" * 100000])
-def test_file_that_is_no_such_thing_is_damaged(path: Path, content: bytes) -> None:
+def test_file_of_another_format_is_damaged(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(RuntimeStateError, match="is damaged"):
         read_runtime(path, "web1")
 
 
-def test_file_that_cannot_be_read_says_why(path: Path) -> None:
+def test_file_that_cannot_be_read_reports_the_reason(path: Path) -> None:
     path.mkdir()
     with pytest.raises(RuntimeStateError, match="cannot be read: Is a directory"):
         read_runtime(path, "web1")
 
 
-# ---- for those who look often
-
-
-def test_what_was_not_written_again_is_not_read_again(path: Path, runtime: Runtime) -> None:
+def test_cache_does_not_reread_an_unchanged_file(path: Path, runtime: Runtime) -> None:
     write_runtime(path, runtime)
     cache = RuntimeCache()
     first = cache.read(path, "web1")
@@ -263,7 +258,7 @@ def test_what_was_not_written_again_is_not_read_again(path: Path, runtime: Runti
     assert cache.read(path, "web1") is not first
 
 
-def test_what_was_written_again_is_read_again(path: Path, runtime: Runtime) -> None:
+def test_cache_rereads_a_replaced_file(path: Path, runtime: Runtime) -> None:
     cache = RuntimeCache()
     assert cache.read(path, "web1") is None
     for phase in (Phase.RUNNING, Phase.STOPPING, Phase.STOPPED, Phase.RUNNING):

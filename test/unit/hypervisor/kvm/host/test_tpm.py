@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A TPM with a real swtpm, and no QEMU."""
+"""swtpm processes, without QEMU."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from hvkit.hypervisor.kvm.host.tpm import TpmError, end_tpm, start_tpm
 from hvkit.hypervisor.kvm.plan.confinement import Account
 
 needs_swtpm: Final = pytest.mark.skipif(shutil.which("swtpm") is None, reason="swtpm is not installed")
-#: The command that has swtpm begin to work, with no flags. Source: swtpm_ioctls(3), CMD_INIT.
+#: The command that initializes the TPM, without flags. Source: swtpm_ioctls(3), CMD_INIT.
 INIT: Final = struct.pack(">II", 2, 0)
 
 
@@ -25,7 +25,7 @@ def state_dir(tmp_path: Path) -> Path:
 
 
 def processes_that_use(path: Path) -> list[str]:
-    """The command lines of processes that work in a directory."""
+    """Return the command lines of processes whose working directory this is."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -51,7 +51,7 @@ def initialize(end: socket.socket) -> int:
 
 @needs_swtpm
 @pytest.mark.usefixtures("ended")
-def test_the_next_one_ends_one_that_was_left_and_finds_its_state(state_dir: Path, tmp_path: Path) -> None:
+def test_start_terminates_an_older_swtpm_and_keeps_its_state(state_dir: Path, tmp_path: Path) -> None:
     for _ in range(2):
         with start_tpm(state_dir, tmp_path / "log") as end:
             assert initialize(end) == 0
@@ -64,31 +64,31 @@ def test_the_next_one_ends_one_that_was_left_and_finds_its_state(state_dir: Path
 @needs_swtpm
 @pytest.mark.usefixtures("ended")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has other accounts")
-def test_it_runs_as_its_account_whoever_kept_the_state_before(state_dir: Path, tmp_path: Path) -> None:
+def test_start_changes_the_owner_of_the_state_to_the_account(state_dir: Path, tmp_path: Path) -> None:
     for uid in (61001, 61002):
         with start_tpm(state_dir, tmp_path / "log", account=Account(uid=uid, gid=uid)) as end:
             assert initialize(end) == 0
             assert (state_dir / "tpm2-00.permall").stat().st_uid == uid
 
 
-def test_one_that_does_not_come_up_says_why(state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_start_quotes_the_log_of_swtpm(state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "bin" / "swtpm"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho the moon is wrong >&2\nexit 3\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent))
-    with pytest.raises(TpmError, match=r"did not come up: .*exit code 3: the moon is wrong"):
+    with pytest.raises(TpmError, match=r"did not start: .*exit code 3: the moon is wrong"):
         start_tpm(state_dir, tmp_path / "log")
 
 
-def test_without_swtpm_the_error_names_it(state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_without_swtpm_names_it(state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(TpmError, match="swtpm is not installed"):
         start_tpm(state_dir, tmp_path / "log")
     assert not state_dir.exists()
 
 
-def test_state_that_cannot_be_kept_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_directory_that_cannot_be_created_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hvkit.hypervisor.kvm.host.tpm.find_swtpm", lambda: "/bin/true")
     (tmp_path / "file").touch()
     with pytest.raises(TpmError, match="Not a directory"):

@@ -357,7 +357,7 @@ def test_second_watch_is_accurate_and_takes_over_monitors(
     assert not is_lock_held("the watch", RunDirectory(kvm.run_dir).watching_lock_file)
 
 
-WATCH_AND_DIE = """
+KILLED_WATCH = """
 import os, signal
 from hvkit.hypervisor import get_hypervisor
 watch = get_hypervisor("kvm", run_dir={run_dir!r}).watch()
@@ -371,7 +371,7 @@ def test_killed_watch_does_not_block_next_watch(
     kvm: KvmHypervisor, simulated: MakeInstance, transient_queries: list[set[str]]
 ) -> None:
     kvm.start_instance(simulated())
-    program = WATCH_AND_DIE.format(run_dir=str(kvm.run_dir))
+    program = KILLED_WATCH.format(run_dir=str(kvm.run_dir))
     ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "['running']\n")
     with kvm.watch() as opened:
@@ -379,7 +379,7 @@ def test_killed_watch_does_not_block_next_watch(
         assert transient_queries == []
 
 
-WATCH_AND_FORK = """
+FORKED_WATCH = """
 import os, signal, sys
 from hvkit.hypervisor import get_hypervisor
 from hvkit.hypervisor.kvm.instance import query, watch
@@ -413,7 +413,7 @@ os.kill(child, signal.SIGKILL)
 @pytest.mark.parametrize("act", ["pass", "opened.close()"])
 def test_watch_after_fork_stays_with_parent(kvm: KvmHypervisor, simulated: MakeInstance, act: str) -> None:
     kvm.start_instance(simulated())
-    program = WATCH_AND_FORK.format(run_dir=str(kvm.run_dir), act=act)
+    program = FORKED_WATCH.format(run_dir=str(kvm.run_dir), act=act)
     ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "['running'] ['web1']\n[]\n[]\n")
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -38,3 +40,15 @@ def test_console_without_serial_port_is_message(
     console = kvm.get_instance_console("web1")
     assert (console.kind, console.path) == (ConsoleKind.MESSAGE, None)
     assert "serial_console" in console.message
+
+
+def test_console_of_unresponsive_instance_without_serial_port_is_message(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
+) -> None:
+    kvm.start_instance(make_simulated()(parameters={"serial_console": False}))
+    pid = kvm.get_instance_info("web1").pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    console = kvm.get_instance_console("web1")
+    assert (console.kind, console.path) == (ConsoleKind.MESSAGE, None)
+    assert console.message.startswith("cannot query the display: ")

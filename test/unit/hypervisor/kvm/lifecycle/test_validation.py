@@ -28,7 +28,7 @@ SPICE = {"spice_bind": "127.0.0.1", "spice_port": 5930}
         {"numa_nodes": 3, "cpu_cores": 2, "hugepages": "1G"},
         {"cpu_sockets": 2, "cpu_cores": 3, "cpu_mask": "0:0:0:0:0:0"},
         {"vcpus_max": 6, "cpu_sockets": 2, "cpu_mask": "0:0:0:0:0:0", "memory_max_mib": 2048},
-        {"memory_max_mib": 1023},  # an instance that starts with an odd number can have as many
+        {"memory_max_mib": 1023},  # an odd maximum suits an instance that starts with an odd number of MiB
         {"numa_nodes": 3, "memory_max_mib": 2048},
         {"virtio_rng": True, "soundhw": "hda", "usb_devices": "keyboard", **SPICE},
     ],

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
+"""Capabilities of QEMU programs, and the choice of the accelerator."""
+
 from __future__ import annotations
 
 import json
@@ -24,12 +26,12 @@ Recorded = Callable[[str], Capabilities]
         ("", REAL, "kvm", "host", "works"),
         ("", EMULATED, "tcg", "max", "only emulates"),
         ("", ABSENT, "tcg", "max", "No such file"),
-        ("enabled", REAL, "kvm", "host", "demanded"),
+        ("enabled", REAL, "kvm", "host", "requires KVM"),
         ("enabled", EMULATED, "kvm", "qemu64", "only emulates"),
-        ("disabled", REAL, "tcg", "max", "disabled by kvm_flag"),
+        ("disabled", REAL, "tcg", "max", "kvm_flag disables KVM"),
     ],
 )
-def test_the_accelerator_and_why(
+def test_accelerator_is_chosen_with_a_reason(
     recorded: Recorded, kvm_flag: str, host: KvmHost, name: str, cpu: str, reason: str
 ) -> None:
     chosen = choose_accelerator(kvm_flag, host, recorded("7.2"))
@@ -37,12 +39,12 @@ def test_the_accelerator_and_why(
     assert reason in chosen.reason
 
 
-def test_kvm_that_is_demanded_and_cannot_be_used_is_refused(recorded: Recorded) -> None:
-    with pytest.raises(ParameterError, match="demanded and cannot be used: /dev/kvm: No such file"):
+def test_required_kvm_that_is_not_usable_is_refused(recorded: Recorded) -> None:
+    with pytest.raises(ParameterError, match="KVM is required and not usable: /dev/kvm: No such file"):
         choose_accelerator("enabled", ABSENT, recorded("7.2"))
 
 
-def test_a_program_without_kvm_does_without(recorded: Recorded) -> None:
+def test_program_without_kvm_uses_tcg(recorded: Recorded) -> None:
     without = attrs.evolve(recorded("7.2"), has_kvm=False)
     assert "was built without KVM" in choose_accelerator("", REAL, without).reason
     with pytest.raises(ParameterError, match="was built without KVM"):
@@ -50,7 +52,7 @@ def test_a_program_without_kvm_does_without(recorded: Recorded) -> None:
 
 
 @pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
-def test_machines_are_found_by_name_and_by_short_name(recorded: Recorded, version: str) -> None:
+def test_find_machine_accepts_name_and_alias(recorded: Recorded, version: str) -> None:
     capabilities = recorded(version)
     machine = capabilities.find_machine("q35")
     assert machine is capabilities.find_machine(f"pc-q35-{version}")
@@ -58,12 +60,12 @@ def test_machines_are_found_by_name_and_by_short_name(recorded: Recorded, versio
     assert capabilities.find_machine("pc").chipset is Chipset.PC
 
 
-def test_a_machine_type_that_is_nearly_right_is_hinted_at(recorded: Recorded) -> None:
+def test_find_machine_suggests_a_similar_name(recorded: Recorded) -> None:
     with pytest.raises(ParameterError) as caught:
         recorded("7.2").find_machine("pc-q35-7.1")
     assert "pc-q35-7.2" in caught.value.close_matches
 
 
-def test_plain_data_gives_the_same_capabilities_again(recorded: Recorded) -> None:
+def test_capabilities_survive_conversion_to_plain_data(recorded: Recorded) -> None:
     capabilities = recorded("11.1")
     assert Capabilities.from_plain(json.loads(json.dumps(capabilities.to_plain()))) == capabilities

@@ -18,7 +18,7 @@ from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.plan.resources import FileSet
 
 DISK_UUID = UUID("d15c0000-0000-4000-8000-000000000001")
-SOMEBODY = Account(uid=60001, gid=60001)
+ACCOUNT = Account(uid=60001, gid=60001)
 
 
 def _plan(capabilities: Capabilities, parameters: dict[str, object], **members: Any) -> Confinement:
@@ -27,12 +27,12 @@ def _plan(capabilities: Capabilities, parameters: dict[str, object], **members: 
 
 
 @pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
-def test_sandbox_is_on_where_the_program_has_it(recorded: Callable[[str], Capabilities], version: str) -> None:
+def test_sandbox_is_used_if_the_program_supports_it(recorded: Callable[[str], Capabilities], version: str) -> None:
     assert _plan(recorded(version), {}).is_sandboxed
     assert not _plan(recorded(version), {"sandbox": "disabled"}).is_sandboxed
 
 
-def test_sandbox_that_is_demanded_and_missing_is_named(recorded: Callable[[str], Capabilities]) -> None:
+def test_required_sandbox_that_is_missing_is_refused(recorded: Callable[[str], Capabilities]) -> None:
     without = attrs.evolve(recorded("7.2"), options=frozenset())
     assert not _plan(without, {}).is_sandboxed
     with pytest.raises(ParameterError, match=r"sandbox: .* was built without a sandbox"):
@@ -48,10 +48,10 @@ ALL_DENIED = "on,obsolete=deny,spawn=deny,resourcecontrol=deny,elevateprivileges
 
 
 @pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
-def test_account_that_we_give_is_no_business_of_qemu(
+def test_account_set_by_hvkit_is_not_on_the_command_line(
     recorded: Callable[[str], Capabilities], plan: Callable[..., Any], version: str
 ) -> None:
-    confinement = _plan(recorded(version), {}, account=SOMEBODY)
+    confinement = _plan(recorded(version), {}, account=ACCOUNT)
     assert not confinement.opens_by_name
     assert _options(plan, version, confinement) == {"-sandbox": ALL_DENIED}
 
@@ -64,20 +64,20 @@ def test_account_that_we_give_is_no_business_of_qemu(
         ("11.1", {"-run-with": "chroot=/empty,user=60001:60001"}),
     ],
 )
-def test_who_changes_the_root_directory_gives_up_its_account_itself(
+def test_qemu_with_a_root_directory_changes_its_account_itself(
     recorded: Callable[[str], Capabilities], plan: Callable[..., Any], version: str, options: dict[str, str]
 ) -> None:
-    confinement = _plan(recorded(version), {"use_chroot": True}, account=SOMEBODY)
+    confinement = _plan(recorded(version), {"use_chroot": True}, account=ACCOUNT)
     sandbox = ALL_DENIED.replace(",elevateprivileges=deny", "")
     assert _options(plan, version, confinement) == {"-sandbox": sandbox, **options}
 
 
-def test_who_must_open_a_device_first_gives_up_its_account_itself(recorded: Callable[[str], Capabilities]) -> None:
-    assert _plan(recorded("7.2"), {}, account=SOMEBODY, can_open_devices=False).drops_account_itself
+def test_qemu_that_opens_a_device_first_changes_its_account_itself(recorded: Callable[[str], Capabilities]) -> None:
+    assert _plan(recorded("7.2"), {}, account=ACCOUNT, can_open_devices=False).drops_account_itself
     assert not _plan(recorded("7.2"), {}, can_open_devices=False).drops_account_itself
 
 
-def test_disk_that_is_given_open_is_opened_by_its_set(plan: Callable[..., Any]) -> None:
+def test_inherited_disk_is_opened_by_its_fdset(plan: Callable[..., Any]) -> None:
     files = FileSet(number=3, descriptors=(7, 8), label="disk-1")
     argv = build_argv(plan(disk_files={DISK_UUID: files}))
     given = [argv[index + 1] for index, word in enumerate(argv) if word == "-add-fd"]
@@ -86,7 +86,7 @@ def test_disk_that_is_given_open_is_opened_by_its_set(plan: Callable[..., Any]) 
 
 
 @pytest.mark.parametrize("text", ["", "0-5", "a-b", "7-5", "-5", "5-", "1-4294967295", "1-2-3"])
-def test_pool_that_is_none_is_refused(text: str) -> None:
+def test_invalid_account_pool_is_refused(text: str) -> None:
     with pytest.raises(ParameterError, match="security_pool: expected user ids such as"):
         parse_account_pool(text)
 
@@ -100,7 +100,7 @@ def test_pool_that_is_none_is_refused(text: str) -> None:
         ({"security_pool": "60000"}, "security_pool"),
     ],
 )
-def test_model_and_its_accounts_go_together(parameters: dict[str, object], name: str) -> None:
+def test_security_model_requires_its_account_parameter(parameters: dict[str, object], name: str) -> None:
     with pytest.raises(ParameterError) as caught:
         TABLE.check_syntax(parameters)
     assert caught.value.name == name

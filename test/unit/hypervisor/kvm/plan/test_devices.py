@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
+"""Descriptions of disks and NICs."""
+
 from __future__ import annotations
 
 import re
@@ -37,25 +39,25 @@ def settings(**changes: Any) -> DiskSettings:
 
 
 @given(st.uuids())
-def test_ids_are_what_qemu_takes(uuid: UUID) -> None:
+def test_ids_are_valid_in_qemu(uuid: UUID) -> None:
     disk = build_disk(Disk(path="/a", uuid=uuid), settings(), PCI, is_block_device=False)
     for name in (disk_id(uuid), nic_id(uuid), *disk.node_names):
         assert re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name)
     assert len({disk_id(uuid), nic_id(uuid), *disk.node_names}) == 4
 
 
-def test_ids_tell_uuids_counted_by_hand_apart() -> None:
+def test_ids_of_consecutive_uuids_differ() -> None:
     assert len({disk_id(UUID(int=number)) for number in range(100)}) == 100
 
 
-def test_ids_do_not_depend_on_the_place() -> None:
+def test_ids_do_not_depend_on_the_address() -> None:
     other = Address(BusKind.PCI, "port7", 0)
     here = build_disk(DISK, settings(), PCI, is_block_device=False)
     there = build_disk(DISK, settings(), other, is_block_device=False)
     assert (here.device.id, here.nodes) == (there.device.id, there.nodes)
 
 
-def test_a_disk_is_plugged_into_a_running_machine_by_the_same_description() -> None:
+def test_disk_description_serves_hotplug() -> None:
     disk = build_disk(DISK, settings(), PCI, is_block_device=False)
     for node in disk.nodes:
         assert unstructure(BlockdevAdd(node)) == unstructure(node)
@@ -63,25 +65,25 @@ def test_a_disk_is_plugged_into_a_running_machine_by_the_same_description() -> N
     assert unstructure(disk.device)["drive"] == disk.node_names[-1]
 
 
-def test_a_nic_is_plugged_into_a_running_machine_by_the_same_description() -> None:
+def test_nic_description_serves_hotplug() -> None:
     nic = build_nic(Nic(mac=NIC.mac), "paravirtual", PCI, tap=TapFiles(queues=("sent-by-getfd",)))
     assert unstructure(NetdevAdd(nic.netdev)) == {"type": "tap", "id": nic.netdev.id, "fd": "sent-by-getfd"}
     assert unstructure(nic.device)["netdev"] == nic.netdev.id
 
 
-def test_each_node_stands_on_the_one_before() -> None:
+def test_format_node_uses_the_file_node() -> None:
     file, format_ = build_disk(DISK, settings(), PCI, is_block_device=False).nodes
     assert unstructure(format_)["file"] == file.node_name
 
 
 @pytest.mark.parametrize(("is_block_device", "driver"), [(False, "file"), (True, "host_device")])
-def test_files_and_block_devices_differ_in_the_protocol(is_block_device: bool, driver: str) -> None:
+def test_file_and_block_device_have_different_protocol_nodes(is_block_device: bool, driver: str) -> None:
     disk = build_disk(DISK, settings(), PCI, is_block_device=is_block_device)
     assert disk.nodes[0].driver == driver
 
 
 @pytest.mark.parametrize("format_", ["raw", "qcow2"])
-def test_the_format_is_never_guessed(format_: Any) -> None:
+def test_format_of_a_disk_is_explicit(format_: Any) -> None:
     disk = build_disk(Disk(path="/a", format=format_), settings(), PCI, is_block_device=False)
     assert disk.nodes[-1].driver == format_
 
@@ -95,18 +97,18 @@ def test_the_format_is_never_guessed(format_: Any) -> None:
         ("writeback", {"direct": False, "no-flush": False}, "on"),
     ],
 )
-def test_cache_modes(cache: str, nodes: Any, device: str | None) -> None:
+def test_cache_mode_sets_nodes_and_write_cache(cache: str, nodes: Any, device: str | None) -> None:
     disk = build_disk(DISK, settings(cache=cache), PCI, is_block_device=False)
     assert [unstructure(node).get("cache") for node in disk.nodes] == [nodes, nodes]
     assert unstructure(disk.device).get("write-cache") == device
 
 
-def test_a_read_only_disk_is_read_only_all_the_way() -> None:
+def test_read_only_disk_has_read_only_nodes() -> None:
     disk = build_disk(Disk(path="/a", read_only=True), settings(), PCI, is_block_device=False)
     assert [(node.read_only, node.auto_read_only) for node in disk.nodes] == [(True, False), (True, False)]
 
 
-def test_an_ide_disk_cannot_be_read_only() -> None:
+def test_read_only_ide_disk_is_refused() -> None:
     with pytest.raises(ParameterError, match="IDE"):
         build_disk(
             Disk(path="/a", read_only=True),
@@ -116,13 +118,13 @@ def test_an_ide_disk_cannot_be_read_only() -> None:
         )
 
 
-def test_a_disk_on_a_bus_of_another_kind_is_our_mistake() -> None:
+def test_disk_on_a_bus_of_another_kind_is_a_programmer_error() -> None:
     with pytest.raises(ProgrammerError, match="scsi-hd"):
         build_disk(DISK, settings(type="scsi-hd"), PCI, is_block_device=False)
 
 
 @pytest.mark.parametrize(("nic", "tap"), [(NIC, TapFiles(queues=("7",))), (Nic(mac=NIC.mac), None)])
-def test_a_tap_goes_with_mode_tap_and_with_no_other(nic: Nic, tap: TapFiles | None) -> None:
+def test_tap_that_contradicts_the_mode_is_a_programmer_error(nic: Nic, tap: TapFiles | None) -> None:
     with pytest.raises(ProgrammerError, match="tap"):
         build_nic(nic, "paravirtual", PCI, tap=tap)
 
@@ -132,27 +134,27 @@ def _netdev(**tap: tuple[str, ...]) -> dict[str, Any]:
     return netdev
 
 
-def test_one_queue_and_many_are_told_in_different_members() -> None:
+def test_netdev_uses_other_members_for_several_queues() -> None:
     assert _netdev(queues=("7",))["fd"] == "7"
     assert _netdev(queues=("7", "8"))["fds"] == "7:8"
     assert "vhost" not in _netdev(queues=("7",))
 
 
-def test_kernels_half_goes_with_the_queues() -> None:
+def test_netdev_has_a_vhost_device_for_each_queue() -> None:
     one = _netdev(queues=("7",), vhosts=("9",))
     two = _netdev(queues=("7", "8"), vhosts=("9", "10"))
     assert (one["vhost"], one["vhostfd"]) == (True, "9")
     assert (two["vhost"], two["vhostfds"]) == (True, "9:10")
 
 
-def test_card_with_queues_has_interrupts_for_each() -> None:
+def test_nic_with_several_queues_has_interrupt_vectors_for_each() -> None:
     nic = build_nic(Nic(mac=NIC.mac, mtu=9000), "paravirtual", PCI, tap=TapFiles(queues=("7", "8", "9")))
     assert nic.device.properties is not None
     assert (nic.device.properties["mq"], nic.device.properties["vectors"]) == (True, 8)
     assert nic.device.properties["host_mtu"] == 9000
 
 
-def test_only_a_nic_that_is_booted_from_needs_the_code_for_it() -> None:
+def test_boot_rom_is_loaded_for_bootable_nics_only() -> None:
     assert unstructure(build_nic(NIC, "paravirtual", PCI).device)["romfile"] == ""
     booted = unstructure(build_nic(NIC, "paravirtual", PCI, boot_index=1).device)
     assert booted["bootindex"] == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What holds a machine's memory, where that is, and the NUMA nodes that its guest sees."""
+"""Memory backends, their placement, and the NUMA nodes of the guest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plan(memory_mib: int = 1024, processors: int = 4, **parameters: Any) -> Memo
     return memory
 
 
-def test_memory_that_nothing_is_asked_of_is_qemus_own() -> None:
+def test_memory_without_parameters_has_no_backends() -> None:
     assert plan() == Memory()
 
 
@@ -39,7 +39,7 @@ def test_memory_that_nothing_is_asked_of_is_qemus_own() -> None:
         ({"numa_nodes": 1}, "memory-backend-ram", False),
     ],
 )
-def test_what_holds_it(parameters: dict[str, Any], kind: str, prealloc: bool) -> None:
+def test_parameters_select_the_memory_backend(parameters: dict[str, Any], kind: str, prealloc: bool) -> None:
     memory = plan(**parameters)
     (backend,) = memory.backends
     holds = (backend.qom_type, backend.prealloc or False)  # type: ignore[attr-defined]
@@ -49,12 +49,12 @@ def test_what_holds_it(parameters: dict[str, Any], kind: str, prealloc: bool) ->
 @pytest.mark.parametrize(
     ("obstacle", "problem", "without"),
     [
-        ({"mem_path": "/mnt/huge", "use_chroot": True}, "out of QEMU's reach", {"mem_path": ""}),
-        ({"mem_path": "/mnt/huge", "use_chroot": True}, "out of QEMU's reach", {"use_chroot": False}),
-        ({"acpi": False}, "without acpi no DIMM", {"acpi": True}),
+        ({"mem_path": "/mnt/huge", "use_chroot": True}, "cannot access with use_chroot", {"mem_path": ""}),
+        ({"mem_path": "/mnt/huge", "use_chroot": True}, "cannot access with use_chroot", {"use_chroot": False}),
+        ({"acpi": False}, "requires acpi", {"acpi": True}),
     ],
 )
-def test_dimms_that_could_never_come_are_refused(
+def test_dimms_that_can_never_be_added_are_refused(
     obstacle: dict[str, Any], problem: str, without: dict[str, Any]
 ) -> None:
     dimms = {"memory_max_mib": 2048, "memory_hotplug": "dimm", **obstacle}
@@ -64,15 +64,15 @@ def test_dimms_that_could_never_come_are_refused(
         TABLE.check_syntax({**dimms, **other})
 
 
-@pytest.mark.parametrize(("size_mib", "hugepages", "piece"), [(991, "", 2), (991, "2M", 2), (1536, "1G", 1024)])
-def test_what_virtio_mem_gives_comes_in_pieces(size_mib: int, hugepages: str, piece: int) -> None:
+@pytest.mark.parametrize(("size_mib", "hugepages", "block"), [(991, "", 2), (991, "2M", 2), (1536, "1G", 1024)])
+def test_size_of_virtio_mem_is_a_multiple_of_its_block_size(size_mib: int, hugepages: str, block: int) -> None:
     filled = TABLE.check_syntax({"memory_max_mib": 4096, "hugepages": hugepages})
-    with pytest.raises(ParameterError, match=f"{size_mib} MiB more .* no whole number of pieces of {piece} MiB"):
+    with pytest.raises(ParameterError, match=f"{size_mib} MiB above .* not a multiple of the block size, {block} MiB"):
         plan_reserve(size_mib, filled)
-    plan_reserve(size_mib // piece * piece, filled)
+    plan_reserve(size_mib // block * block, filled)
 
 
-def test_nodes_have_equal_shares() -> None:
+def test_numa_nodes_have_equal_shares() -> None:
     memory = plan(1024, 4, numa_nodes=2)
     assert [(node.memory, node.first_cpu, node.last_cpu) for node in memory.nodes] == [
         ("memory0", 0, 1),
@@ -84,24 +84,22 @@ def test_nodes_have_equal_shares() -> None:
 @pytest.mark.parametrize(
     ("arguments", "about", "problem"),
     [
-        ({"processors": 3, "numa_nodes": 2}, "numa_nodes", "3 processors .* cannot be divided equally among 2"),
+        ({"processors": 3, "numa_nodes": 2}, "numa_nodes", "3 vCPUs .* cannot be divided equally among 2"),
         ({"memory_mib": 1023, "numa_nodes": 2}, "numa_nodes", "1023 MiB .* cannot be divided equally"),
-        ({"memory_mib": 1026, "hugepages": "2M", "numa_nodes": 2}, "hugepages", "513 MiB are no whole number"),
-        ({"memory_mib": 512, "hugepages": "1G"}, "hugepages", "512 MiB are no whole number of pages of 1024 MiB"),
-        ({"hugepages": "2M", "mem_path": "/mnt"}, "hugepages", "files hold the memory"),
-        ({"numa_nodes": 4, "numa_host_nodes": "0:1"}, "numa_host_nodes", "it is for 2 NUMA nodes, and numa_nodes is 4"),
-        ({"numa_host_nodes": "0-1", "numa_policy": "preferred"}, "numa_policy", "one node can be preferred"),
+        ({"memory_mib": 1026, "hugepages": "2M", "numa_nodes": 2}, "hugepages", "513 MiB are not a multiple"),
+        ({"memory_mib": 512, "hugepages": "1G"}, "hugepages", "512 MiB are not a multiple of the page size, 1024 MiB"),
+        ({"hugepages": "2M", "mem_path": "/mnt"}, "hugepages", "cannot be combined with mem_path"),
+        ({"numa_nodes": 4, "numa_host_nodes": "0:1"}, "numa_host_nodes", "names 2 NUMA nodes, and numa_nodes is 4"),
+        ({"numa_host_nodes": "0-1", "numa_policy": "preferred"}, "numa_policy", "supports one NUMA node, not a list"),
     ],
 )
-def test_what_cannot_be_divided_or_does_not_go_together_is_refused(
-    arguments: dict[str, Any], about: str, problem: str
-) -> None:
+def test_invalid_memory_configuration_is_refused(arguments: dict[str, Any], about: str, problem: str) -> None:
     with pytest.raises(ParameterError, match=problem) as caught:
         plan(**arguments)
     assert caught.value.name == about
 
 
-def test_host_nodes() -> None:
+def test_host_nodes_apply_to_numa_nodes_of_the_guest() -> None:
     assert parse_host_nodes("0") == (frozenset({0}),)
     assert parse_host_nodes("0-1,3:2") == (frozenset({0, 1, 3}), frozenset({2}))
     memory = plan(numa_nodes=2, numa_host_nodes="0-1:2", numa_policy="interleave")
@@ -114,13 +112,13 @@ def test_host_nodes() -> None:
 
 
 @pytest.mark.parametrize("text", ["0:", "0-", "2-1", "a", "0,,1", "-1", "1000", "٣"])
-def test_host_nodes_that_are_none_are_refused(text: str) -> None:
+def test_invalid_host_nodes_are_refused(text: str) -> None:
     with pytest.raises(ParameterError, match="numa_host_nodes"):
         TABLE.check_syntax({"numa_host_nodes": text})
 
 
 @pytest.mark.qemu
-def test_real_machine_has_its_memory_where_it_was_planned(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+def test_memory_of_a_running_instance_matches_its_plan(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     parameters = {"numa_nodes": 2, "numa_host_nodes": "0", "mem_prealloc": True, "sandbox": "enabled"}
     kvm.start_instance(make_toy(memory_mib=64, vcpus=2, parameters=parameters))
     with kvm.monitor("web1") as monitor:

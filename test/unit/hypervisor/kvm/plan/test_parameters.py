@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
+"""The parameter table: Ganeti's parameters, syntax checks and advice."""
+
 from __future__ import annotations
 
 from typing import Final
@@ -9,7 +11,7 @@ from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm.plan.parameters import TABLE, parse_cpu_mask, parse_extra
 from tools.docs.parameters import PAGE, render
 
-#: The names of all parameters of Ganeti's KVM hypervisor, by theme. An adapter hands them on as they are.
+#: All parameters of Ganeti's KVM hypervisor, by topic. An adapter passes them on unchanged.
 GANETIS: Final = {
     "boot": "kvm_path kernel_path initrd_path root_path kernel_args boot_order acpi mem_path use_localtime"
     " reboot_behavior",
@@ -25,14 +27,14 @@ GANETIS: Final = {
     "migration": "migration_port migration_bandwidth migration_downtime migration_mode migration_caps",
     "extra": "kvm_extra",
 }
-#: Where the value that Ganeti takes for granted is another one: hvkit's own is what a new instance is better off with.
+#: Parameters whose default differs from Ganeti's, because hvkit's default suits new instances better.
 OTHER_DEFAULTS: Final = {
     "kvm_path": "/usr/bin/qemu-system-x86_64",
     "kernel_path": "",
     "machine_version": "q35",
     "spice_tls_ciphers": "",
 }
-#: The other defaults, of Ganeti and of hvkit; an empty text and False where a name is in none of these.
+#: The other defaults, of both Ganeti and hvkit. A parameter in none of these tables has the default "".
 DEFAULTS: Final = {
     "root_path": "/dev/vda1",
     "kernel_args": "ro",
@@ -61,7 +63,7 @@ DEFAULTS: Final = {
 }
 
 
-def test_all_parameters_of_ganeti_are_there_with_their_types_and_defaults() -> None:
+def test_table_has_all_parameters_of_ganeti_with_their_defaults() -> None:
     names = " ".join(GANETIS.values()).split()
     assert len(names) == len(set(names)) == 65
     ours = {name: TABLE[name].default for name in names}
@@ -70,7 +72,7 @@ def test_all_parameters_of_ganeti_are_there_with_their_types_and_defaults() -> N
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_a_parameter_is_documented_in_sentences(name: str) -> None:
+def test_documentation_of_a_parameter_is_sentences(name: str) -> None:
     assert TABLE[name].doc[0].isupper()
     assert TABLE[name].doc.endswith(".")
 
@@ -103,7 +105,7 @@ def test_a_parameter_is_documented_in_sentences(name: str) -> None:
         "migration_caps": ("", "xbzrle", "auto-converge:postcopy-ram"),
     }.items(),
 )
-def test_what_ganeti_accepts_is_accepted(name: str, values: tuple[object, ...]) -> None:
+def test_values_that_ganeti_accepts_are_accepted(name: str, values: tuple[object, ...]) -> None:
     beside = {
         "disk_cache": "none",
         "floppy_image_path": "/srv/floppy.img",
@@ -113,7 +115,7 @@ def test_what_ganeti_accepts_is_accepted(name: str, values: tuple[object, ...]) 
         assert TABLE.check_syntax({**beside, name: value})[name] == value
 
 
-def test_what_is_hvkits_own() -> None:
+def test_table_has_these_parameters_beside_those_of_ganeti() -> None:
     assert set(TABLE) - set(" ".join(GANETIS.values()).split()) == {
         *("hotplug_ports", "network_script", "sandbox", "security_pool"),
         *("migration_tls", "migration_tls_dir", "migration_tls_hostname"),
@@ -124,7 +126,7 @@ def test_what_is_hvkits_own() -> None:
     }
 
 
-def test_the_defaults_go_together() -> None:
+def test_defaults_pass_the_syntax_check() -> None:
     filled = TABLE.check_syntax({})
     assert filled["machine_version"] == "q35"
     assert filled["cpu_mask"] == "all"
@@ -178,30 +180,30 @@ def test_the_defaults_go_together() -> None:
         ("acpi", "no"),
     ],
 )
-def test_nonsense_is_refused_by_name(name: str, value: object) -> None:
+def test_invalid_value_is_refused_with_the_name_of_its_parameter(name: str, value: object) -> None:
     with pytest.raises(ParameterError) as caught:
         TABLE.check_syntax({name: value})
     assert caught.value.name == name
 
 
-def test_a_value_close_to_a_choice_says_so() -> None:
+def test_value_similar_to_a_choice_gets_a_suggestion() -> None:
     with pytest.raises(ParameterError, match="did you mean paravirtual"):
         TABLE.check_syntax({"disk_type": "paravirtul"})
 
 
 @pytest.mark.parametrize("parameters", [{"disk_type": "ide"}, {"disk_type": "scsi-hd"}, {"cdrom_disk_type": "ide"}])
-def test_a_drive_that_is_no_disk_may_be_empty(parameters: dict[str, object]) -> None:
+def test_removable_drive_may_be_empty(parameters: dict[str, object]) -> None:
     empty = dict.fromkeys(("cdrom_image_path", "cdrom2_image_path", "floppy_image_path"), "empty")
     TABLE.check_syntax({**parameters, **empty, "boot_order": "cdrom"})
 
 
-def test_native_aio_needs_direct_access() -> None:
-    with pytest.raises(ParameterError, match="needs disk_cache none"):
+def test_native_aio_requires_direct_access() -> None:
+    with pytest.raises(ParameterError, match="requires disk_cache none"):
         TABLE.check_syntax({"disk_aio": "native"})
     TABLE.check_syntax({"disk_aio": "native", "disk_cache": "none"})
 
 
-def test_an_initrd_needs_a_kernel() -> None:
+def test_initrd_requires_a_kernel() -> None:
     with pytest.raises(ParameterError, match="kernel_path"):
         TABLE.check_syntax({"initrd_path": "/boot/initrd"})
 
@@ -214,19 +216,19 @@ def test_an_initrd_needs_a_kernel() -> None:
         ("0-2:all:1,3", (frozenset({0, 1, 2}), None, frozenset({1, 3}))),
     ],
 )
-def test_cpu_mask(text: str, sets: tuple[frozenset[int] | None, ...]) -> None:
+def test_parse_cpu_mask_returns_cpu_sets(text: str, sets: tuple[frozenset[int] | None, ...]) -> None:
     assert parse_cpu_mask(text) == sets
 
 
 @pytest.mark.parametrize("text", ["", "0-", "-1", "3-1", "0,,1", "all,1", "0:", "a", "1 2", "٣", "0-99999999999"])
-def test_cpu_mask_that_is_none_is_refused(text: str) -> None:
+def test_invalid_cpu_mask_is_refused(text: str) -> None:
     for name in ("cpu_mask", "io_thread_mask"):
         with pytest.raises(ParameterError) as caught:
             TABLE.check_syntax({name: text})
         assert caught.value.name == name
 
 
-def test_extra_arguments_are_words_as_for_a_shell() -> None:
+def test_parse_extra_uses_shell_syntax() -> None:
     assert parse_extra("-global 'a b=c' -no-hpet") == ("-global", "a b=c", "-no-hpet")
 
 
@@ -248,17 +250,17 @@ def test_extra_arguments_are_words_as_for_a_shell() -> None:
         *("-action shutdown=poweroff", "-no-shutdown", "-no-reboot", "-runas nobody", "-chroot /", "-run-with user=x"),
     ],
 )
-def test_extra_arguments_cannot_take_the_instance_from_us(text: str) -> None:
+def test_extra_arguments_with_reserved_options_are_refused(text: str) -> None:
     with pytest.raises(ParameterError) as caught:
         TABLE.check_syntax({"kvm_extra": text})
     assert caught.value.name == "kvm_extra"
 
 
-def test_extra_arguments_may_be_about_the_machine() -> None:
+def test_extra_arguments_may_set_machine_properties() -> None:
     assert parse_extra("-machine hpet=off,dump-guest-core=off -boot menu=on")[1] == "hpet=off,dump-guest-core=off"
 
 
-def test_the_defaults_draw_no_advice() -> None:
+def test_defaults_get_no_advice() -> None:
     assert TABLE.assess({}) == []
 
 
@@ -266,37 +268,37 @@ def test_the_defaults_draw_no_advice() -> None:
     ("parameters", "about", "words"),
     [
         ({"kvm_extra": "-no-hpet"}, "kvm_extra", "does not know"),
-        ({"kvm_flag": "disabled"}, "kvm_flag", "many times as long"),
+        ({"kvm_flag": "disabled"}, "kvm_flag", "many times slower"),
         ({"acpi": False}, "acpi", "no power button"),
-        ({"acpi": False, "user_shutdown": True}, "user_shutdown", "cannot switch its machine off"),
-        ({"acpi": False, "vcpus_max": 4}, "vcpus_max", "hears of no processor that comes"),
-        ({"cpu_type": "host,-svm"}, "cpu_type", "can only move to nodes"),
-        ({"migration_caps": "postcopy-ram"}, "cpu_type", "can only move to nodes"),
-        ({"migration_downtime": 6000}, "migration_downtime", "for 6 s the guest answers nobody"),
-        ({"kvm_pci_reservations": 5}, "kvm_pci_reservations", "the first 12 are kept in any case"),
-        ({"usb_devices": "tablet,host:1.4"}, "usb_devices", "stays here"),
-        ({"disk_type": "scsi-generic"}, "disk_type", "commands of its own"),
+        ({"acpi": False, "user_shutdown": True}, "user_shutdown", "cannot power off its machine"),
+        ({"acpi": False, "vcpus_max": 4}, "vcpus_max", "no notification of vCPU hotplug"),
+        ({"cpu_type": "host,-svm"}, "cpu_type", "can only migrate to nodes"),
+        ({"migration_caps": "postcopy-ram"}, "cpu_type", "can only migrate to nodes"),
+        ({"migration_downtime": 6000}, "migration_downtime", "does not respond for up to 6 s"),
+        ({"kvm_pci_reservations": 5}, "kvm_pci_reservations", "the first 12 slots are always reserved"),
+        ({"usb_devices": "tablet,host:1.4"}, "usb_devices", "not available after a migration"),
+        ({"disk_type": "scsi-generic"}, "disk_type", "arbitrary SCSI commands"),
         ({"disk_type": "scsi-hd", "scsi_controller_type": "dc390"}, "scsi_controller_type", "few guests"),
         ({"sandbox": "disabled"}, "sandbox", "can start programs"),
-        ({"use_chroot": True}, "use_chroot", "root finds its way out"),
-        ({"vnc_bind_address": "192.0.2.7"}, "vnc_bind_address", "there is no vnc_password_file"),
-        ({"vnc_bind_address": "192.0.2.7"}, "vnc_bind_address", "VNC without TLS"),
-        ({"vnc_bind_address": "::", "vnc_tls": True}, "vnc_tls", "pretends to be it"),
-        ({"spice_bind": "192.0.2.7", "spice_port": 5930}, "spice_bind", "there is no spice_password_file"),
-        ({"spice_bind": "192.0.2.7", "spice_port": 5930}, "spice_bind", "SPICE without TLS"),
-        ({"soundhw": "hda"}, "soundhw", "nobody hears it"),
-        ({"kernel_args": "ro quiet"}, "kernel_args", "does nothing without kernel_path"),
-        ({"kernel_path": "/boot/vmlinuz", "boot_order": "network"}, "boot_order", "does nothing beside kernel_path"),
-        ({"scsi_controller_type": "megasas"}, "scsi_controller_type", "does nothing"),
-        ({"numa_policy": "interleave"}, "numa_policy", "does nothing without numa_host_nodes"),
-        ({"cdrom_disk_type": "ide"}, "cdrom_disk_type", "does nothing without cdrom_image_path"),
-        ({"nic_type": "e1000", "virtio_net_queues": 4}, "virtio_net_queues", "only paravirtual"),
-        ({"vnc_tls": True}, "vnc_tls", "does nothing without vnc_bind_address"),
-        ({"spice_use_vdagent": False}, "spice_use_vdagent", "does nothing without spice_bind"),
-        ({"keymap": "de"}, "keymap", "does nothing without VNC and SPICE"),
+        ({"use_chroot": True}, "use_chroot", "root can leave a changed root directory"),
+        ({"vnc_bind_address": "192.0.2.7"}, "vnc_bind_address", "set vnc_password_file"),
+        ({"vnc_bind_address": "192.0.2.7"}, "vnc_bind_address", "VNC without TLS is not encrypted"),
+        ({"vnc_bind_address": "::", "vnc_tls": True}, "vnc_tls", "cannot verify the identity of the server"),
+        ({"spice_bind": "192.0.2.7", "spice_port": 5930}, "spice_bind", "set spice_password_file"),
+        ({"spice_bind": "192.0.2.7", "spice_port": 5930}, "spice_bind", "SPICE without TLS is not encrypted"),
+        ({"soundhw": "hda"}, "soundhw", "not audible without spice_bind"),
+        ({"kernel_args": "ro quiet"}, "kernel_args", "has no effect without kernel_path"),
+        ({"kernel_path": "/boot/vmlinuz", "boot_order": "network"}, "boot_order", "has no effect with kernel_path"),
+        ({"scsi_controller_type": "megasas"}, "scsi_controller_type", "has no effect"),
+        ({"numa_policy": "interleave"}, "numa_policy", "has no effect without numa_host_nodes"),
+        ({"cdrom_disk_type": "ide"}, "cdrom_disk_type", "has no effect without cdrom_image_path"),
+        ({"nic_type": "e1000", "virtio_net_queues": 4}, "virtio_net_queues", "only paravirtual NICs"),
+        ({"vnc_tls": True}, "vnc_tls", "has no effect without vnc_bind_address"),
+        ({"spice_use_vdagent": False}, "spice_use_vdagent", "has no effect without spice_bind"),
+        ({"keymap": "de"}, "keymap", "has no effect without VNC or SPICE"),
     ],
 )
-def test_what_is_allowed_and_not_wise_draws_advice(parameters: dict[str, object], about: str, words: str) -> None:
+def test_questionable_values_get_advice(parameters: dict[str, object], about: str, words: str) -> None:
     assert any(advice.startswith(f"{about}: ") and words in advice for advice in TABLE.assess(parameters))
 
 
@@ -317,9 +319,9 @@ def test_what_is_allowed_and_not_wise_draws_advice(parameters: dict[str, object]
         {"kernel_path": "/boot/vmlinuz", "kernel_args": "ro quiet"},
     ],
 )
-def test_what_is_wise_draws_none(parameters: dict[str, object]) -> None:
+def test_sound_values_get_no_advice(parameters: dict[str, object]) -> None:
     assert TABLE.assess(parameters) == []
 
 
-def test_page_of_the_docs_is_made_of_the_table() -> None:
-    assert PAGE.read_text() == render(), "make parameters writes it again"
+def test_documentation_page_is_generated_from_the_table() -> None:
+    assert PAGE.read_text() == render(), "run `make parameters`"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which processors and DIMMs come and go for a target."""
+"""Hot-added vCPUs and DIMMs, and the changes that reach a target."""
 
 from __future__ import annotations
 
@@ -40,10 +40,7 @@ def dimms(*sizes: int) -> tuple[Dimm, ...]:
     return tuple(Dimm(device=f"dimm-{number}", size_mib=size) for number, size in enumerate(sizes))
 
 
-# ---- processors
-
-
-def test_places_are_counted_from_the_first_whatever_order_qemu_has_them_in() -> None:
+def test_places_are_numbered_in_the_order_of_the_topology() -> None:
     found = ProcessorPlaces.from_answer(
         [
             place(1, 1),
@@ -57,7 +54,7 @@ def test_places_are_counted_from_the_first_whatever_order_qemu_has_them_in() -> 
     assert names(found.free) == ["cpu-1", "cpu-3"]
 
 
-def test_processor_is_plugged_in_where_its_place_is() -> None:
+def test_processor_is_described_with_its_topology_address() -> None:
     (free,) = ProcessorPlaces.from_answer([place(1, 2)]).free
     assert unstructure(free.build()) == {
         "driver": "max-x86_64-cpu",
@@ -68,70 +65,67 @@ def test_processor_is_plugged_in_where_its_place_is() -> None:
     }
 
 
-def test_first_free_places_are_filled() -> None:
+def test_plan_processors_fills_the_first_free_places() -> None:
     change = plan_processors(places(1, [2], [1, 3, 4]), 4)
     assert names(change.coming) == ["cpu-1", "cpu-3"]
     assert not change.going
 
 
-def test_last_processors_go_first() -> None:
+def test_plan_processors_removes_from_the_last_place() -> None:
     change = plan_processors(places(1, [1, 2, 3], []), 2)
     assert names(change.going) == ["cpu-3", "cpu-2"]
     assert not change.coming
 
 
-def test_processors_that_were_asked_for_before_go_first() -> None:
+def test_plan_processors_prefers_those_already_requested() -> None:
     assert names(plan_processors(places(1, [1, 2, 3], []), 2, asked=["cpu-1"]).going) == ["cpu-1", "cpu-3"]
 
 
-def test_as_many_processors_as_there_are_is_no_change() -> None:
+def test_plan_processors_for_the_current_number_changes_nothing() -> None:
     change = plan_processors(places(1, [2], [1, 3]), 2)
     assert (change.coming, change.going) == ((), ())
 
 
-# ---- memory
-
-
-def test_more_memory_is_one_dimm_more() -> None:
+def test_plan_dimms_adds_one_dimm() -> None:
     change = plan_dimms(dimms(128), 256, 1024)
     assert change.coming == (Dimm(device="dimm-1", size_mib=640),)
     assert not change.going
 
 
-def test_name_of_a_dimm_that_went_is_given_again() -> None:
+def test_plan_dimms_reuses_the_id_of_a_removed_dimm() -> None:
     assert names(plan_dimms(dimms(128, 128)[1:], 256, 512).coming) == ["dimm-0"]
 
 
-def test_less_memory_is_as_few_dimms_less_as_will_do() -> None:
+def test_plan_dimms_removes_as_few_dimms_as_possible() -> None:
     assert names(plan_dimms(dimms(128, 128, 256), 256, 512).going) == ["dimm-2"]
     assert names(plan_dimms(dimms(128, 256, 128), 256, 384).going) == ["dimm-2", "dimm-1"]
 
 
-def test_dimms_that_were_asked_for_before_go_first() -> None:
+def test_plan_dimms_prefers_those_already_requested() -> None:
     assert names(plan_dimms(dimms(128, 128), 256, 384, asked=["dimm-0"]).going) == ["dimm-0"]
 
 
-def test_as_much_memory_as_there_is_is_no_change() -> None:
+def test_plan_dimms_for_the_current_amount_changes_nothing() -> None:
     change = plan_dimms(dimms(128), 256, 384)
     assert (change.coming, change.going) == ((), ())
 
 
-def test_what_dimms_do_not_make_up_is_refused() -> None:
-    with pytest.raises(ParameterError, match=r"go as a whole: 256 MiB are there for good, 512 \+ 128 MiB"):
+def test_plan_dimms_rejects_a_difference_that_no_dimms_have() -> None:
+    with pytest.raises(ParameterError, match=r"no hot-added DIMMs .*: 256 MiB at boot, 512 \+ 128 MiB hot-added"):
         plan_dimms(dimms(512, 128), 256, 640)
 
 
-def test_memory_comes_in_steps() -> None:
-    with pytest.raises(ParameterError, match="steps of 128 MiB"):
+def test_plan_dimms_rejects_a_difference_that_is_not_a_multiple_of_the_step() -> None:
+    with pytest.raises(ParameterError, match="44 MiB is not a multiple of 128 MiB"):
         plan_dimms((), 256, 300)
 
 
-def test_slots_are_used_up() -> None:
-    with pytest.raises(ParameterError, match=f"all {DIMM_SLOTS} slots"):
+def test_plan_dimms_without_a_free_slot_is_refused() -> None:
+    with pytest.raises(ParameterError, match=f"all {DIMM_SLOTS} DIMM slots are in use"):
         plan_dimms(dimms(*[128] * DIMM_SLOTS), 256, 256 + 128 * (DIMM_SLOTS + 1))
 
 
-def test_dimm_that_has_a_place_keeps_it() -> None:
+def test_dimm_keeps_slot_and_address() -> None:
     info = PCDIMMDeviceInfo(
         id="dimm-3",
         addr=1 << 32,

@@ -13,7 +13,7 @@ import pytest
 
 from hvkit.qmp import schema
 
-SAMPLE = Path(__file__).with_name("typing_sample.py")
+SAMPLE = Path(__file__).parents[1] / "support" / "typing_sample.py"
 
 
 def test_mypy_reports_exactly_the_marked_errors(tmp_path: Path) -> None:
