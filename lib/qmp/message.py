@@ -28,7 +28,8 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+#: The scanner of the decoder. `decode` runs two regular expressions for white space; `raw_decode` is one more call.
+_scan_once = json.JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]  # not in typeshed
 #: Compact, because QEMU reads from its monitor byte by byte.
 _encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
@@ -68,9 +69,11 @@ def loads_standard(line: bytes) -> Any:
     """
     try:
         text = str(line.strip(), "utf-8")
-        message, end = _decoder.raw_decode(text)  # decode() runs two regular expressions for white space
+        message, end = _scan_once(text, 0)
         if end != len(text):
             raise ValueError(f"extra data after {end} characters")
+    except StopIteration as stop:
+        raise DataError("", f"not JSON: no value at character {stop.value}") from None
     except (ValueError, RecursionError) as error:
         # The text of these errors contains a position and at most one byte, never the content.
         raise DataError("", f"not JSON: {str(error) or type(error).__name__}") from None
