@@ -214,15 +214,24 @@ class Greeting(NamedTuple):
     capabilities: tuple[str, ...]
 
 
+def check_greeting(message: Mapping[str, Any]) -> None:
+    """Check that a message is a greeting.
+
+    Raises:
+        ProtocolError: it is not the greeting of a QMP server.
+    """
+    if not isinstance(message.get("QMP"), dict):
+        raise ProtocolError(f"invalid greeting: {', '.join(sorted(map(str, message))[:5]) or 'no members'}")
+
+
 def parse_greeting(message: Mapping[str, Any]) -> Greeting:
     """Parse a greeting; members may be missing, and the capabilities may be inside `version`, as old servers send them.
 
     Raises:
         ProtocolError: the message is not the greeting of a QMP server.
     """
-    body = message.get("QMP")
-    if not isinstance(body, dict):
-        raise ProtocolError(f"invalid greeting: {', '.join(sorted(map(str, message))[:5]) or 'no members'}")
+    check_greeting(message)
+    body = message["QMP"]
     version = body.get("version")
     version = version if isinstance(version, dict) else {}
     numbers = version.get("qemu")

@@ -31,6 +31,7 @@ from hvkit.qmp import log
 from hvkit.qmp.errors import DataError, ProtocolError, QmpError, command_error
 from hvkit.qmp.message import (
     Greeting,
+    check_greeting,
     decode,
     encode,
     encode_bare_request,
@@ -179,7 +180,6 @@ class Protocol:
 
     Attributes:
         state: state of the conversation.
-        greeting: the greeting of the server; None until it comes.
         failure: why the conversation ended; None before that.
         echoes_ids: whether the replies of the server have the ids of the requests.
         has_events: whether there are events to take.
@@ -197,7 +197,8 @@ class Protocol:
     ) -> None:
         self.name = name
         self.state = State.GREETING if expects_greeting else State.READY
-        self.greeting: Greeting | None = None
+        self._greeting_message: dict[str, Any] | None = None
+        self._greeting: Greeting | None = None
         self.failure: QmpError | None = None
         self.echoes_ids = False
         self.has_out_of_band = False
@@ -214,6 +215,13 @@ class Protocol:
         self._outgoing = b""
         self._events: list[dict[str, Any]] = []
         self.has_events = False
+
+    @property
+    def greeting(self) -> Greeting | None:
+        """The greeting of the server, parsed at the first use; None until it comes."""
+        if self._greeting is None and self._greeting_message is not None:
+            self._greeting = parse_greeting(self._greeting_message)
+        return self._greeting
 
     def open_exchange(
         self, command: str, arguments: Mapping[str, Any] | None = None, *, out_of_band: bool = False
@@ -447,12 +455,14 @@ class Protocol:
 
     def _receive_greeting(self, message: dict[str, Any]) -> None:
         try:
-            self.greeting = parse_greeting(message)
+            check_greeting(message)
         except ProtocolError as error:
             self._end(error)
             return
+        self._greeting_message = message
         self.state = State.NEGOTIATING
-        self.has_out_of_band = self._wants_out_of_band and "oob" in self.greeting.capabilities
+        if self._wants_out_of_band:
+            self.has_out_of_band = "oob" in parse_greeting(message).capabilities
         arguments = {"enable": ["oob"]} if self.has_out_of_band else None
         _, data = self.open_unchecked("qmp_capabilities", arguments)
         self._outgoing += data
