@@ -329,7 +329,8 @@ def translate_errors(make: Callable[[str], HypervisorError]) -> Iterator[None]:
     except (InstanceError, ParameterError):
         raise
     except (HypervisorError, OSError) as error:
-        raise make(str(error)) from error
+        # an error about a monitor has a reason without the monitor: its text starts with a path
+        raise make(getattr(error, "reason", "") or str(error)) from error
 
 
 def _with_log(text: str, log: str) -> str:

@@ -234,18 +234,20 @@ def _struct_hook(cls: type[Struct]) -> Hook:
     defaults = {member.name: member.default for member in members if member.default is not attrs.NOTHING}
     count = len(members)
     new = object.__new__
+    find_slot = slots.get
 
     def structure_struct(data: Any, _: Any) -> Any:
         if type(data) is not dict:
             raise _mismatch("object", data)
         made = new(cls)
         attributes = made.__dict__
-        attributes.update(defaults)
+        if defaults:
+            attributes.update(defaults)
         rest = None
         key = None
         try:
             for key, value in data.items():
-                slot = slots.get(key)
+                slot = find_slot(key)
                 if slot is None:
                     if rest is None:
                         rest = {}

@@ -28,7 +28,8 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+#: The scanner of the decoder. `decode` runs two regular expressions for white space; `raw_decode` is one more call.
+_scan_once = json.JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]  # not in typeshed
 #: Compact, because QEMU reads from its monitor byte by byte.
 _encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
@@ -68,9 +69,11 @@ def loads_standard(line: bytes) -> Any:
     """
     try:
         text = str(line.strip(), "utf-8")
-        message, end = _decoder.raw_decode(text)  # decode() runs two regular expressions for white space
+        message, end = _scan_once(text, 0)
         if end != len(text):
             raise ValueError(f"extra data after {end} characters")
+    except StopIteration as stop:
+        raise DataError("", f"not JSON: no value at character {stop.value}") from None
     except (ValueError, RecursionError) as error:
         # The text of these errors contains a position and at most one byte, never the content.
         raise DataError("", f"not JSON: {str(error) or type(error).__name__}") from None
@@ -211,15 +214,24 @@ class Greeting(NamedTuple):
     capabilities: tuple[str, ...]
 
 
+def check_greeting(message: Mapping[str, Any]) -> None:
+    """Check that a message is a greeting.
+
+    Raises:
+        ProtocolError: it is not the greeting of a QMP server.
+    """
+    if not isinstance(message.get("QMP"), dict):
+        raise ProtocolError(f"invalid greeting: {', '.join(sorted(map(str, message))[:5]) or 'no members'}")
+
+
 def parse_greeting(message: Mapping[str, Any]) -> Greeting:
     """Parse a greeting; members may be missing, and the capabilities may be inside `version`, as old servers send them.
 
     Raises:
         ProtocolError: the message is not the greeting of a QMP server.
     """
-    body = message.get("QMP")
-    if not isinstance(body, dict):
-        raise ProtocolError(f"invalid greeting: {', '.join(sorted(map(str, message))[:5]) or 'no members'}")
+    check_greeting(message)
+    body = message["QMP"]
     version = body.get("version")
     version = version if isinstance(version, dict) else {}
     numbers = version.get("qemu")

@@ -29,7 +29,15 @@ from typing import Any, Final, TypeAlias
 from hvkit.errors import ProgrammerError
 from hvkit.qmp import log
 from hvkit.qmp.errors import DataError, ProtocolError, QmpError, command_error
-from hvkit.qmp.message import Greeting, decode, encode, encode_bare_request, encode_request, parse_greeting
+from hvkit.qmp.message import (
+    Greeting,
+    check_greeting,
+    decode,
+    encode,
+    encode_bare_request,
+    encode_request,
+    parse_greeting,
+)
 from hvkit.qmp.redaction import redact, redact_reply
 
 #: The longest message accepted from a server, in bytes. The largest known replies are below 100 MB.
@@ -86,10 +94,21 @@ class Exchange:
         is_ready: whether there is a reply, or an error in its place.
         is_abandoned: whether the reply is no longer wanted.
         is_traced: whether the request was logged or traced, so that the reply is too.
+        is_simple: whether the reply can be set without further checks: not ready, not abandoned and not traced.
         on_ready: called when the exchange becomes ready; None for no call.
     """
 
-    __slots__ = ("command", "error", "is_abandoned", "is_ready", "is_traced", "on_ready", "reply", "request_id")
+    __slots__ = (
+        "command",
+        "error",
+        "is_abandoned",
+        "is_ready",
+        "is_simple",
+        "is_traced",
+        "on_ready",
+        "reply",
+        "request_id",
+    )
 
     def __init__(self, command: str, request_id: Any) -> None:
         self.command = command
@@ -99,6 +118,7 @@ class Exchange:
         self.is_ready = False
         self.is_abandoned = False
         self.is_traced = False
+        self.is_simple = True
         self.on_ready: Callable[[], None] | None = None
 
     def succeed(self, reply: dict[str, Any]) -> None:
@@ -113,6 +133,7 @@ class Exchange:
         if not self.is_ready:
             self.error = error
             self.is_ready = True
+            self.is_simple = False
             if self.on_ready is not None:
                 self.on_ready()
 
@@ -159,7 +180,6 @@ class Protocol:
 
     Attributes:
         state: state of the conversation.
-        greeting: the greeting of the server; None until it comes.
         failure: why the conversation ended; None before that.
         echoes_ids: whether the replies of the server have the ids of the requests.
         has_events: whether there are events to take.
@@ -177,7 +197,8 @@ class Protocol:
     ) -> None:
         self.name = name
         self.state = State.GREETING if expects_greeting else State.READY
-        self.greeting: Greeting | None = None
+        self._greeting_message: dict[str, Any] | None = None
+        self._greeting: Greeting | None = None
         self.failure: QmpError | None = None
         self.echoes_ids = False
         self.has_out_of_band = False
@@ -194,6 +215,13 @@ class Protocol:
         self._outgoing = b""
         self._events: list[dict[str, Any]] = []
         self.has_events = False
+
+    @property
+    def greeting(self) -> Greeting | None:
+        """The greeting of the server, parsed at the first use; None until it comes."""
+        if self._greeting is None and self._greeting_message is not None:
+            self._greeting = parse_greeting(self._greeting_message)
+        return self._greeting
 
     def open_exchange(
         self, command: str, arguments: Mapping[str, Any] | None = None, *, out_of_band: bool = False
@@ -228,6 +256,7 @@ class Protocol:
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
         if self._trace is not None or log.is_debugging():
             exchange.is_traced = True
+            exchange.is_simple = False
             verb = "exec-oob" if out_of_band else "execute"
             self._show("->", {verb: command, "arguments": arguments or {}, "id": request_id})
         return exchange, data
@@ -252,6 +281,7 @@ class Protocol:
         exchange = self._in_flight[request_id] = Exchange(command, request_id)
         if self._trace is not None or log.is_debugging():
             exchange.is_traced = True
+            exchange.is_simple = False
             self._show("->", message)
         return exchange, data + self._line_end
 
@@ -322,6 +352,7 @@ class Protocol:
     def abandon(self, exchange: Exchange) -> None:
         """Stop waiting for the reply to an exchange; a late reply will be dropped."""
         exchange.is_abandoned = True
+        exchange.is_simple = False
 
     def discard(self, exchange: Exchange) -> None:
         """Remove an exchange that cannot get a reply: no byte of it was sent, or its command has no reply."""
@@ -383,10 +414,13 @@ class Protocol:
             # between a reply and the next command, and every microsecond until then costs another one.
             reply_id = message.get("id")
             exchange = self._in_flight.get(reply_id) if type(reply_id) is int else None
-            if exchange is not None and not (exchange.is_traced or exchange.is_abandoned or exchange.is_ready):
+            if exchange is not None and exchange.is_simple:
                 del self._in_flight[reply_id]
                 self.echoes_ids = True
-                exchange.succeed(message)
+                exchange.reply = message
+                exchange.is_ready = True
+                if exchange.on_ready is not None:
+                    exchange.on_ready()
                 return
         if self._trace is not None or log.is_debugging():
             self._show_received(message)
@@ -421,12 +455,14 @@ class Protocol:
 
     def _receive_greeting(self, message: dict[str, Any]) -> None:
         try:
-            self.greeting = parse_greeting(message)
+            check_greeting(message)
         except ProtocolError as error:
             self._end(error)
             return
+        self._greeting_message = message
         self.state = State.NEGOTIATING
-        self.has_out_of_band = self._wants_out_of_band and "oob" in self.greeting.capabilities
+        if self._wants_out_of_band:
+            self.has_out_of_band = "oob" in parse_greeting(message).capabilities
         arguments = {"enable": ["oob"]} if self.has_out_of_band else None
         _, data = self.open_unchecked("qmp_capabilities", arguments)
         self._outgoing += data

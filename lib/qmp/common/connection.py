@@ -157,11 +157,15 @@ class BaseConnection(Generic[S]):
 
     def _deadline(self, command: str, timeout: float | None) -> Deadline:
         """Return the deadline for a command; the caller has checked the timeout."""
+        return Deadline(self._timeout_s(command, timeout))
+
+    def _timeout_s(self, command: str, timeout: float | None) -> float:
+        """Return the timeout for a command: of the call, else of the connection, else the default."""
         if timeout is None:
             timeout = self._deadlines.get(command, self._timeout)
             if timeout is None:
                 timeout = TIMEOUT_CLASSES.get(command, QUICK).timeout_s
-        return Deadline(timeout)
+        return timeout
 
 
 class BaseMonitorConnection(BaseConnection[S]):

@@ -193,18 +193,16 @@ class QmpConnection(BaseMonitorConnection[Session], SyncConnection[Session]):
         try:
             if self._command_check is not None:
                 self._command_check.check(name, plain)
-            is_simple = has_reply and not fds and not out_of_band
-            exchange = session.try_send(name, plain) if is_simple else None
-            # Whatever can be done after sending is done now, while QEMU works.
-            deadline = self._deadline(name, timeout)
-            if exchange is not None:
-                session.wait_for_reply(exchange, deadline)
-                return structure_reply(exchange, reply_type)
+            timeout_s = self._timeout_s(name, timeout)
+            if has_reply and not fds and not out_of_band:
+                simple_exchange = session.try_exchange(name, plain, timeout_s)
+                if simple_exchange is not None:
+                    return structure_reply(simple_exchange, reply_type)
             check_fds(fds)
             exchange = session.exchange(
                 name,
                 lambda protocol: protocol.open_exchange(name, plain, out_of_band=out_of_band),
-                deadline,
+                Deadline(timeout_s),
                 has_reply=has_reply,
                 fds=fds,
             )

@@ -164,16 +164,27 @@ class Session(BaseSession):
         if self._protocol.state is ENDED and self._reader is None and self._sender is None:
             self._transport.close()
 
-    def try_send(self, command: str, arguments: Mapping[str, Any] | None) -> Exchange | None:
-        """Send a command if that is possible without waiting; call `wait_for_reply` next.
+    def try_exchange(self, command: str, arguments: Mapping[str, Any] | None, timeout_s: float) -> Exchange | None:
+        """Send a command if that is possible without waiting, and wait until its exchange is ready.
+
+        The fast path of `exchange`: usually no other thread sends or reads, and the reply is the next message, so that
+        the thread that sends becomes the reader at once.
+
+        Args:
+            command: wire name of the command.
+            arguments: the arguments as plain data.
+            timeout_s: seconds from the moment of sending.
 
         Returns:
             The exchange; None if nothing was sent: another thread is sending, the kernel takes nothing, or the session
             is not ready for commands.
 
         Raises:
+            CommandTimeout: no reply in time; a late reply will be dropped.
+            ConnectionLost: the session ended.
             ProgrammerError: the command cannot be sent.
         """
+        exchange: Exchange | None = None
         try:
             with self._lock:
                 protocol = self._protocol
@@ -184,19 +195,39 @@ class Session(BaseSession):
                     sent = self._transport.try_send(data)
                 except OSError as error:
                     self._end_on_send_error(error)
-                    return exchange
-                if sent < len(data):
-                    if not sent:
+                else:
+                    if sent == len(data):
+                        if self._reader is None:
+                            self._reader = exchange
+                    elif sent:
+                        self._unsent = data[sent:]
+                    else:
                         protocol.discard(exchange)
                         return None
-                    self._unsent = data[sent:]
-                return exchange
+            deadline = Deadline(timeout_s)  # after sending, while QEMU works
+            if self._reader is exchange:
+                try:
+                    received = self._transport.receive(deadline)
+                    with self._lock:
+                        has_ended = self._process(received)
+                        self._reader = None
+                        if has_ended:
+                            self._close_if_unused()
+                except OSError as error:
+                    self._release_reader(exchange)
+                    self.end(f"the connection failed: {error.strerror}")
         except ProgrammerError:
             raise
         except BaseException:
-            # there may be an exchange of which nothing was sent
-            self.end("interrupted while sending")
+            # nothing may have been sent, and received data may be lost
+            self._release_reader(exchange)
+            self.end("interrupted while executing a command")
             raise
+        if not exchange.is_ready:
+            self.wait_for_reply(exchange, deadline)
+        elif deadline.elapsed_s() > TIMEOUT_CLASSES.get(command, QUICK).slow_s:
+            self._warn_slow(exchange, deadline)
+        return exchange
 
     def exchange(
         self,
@@ -409,10 +440,10 @@ class Session(BaseSession):
         finally:
             self._sleepers -= 1
 
-    def _release_reader(self, me: object) -> bool:
+    def _release_reader(self, me: object | None) -> bool:
         """Stop being the reader; return whether this thread was."""
         with self._lock:
-            was_reader = self._reader is me
+            was_reader = me is not None and self._reader is me
             if was_reader:
                 self._reader = None
             return was_reader

@@ -204,9 +204,10 @@ def _pending_change(session: HotplugSession, change: MediumChange) -> Iterator[N
                 session.reconnect()
             is_changed = _complete(session, change)
         except QmpError as problem:
-            raise session.error(change.drive, f"{error}; {later}: {problem}", HotplugCause.UNKNOWN) from error
+            text = f"{error.reason}; {later}: {problem.reason}"
+            raise session.error(change.drive, text, HotplugCause.UNKNOWN) from error
         if not is_changed:
-            raise session.error(change.drive, str(error)) from error
+            raise session.error(change.drive, error.reason) from error
     except BaseException as error:
         try:
             _complete(session, change)

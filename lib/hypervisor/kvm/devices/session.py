@@ -132,7 +132,7 @@ def translate_hotplug_errors(instance: str, device: str) -> Iterator[None]:
             yield
         except QmpError as error:
             if is_outcome_unknown(error):
-                raise HotplugError(instance, device, str(error), HotplugCause.UNKNOWN) from error
+                raise HotplugError(instance, device, error.reason, HotplugCause.UNKNOWN) from error
             raise
 
 
