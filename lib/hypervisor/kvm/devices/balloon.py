@@ -47,6 +47,7 @@ class BalloonVerbs(KvmSubject):
                     check_integer("memory_mib", memory_mib, virtio_mem_bytes // _MIB + 1, read_memory_mib(monitor))
                 target = memory_mib * _MIB - virtio_mem_bytes
                 changes = stack.enter_context(monitor.subscribe(BalloonChangeEvent))
+                handle.mark_balloon_used()
                 monitor.execute(Balloon(value=target))
             poll_until(
                 lambda: _read_bytes(monitor) == target,

@@ -5,6 +5,7 @@ The layout of the run directory, which has mode 0700 and belongs to the user tha
 
     instances/NAME/runtime.json   the state file (hvkit.hypervisor.kvm.host.state_file)
     instances/NAME/pid            written by QEMU and removed by it at a clean end; for an adopted instance, by hvkit
+    instances/NAME/balloon-unused exists while the balloon of the instance cannot have been used; empty
     instances/NAME/root/          the root directory of a QEMU with use_chroot; empty
     instances/NAME/log            standard output and standard error of QEMU
     instances/NAME/tpm.log        log of swtpm
@@ -64,6 +65,7 @@ class InstancePaths:
     agent_socket: Path
     runtime_file: Path = attrs.field(init=False)
     log_file: Path = attrs.field(init=False)
+    balloon_unused_file: Path = attrs.field(init=False)
 
     # Computed once: listing many instances needs both of each.
     @runtime_file.default
@@ -73,6 +75,10 @@ class InstancePaths:
     @log_file.default
     def _find_log_file(self) -> Path:
         return self.dir / "log"
+
+    @balloon_unused_file.default
+    def _find_balloon_unused_file(self) -> Path:
+        return self.dir / "balloon-unused"
 
     @property
     def pid_file(self) -> Path:
@@ -123,13 +129,13 @@ class InstancePaths:
             raise RuntimeStateError(self.name, str(self.root_dir), f"cannot be created: {error.strerror}") from error
 
     def remove_traces(self) -> None:
-        """Remove the sockets and the pid file of a QEMU that has ended.
+        """Remove the sockets and the other files of a QEMU that has ended; state file and log are kept.
 
         Raises:
             RuntimeStateError: a file cannot be removed.
         """
         try:
-            for path in (*self.sockets, self.pid_file):
+            for path in (*self.sockets, self.pid_file, self.balloon_unused_file):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise self._cannot_remove(error) from error

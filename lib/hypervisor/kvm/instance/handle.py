@@ -96,6 +96,34 @@ class InstanceHandle:
         """
         write_runtime(self.paths.runtime_file, runtime)
 
+    def mark_balloon_unused(self) -> None:
+        """Record that the balloon of a QEMU that was just started is unused. The caller holds the lock.
+
+        Queries leave the balloon out from then on, until `mark_balloon_used`.
+
+        Raises:
+            RuntimeStateError: the file cannot be written.
+        """
+        path = self.paths.balloon_unused_file
+        try:
+            path.touch(mode=0o600)
+        except OSError as error:
+            raise RuntimeStateError(self.name, str(path), f"cannot be written: {error.strerror}") from error
+
+    def mark_balloon_used(self) -> None:
+        """Record that the balloon may be used from now on, before a change of it or access to a monitor.
+
+        Needs no lock.
+
+        Raises:
+            RuntimeStateError: the file cannot be removed.
+        """
+        path = self.paths.balloon_unused_file
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RuntimeStateError(self.name, str(path), f"cannot be removed: {error.strerror}") from error
+
     def query(self, *, is_locked: bool = False) -> InstanceInfo:
         """Return the current state of the instance.
 

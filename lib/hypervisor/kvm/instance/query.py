@@ -145,12 +145,13 @@ def _query_monitor(runtime: Runtime, paths: InstancePaths, process: Process, tim
     try:
         status = monitor.execute(_STATUS, timeout=max(deadline.remaining_s(), _LEAST_S))
         replies = []
-        for query in resource_queries(runtime):
+        queries = resource_queries(runtime, paths)
+        for query in queries:
             try:
                 replies.append(monitor.execute(query, timeout=max(deadline.remaining_s(), _LEAST_S)))
             except CommandError:  # no balloon, or not active yet
                 replies.append(None)
-        return Answer(status.status, status.running, parse_resources(runtime, replies))
+        return Answer(status.status, status.running, parse_resources(runtime, queries, replies))
     except QmpError:
         return None
     finally:
@@ -173,7 +174,8 @@ def query_transiently(candidates: Mapping[str, Candidate], timeout_s: float) -> 
             break
         try:
             with Fleet(left) as fleet:
-                commands = {name: (_STATUS, *resource_queries(candidates[name].runtime)) for name in left}
+                queries = {name: resource_queries(candidates[name].runtime, candidates[name].paths) for name in left}
+                commands = {name: (_STATUS, *queries[name]) for name in left}
                 replies = fleet.execute_several(commands, timeout=deadline.remaining_s() * share)
                 adopted = {name: candidates[name].process for name in left if candidates[name].runtime.adoption}
                 others = {name for name, own in adopted.items() if fleet.peer_pid(name) != own.identity.pid}
@@ -182,7 +184,8 @@ def query_transiently(candidates: Mapping[str, Candidate], timeout_s: float) -> 
             break
         for name, (status, *rest) in replies.items():
             if status.error is None and name not in others:
-                resources = parse_resources(candidates[name].runtime, [value_of(each) for each in rest])
+                values = [value_of(each) for each in rest]
+                resources = parse_resources(candidates[name].runtime, queries[name], values)
                 answers[name] = Answer(status.value.status, status.value.running, resources)
     return answers
 

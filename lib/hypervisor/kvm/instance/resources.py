@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The memory and the vCPUs that an instance has at present, as QEMU reports them."""
 
+import itertools
+import os
 from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
 
+from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.runtime import Runtime
 from hvkit.hypervisor.kvm.plan.plugged import has_memory_device
 from hvkit.qmp import Command
@@ -17,12 +20,10 @@ _BALLOON: Final = QueryBalloon()
 _MEMORY: Final = QueryMemorySizeSummary()
 _VCPUS: Final = QueryCpusFast()
 
-#: The queries, by whether the memory and the vCPUs can change. Made once: a listing needs them for every instance.
+#: The queries, by whether the balloon, the memory and the vCPUs can change. A listing needs them for every instance.
 _QUERIES: Final = {
-    (False, False): (_BALLOON,),
-    (False, True): (_BALLOON, _VCPUS),
-    (True, False): (_BALLOON, _MEMORY),
-    (True, True): (_BALLOON, _MEMORY, _VCPUS),
+    (balloon, memory, vcpus): (*(_BALLOON,) * balloon, *(_MEMORY,) * memory, *(_VCPUS,) * vcpus)
+    for balloon, memory, vcpus in itertools.product((False, True), repeat=3)
 }
 
 
@@ -31,7 +32,7 @@ class Resources:
     """The resources that QEMU reports. They override the persisted state.
 
     Attributes:
-        memory_mib: the memory that the balloon leaves to the guest, in MiB; None if unknown.
+        memory_mib: the memory that the balloon leaves to the guest, in MiB; None if it was not queried.
         vcpus: the number of vCPUs; None if it cannot differ from the persisted state.
     """
 
@@ -42,19 +43,25 @@ class Resources:
 UNKNOWN_RESOURCES: Final = Resources()
 
 
-def resource_queries(runtime: Runtime) -> tuple[Command[Any], ...]:
-    """Return the queries for the resources of an instance that can change while it runs."""
+def resource_queries(runtime: Runtime, paths: InstancePaths) -> tuple[Command[Any], ...]:
+    """Return the queries for the resources of an instance that may differ from its persisted state.
+
+    `query-balloon` takes longer than all else in a listing: QEMU 7.2 searches its QOM tree for memory devices. It is
+    left out while the balloon cannot have been used; see `InstanceHandle.mark_balloon_used`. A client that connects to
+    the socket of a monitor itself, and changes the balloon, is not noticed.
+    """
     parameters = runtime.instance.parameters
-    return _QUERIES[bool(parameters.get("memory_max_mib")), bool(parameters.get("vcpus_max"))]
+    can_grow = bool(parameters.get("memory_max_mib"))
+    has_balloon_size = can_grow or not os.path.exists(paths.balloon_unused_file)
+    return _QUERIES[has_balloon_size, can_grow, bool(parameters.get("vcpus_max"))]
 
 
-def parse_resources(runtime: Runtime, replies: Sequence[Any]) -> Resources:
+def parse_resources(runtime: Runtime, queries: Sequence[Command[Any]], replies: Sequence[Any]) -> Resources:
     """Combine the replies to `resource_queries`. None stands for a missing reply, or for an inactive balloon."""
-    if len(replies) == 1:
-        (balloon,) = replies
-        return UNKNOWN_RESOURCES if balloon is None else Resources(memory_mib=balloon.actual // _MIB)
-    by_query = dict(zip(resource_queries(runtime), replies, strict=True))
-    balloon, memory, vcpus = (by_query.get(query) for query in (_BALLOON, _MEMORY, _VCPUS))
+    if not queries:
+        return UNKNOWN_RESOURCES
+    by_name = {query.wire_name: reply for query, reply in zip(queries, replies, strict=True)}
+    balloon, memory, vcpus = (by_name.get(query.wire_name) for query in (_BALLOON, _MEMORY, _VCPUS))
     memory_bytes = None if balloon is None else balloon.actual
     # The balloon size includes DIMMs, but not the memory of a virtio-mem device.
     if memory is not None and memory_bytes is not None and has_memory_device(runtime.instance.parameters):

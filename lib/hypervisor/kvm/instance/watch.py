@@ -117,6 +117,7 @@ class _WatchedInstance:
 
     Attributes:
         process: its QEMU.
+        paths: its files.
         runtime: its persisted state at the last query; None before the first.
         resources: its resources when they were last queried.
         queried_at_s: the time of that query.
@@ -125,6 +126,7 @@ class _WatchedInstance:
     """
 
     process: Process
+    paths: InstancePaths
     runtime: Runtime | None = None
     resources: Resources = UNKNOWN_RESOURCES
     queried_at_s: float = 0.0
@@ -168,7 +170,7 @@ class _MonitorPool:
             self._drop(paths.name)
         process = find_process(runtime, paths)
         if process is not None:
-            self._watched[paths.name] = _WatchedInstance(process)
+            self._watched[paths.name] = _WatchedInstance(process, paths)
             self._fleet.add(paths.name, paths.watch_socket)
         return process
 
@@ -211,10 +213,11 @@ class _MonitorPool:
         """Query each instance once: those with current resources only for the status."""
         now_s = time.monotonic()
         runtimes = {name: runtime for name in names if (runtime := self._watched[name].runtime) is not None}
-        commands = {
-            name: (_STATUS,) if name in current else (_STATUS, *resource_queries(runtime))
+        queries = {
+            name: () if name in current else resource_queries(runtime, self._watched[name].paths)
             for name, runtime in runtimes.items()
         }
+        commands = {name: (_STATUS, *several) for name, several in queries.items()}
         answers = {}
         for name, (status, *rest) in self._fleet.execute_several(commands, timeout=timeout_s).items():
             watched = self._watched[name]
@@ -222,7 +225,7 @@ class _MonitorPool:
                 watched.mark_changed()
                 continue
             if rest:
-                watched.resources = parse_resources(runtimes[name], [value_of(each) for each in rest])
+                watched.resources = parse_resources(runtimes[name], queries[name], [value_of(each) for each in rest])
                 # A reply that is missing may only be late: query the resources again then.
                 if all(each.error is None or isinstance(each.error, CommandError) for each in rest):
                     watched.queried_at_s = now_s

@@ -221,6 +221,9 @@ def _run(
             handle.persist(attrs.evolve(runtime, phase=Phase.INCOMING))
             await_guest(monitor)
             return
+        # Extra arguments may add monitors that hvkit does not know.
+        if not launch.parameters["kvm_extra"]:
+            handle.mark_balloon_unused()
         # From here on the guest may have run, so that an interrupted start must not be undone.
         handle.persist(attrs.evolve(runtime, phase=Phase.RUNNING))
         if not start_paused:

@@ -15,6 +15,7 @@ from hvkit.hypervisor.kvm.host.paths import InstancePaths, RunDirectory
 from hvkit.hypervisor.kvm.host.runtime import Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.instance.query import query_info
+from hvkit.qmp.schema import Balloon
 
 MakeInstance = Callable[..., Instance]
 
@@ -30,6 +31,42 @@ def test_operation_trims_long_log(kvm: KvmHypervisor, make_simulated: Callable[.
         file.write(b"chatter\n" * (MAX_BYTES // 4))
     kvm.reboot_instance("web1")
     assert log.stat().st_size < 2 * KEPT_BYTES
+
+
+def has_unused_balloon(kvm: KvmHypervisor) -> bool:
+    return handle_of(kvm).paths.balloon_unused_file.exists()
+
+
+def test_balloon_is_unused_until_it_is_changed(kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]) -> None:
+    instance = make_simulated()(memory_mib=64)
+    kvm.start_instance(instance)
+    assert has_unused_balloon(kvm)
+    kvm.balloon_instance_memory("web1", 32)
+    assert not has_unused_balloon(kvm)
+    kvm.stop_instance("web1", force=True)
+    kvm.start_instance(instance)
+    assert has_unused_balloon(kvm)
+    kvm.stop_instance("web1", force=True)
+    assert not has_unused_balloon(kvm)
+
+
+def test_balloon_counts_as_used_after_access_to_monitor(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
+) -> None:
+    kvm.start_instance(make_simulated()(memory_mib=64))
+    with kvm.monitor("web1") as monitor:
+        assert not has_unused_balloon(kvm)
+        monitor.execute(Balloon(value=32 << 20))
+        while (info := kvm.get_instance_info("web1")).memory_mib == 64:
+            pass
+        assert kvm.get_all_instances_info() == [info]
+    assert info.memory_mib == 32
+
+
+@pytest.mark.qemu
+def test_balloon_counts_as_used_with_extra_arguments(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
+    kvm.start_instance(make_toy(parameters={"kvm_extra": "-global isa-debugcon.iobase=0x402"}), start_paused=True)
+    assert not has_unused_balloon(kvm)
 
 
 def test_lock_file_is_removed_if_nothing_is_left_of_instance(kvm: KvmHypervisor) -> None:

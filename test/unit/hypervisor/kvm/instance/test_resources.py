@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hvkit.hypervisor.kvm.host.paths import InstancePaths, RunDirectory
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.instance.resources import Resources, parse_resources, resource_queries
 from hvkit.qmp.schema import BalloonInfo, MemoryInfo
 
@@ -20,6 +23,15 @@ def runtime_of(**parameters: object) -> Any:
     return SimpleNamespace(instance=SimpleNamespace(parameters=parameters))
 
 
+@pytest.fixture
+def paths(tmp_path: Path) -> InstancePaths:
+    directory = RunDirectory(tmp_path / "run")
+    directory.make()
+    paths = directory.instance("web1")
+    paths.make()
+    return paths
+
+
 @pytest.mark.parametrize(
     ("parameters", "names"),
     [
@@ -30,8 +42,28 @@ def runtime_of(**parameters: object) -> Any:
         ({"memory_max_mib": 0, "vcpus_max": 0}, ["query-balloon"]),
     ],
 )
-def test_resource_queries_ask_only_for_what_can_change(parameters: dict[str, object], names: list[str]) -> None:
-    assert [query.wire_name for query in resource_queries(runtime_of(**parameters))] == names
+def test_resource_queries_ask_only_for_what_can_change(
+    paths: InstancePaths, parameters: dict[str, object], names: list[str]
+) -> None:
+    assert [query.wire_name for query in resource_queries(runtime_of(**parameters), paths)] == names
+
+
+@pytest.mark.parametrize(
+    ("parameters", "names"),
+    [
+        ({}, []),
+        ({"vcpus_max": 4}, ["query-cpus-fast"]),
+        ({"memory_max_mib": 1024}, ["query-balloon", "query-memory-size-summary"]),
+    ],
+)
+def test_resource_queries_leave_unused_balloon_out(
+    paths: InstancePaths, parameters: dict[str, object], names: list[str]
+) -> None:
+    handle = InstanceHandle(paths, 0.0)
+    handle.mark_balloon_unused()
+    assert [query.wire_name for query in resource_queries(runtime_of(**parameters), paths)] == names
+    handle.mark_balloon_used()
+    assert "query-balloon" in [query.wire_name for query in resource_queries(runtime_of(**parameters), paths)]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +79,7 @@ def test_resource_queries_ask_only_for_what_can_change(parameters: dict[str, obj
     ],
 )
 def test_parse_resources_combines_replies(
-    parameters: dict[str, object], replies: list[Any], resources: Resources
+    paths: InstancePaths, parameters: dict[str, object], replies: list[Any], resources: Resources
 ) -> None:
-    assert parse_resources(runtime_of(**parameters), replies) == resources
+    runtime = runtime_of(**parameters)
+    assert parse_resources(runtime, resource_queries(runtime, paths), replies) == resources

@@ -211,6 +211,12 @@ def without_event_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_EVENT_DELAY_S", 0.0)
 
 
+def mark_balloon_used(kvm: KvmHypervisor) -> None:
+    """Access a monitor, so that queries of web1 include the balloon."""
+    with kvm.monitor("web1"):
+        pass
+
+
 def balloon(kvm: KvmHypervisor, memory_mib: int) -> None:
     with kvm.monitor("web1") as monitor:
         monitor.execute(Balloon(value=memory_mib * MIB))
@@ -221,6 +227,7 @@ def test_memory_is_queried_again_after_event(
     kvm: KvmHypervisor, simulated: MakeInstance, pool_queries: list[dict[str, list[str]]]
 ) -> None:
     kvm.start_instance(simulated(memory_mib=64))
+    mark_balloon_used(kvm)
     with kvm.watch() as opened:
         for _ in range(3):
             assert [info.memory_mib for info in opened.query()] == [64]
@@ -237,6 +244,7 @@ def test_memory_is_queried_again_after_interval_without_event(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kvm.start_instance(make_simulated(drop_events=["BALLOON_CHANGE"])(memory_mib=64))
+    mark_balloon_used(kvm)
     with kvm.watch() as opened:
         opened.query()
         balloon(kvm, 48)
@@ -266,6 +274,7 @@ def test_memory_is_queried_again_while_event_may_be_delayed(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
 ) -> None:
     kvm.start_instance(make_simulated(drop_events=["BALLOON_CHANGE"])(memory_mib=64))
+    mark_balloon_used(kvm)
     with kvm.watch() as opened:
         opened.query()
         balloon(kvm, 48)
@@ -295,6 +304,7 @@ def test_hanging_qemu_gets_no_second_query(
     kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], pool_queries: list[dict[str, list[str]]]
 ) -> None:
     kvm.start_instance(make_simulated(hang_on="query-balloon")("web1"))
+    mark_balloon_used(kvm)
     kvm.start_instance(make_simulated()("web2"))
     with kvm.watch() as opened:
         opened.query()
