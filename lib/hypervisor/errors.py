@@ -329,8 +329,17 @@ def translate_errors(make: Callable[[str], HypervisorError]) -> Iterator[None]:
     except (InstanceError, ParameterError):
         raise
     except (HypervisorError, OSError) as error:
-        # an error about a monitor has a reason without the monitor: its text starts with a path
-        raise make(getattr(error, "reason", "") or str(error)) from error
+        raise make(reason_of(error)) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return the text of an error without the instance or the monitor that it is about.
+
+    It is the reason of another error about the same instance, which names the instance itself.
+    """
+    if isinstance(error, RuntimeStateError):
+        return f"{error.path}: {error.reason}"
+    return str(getattr(error, "reason", "") or error)
 
 
 def _with_log(text: str, log: str) -> str:

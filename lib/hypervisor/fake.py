@@ -25,6 +25,7 @@ from hvkit.hypervisor.errors import (
     InstanceStateError,
     ParameterError,
     RuntimeStateError,
+    reason_of,
 )
 from hvkit.hypervisor.model import (
     ConsoleKind,
@@ -159,7 +160,12 @@ class FakeHypervisor(BaseHypervisor):
                 continue
             except RuntimeStateError as error:
                 damaged = InstanceInfo(
-                    name=name, uuid=UUID(int=0), state=InstanceState.CRASHED, reason=str(error), memory_mib=0, vcpus=0
+                    name=name,
+                    uuid=UUID(int=0),
+                    state=InstanceState.CRASHED,
+                    reason=reason_of(error),
+                    memory_mib=0,
+                    vcpus=0,
                 )
                 infos.append(damaged)
         return infos

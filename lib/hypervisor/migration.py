@@ -275,7 +275,8 @@ class MigrationMethods(OptionalMethods):
         Args:
             name: the instance.
             success: whether the guest runs on the destination. If QEMU contradicts it, nothing is changed.
-            live: the value that was given to `migrate_instance`.
+            live: the value that was given to `migrate_instance`. A hypervisor that persists whether the guest ran does
+                not depend on it.
 
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.

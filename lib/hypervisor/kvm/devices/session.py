@@ -20,6 +20,7 @@ from hvkit.hypervisor.errors import (
     HotplugError,
     InstanceStateError,
     ParameterError,
+    reason_of,
     translate_errors,
 )
 from hvkit.hypervisor.kvm.host.network import NetworkError
@@ -187,9 +188,11 @@ def rollback_on_failure(session: HotplugSession, device: str, undo: Callable[[Qm
                 session.reconnect()
             is_added = _is_added_or_undone(session, device, undo)
         except QmpError as problem:
-            raise session.error(device, f"{error}; {later}: {problem}", HotplugCause.UNKNOWN) from error
+            raise session.error(
+                device, f"{reason_of(error)}; {later}: {reason_of(problem)}", HotplugCause.UNKNOWN
+            ) from error
         if not is_added:
-            raise session.error(device, str(error)) from error
+            raise session.error(device, reason_of(error)) from error
     except BaseException as error:
         try:
             _is_added_or_undone(session, device, undo)

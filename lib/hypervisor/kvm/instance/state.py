@@ -27,6 +27,7 @@ from uuid import UUID
 import attrs
 
 from hvkit.errors import HypervisorError
+from hvkit.hypervisor.errors import reason_of
 from hvkit.hypervisor.kvm.host.listeners import find_listener, is_listening
 from hvkit.hypervisor.kvm.host.locks import is_lock_held
 from hvkit.hypervisor.kvm.host.log import read_last_words
@@ -177,7 +178,7 @@ def describe_damage(paths: InstancePaths, damage: HypervisorError) -> InstanceIn
         name=paths.name,
         uuid=UUID(int=0),
         state=InstanceState.UNRESPONSIVE if is_alive else InstanceState.CRASHED,
-        reason=str(damage),
+        reason=reason_of(damage),
         memory_mib=0,
         vcpus=0,
     )

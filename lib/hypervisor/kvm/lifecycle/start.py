@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, RuntimeStateError
+from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, RuntimeStateError, reason_of
 from hvkit.hypervisor.kvm.host.accounts import kvm_groups
 from hvkit.hypervisor.kvm.host.listeners import find_listener
 from hvkit.hypervisor.kvm.host.log import read_log_tail
@@ -253,7 +253,7 @@ def _to_start_error(error: BaseException, process: Process | None, handle: Insta
     """Make an error from a failed start; None for an error that is to be raised as it is."""
     if not isinstance(error, (ProcessError, NetworkError, QmpError, RuntimeStateError, _IdentityMismatch)):
         return None
-    reason = f"{error.path}: {error.reason}" if isinstance(error, RuntimeStateError) else str(error)
+    reason = reason_of(error)
     # A QEMU that fails to start closes its monitor and exits; its log has the reason.
     if process is not None and process.wait(_EXIT_S if isinstance(error, (ConnectError, ConnectionLost)) else 0):
         reason = describe_exit(process.identity)

@@ -27,7 +27,7 @@ from hvkit.hypervisor.kvm.migration.status import query_migration
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.migration_capabilities import reset_migration_capabilities
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import MigrationState
+from hvkit.hypervisor.model import MigrationState, check_kind
 from hvkit.qmp import CommandError, QmpConnection
 from hvkit.qmp.schema import Cont, Migrate, MigrationCapability, QueryStatus, Stop
 
@@ -73,7 +73,8 @@ class MigrationSourceVerbs(KvmSubject):
 
         QEMU tells whether the guest has left. If that contradicts `success`, nothing is changed.
         """
-        del live  # the persisted state tells whether the guest ran
+        check_kind(success, bool)
+        check_kind(live, bool)
         handle = self._instances.require_managed(name)
         with handle.locked():
             runtime = handle.load()
