@@ -99,7 +99,7 @@ class _Run:
                 partial(row.measure, servers, clients, self._effort), partial(self._may_repeat, number)
             )
             figures[row.name] = figure
-            unstable = f"; not stable: {', '.join(figure.unstable)}" if figure.unstable else ""
+            unstable = f"; not stable: {'; '.join(figure.unstable)}" if figure.unstable else ""
             _progress(f"    {time.monotonic() - start_s:.0f} s{unstable}")
         return figures
 

@@ -40,10 +40,13 @@ def recorded_commands() -> Iterator[list[dict[str, Any]]]:
                     commands.append({name: value for name, value in each.items() if name != "id"})
 
     logger, recorder = logging.getLogger("hvkit.qmp"), Recorder()
-    before, logger.level = logger.level, logging.DEBUG
+    level, propagates = logger.level, logger.propagate
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
     logger.addHandler(recorder)
     try:
         yield commands
     finally:
         logger.removeHandler(recorder)
-        logger.setLevel(before)
+        logger.setLevel(level)
+        logger.propagate = propagates

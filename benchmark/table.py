@@ -7,6 +7,8 @@ import os
 import platform
 import re
 import subprocess
+import sysconfig
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,7 @@ _BEGIN: Final = "<!-- begin: python -m benchmark --write -->"
 _END: Final = "<!-- end -->"
 #: Precedes the section of a figure in the page.
 _SECTION: Final = "<!-- figure: {} -->"
+_PAGE_COLUMNS: Final = 120
 _SECTION_PATTERN: Final = re.compile(r"<!-- figure: (.*?) -->")
 
 
@@ -103,7 +106,12 @@ def as_markdown(figure: Figure) -> str:
     headings, *rows = _cells(figure)
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n\n".join([f"### {figure.title}", figure.text, "\n".join(lines), *([figure.note] if figure.note else [])])
+    note = [_wrapped(figure.note)] if figure.note else []
+    return "\n\n".join([f"### {figure.title}", _wrapped(figure.text), "\n".join(lines), *note])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _PAGE_COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 def machine(qemu: str) -> str:
@@ -113,10 +121,11 @@ def machine(qemu: str) -> str:
         qemu: the path of QEMU; an empty string if it is not installed.
     """
     models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    is_optimized = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS"))
     facts = [
         f"{len(os.sched_getaffinity(0))} processors ({models[0].strip() if models else platform.machine()})",
         f"Linux {'.'.join(platform.release().split('.')[:2])}",
-        f"Python {platform.python_version()}",
+        f"Python {platform.python_version()} ({'with' if is_optimized else 'without'} profile-guided optimization)",
         "no QEMU",
     ]
     if qemu:
@@ -140,7 +149,7 @@ def write(figures: Mapping[str, Figure], facts: Sequence[str], *, is_complete: b
     before, rest = page.split(_BEGIN)
     old, after = rest.split(_END)
     head, *parts = _SECTION_PATTERN.split(old)
-    text = " ".join(facts)
+    text = _wrapped(" ".join(facts))
     sections = {name: as_markdown(figure) for name, figure in figures.items()}
     if not is_complete:
         if head.strip() != text:
