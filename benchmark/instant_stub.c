@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A monitor that answers at once, so that what remains is the client. Usage: instant_stub PATH [silent]
+ * A QMP server whose replies cost almost nothing, so that a measurement shows the client. Usage: instant_stub PATH [silent]
  *
- * One process serves all clients. It sleeps only when nobody has asked for a while: to wake a processor up takes longer
- * than all that is measured. silent: it negotiates and then says no more.
+ * One process serves all clients. It shares a processor with the client and sleeps while there is nothing to do: on two
+ * processors, the time of a round trip would depend on whether a processor was idle and had to be woken up.
+ * silent: the server negotiates, and then sends no replies.
  *
- * Takes requests with and without line ends, of at most 64 KiB. Every one is answered as query-status is, but
- * qmp_capabilities with nothing, query-commands with the few there are, and x-flood, which has a member "count": that many events come after its answer.
- * Ends when whoever started it does.
+ * Requests may or may not end with a line end; they are at most 64 KiB. The reply to qmp_capabilities is an empty object.
+ * The reply to query-commands is a short list. x-flood has the argument "count": the number of events that follow its
+ * reply. The reply to every other command is that of query-status. The server ends when its parent process ends.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,14 +24,6 @@
 
 #define MAX_REQUEST 65536
 #define MAX_FD 4096
-/* Some milliseconds. */
-#define AWAKE_POLLS 5000
-/* Leaves the other half of a processor that runs two threads its strength. */
-#if defined(__x86_64__)
-#define RELAX() __builtin_ia32_pause()
-#else
-#define RELAX() ((void)0)
-#endif
 
 static const char greeting[] =
     "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 2, \"major\": 7}, \"package\": \"\"}, "
@@ -106,7 +99,7 @@ static int answer(int fd, char *request)
     return strstr(request, "\"x-flood\"") && count ? flood(fd, atol(count + strlen("\"count\":"))) : 0;
 }
 
-/* Reads once and answers every request that is complete; -1 when the client is gone. */
+/* Reads once and answers every complete request; -1 if the client has closed the connection. */
 static int serve(int fd, struct client *client)
 {
     static char data[MAX_REQUEST];
@@ -148,13 +141,9 @@ static void serve_all(int listener)
     int poller = epoll_create1(0);
     check(poller >= 0, "epoll_create1");
     check(epoll_ctl(poller, EPOLL_CTL_ADD, listener, &wanted) == 0, "epoll_ctl");
-    for (int idle = 0;; idle++) {
-        for (int i = 0; idle && i < 20; i++)
-            RELAX();
-        int count = epoll_wait(poller, ready, 256, idle < AWAKE_POLLS ? 0 : -1);
+    for (;;) {
+        int count = epoll_wait(poller, ready, 256, -1);
         check(count >= 0 || errno == EINTR, "epoll_wait");
-        if (count > 0)
-            idle = 0;
         for (int i = 0; i < count; i++) {
             int fd = ready[i].data.fd;
             if (fd == listener) {

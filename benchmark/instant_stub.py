@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What instant_stub.c is, for machines without a C compiler: slower, so that ratios look better than they are.
+"""The stub server of instant_stub.c in Python, for machines without a C compiler.
+
+It is slower, which makes the ratios between clients smaller.
 
 Usage: ``python -m benchmark.instant_stub PATH [silent]``.
 """
@@ -26,12 +28,12 @@ _EVENTS_AT_ONCE: Final = 400
 
 
 def line(message: Any) -> bytes:
-    """Return a message as QEMU sends it."""
+    """Encode a message as QEMU does."""
     return json.dumps(message).encode() + b"\r\n"
 
 
 def answer(client: socket.socket, request: dict[str, Any], is_silent: bool) -> None:
-    """Answer one request."""
+    """Send the reply to one request, if it has one."""
     command = request["execute"]
     is_negotiation = command == "qmp_capabilities"
     if is_silent and not is_negotiation:
@@ -48,7 +50,7 @@ def answer(client: socket.socket, request: dict[str, Any], is_silent: bool) -> N
 
 
 def serve(client: socket.socket, is_silent: bool) -> None:
-    """Serve a client until it leaves."""
+    """Serve a client until it closes the connection."""
     decoder = json.JSONDecoder()
     text = ""
     client.sendall(line(GREETING))
@@ -57,7 +59,7 @@ def serve(client: socket.socket, is_silent: bool) -> None:
         while text := text.lstrip():
             try:
                 request, end = decoder.raw_decode(text)
-            except json.JSONDecodeError:  # the rest of it comes with the next read
+            except json.JSONDecodeError:  # incomplete
                 break
             text = text[end:]
             answer(client, request, is_silent)
@@ -65,7 +67,7 @@ def serve(client: socket.socket, is_silent: bool) -> None:
 
 
 def main() -> None:
-    """Serve until somebody ends this process."""
+    """Serve until the process is killed."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(sys.argv[1])
         listener.listen(4096)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Starts a paused machine through libvirt, once for every line that comes in, and says how long that took.
+"""Starting a paused machine through libvirt: one start for every line of input, and the seconds it took for output.
 
-Run by the Python of the distribution, which has libvirt's binding, and in a mount namespace of its own: libvirt's
-driver runs within this process, with all its files in one directory, and wants an account that its daemon's package
-would have made. Nothing outside is touched, and no daemon is talked to. Says ``ready`` first.
+The Python of the distribution runs this program, because it has libvirt's binding, in a mount namespace of its own.
+libvirt's QEMU driver runs inside this process, with all its files in one directory. It requires an account that the
+package of its daemon would create, so the program mounts copies of the account files that have it. Nothing outside the
+namespace changes, and no daemon is involved. The program prints ``ready`` first.
 
 Usage: libvirt_start.py DIRECTORY QEMU IMAGE
 """
@@ -14,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-import libvirt  # type: ignore[import-not-found]  # of the distribution, where it is installed
+import libvirt  # type: ignore[import-not-found]  # installed for the Python of the distribution only
 
 _ACCOUNT = "libvirt-qemu"
 _SETTINGS = """
@@ -48,7 +49,7 @@ _DOMAIN = """
 
 
 def _add_account(directory: Path) -> None:
-    """Have this process, and those it starts, find the account that libvirt's driver asks for."""
+    """Add the account that libvirt's driver requires, for this process and its children."""
     for file, line in (("passwd", f"{_ACCOUNT}:x:0:0::/:/bin/false"), ("group", f"{_ACCOUNT}:x:0:")):
         made = directory / file
         made.write_text(f"{Path('/etc', file).read_text()}{line}\n")
@@ -61,7 +62,7 @@ def _serve_events() -> None:
 
 
 def main(directory: Path, qemu: str, image: str) -> None:
-    """Serve until the input ends."""
+    """Start one machine for every line of input."""
     _add_account(directory)
     root = directory / "root"
     (root / "etc").mkdir(parents=True)
@@ -72,9 +73,9 @@ def main(directory: Path, qemu: str, image: str) -> None:
     domain = _DOMAIN.format(qemu=qemu, image=image, directory=directory)
     print("ready", flush=True)
     for _ in sys.stdin:
-        began_s = time.perf_counter()
+        start_s = time.perf_counter()
         started = connection.createXML(domain, libvirt.VIR_DOMAIN_START_PAUSED)
-        print(time.perf_counter() - began_s, flush=True)
+        print(time.perf_counter() - start_s, flush=True)
         started.destroy()
 
 

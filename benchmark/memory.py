@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What an open connection holds in memory: ``python -m benchmark.memory PATH COUNT`` prints it, in KiB."""
+"""Memory of an open connection: ``python -m benchmark.memory PATH COUNT`` prints it in KiB."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.contestants import Contestant
-from benchmark.harness import OURS, Effort, Figure, Spread
+from benchmark.clients import Client
+from benchmark.figure import OURS, Figure, Quartiles, Result
+from benchmark.harness import Effort
 from benchmark.servers import Servers
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import QueryStatus
 
 
-def connection_memory(servers: Servers, contestants: Sequence[Contestant], effort: Effort) -> Figure:
-    """Measure the memory of each of many open connections, in processes of their own."""
-    del contestants
+def memory(servers: Servers, clients: Sequence[Client], effort: Effort) -> Figure:
+    """Measure the memory of each of many open connections, in separate processes."""
+    del clients
     count = effort.of(500, least=50)
     with servers.stub() as path:
         command = [sys.executable, "-m", "benchmark.memory", str(path), str(count)]
@@ -28,13 +29,14 @@ def connection_memory(servers: Servers, contestants: Sequence[Contestant], effor
             subprocess.run(command, capture_output=True, check=True, text=True, cwd=Path(__file__).parents[1]).stdout
             for _ in range(effort.of(3))
         ]
-    traced, resident = (Spread.of(map(float, column)) for column in zip(*map(str.split, printed), strict=True))
+    traced, resident = (Quartiles.of(map(float, column)) for column in zip(*map(str.split, printed), strict=True))
     return Figure(
-        f"memory of an open connection, of {count}",
+        "Memory of an open connection",
+        f"Memory of each of {count} open connections, as tracemalloc counts it.",
         "KiB",
-        {OURS: traced},
-        {OURS: 4},
-        note=f"by tracemalloc; the process grew by {resident.median:.1f} KiB for each",
+        {OURS: Result(traced)},
+        aims={OURS: 4},
+        note=f"The resident size of the process grew by {resident.median:.1f} KiB for each connection.",
     )
 
 
@@ -43,9 +45,9 @@ def _resident_kib() -> float:
 
 
 def main() -> None:
-    """Open connections, and print what each holds: by tracemalloc, and as the process grows."""
+    """Open connections, and print the memory of each: as counted by tracemalloc, and as growth of the process."""
     path, count = sys.argv[1], int(sys.argv[2])
-    _open(path)  # what all share is there now
+    _open(path)  # allocates what all connections share
     before_kib = _resident_kib()
     kept = [_open(path) for _ in range(count)]
     gc.collect()

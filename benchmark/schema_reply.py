@@ -1,61 +1,54 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The largest reply that every QEMU gives: its schema, 248 KB on 11.1, as a typed value."""
+"""The largest reply of every QEMU: its schema, 248 KB on 11.1, as a typed value."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmark.contestants import Contestant, Hvkit
-from benchmark.harness import OURS, OURS_FAST, Effort, Figure, Timed, compare, cpus, loop, pinned
+from benchmark.clients import Client
+from benchmark.clients.ours import Hvkit
+from benchmark.figure import OURS, OURS_FAST, Figure
+from benchmark.harness import Effort, compare, pinned
+from benchmark.meter import Meter, Turn, repeat
 from benchmark.servers import Servers
-from hvkit.qmp.codec import structure_reply, unstructure_command
-from hvkit.qmp.protocol import Protocol
+from hvkit.qmp import QmpMessage
+from hvkit.qmp.converter import structure
 from hvkit.qmp.schema import QueryQmpSchema
 
 _RECORDING: Final = Path(__file__).parents[1] / "tools" / "qapi" / "recordings" / "11.1.json.gz"
-_RECEIVE_BYTES: Final = 65536
+_REFERENCE: Final = "json.loads"
 
 
-def schema_reply(servers: Servers, contestants: Sequence[Contestant], effort: Effort) -> Figure:
-    """Measure reading the reply to query-qmp-schema, from what recv gave to the typed value."""
+def schema_reply(servers: Servers, clients: Sequence[Client], effort: Effort) -> Figure:
+    """Measure converting the reply to `query-qmp-schema`, from its bytes to the typed value."""
     del servers
     recorded = json.loads(gzip.decompress(_RECORDING.read_bytes()))
     line = json.dumps({"return": recorded, "id": 1}).encode() + b"\r\n"
-    received = [line[at : at + _RECEIVE_BYTES] for at in range(0, len(line), _RECEIVE_BYTES)]
-    ours = [each for each in contestants if isinstance(each, Hvkit)]
 
-    def typed(contestant: Hvkit) -> Timed:
-        def timed(times: int) -> float:
-            contestant.prepare()
-            return sum(_read_typed(received) for _ in range(times))
+    def convert() -> None:
+        reply = QmpMessage.build_from_json_string(line)
+        assert len(structure(reply["return"], QueryQmpSchema.reply_type, where="query-qmp-schema")) > 1000
 
-        return timed
+    def typed(client: Hvkit) -> Turn:
+        def turn(meter: Meter, calls: int) -> None:
+            client.prepare()
+            repeat(convert)(meter, calls)
 
-    floor = "json.loads"
-    turns: dict[str, Timed] = {floor: loop(lambda: json.loads(line)), **{each.name: typed(each) for each in ours}}
-    with pinned(cpus()[0]):
+        return turn
+
+    ours = [each for each in clients if isinstance(each, Hvkit)]
+    turns = {_REFERENCE: repeat(lambda: json.loads(line)), **{each.name: typed(each) for each in ours}}
+    with pinned():
         return compare(
-            f"the {len(line) // 1000} KB schema reply, typed",
+            "Reply of `query-qmp-schema`, no server",
+            f"The {len(line) // 1000} KB reply of QEMU 11.1, from its bytes to typed values.",
             turns,
-            effort.of(60, least=3),
-            3,
-            {OURS: 2.0, OURS_FAST: 2.0},
-            to=floor,
+            rounds=effort.of(80, least=3),
+            calls=2,
+            aims={OURS: 2.0, OURS_FAST: 2.0},
+            reference=_REFERENCE,
         )
-
-
-def _read_typed(received: list[bytes]) -> float:
-    """Return the seconds that it takes to make a value of a reply."""
-    protocol = Protocol(expects_greeting=False)
-    name, arguments, _, reply_type = unstructure_command(QueryQmpSchema(), None)
-    exchange, _ = protocol.open_exchange(name, arguments)
-    began_s = time.perf_counter()
-    for data in received:
-        protocol.receive_data(data)
-    assert len(structure_reply(exchange, reply_type)) > 1000
-    return time.perf_counter() - began_s

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The servers that are measured against: the instant stub, and QEMU machines that never run their guest."""
+"""The servers that clients are measured against: the stub server, and QEMU processes with a paused guest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 
-from benchmark.harness import cpus, pinned
+from benchmark.harness import pinned, processor_of
 
 _HERE: Final = Path(__file__).parent
 _START_TIMEOUT_S: Final = 30.0
@@ -24,35 +24,38 @@ _START_TIMEOUT_S: Final = 30.0
 
 @attrs.frozen
 class Servers:
-    """Where servers keep their sockets, and the program that is the instant stub.
+    """Starts servers. A single server runs on the processor of the client.
 
     Attributes:
-        directory: for sockets and images; somebody else removes it.
-        stub_command: starts the stub, less its arguments.
+        directory: for sockets and images. The caller removes it.
+        stub_command: the command line of the stub server, without its arguments.
+        qemu: the path of QEMU; an empty string if it is not installed.
     """
 
     directory: Path
     stub_command: Sequence[str]
+    qemu: str
 
     @classmethod
     def prepare(cls, directory: Path) -> Servers:
-        """Compile the stub into the directory, if there is a compiler."""
+        """Find QEMU, and compile the stub server if there is a C compiler."""
+        qemu = shutil.which(os.environ.get("HVKIT_QEMU") or "qemu-system-x86_64") or ""
         compiler, program = shutil.which("cc"), directory / "instant_stub"
         if compiler is None:
-            return cls(directory, (sys.executable, "-m", "benchmark.instant_stub"))
+            return cls(directory, (sys.executable, "-m", "benchmark.instant_stub"), qemu)
         subprocess.run([compiler, "-O2", "-o", program, _HERE / "instant_stub.c"], check=True)
-        return cls(directory, (str(program),))
+        return cls(directory, (str(program),), qemu)
 
     @contextlib.contextmanager
     def stub(self, *, is_silent: bool = False) -> Iterator[Path]:
-        """Run an instant stub on the server's processor; yields where it listens.
+        """Run a stub server, and yield the path of its socket.
 
         Args:
-            is_silent: have it negotiate and then say no more.
+            is_silent: let it negotiate and then send no replies.
         """
         path = self.directory / ("silent.sock" if is_silent else "stub.sock")
         command = [*self.stub_command, str(path), *(["silent"] if is_silent else [])]
-        with pinned(cpus()[1]):
+        with pinned():
             process = subprocess.Popen(command, cwd=_HERE.parent)
         try:
             _wait_until(lambda: _can_connect(path), process)
@@ -63,67 +66,53 @@ class Servers:
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def machine(self, binary: str, monitors: int) -> Iterator[list[Path]]:
-        """Run a paused machine on the server's processor.
+    def machine(self, monitors: int) -> Iterator[list[Path]]:
+        """Run one QEMU with a q35 machine, and yield the paths of its monitors.
 
         Args:
-            binary: the QEMU.
-            monitors: how many it has, one for each who wants to talk to it.
-
-        Yields:
-            Where each monitor listens.
+            monitors: how many monitors it has. Each serves one client at a time.
         """
         paths = [self.directory / f"monitor-{number}.sock" for number in range(monitors)]
-        with contextlib.ExitStack() as stack:
-            with pinned(cpus()[1]):
-                stack.enter_context(_running_machines(binary, ("-M", "q35,accel=tcg", "-m", "32"), [paths]))
+        with self._run_qemus(("-M", "q35,accel=tcg", "-m", "32"), [paths]):
             yield paths
 
     @contextlib.contextmanager
-    def machines(self, binary: str, count: int) -> Iterator[list[Path]]:
-        """Run many small machines that are paused, wherever the system puts them; yields where each listens."""
+    def machines(self, count: int) -> Iterator[list[Path]]:
+        """Run many QEMUs without devices, evenly on all processors, and yield the path of each one's monitor."""
         paths = [self.directory / f"machine-{number}.sock" for number in range(count)]
-        with _running_machines(binary, ("-M", "none", "-m", "1"), [[path] for path in paths]):
+        with self._run_qemus(("-M", "none", "-m", "1"), [[path] for path in paths]):
             yield paths
 
+    @contextlib.contextmanager
+    def _run_qemus(self, options: Sequence[str], monitors: Sequence[Sequence[Path]]) -> Iterator[None]:
+        """Run QEMUs inside a `with` block, which begins when all monitors have sent their greeting.
 
-@contextlib.contextmanager
-def _running_machines(
-    binary: str, kind: Sequence[str], monitors: Sequence[Sequence[Path]]
-) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run machines, and wait until they greet.
-
-    Args:
-        binary: the QEMU.
-        kind: the options that tell what machine it is.
-        monitors: for each machine, where its monitors listen.
-    """
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for paths in monitors:
-            command = [binary, "-S", *kind, "-nodefaults", "-no-user-config", "-display", "none"]
-            with contextlib.ExitStack() as listeners:
-                fds = [_listen(path, listeners) for path in paths]
-                for fd in fds:
-                    command += [
-                        "-chardev",
-                        f"socket,id=c{fd},fd={fd},server=on,wait=off",
-                        "-mon",
-                        f"c{fd},mode=control",
-                    ]
-                processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=fds))
-        for paths in monitors:
-            for path in paths:
-                _await_greeting(path)
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
-        for paths in monitors:
-            for path in paths:
-                path.unlink(missing_ok=True)
+        Args:
+            options: select the machine.
+            monitors: for each QEMU, the paths of its monitors.
+        """
+        processes: list[subprocess.Popen[bytes]] = []
+        try:
+            for number, paths in enumerate(monitors):
+                command = [self.qemu, "-S", *options, "-nodefaults", "-no-user-config", "-display", "none"]
+                with contextlib.ExitStack() as listeners, pinned(processor_of(number)):
+                    fds = [_listen(path, listeners) for path in paths]
+                    for fd in fds:
+                        command += ["-chardev", f"socket,id=c{fd},fd={fd},server=on,wait=off"]
+                        command += ["-mon", f"c{fd},mode=control"]
+                    processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=fds))
+            for paths in monitors:
+                for path in paths:
+                    _await_greeting(path)
+            yield
+        finally:
+            for process in processes:
+                process.kill()
+            for process in processes:
+                process.wait()
+            for paths in monitors:
+                for path in paths:
+                    path.unlink(missing_ok=True)
 
 
 def _listen(path: Path, stack: contextlib.ExitStack) -> int:
@@ -146,14 +135,9 @@ def _can_connect(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-def _wait_until(is_so: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    give_up_s = time.monotonic() + _START_TIMEOUT_S
-    while not is_so():
-        if process.poll() is not None or time.monotonic() > give_up_s:
+def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    end_s = time.monotonic() + _START_TIMEOUT_S
+    while not condition():
+        if process.poll() is not None or time.monotonic() > end_s:
             raise SystemExit(f"{process.args!r} did not start")
         time.sleep(0.005)
-
-
-def find_qemu() -> str | None:
-    """Return the QEMU to measure: $HVKIT_QEMU, or qemu-system-x86_64 from the PATH; None where there is none."""
-    return shutil.which(os.environ.get("HVKIT_QEMU") or "qemu-system-x86_64")

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What it costs to start a machine through the hypervisor, over starting the same QEMU by hand.
+"""Starting an instance, beside starting the same QEMU directly.
 
-By hand is as good as it gets: the very command line, a socket that listens before QEMU does, one command as soon as
-it answers. The hypervisor's start ends when the machine could run: with what is remembered on the disk, and the machine
-that answers checked. Machines stay paused: what a guest does is no cost of ours.
-
-Where libvirt is installed, it starts much the same machine, by its driver for QEMU without the daemon around it.
+The direct start uses the command line of the instance, listens on its sockets before QEMU runs, and executes one
+command as soon as QEMU answers. hvkit's start also persists the state of the instance and checks the monitor. The guest
+stays paused. If libvirt is installed, it starts a similar machine, through its QEMU driver without a daemon.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -20,81 +19,81 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmark.contestants import Contestant
-from benchmark.harness import OURS, Effort, Figure, Spread, Timed, seconds_by_round
+from benchmark.clients import Client
+from benchmark.figure import OURS, Figure, results_of
+from benchmark.harness import MS_PER_S, Effort, measure_rounds, pinned
+from benchmark.hypervisors import command_line
+from benchmark.meter import Turn, once
 from benchmark.servers import Servers
 from hvkit.hypervisor import Disk, Instance
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.lifecycle.preparation import prepare
-from hvkit.hypervisor.kvm.plan.command_line import build_argv
-from hvkit.hypervisor.kvm.plan.resources import HostResources, MachineSockets
 
-_BY_HAND: Final = "by hand"
+_DIRECT: Final = "QEMU directly"
 _LIBVIRT: Final = "libvirt"
 _NAME: Final = "bench"
-#: The Python that has libvirt's binding, if any has.
+#: The Python of the distribution, which has libvirt's binding if that is installed.
 _PYTHON: Final = "/usr/bin/python3"
 _PROGRAM: Final = Path(__file__).with_name("libvirt_start.py")
+#: The descriptor of a listening socket in the command line. The first one is the control monitor.
+_SOCKET_FD: Final = re.compile(r"(?<=,fd=)\d+(?=,server=on)")
 
 
-def _listen(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
-    made = socket.socket(socket.AF_UNIX)
-    made.bind(str(path))
-    made.listen(1)
-    return made
+class _DirectStart:
+    """Starts QEMU with the command line of an instance, without hvkit.
 
+    Args:
+        argv: the command line of the running instance.
+        directory: for sockets and the pid file.
+    """
 
-class _ByHand:
-    """Starts an instance's QEMU without the hypervisor."""
-
-    def __init__(self, instance: Instance, directory: Path) -> None:
-        self._preparation = prepare(instance, cache_dir=None)
-        self._control = directory / "control"
-        self._others = [directory / name for name in ("shared", "watch", "serial")]
-        self._pid_file = directory / "pid"
+    def __init__(self, argv: Sequence[str], directory: Path) -> None:
+        self._argv = list(argv)
+        self._argv[self._argv.index("-pidfile") + 1] = str(directory / "pid")
+        self._sockets = [directory / f"socket{number}" for number, each in enumerate(argv) if _SOCKET_FD.search(each)]
 
     def start_s(self) -> float:
-        """Start it, end it, and return the seconds from the beginning to its first answer."""
-        began_s = time.perf_counter()
+        """Start QEMU, end it, and return the seconds until its first reply."""
+        start_s = time.perf_counter()
         with contextlib.ExitStack() as stack:
-            listeners = [stack.enter_context(_listen(path)) for path in (self._control, *self._others)]
-            control, shared, watch, serial = descriptors = tuple(each.fileno() for each in listeners)
-            sockets = MachineSockets(
-                control=control, shared=shared, watch=watch, serial=serial, pid_file=str(self._pid_file)
-            )
-            argv = build_argv(
-                self._preparation.plan(HostResources(sockets=sockets, confinement=self._preparation.confine(None)))
-            )
-            # It tells on stderr why it ends, as hvkit has every QEMU do.
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=descriptors)
+            fds = [_listen(path, stack) for path in self._sockets]
+            unused = iter(fds)
+            argv = [_SOCKET_FD.sub(lambda _: str(next(unused)), each) for each in self._argv]
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=fds)
         with process, socket.socket(socket.AF_UNIX) as monitor:
-            monitor.connect(str(self._control))
+            monitor.connect(str(self._sockets[0]))
             with monitor.makefile("rwb") as stream:
                 stream.readline()
                 for command in ("qmp_capabilities", "query-status"):
                     stream.write(json.dumps({"execute": command}).encode())
                     stream.flush()
                     reply = json.loads(stream.readline())
-                elapsed_s = time.perf_counter() - began_s
+                elapsed_s = time.perf_counter() - start_s
                 stream.write(b'{"execute":"quit"}')
                 stream.flush()
                 stream.read()
         if reply["return"]["status"] != "prelaunch":
-            raise SystemExit(f"a machine started by hand says {reply}")
+            raise SystemExit(f"unexpected reply of a QEMU that was started directly: {reply}")
         return elapsed_s
 
 
+def _listen(path: Path, stack: contextlib.ExitStack) -> int:
+    path.unlink(missing_ok=True)
+    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+    listener.bind(str(path))
+    listener.listen(1)
+    return listener.fileno()
+
+
 class _Libvirt:
-    """Starts machines through libvirt, in a process that can do so again and again."""
+    """Starts machines through libvirt, in a process of its own."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     @classmethod
     @contextlib.contextmanager
-    def if_there(cls, directory: Path, qemu: str, image: Path) -> Iterator[_Libvirt | None]:
-        """Give one for the length of a block; None where libvirt is not installed, or cannot start anything here."""
+    def if_installed(cls, directory: Path, qemu: str, image: Path) -> Iterator[_Libvirt | None]:
+        """Yield an object inside a `with` block; None if libvirt is not installed or cannot start a machine here."""
         directory.mkdir()
         command = ["unshare", "--mount", _PYTHON, str(_PROGRAM), str(directory), qemu, str(image)]
         try:
@@ -105,7 +104,7 @@ class _Libvirt:
         except OSError:
             yield None
             return
-        with process:  # which ends when its input does
+        with process:  # closes its input, at which the process ends
             assert process.stdout is not None
             yield cls(process) if process.stdout.readline() == "ready\n" else None
 
@@ -118,51 +117,65 @@ class _Libvirt:
         return float(self._process.stdout.readline())
 
 
-def _start_s(hypervisor: KvmHypervisor, instance: Instance) -> float:
-    """Start an instance, end it, and return the seconds that the start took."""
-    began_s = time.perf_counter()
-    hypervisor.start_instance(instance, start_paused=True)
-    elapsed_s = time.perf_counter() - began_s
-    hypervisor.stop_instance(_NAME, force=True)
-    hypervisor.cleanup_instance(_NAME)
-    return elapsed_s
+class _Starter:
+    """Starts an instance with hvkit."""
+
+    def __init__(self, directory: Path, instance: Instance) -> None:
+        self._hypervisor = KvmHypervisor(run_dir=directory)
+        self._instance = instance
+
+    def command_line(self) -> list[str]:
+        """Start the instance, end it, and return the command line of its QEMU."""
+        self._hypervisor.start_instance(self._instance, start_paused=True)
+        try:
+            pid = self._hypervisor.get_instance_info(_NAME).pid
+            assert pid is not None
+            return command_line(pid)
+        finally:
+            self._end()
+
+    def start_s(self) -> float:
+        """Start the instance, end it, and return the seconds that the start took."""
+        start_s = time.perf_counter()
+        self._hypervisor.start_instance(self._instance, start_paused=True)
+        elapsed_s = time.perf_counter() - start_s
+        self._end()
+        return elapsed_s
+
+    def _end(self) -> None:
+        self._hypervisor.stop_instance(_NAME, force=True)
+        self._hypervisor.cleanup_instance(_NAME)
 
 
-def start(servers: Servers, contestants: Sequence[Contestant], effort: Effort, *, qemu: str) -> Figure:
-    """Measure a start to the moment the machine could run, over QEMU started by hand to its first answer."""
-    del contestants
+def start(servers: Servers, clients: Sequence[Client], effort: Effort) -> Figure:
+    """Measure starting an instance with a paused guest."""
+    del clients
     directory = servers.directory / "start"
     directory.mkdir()
     image = directory / "disk.img"
-    image.write_bytes(b"")
+    image.touch()
     image.open("r+b").truncate(1 << 20)
-    instance = Instance(
-        name=_NAME, memory_mib=64, disks=(Disk(path=str(image)),), parameters={"kvm_path": qemu, "kvm_flag": "disabled"}
-    )
-    hypervisor = KvmHypervisor(run_dir=directory / "run")
-    by_hand = _ByHand(instance, directory)
-    _start_s(hypervisor, instance)  # from now on it is known what the program can do
-    turns: dict[str, Timed] = {
-        _BY_HAND: lambda _: by_hand.start_s(),
-        OURS: lambda _: _start_s(hypervisor, instance),
-    }
+    parameters = {"kvm_path": servers.qemu, "kvm_flag": "disabled"}
+    instance = Instance(name=_NAME, memory_mib=64, disks=(Disk(path=str(image)),), parameters=parameters)
     try:
-        with _Libvirt.if_there(directory / "libvirt", qemu, image) as libvirt:
+        with pinned(), _Libvirt.if_installed(directory / "libvirt", servers.qemu, image) as libvirt:
+            starter = _Starter(directory / "run", instance)
+            direct = _DirectStart(starter.command_line(), directory)
+            turns: dict[str, Turn] = {_DIRECT: once(direct.start_s), OURS: once(starter.start_s)}
             if libvirt is not None:
-                turns[_LIBVIRT] = lambda _: libvirt.start_s()
-            seconds = seconds_by_round(turns, effort.of(40, least=3), 1)
+                turns[_LIBVIRT] = once(libvirt.start_s)
+            samples = measure_rounds(turns, effort.of(30, least=3), calls=2)
     finally:
         shutil.rmtree(directory)
-    results = {
-        name: Spread.of(mine / other for mine, other in zip(each, seconds[_BY_HAND], strict=True))
-        for name, each in seconds.items()
-        if name != _BY_HAND
-    }
     return Figure(
-        "start of a paused machine, over the same QEMU by hand to its first answer",
-        "ratio",
-        results,
+        "Starting an instance, QEMU",
+        "Until the monitor has answered and the guest could run. The direct start uses the same command line and "
+        "executes one command.",
+        "ms",
+        results_of(samples, MS_PER_S, _DIRECT),
+        _DIRECT,
         {OURS: 1.15},
-        note=f"by hand: {Spread.of(seconds[_BY_HAND]).median * 1000:.0f} ms"
-        + ("" if _LIBVIRT in results else "; without libvirt, which is not installed or cannot work here"),
+        note=""
+        if _LIBVIRT in samples
+        else "libvirt was not measured: it is not installed or cannot start machines here.",
     )
