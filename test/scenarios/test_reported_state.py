@@ -174,7 +174,7 @@ def newer(text: str) -> str:
     [
         (lambda text: text[: len(text) // 2], "is damaged"),
         (lambda _: "", "is damaged"),
-        (lambda text: text.replace('"web1"', '"web2"'), "is about instance web2"),
+        (lambda text: text.replace('"web1"', '"web2"'), "describes instance web2"),
         (newer, "was written by a newer hvkit"),
     ],
     ids=["cut", "empty", "another", "newer"],
