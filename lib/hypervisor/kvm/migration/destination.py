@@ -14,6 +14,7 @@ from hvkit.hypervisor.kvm.host.listeners import is_listening
 from hvkit.hypervisor.kvm.host.log import read_log_tail
 from hvkit.hypervisor.kvm.host.paths import remove_socket
 from hvkit.hypervisor.kvm.host.polling import poll_until
+from hvkit.hypervisor.kvm.host.probe import probe_capabilities
 from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.instance.state import find_process
@@ -57,7 +58,9 @@ class MigrationDestinationVerbs(KvmSubject):
         check_kind(info, MigrationInfo)
         handle = self._instances.handle(instance.name)
         instance = self._with_program(instance)
-        preparation = prepare_destination(instance, info, self.name, cache_dir=self._instances.find_cache_dir())
+        preparation = prepare_destination(
+            instance, info, self.name, partial(probe_capabilities, cache_dir=self._instances.find_cache_dir())
+        )
         self._instances.check_no_internal_paths(instance)
         self._instances.directory.make()
         with handle.locked():

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Checks whether this node can provide the machine of an instance on another node, before anything is created."""
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,7 +16,6 @@ from hvkit.hypervisor.errors import (
 )
 from hvkit.hypervisor.kvm.host.disks import read_block_devices
 from hvkit.hypervisor.kvm.host.parameter_checks import NODE_TABLE
-from hvkit.hypervisor.kvm.host.probe import probe_capabilities
 from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation
 from hvkit.hypervisor.kvm.migration.description import (
     CONSEQUENTIAL_PARAMETERS,
@@ -26,6 +24,7 @@ from hvkit.hypervisor.kvm.migration.description import (
     parse_description,
     read_node_flags,
 )
+from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.parameters import TABLE, plan_boot_index
 from hvkit.hypervisor.kvm.plan.request import Placement
@@ -59,38 +58,39 @@ class _Examination:
     obstacles: tuple[MigrationObstacle, ...]
 
 
+#: Returns the capabilities of the QEMU program at a path.
+ProbeProgram = Callable[[str], Capabilities]
+
+
 class MigrationObstacleVerbs(KvmSubject):
     """The verb of the capability MIGRATION that finds obstacles."""
 
     def find_migration_obstacles(self, instance: Instance, info: MigrationInfo) -> tuple[MigrationObstacle, ...]:
         check_kind(instance, Instance)
         check_kind(info, MigrationInfo)
-        cache_dir = self._instances.find_cache_dir()
-        return _examine(self._with_program(instance), info, self.name, cache_dir=cache_dir).obstacles
+        return _examine(self._with_program(instance), info, self.name, self._probe).obstacles
 
 
-def prepare_destination(
-    instance: Instance, info: MigrationInfo, hypervisor: str, *, cache_dir: Path | None
-) -> Preparation:
+def prepare_destination(instance: Instance, info: MigrationInfo, hypervisor: str, probe: ProbeProgram) -> Preparation:
     """Prepare the start of an instance with the machine that the source describes. Creates nothing.
 
     Args:
         instance: the instance, as it is to be on this node.
         info: the description by the source.
         hypervisor: the name of this hypervisor.
-        cache_dir: the directory for cached capabilities of QEMU programs; None for none.
+        probe: returns the capabilities of a QEMU program.
 
     Raises:
         MigrationRefused: this node cannot provide the machine; carries every reason.
         MigrationError: the description is not valid, or describes another instance.
     """
-    found = _examine(instance, info, hypervisor, cache_dir=cache_dir)
+    found = _examine(instance, info, hypervisor, probe)
     if found.obstacles or found.preparation is None:
         raise MigrationRefused(instance.name, found.obstacles)
     return found.preparation
 
 
-def _examine(instance: Instance, info: MigrationInfo, hypervisor: str, *, cache_dir: Path | None) -> _Examination:
+def _examine(instance: Instance, info: MigrationInfo, hypervisor: str, probe: ProbeProgram) -> _Examination:
     """Compare the machine on the source with what this node can provide.
 
     Raises:
@@ -117,7 +117,7 @@ def _examine(instance: Instance, info: MigrationInfo, hypervisor: str, *, cache_
     preparation = None
     try:
         parameters = NODE_TABLE.validate(instance.parameters)
-        capabilities = probe_capabilities(parameters["kvm_path"], cache_dir=cache_dir)
+        capabilities = probe(parameters["kvm_path"])
         preparation = Preparation.assemble(
             instance, parameters, capabilities, block_devices=block_devices, placement=placement
         )
