@@ -158,9 +158,9 @@ def test_migration_with_missing_credentials_changes_nothing(kvm: KvmHypervisor, 
 @pytest.mark.parametrize(
     ("parameters", "problem"),
     [
-        ({"migration_tls": "x509"}, "migration_tls_dir: migration_tls x509 needs it"),
-        ({"migration_tls_dir": "/tmp"}, "there is no migration_tls that it belongs to"),
-        ({"migration_tls_hostname": "node2"}, "there is no migration_tls that it belongs to"),
+        ({"migration_tls": "x509"}, "migration_tls_dir: migration_tls x509 requires it"),
+        ({"migration_tls_dir": "/tmp"}, "requires migration_tls"),
+        ({"migration_tls_hostname": "node2"}, "requires migration_tls"),
         ({"migration_tls": "anon"}, "expected one of 'x509', 'psk'"),
     ],
 )
