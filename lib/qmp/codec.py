@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Commands as plain data, and replies as typed values.
+"""Conversion of commands to plain data, and of replies to typed values.
 
-Plain functions and a plain tuple, because every command passes through them.
+Every command passes through these functions, so they are plain functions and return a plain tuple.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Missing:
 
     Attributes:
         path: its path, for example ``migrate-set-parameters/direct-io``.
-        kind: what it is; ``type`` if the QEMU has the member, but does not accept values of this type.
+        kind: its kind; ``type`` if the QEMU has the member, but does not accept values of this type.
         versions: the versions of QEMU that have it, such as ``since 8.1`` or ``until 10.0``; empty if unknown, or if
             all versions have it and this build does not.
     """
@@ -341,7 +341,7 @@ def introspect(connection: QmpConnection, *, timeout: float | None = None) -> In
     try:
         return Introspection(reply, connection.version)
     except DataError as error:
-        error.set_monitor(connection._name)
+        error.set_monitor(connection.name)
         raise
 
 

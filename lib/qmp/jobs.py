@@ -115,12 +115,12 @@ class Job(JobTracker):
             returned: T = end.value
             return returned
         except QmpError as error:
-            error.set_monitor(self._connection._name)
+            error.set_monitor(self._connection.name)
             raise
 
     def _perform(self, request: Command[Any] | BoundedCommand | NextEvent) -> Any:
         if isinstance(request, BoundedCommand):
-            timeout_s = request.timeout_s(self._connection._deadline(request.command.wire_name, None))
+            timeout_s = request.timeout_s(self._connection.command_timeout_s(request.command.wire_name))
             return self._connection.execute(request.command, timeout=timeout_s)
         if not isinstance(request, NextEvent):
             return self._connection.execute(request)
@@ -313,12 +313,12 @@ class AsyncJob(JobTracker):
             returned: T = end.value
             return returned
         except QmpError as error:
-            error.set_monitor(self._connection._name)
+            error.set_monitor(self._connection.name)
             raise
 
     async def _perform(self, request: Command[Any] | BoundedCommand | NextEvent) -> Any:
         if isinstance(request, BoundedCommand):
-            timeout_s = request.timeout_s(self._connection._deadline(request.command.wire_name, None))
+            timeout_s = request.timeout_s(self._connection.command_timeout_s(request.command.wire_name))
             return await self._connection.execute(request.command, timeout=timeout_s)
         if not isinstance(request, NextEvent):
             return await self._connection.execute(request)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A listening unix socket. Nothing here waits."""
+"""The listening unix socket of a listener. No method waits."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Addresses of monitors, and the sockets that connect to them. Nothing here waits, except for the resolver."""
+"""Addresses of monitors, and the sockets that connect to them. Nothing waits except the resolution of host names."""
 
 from __future__ import annotations
 

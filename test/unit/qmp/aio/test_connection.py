@@ -153,7 +153,7 @@ async def test_connect_with_invalid_greeting_raises_connect_error(path: Path, gr
 async def test_connect_without_greeting_raises_connect_error_at_the_deadline(path: Path) -> None:
     before = descriptors()
     began = time.monotonic()
-    with QmpStub(path, greeting=None), pytest.raises(ConnectError, match=r"no greeting within 0\.2 s: busy"):
+    with QmpStub(path, greeting=None), pytest.raises(ConnectError, match=r"no greeting within 0\.2 s: QEMU is busy"):
         await AsyncQmpConnection(path).connect(timeout=0.2)
     assert 0.15 < time.monotonic() - began < 2
     assert descriptors() == before
@@ -523,7 +523,7 @@ async def test_execute_with_partial_reply_names_the_lost_command(path: Path) -> 
     script = [(None, [STOPPED, CloseAfter(12, {"return": STATUS})])]
     with QmpStub(path, script):
         async with AsyncQmpConnection(path) as connection:
-            with pytest.raises(ConnectionLost, match="fate unknown: query-status") as caught:
+            with pytest.raises(ConnectionLost, match="outcome unknown: query-status") as caught:
                 await connection.execute(QueryStatus())
             assert caught.value.commands == ("query-status",)
             assert connection.take_events() == [StopEvent()]
