@@ -50,6 +50,17 @@ def structure_reply(exchange: Exchange, reply_type: Any) -> Any:
     return returned if reply_type is Any else structure(returned, reply_type, where=exchange.command)
 
 
+def raw_command_name(message: QmpMessage) -> str:
+    """Return the wire name of the command in a raw message; empty if there is none.
+
+    Raises:
+        ProgrammerError: `message` is not a QmpMessage.
+    """
+    if not isinstance(message, QmpMessage):
+        raise ProgrammerError(f"exchange() takes a QmpMessage, not {type(message).__name__}")
+    return str(message["execute"] or message["exec-oob"] or "")
+
+
 def raw_reply(exchange: Exchange, message: QmpMessage) -> QmpMessage:
     """Return the raw reply to a raw message, without the id if the message had none.
 

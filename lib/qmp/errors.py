@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Errors of `hvkit.qmp`; `hvkit.errors` shows the whole tree.
 
-Facts are attributes. Constructors take plain data only, so that an error survives pickling and RPC.
+Details are attributes. Constructors take plain data only, so that an error survives pickling and RPC.
 """
 
 from collections.abc import Mapping, Sequence
@@ -107,7 +107,7 @@ class CommandTimeout(QmpError):
             return f"{self.command}: not sent within {self.timeout_s:g} s: the server does not read"
         text = f"{self.command}: no reply within {self.timeout_s:g} s; its outcome is unknown"
         if self.replies_owed:
-            text += f". The server echoes no ids and owes {self.replies_owed} earlier replies: connect again"
+            text += f". The server echoes no ids, and {self.replies_owed} earlier replies are missing: connect again"
         return text
 
 

@@ -85,7 +85,7 @@ class Missing:
 
     @property
     def remark(self) -> str:
-        """The text that an error shows beside the path; may be empty."""
+        """The text that an error shows after the path; may be empty."""
         return ", ".join(part for part in (self.versions, "takes other types" if self.kind == "type" else "") if part)
 
 
@@ -409,5 +409,5 @@ def _read_entry(cache: ProgramCache, identity: ProgramIdentity) -> Introspection
     body = cache.read(identity)
     if body is None:
         return None
-    entry = json.loads(body)  # its checksum matches, so it is what `_encode_entry` returned
+    entry = json.loads(body)  # the checksum matches, so `_encode_entry` wrote it
     return Introspection(entry["schema"], QemuVersion(*entry["version"]))

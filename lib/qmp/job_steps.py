@@ -316,9 +316,11 @@ def prepare_command(command: Command[Any]) -> tuple[str, Command[Any]]:
     """Return the id of the job that a command starts, and the command to send: with an id, not dismissed at its end.
 
     Raises:
-        ProgrammerError: the command does not start a job.
+        ProgrammerError: the command does not start a job, or is given by its name.
     """
     given: Any = command
+    if isinstance(given, str):
+        raise ProgrammerError(f"{given}: a job is started by a typed command, not by a name")
     members = members_of(type(command))
     if "job_id" not in members:
         raise ProgrammerError(f"{command.wire_name} does not start a job")

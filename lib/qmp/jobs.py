@@ -266,7 +266,7 @@ class AsyncJob(JobTracker):
     """A QEMU job, tracked over an asyncio connection; made by `start` or `find`.
 
     The methods are those of `Job`, as coroutines. Any task may pause, resume, complete, finalize or cancel the job.
-    Only one task at a time may call `wait`, `wait_for` or `progress`. Cancelling that task leaves the job as it is.
+    Only one task at a time may call `wait`, `wait_for` or `progress`. Cancelling that task does not affect the job.
     """
 
     def __init__(self, connection: AsyncQmpConnection, job_id: str, *, exists: bool = True) -> None:

@@ -359,7 +359,7 @@ class Protocol:
         self._in_flight.pop(exchange.request_id, None)
 
     def replies_owed(self, exchange: Exchange) -> int:
-        """Return how many replies come before the reply to an exchange: 0 if the server echoes ids."""
+        """Return how many replies must arrive before the reply to an exchange: 0 if the server echoes ids."""
         if self.echoes_ids:
             return 0
         older = itertools.takewhile(lambda each: each is not exchange, self._in_flight.values())

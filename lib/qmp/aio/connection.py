@@ -17,7 +17,7 @@ from hvkit.qmp.aio.session import AsyncSession
 from hvkit.qmp.aio.subscription import AsyncSubscription
 from hvkit.qmp.aio.transport import open_socket
 from hvkit.qmp.base import Command, Event
-from hvkit.qmp.codec import raw_reply, structure_reply, unstructure_command
+from hvkit.qmp.codec import raw_command_name, raw_reply, structure_reply, unstructure_command
 from hvkit.qmp.common.connection import BaseMonitorConnection
 from hvkit.qmp.common.transport import check_fds
 from hvkit.qmp.deadlines import check_timeout
@@ -153,7 +153,7 @@ class AsyncQmpConnection(BaseMonitorConnection[AsyncSession]):
         session = self._open_session("exchange()")
         if timeout is not None:
             check_timeout(timeout)
-        name = str(message["execute"] or message["exec-oob"] or "")
+        name = raw_command_name(message)
         try:
             exchange = await session.exchange(
                 lambda protocol: protocol.open_raw_exchange(message.data), self._deadline(name, timeout)

@@ -137,7 +137,7 @@ class AsyncSession(BaseSession):
     ) -> Exchange:
         """Send a command and wait until its exchange is ready.
 
-        When the task is cancelled or the deadline passes, a command of which nothing was sent is not sent; the late
+        When the task is cancelled or the deadline passes, a command of which no byte was sent is discarded; the late
         reply to any other command is dropped.
 
         Args:
@@ -187,7 +187,7 @@ class AsyncSession(BaseSession):
             self._protocol.abandon(exchange)
 
     def _post(self, data: bytes, fds: array.array[int] | None = None) -> OutgoingMessage:
-        """Send a message after those before it, at once if possible."""
+        """Queue a message, and send it at once if the queue was empty."""
         message = OutgoingMessage(data, fds)
         self._outbox.append(message)
         if len(self._outbox) == 1:

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, overload
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command, Event
-from hvkit.qmp.codec import raw_reply, structure_reply, unstructure_command
+from hvkit.qmp.codec import raw_command_name, raw_reply, structure_reply, unstructure_command
 from hvkit.qmp.common.connection import BaseConnection, BaseMonitorConnection
 from hvkit.qmp.common.transport import check_fds
 from hvkit.qmp.deadlines import Deadline, check_timeout
@@ -231,7 +231,7 @@ class QmpConnection(BaseMonitorConnection[Session], SyncConnection[Session]):
         session = self._open_session("exchange()")
         if timeout is not None:
             check_timeout(timeout)
-        name = str(message["execute"] or message["exec-oob"] or "")
+        name = raw_command_name(message)
         try:
             exchange = session.exchange(
                 name, lambda protocol: protocol.open_raw_exchange(message.data), self._deadline(name, timeout)

@@ -176,8 +176,8 @@ class Session(BaseSession):
             timeout_s: seconds from the moment of sending.
 
         Returns:
-            The exchange; None if nothing was sent: another thread is sending, the kernel takes nothing, or the session
-            is not ready for commands.
+            The exchange; None if no byte was sent, because another thread is sending, the kernel accepts no bytes, or
+            the session is not ready for commands.
 
         Raises:
             CommandTimeout: no reply in time; a late reply will be dropped.
@@ -349,7 +349,7 @@ class Session(BaseSession):
             return True
 
     def _end_on_send_error(self, error: OSError) -> None:
-        """End the session after a failure to send; first read what the server sent before."""
+        """End the session after a failure to send; first read the data that the server has sent."""
         self._drain()
         self.end(f"cannot send: {error.strerror}")
 

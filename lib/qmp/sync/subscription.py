@@ -59,7 +59,7 @@ class Subscription(EventQueue[E]):
             timeout: seconds to wait; None: the default, which is no limit (`math.inf`).
 
         Raises:
-            EventTimeout: no event came in time.
+            EventTimeout: no event arrived in time.
             ConnectionLost: the connection ended, and no event is left.
             DataError: the data of an event does not have the structure of its class; that event is removed.
             ProgrammerError: the timeout is not a number.
@@ -74,7 +74,7 @@ class Subscription(EventQueue[E]):
             timeout: seconds to wait in total; None: the default, which is no limit (`math.inf`).
 
         Raises:
-            EventTimeout: no such event came in time.
+            EventTimeout: no such event arrived in time.
             ConnectionLost: the connection ended, and no event is left.
             DataError: the data of an event does not have the structure of its class; that event is removed.
             ProgrammerError: the timeout is not a number.

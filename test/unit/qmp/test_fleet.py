@@ -160,7 +160,7 @@ def test_receive_processes_a_late_reply(tmp_path: Path) -> None:
         assert not select.select([fleet], [], [], 0)[0]
 
 
-def test_execute_without_greeting_keeps_the_connection_until_it_comes(tmp_path: Path) -> None:
+def test_execute_without_greeting_keeps_the_connection(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     greeting = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}
     with socket.socket(socket.AF_UNIX) as listener, Fleet({"m": path}) as fleet:

@@ -251,6 +251,13 @@ def test_exchange_sends_and_returns_raw_messages(path: Path) -> None:
         assert connection.exchange(QmpMessage({"execute": "x"}))["error"] == {"class": "CommandNotFound", "desc": "no"}
 
 
+def test_exchange_of_dict_raises_programmer_error_and_keeps_the_connection(path: Path) -> None:
+    with QmpStub(path, [(None, {"return": STATUS})]), QmpConnection(path) as connection:
+        with pytest.raises(ProgrammerError, match=r"exchange\(\) takes a QmpMessage, not dict"):
+            connection.exchange({"execute": "query-status"})  # type: ignore[arg-type]
+        assert connection.exchange(QmpMessage({"execute": "query-status"})) == {"return": STATUS}
+
+
 def test_execute_of_invalid_command_raises_programmer_error_and_sends_nothing(path: Path) -> None:
     with QmpStub(path, [(None, {"return": STATUS})]), QmpConnection(path) as connection:
         with pytest.raises(ProgrammerError):
