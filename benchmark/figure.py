@@ -79,7 +79,7 @@ class Figure:
     """One measurement: a section of the page, with a row for each client.
 
     Attributes:
-        title: what was measured.
+        title: the measured operation.
         text: how it was measured, in a sentence or two.
         unit: the unit of all values and CPU times.
         results: by client.

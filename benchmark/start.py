@@ -104,7 +104,7 @@ class _Libvirt:
         except OSError:
             yield None
             return
-        with process:  # closes its input, at which the process ends
+        with process:  # closes its input, which ends the process
             assert process.stdout is not None
             yield cls(process) if process.stdout.readline() == "ready\n" else None
 

@@ -72,7 +72,7 @@ def test_command_error_has_the_text_of_qemu(machine: Machine) -> None:
         assert caught.value.error_class == "GenericError"
 
 
-def test_schema_of_200_kb_is_complete(machine: Machine) -> None:
+def test_query_qmp_schema_reply_of_200_kb_is_complete(machine: Machine) -> None:
     with QmpConnection(machine.path) as connection:
         assert len(connection.execute(QueryQmpSchema())) > 1000
 
