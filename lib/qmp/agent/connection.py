@@ -38,6 +38,9 @@ class AgentConnection(SyncConnection[AgentSession]):
         deadlines: seconds by the wire name of a command; takes precedence over `timeout`.
         transcript: a file to which every message is appended, as for `QmpConnection`. Contents of files, and input and
             output of programs, are left out.
+
+    Raises:
+        ProgrammerError: a timeout is not a number.
     """
 
     def connect(self, *, timeout: float | None = None) -> None:

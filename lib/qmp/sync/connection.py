@@ -119,8 +119,8 @@ class QmpConnection(BaseMonitorConnection[Session], SyncConnection[Session]):
             timeout: seconds in total; None: the timeout of the connection, or 5.
 
         Raises:
-            ConnectError: there is no such socket, no process listens on it, QEMU is busy or stopped, or the server is
-                not a monitor; see its `reason`.
+            ConnectError: the address is invalid, there is no such socket, no process listens on it, QEMU is busy or
+                stopped, or the server is not a monitor; see its `reason`.
             ProgrammerError: the connection is connected, another thread is connecting it, it was made from a socket
                 that was used already, or the timeout is not a number.
         """

@@ -155,7 +155,8 @@ def connect(address: Address, deadline: Deadline) -> Transport:
     """Connect to the socket of a monitor.
 
     Raises:
-        ConnectError: the socket does not exist, no process listens on it, or its backlog stays full.
+        ConnectError: the address is invalid, the socket does not exist, no process listens on it, or its backlog stays
+            full.
     """
     name = address_text(address)
     try:
