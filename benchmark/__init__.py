@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The figures that README quotes: each module makes one, ``python -m benchmark`` makes them all."""
+"""The benchmarks whose figures README and docs/figures.md quote; ``python -m benchmark`` runs all of them."""

@@ -80,7 +80,7 @@ class _Run:
     """A run of some rows.
 
     Args:
-        rows: what to measure.
+        rows: the rows to measure.
         effort: how much work to put into it.
     """
 
@@ -125,7 +125,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _facts(servers: Servers, missing: Sequence[str]) -> list[str]:
-    """Return sentences about the machine, and about what was not measured."""
+    """Return sentences about the machine and about the rows and clients that were not measured."""
     facts = [table.machine(servers.qemu)]
     counter = InstructionCounter.open()
     if counter is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One command and its reply, and connecting: with the stub server and with QEMU."""
+"""Measurements of one command and of connecting, with the stub server and with QEMU."""
 
 from __future__ import annotations
 

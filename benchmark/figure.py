@@ -13,14 +13,14 @@ from benchmark.meter import Sample
 
 #: The client that times are compared with, unless a figure says otherwise.
 BARE: Final = "bare socket"
-#: The clients that aims are for.
+#: The clients that have aims.
 OURS: Final = "hvkit"
 OURS_FAST: Final = "hvkit[fast]"
 OURS_ASYNC: Final = "hvkit asyncio"
 
 #: A quantity is published if its third quartile is at most this many times its first quartile.
 STABLE_SPREAD: Final = 1.15
-#: How often a figure is measured at most.
+#: Maximum number of measurements of a figure.
 MAX_ATTEMPTS: Final = 3
 
 
@@ -79,7 +79,7 @@ class Figure:
     """One measurement: a section of the page, with a row for each client.
 
     Attributes:
-        title: what was measured.
+        title: the measured operation.
         text: how it was measured, in a sentence or two.
         unit: the unit of all values and CPU times.
         results: by client.

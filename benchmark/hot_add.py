@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Hot-adding a disk and a NIC, beside sending the same commands over a socket.
+"""Hot-adding a disk and a NIC, compared with sending the same commands over a socket.
 
 Both variants connect once for each device. hvkit also checks the state of the instance, and persists each step.
 """
@@ -29,7 +29,7 @@ _ADDING: Final = ("blockdev-add", "netdev_add", "device_add")
 
 
 class _HotAdd:
-    """Adds a disk and a NIC to an instance that is started anew every time."""
+    """Adds a disk and a NIC to an instance that is started for each measurement."""
 
     def __init__(self, directory: Path, qemu: str) -> None:
         image = directory / "disk.img"

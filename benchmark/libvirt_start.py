@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Starting a paused machine through libvirt: one start for every line of input, and the seconds it took for output.
+"""Starting a paused machine through libvirt: one start for each line of input; prints the seconds that it took.
 
 The Python of the distribution runs this program, because it has libvirt's binding, in a mount namespace of its own.
 libvirt's QEMU driver runs inside this process, with all its files in one directory. It requires an account that the

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Listing many real instances, beside querying their monitors one by one.
+"""Listing many real instances, compared with querying their monitors one by one.
 
-The reference connects to one monitor after the other, negotiates, executes `query-status` and closes, without JSON. The
-pattern of Ganeti is the same with three connections to each instance, one for each of three commands.
+The reference connects to one monitor after the other, negotiates, executes `query-status` and closes, without JSON.
+Ganeti's pattern is the same with three connections to each instance, one for each of three commands.
 `get_all_instances_info` reads the state file of every instance, verifies its process, and queries its status and its
 memory. A watch returns the same over connections that it keeps.
 """

@@ -47,7 +47,7 @@ def _resident_kib() -> float:
 def main() -> None:
     """Open connections, and print the memory of each: as counted by tracemalloc, and as growth of the process."""
     path, count = sys.argv[1], int(sys.argv[2])
-    _open(path)  # allocates what all connections share
+    _open(path)  # allocates the memory that all connections share
     before_kib = _resident_kib()
     kept = [_open(path) for _ in range(count)]
     gc.collect()

@@ -61,7 +61,7 @@ class Meter:
             self._instructions += self._counter.read() - start_instructions
 
     def add(self, wall_s: float, cpu_s: float = 0.0) -> None:
-        """Add a cost that was measured otherwise, for example in a child process."""
+        """Add a cost that was measured in another way, for example in a child process."""
         self._wall_s += wall_s
         self._cpu_s += cpu_s
 
@@ -70,7 +70,7 @@ class Meter:
         return Sample(self._wall_s, self._cpu_s, None if self._counter is None else self._instructions)
 
 
-#: Performs a client's work a number of times. The meter runs during the part that counts.
+#: Performs a client's work a number of times. The meter runs during the measured part.
 Turn: TypeAlias = Callable[[Meter, int], None]
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Migrating an instance with hvkit, beside sending the commands over a socket.
+"""Migrating an instance with hvkit, compared with sending the commands over a socket.
 
-Both variants begin with the same instance and a destination that is ready. Measured is the time from the request to the
+Both variants begin with the same instance and a destination that is ready. The measured time is from the request to the
 confirmed end of the migration. The socket sends as few commands as possible, and polls every few milliseconds.
 """
 
@@ -35,7 +35,7 @@ _POLL_S: Final = 0.005
 
 
 class _Nodes:
-    """Two run directories, which stand for two nodes, and one instance."""
+    """Two run directories, which represent two nodes, and one instance."""
 
     def __init__(self, directory: Path, qemu: str) -> None:
         image, memory = directory / "disk.img", directory / "memory"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Starting an instance, beside starting the same QEMU directly.
+"""Starting an instance, compared with starting the same QEMU directly.
 
 The direct start uses the command line of the instance, listens on its sockets before QEMU runs, and executes one
 command as soon as QEMU answers. hvkit's start also persists the state of the instance and checks the monitor. The guest
@@ -104,7 +104,7 @@ class _Libvirt:
         except OSError:
             yield None
             return
-        with process:  # closes its input, at which the process ends
+        with process:  # closes its input, which ends the process
             assert process.stdout is not None
             yield cls(process) if process.stdout.readline() == "ready\n" else None
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The two families of exceptions: failures of the world, and mistakes of hvkit or its caller.
+"""The root exception classes: `HypervisorError` for runtime failures, `ProgrammerError` for programming errors.
 
 All exception classes of the package::
 
     HvkitError
-    ├── HypervisorError             the world: QEMU, the kernel, the peer, the operator
+    ├── HypervisorError             failures of QEMU, the kernel, the peer or the operator
     │   ├── QmpError                                                                       hvkit.qmp.errors
     │   │   ├── ConnectError        the connection could not be established
     │   │   │   └── AgentNotResponding      the guest agent does not answer; nothing was sent
@@ -22,9 +22,9 @@ All exception classes of the package::
     │   │   └── CommandError        QEMU refused the command
     │   │       ├── DeviceNotFound, DeviceNotActive, KvmMissingCapability
     │   │       └── CommandNotFound
-    │   │           └── AgentCommandDisabled  the guest agent has the command, and does not allow it
+    │   │           └── AgentCommandDisabled  the guest agent does not allow the command
     │   ├── InstanceError           an operation on one instance failed                    hvkit.hypervisor.errors
-    │   │   ├── InstanceNotFound    there is no instance of that name on this node
+    │   │   ├── InstanceNotFound    this node has no instance of that name
     │   │   ├── InstanceStateError  the state of the instance does not allow the operation
     │   │   ├── InstanceBusy        another operation holds the lock of the instance
     │   │   ├── InstanceStartError  the instance did not start
@@ -45,20 +45,21 @@ All exception classes of the package::
     │   ├── NetworkError            a network interface cannot be set up
     │   ├── BlockNodeNotFound       QEMU has no block node of that name
     │   └── SpecError               the description of an instance in a file is invalid     hvkit.cli.spec
-    └── ProgrammerError             hvkit or its caller
+    └── ProgrammerError             mistakes of hvkit or its caller
 
-Received garbage is in both families (`DataError`): a daemon that guards one instance with ``except HypervisorError``
-must survive garbage from it, and the interface promises `ProgrammerError` for data that cannot be deserialized.
+`DataError` belongs to both families. A daemon that catches `HypervisorError` for each instance must survive invalid
+data from one of them. The interface that hvkit implements requires `ProgrammerError` for data that cannot be
+deserialized.
 """
 
 
 class HvkitError(Exception):
-    """Base of every exception that hvkit raises on purpose."""
+    """Base class of all exceptions that hvkit defines."""
 
 
 class HypervisorError(HvkitError):
-    """Raised for a failure of the world: of QEMU, the kernel, the peer or the operator."""
+    """Raised for a failure outside of hvkit and its caller: of QEMU, the kernel, the peer or the operator."""
 
 
 class ProgrammerError(HvkitError):
-    """Raised for a mistake of hvkit or its caller: a call out of order, an argument of the wrong type."""
+    """Raised for a mistake of hvkit or its caller, such as a call out of order or an argument of the wrong type."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The clients that are measured: hvkit's, those of other projects, and a few lines around a socket."""
+"""The measured clients: those of hvkit, those of other projects, and minimal clients on a socket."""
 
 from __future__ import annotations
 

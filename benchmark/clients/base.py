@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The interface of the clients that are measured."""
+"""The interface of the measured clients."""
 
 from __future__ import annotations
 

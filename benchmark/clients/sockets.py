@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Clients of a few lines: a blocking socket, without and with a JSON library."""
+"""Minimal clients: a blocking socket, with and without a JSON library."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _SocketClient(Client):
 
 
 class BareSocket(_SocketClient):
-    """Constant bytes out, any bytes in: nothing is parsed or checked."""
+    """Sends constant bytes and reads the reply, without parsing or checking it."""
 
     name = BARE
     _QUERY_STATUS: Final = b'{"execute":"query-status"}\n'

@@ -9,9 +9,9 @@ For readers of the schema:
 * The wire name of a member is its Python name with ``-`` for ``_``, without one trailing underscore (`in_`, `class_`).
   Exceptions state their wire name: ``oem_id: str = wire("oem_id")``.
 * ``None`` means that the member is absent. JSON null is `NULL`.
-* Enumerations are `Literal` aliases: a type checker finds the typo, and values of a newer QEMU pass.
-* A union is a class with the members that all branches share; each branch is a subclass. A tag that the schema does not
-  know, or that has no branch, gives the union class itself.
+* Enumerations are `Literal` aliases: a type checker reports a misspelled value; values of a newer QEMU are accepted.
+* A union is a class with the members that all branches share; each branch is a subclass. Data whose tag is unknown or
+  has no branch becomes an instance of the union class itself.
 * Members that the schema does not know are kept in `Struct.unknown` and are sent again.
 """
 
@@ -75,10 +75,10 @@ FreeForm = Mapping[str, Any]
 def free_form(*, factory: Callable[[], dict[str, Any]]) -> Any:
     """Declare a member that holds arguments which the schema leaves open, such as the properties of a device.
 
-    They are sent beside the other members, not inside one.
+    They are sent at the same level as the other members.
 
     Args:
-        factory: returns the default. Type checkers take a member without `factory` for required.
+        factory: returns the default. Without a `factory`, type checkers would require the member.
     """
     return Spec(None, factory(), True)
 
@@ -248,20 +248,20 @@ class Command(Struct, Generic[R]):
                 if len(positional) > 1 or not cls.whole_argument or cls.whole_argument in members:
                     raise ProgrammerError(f"{cls.__name__} takes its members as keywords")
                 members[cls.whole_argument] = positional[0]
-            try:  # as in Struct, to save a call for every command
+            try:  # repeats Struct.__init__, to save a call for every command
                 self.__attrs_init__(**members)
             except TypeError:
                 raise _wrong_members(type(self), members) from None
 
 
 class Event(Struct):
-    """An event, which QEMU sends without being asked.
+    """An event: a message that QEMU sends on its own, not as a reply.
 
     Class keywords:
         wire_name: name of the event on the wire.
 
     Attributes:
-        timestamp: seconds since the epoch by the clock of QEMU; None if the event has none or the clock failed. Events
+        timestamp: seconds since the epoch by QEMU's clock; None if the event has none or the clock failed. Events
             that differ only in their timestamps are equal.
     """
 
@@ -301,5 +301,5 @@ class GenericEvent(Event):
 
 
 def free_form_member(cls: type[Struct]) -> str | None:
-    """Return the Python name of the member that holds what the schema leaves open; None if there is none."""
+    """Return the Python name of the member that `free_form` declares; None if there is none."""
     return next((member.name for member in members_of(cls).values() if member.is_free_form), None)

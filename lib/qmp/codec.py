@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Commands as plain data, and replies as typed values.
+"""Conversion of commands to plain data, and of replies to typed values.
 
-Plain functions and a plain tuple, because every command passes through them.
+Every command passes through these functions, so they are plain functions and return a plain tuple.
 """
 
 from __future__ import annotations
@@ -48,6 +48,17 @@ def structure_reply(exchange: Exchange, reply_type: Any) -> Any:
     if reply_type is NoneType:
         return None
     return returned if reply_type is Any else structure(returned, reply_type, where=exchange.command)
+
+
+def raw_command_name(message: QmpMessage) -> str:
+    """Return the wire name of the command in a raw message; empty if there is none.
+
+    Raises:
+        ProgrammerError: `message` is not a QmpMessage.
+    """
+    if not isinstance(message, QmpMessage):
+        raise ProgrammerError(f"exchange() takes a QmpMessage, not {type(message).__name__}")
+    return str(message["execute"] or message["exec-oob"] or "")
 
 
 def raw_reply(exchange: Exchange, message: QmpMessage) -> QmpMessage:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Strict conversion of plain data to schema values and back.
 
-Unlike the hooks of cattrs, those here coerce nothing (5 is not a string, "no" is not a boolean), keep members that the
-schema does not know, select the branch of a union by its tag, and name the place of an error in wire names. A hook is
-created at the first use of its type, so that one query does not pay for the thousand types of the schema.
+The hooks differ from those of cattrs: they coerce nothing (5 is not a string, "no" is not a boolean), keep members that
+the schema does not know, select the branch of a union by its tag, and name the place of an error in wire names. A hook
+is created at the first use of its type, because a process uses few of the thousand types of the schema.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StructureError(Exception):
 
     Attributes:
         problem: the mismatch.
-        path: members and indices, from the inside out.
+        path: members and indices of the place, innermost first.
     """
 
     def __init__(self, problem: str) -> None:
@@ -120,7 +120,7 @@ def _structure_null(data: Any, _: Any) -> Any:
 
 
 def _structure_nothing(data: Any, _: Any) -> None:
-    """Accept the reply of a command that returns nothing: an empty object, or an empty array from some old servers."""
+    """Ignore the reply of a command without a return value: an empty object; from some old servers, an empty array."""
     return
 
 
@@ -409,7 +409,7 @@ def unstructure(value: Any) -> Any:
     Members that are None are left out; `NULL` becomes None.
 
     Raises:
-        ProgrammerError: something in the value cannot be sent as JSON; the text names the place, in wire names.
+        ProgrammerError: the value cannot be sent as JSON; the text names the place, in wire names.
     """
     try:
         return _unstructure(value)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Default timeouts of commands, as data, and deadlines.
+"""Default timeouts of commands, and deadlines.
 
-A timeout that is too long lets one stopped QEMU block the listing of a whole node. One that is too short aborts healthy
-work. The defaults therefore depend on what a command does: each belongs to a timeout class. A caller can override them
-for a connection or for one call.
+If a timeout is too long, one stopped QEMU blocks the listing of a whole node. If it is too short, it aborts healthy
+work. The defaults therefore depend on the work of a command: each command belongs to a timeout class. A caller can
+override them for a connection or for one call.
 
 In the public API `None` as a timeout means the default, and `math.inf` means no limit.
 """
@@ -136,7 +136,7 @@ def timeout_class_of(command: str) -> TimeoutClass:
 
 
 def check_timeout(timeout: Any) -> None:
-    """Check that a timeout is a number of seconds; 0 and less mean not to wait, `math.inf` means no limit.
+    """Check that a timeout is a number of seconds: 0 or less for not waiting, `math.inf` for no limit.
 
     Raises:
         ProgrammerError: it is not an int or a float, or it is NaN.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Errors of `hvkit.qmp`; `hvkit.errors` shows the whole tree.
 
-Facts are attributes. Constructors take plain data only, so that an error survives pickling and RPC.
+Details are attributes. Constructors take plain data only, so that an error survives pickling and RPC.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class QmpError(HypervisorError):
 
     @property
     def reason(self) -> str:
-        """What happened, without the monitor."""
+        """The text of the error, without the monitor."""
         return Exception.__str__(self)
 
     def set_monitor(self, monitor: str) -> None:
@@ -53,8 +53,8 @@ class ConnectError(QmpError):
 class AgentNotResponding(ConnectError):
     """Raised when a guest agent does not answer; the command was not sent.
 
-    The guest has not booted or is stopped, no agent runs in it, or another client uses the agent's socket: on the host
-    these look the same. An agent that answers and refuses raises `AgentCommandDisabled`.
+    The guest has not booted or is stopped, no agent runs in it, or another client uses the agent's socket. The host
+    cannot distinguish these causes. An agent that refuses a command raises `AgentCommandDisabled`.
     """
 
 
@@ -77,21 +77,21 @@ class ConnectionLost(QmpError):
         self.commands = commands
 
     def __str__(self) -> str:
-        fate = f"; fate unknown: {', '.join(self.commands)}" if self.commands else ""
-        return super().__str__() + fate
+        unknown = f"; outcome unknown: {', '.join(self.commands)}" if self.commands else ""
+        return super().__str__() + unknown
 
 
 class CommandTimeout(QmpError):
-    """Raised when no reply came before the deadline; it is unknown whether QEMU executes the command, if it was sent.
+    """Raised when no reply arrived before the deadline. If the command was sent, its outcome is unknown.
 
-    The connection stays usable: a late reply is dropped. A server that does not echo ids must send it before any other
-    command can be answered: while `replies_owed` is not 0, connect again instead.
+    The connection stays usable, and a late reply is dropped. A server that does not echo ids answers later commands
+    only after the late reply. Connect again if `replies_owed` is not 0.
 
     Attributes:
         command: wire name of the command.
         timeout_s: the timeout, in seconds.
-        replies_owed: how many earlier replies are still to come from a server that does not echo ids.
-        was_sent: False when no byte of the command was sent, so that QEMU does not execute it.
+        replies_owed: the number of earlier commands that a server without ids has not answered yet; 0 if it echoes ids.
+        was_sent: whether any byte of the command was sent. If not, QEMU does not execute the command.
     """
 
     def __init__(self, command: str, timeout_s: float, replies_owed: int = 0, was_sent: bool = True) -> None:
@@ -105,9 +105,9 @@ class CommandTimeout(QmpError):
     def reason(self) -> str:
         if not self.was_sent:
             return f"{self.command}: not sent within {self.timeout_s:g} s: the server does not read"
-        text = f"{self.command}: no reply within {self.timeout_s:g} s; its fate is unknown"
+        text = f"{self.command}: no reply within {self.timeout_s:g} s; its outcome is unknown"
         if self.replies_owed:
-            text += f". The server echoes no ids and owes {self.replies_owed} earlier replies: connect again"
+            text += f". The server echoes no ids, and {self.replies_owed} earlier replies are missing: connect again"
         return text
 
 
@@ -149,10 +149,10 @@ class AgentFreezeExpired(QmpError):
 
 
 class NotInThisQemu(QmpError):
-    """Raised when a QEMU lacks what a command needs; nothing was sent.
+    """Raised when this QEMU does not have a command, or a member or value that it uses; nothing was sent.
 
     Attributes:
-        missing: what it lacks, by path (see `hvkit.qmp.introspection`), with a remark such as ``since 8.1``.
+        missing: a remark such as ``since 8.1`` for each missing place, by path (see `hvkit.qmp.schema_path`).
         version: version of this QEMU, as text.
     """
 
@@ -169,7 +169,7 @@ class NotInThisQemu(QmpError):
 
 
 class EventTimeout(QmpError):
-    """Raised when no expected event came before the deadline.
+    """Raised when no expected event arrived before the deadline.
 
     Attributes:
         events: wire names of the expected events; empty for events of any type.
@@ -205,7 +205,7 @@ class JobTimeout(EventTimeout):
 
 
 class ProtocolError(QmpError):
-    """Raised when the server violates the protocol: valid JSON that is not a valid message, or an endless message."""
+    """Raised when the server violates the protocol: JSON that is not a valid message, or a message that is too long."""
 
 
 class DataError(QmpError, ProgrammerError):
@@ -254,8 +254,8 @@ class CommandNotFound(CommandError):
 class AgentCommandDisabled(CommandNotFound):
     """Raised when a guest agent has the command and refuses to execute it.
 
-    Either its configuration says so, or the filesystems of the guest are frozen, which disables most commands; see the
-    description.
+    Either the agent's configuration disables the command, or the filesystems of the guest are frozen, which disables
+    most commands. The description has the reason.
     """
 
 
@@ -304,7 +304,7 @@ COMMAND_ERRORS: dict[str, type[CommandError]] = {
 
 
 def command_error(command: str, error_class: str, description: str) -> CommandError:
-    """Return the error for an error reply, of the class that fits."""
+    """Return the error for an error reply; its class depends on the QAPI error class."""
     # The error class depends on the version of the agent; the text does not.
     if command.startswith("guest-") and f"{command} has been disabled" in description:
         return AgentCommandDisabled(command, error_class, description)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Bounded queues of events, which subscriptions are made of.
+"""Bounded queues of events, the base of subscriptions.
 
 A queue is registered with a connection before a command is sent, so that no event is missed. Events stay plain data
 until they are taken.
@@ -24,7 +24,7 @@ DEFAULT_MAXSIZE = 10_000
 
 
 class EventQueue(Generic[E]):
-    """Events of some types, in the order in which they came. Nothing here waits.
+    """Events of some types, in the order in which they arrived. No method waits.
 
     Attributes:
         names: wire names of the wanted events; None for all events.
@@ -67,7 +67,7 @@ class EventQueue(Generic[E]):
         """Remove and return the first event that matches the predicate; events before it are dropped. Does not wait.
 
         Returns:
-            The event; None if none matched, and the queue is empty now.
+            The event; None if no event matched. The queue is then empty.
 
         Raises:
             DataError: the data of an event does not have the structure of its class; that event is removed.

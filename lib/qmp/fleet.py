@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Commands to many monitors at once: one thread, one deadline, and a reply or an error from each monitor.
 
-The commands are sent to all monitors before the first reply is awaited, so a call takes as long as the slowest reply. A
+The commands are sent to all monitors before the first wait for a reply, so a call takes as long as the slowest reply. A
 monitor that is silent, dead or flooding does not delay the others. Host names are resolved before the first call; no
 timeout limits that.
 """
@@ -20,7 +20,7 @@ from hvkit.qmp.base import Command
 from hvkit.qmp.common.transport import Address
 from hvkit.qmp.deadlines import QUICK, Deadline, check_timeout
 from hvkit.qmp.errors import ConnectError
-from hvkit.qmp.link import TICK_S, Link, Outcome, Question, problem_of
+from hvkit.qmp.link import TICK_S, Link, Outcome, Request, problem_of
 
 __all__ = ["Fleet", "Outcome", "ask"]
 
@@ -80,8 +80,8 @@ class Fleet:
             ProgrammerError: the command cannot be sent, a name is unknown, the fleet is closed, or `timeout` is not a
                 number.
         """
-        questions = (Question(command),)
-        asked = self._ask(dict.fromkeys(self._links if names is None else names, questions), timeout)
+        requests = (Request(command),)
+        asked = self._ask(dict.fromkeys(self._links if names is None else names, requests), timeout)
         return {name: outcomes[0] for name, outcomes in asked.items()}
 
     def execute_each(
@@ -96,7 +96,7 @@ class Fleet:
         Raises:
             ProgrammerError: as for `execute`.
         """
-        asked = self._ask({name: (Question(command),) for name, command in commands.items()}, timeout)
+        asked = self._ask({name: (Request(command),) for name, command in commands.items()}, timeout)
         return {name: outcomes[0] for name, outcomes in asked.items()}
 
     def execute_several(
@@ -117,35 +117,35 @@ class Fleet:
         Raises:
             ProgrammerError: as for `execute`; or a monitor has no commands.
         """
-        made: dict[int, Question] = {}  # the same command is encoded once
-        questions: dict[str, Sequence[Question]] = {}
+        made: dict[int, Request] = {}  # the same command is encoded once
+        requests: dict[str, Sequence[Request]] = {}
         for name, several in commands.items():
             if not several:
                 raise ProgrammerError(f"{name}: no commands for this monitor")
-            questions[name] = tuple(made.get(id(each)) or made.setdefault(id(each), Question(each)) for each in several)
-        return self._ask(questions, timeout)
+            requests[name] = tuple(made.get(id(each)) or made.setdefault(id(each), Request(each)) for each in several)
+        return self._ask(requests, timeout)
 
     def _ask(
-        self, questions: Mapping[str, Sequence[Question]], timeout: float | None
+        self, requests: Mapping[str, Sequence[Request]], timeout: float | None
     ) -> dict[str, tuple[Outcome[Any], ...]]:
-        self._check(questions)
+        self._check(requests)
         if timeout is None:
             timeout = QUICK.timeout_s
         check_timeout(timeout)
-        links = {name: self._links[name] for name in questions}
+        links = {name: self._links[name] for name in requests}
         deadline = Deadline(timeout)
         try:
             for name, link in links.items():
-                link.begin(questions[name])
-            self._serve({link for link in links.values() if not link.is_settled}, deadline)
+                link.begin(requests[name])
+            self._serve({link for link in links.values() if not link.is_done}, deadline)
         except BaseException:
             for link in links.values():
                 link.interrupt()
             raise
         for link in links.values():
-            if not link.is_settled:
+            if not link.is_done:
                 link.expire(deadline)
-                link.settled_after_s = deadline.elapsed_s()
+                link.done_after_s = deadline.elapsed_s()
         return {name: link.outcomes() for name, link in links.items()}
 
     def _check(self, names: Iterable[str] = ()) -> None:
@@ -157,11 +157,11 @@ class Fleet:
         if unknown:
             raise ProgrammerError(f"unknown monitors: {', '.join(unknown)}")
 
-    def _serve(self, unsettled: set[Link], deadline: Deadline) -> None:
+    def _serve(self, pending: set[Link], deadline: Deadline) -> None:
         by_fd = {link.fd: link for link in self._links.values() if link.fd >= 0}
-        connecting = {link for link in unsettled if link.needs_ticks}
+        connecting = {link for link in pending if link.needs_ticks}
         tick_at_s = time.monotonic() + TICK_S
-        while unsettled:
+        while pending:
             remaining_s = deadline.remaining_s()
             if remaining_s <= 0:
                 return
@@ -169,20 +169,20 @@ class Fleet:
             for fd, events in self._poller.poll(None if wait_s == float("inf") else wait_s, _MAX_EVENTS):
                 link = by_fd[fd]
                 link.serve(events)
-                self._update(link, by_fd, unsettled, deadline)
+                self._update(link, by_fd, pending, deadline)
             if connecting and (now_s := time.monotonic()) >= tick_at_s:
                 tick_at_s = now_s + TICK_S
                 for link in connecting:
                     link.tick(now_s)
-                    self._update(link, by_fd, unsettled, deadline)
-                connecting = {link for link in connecting & unsettled if link.needs_ticks}
+                    self._update(link, by_fd, pending, deadline)
+                connecting = {link for link in connecting & pending if link.needs_ticks}
 
     @staticmethod
-    def _update(link: Link, by_fd: dict[int, Link], unsettled: set[Link], deadline: Deadline) -> None:
-        """Update the collections after a link was served: it may have a new socket, or be settled."""
-        if link.is_settled:
-            link.settled_after_s = deadline.elapsed_s()
-            unsettled.discard(link)
+    def _update(link: Link, by_fd: dict[int, Link], pending: set[Link], deadline: Deadline) -> None:
+        """Update the collections after a link was served: it may have a new socket, or be done."""
+        if link.is_done:
+            link.done_after_s = deadline.elapsed_s()
+            pending.discard(link)
         elif link.fd >= 0:
             by_fd[link.fd] = link
 
@@ -250,7 +250,7 @@ class Fleet:
     def take_changed(self) -> set[str]:
         """Return the monitors that sent an event or lost their connection since the previous call.
 
-        Information from before that may be outdated.
+        Earlier information about these monitors may be outdated.
         """
         changed = {name for name, link in self._links.items() if link.has_changed}
         for name in changed:
@@ -260,15 +260,15 @@ class Fleet:
     def unanswered(self) -> set[str]:
         """Return the connected monitors that did not send their greeting or a reply in time.
 
-        A monitor is no longer included once `receive` or a command has processed what was missing.
+        A monitor is no longer included after `receive` or a command has processed the missing message.
         """
         return {name for name, link in self._links.items() if link.is_unanswered}
 
     def close(self) -> None:
         """Close all connections. Closing again does nothing."""
-        is_ours = os.getpid() == self._owner
+        is_owner = os.getpid() == self._owner
         for link in self._links.values():
-            if is_ours:
+            if is_owner:
                 link.close()
             else:
                 link.detach()

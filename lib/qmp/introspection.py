@@ -74,7 +74,7 @@ class Missing:
 
     Attributes:
         path: its path, for example ``migrate-set-parameters/direct-io``.
-        kind: what it is; ``type`` if the QEMU has the member, but does not accept values of this type.
+        kind: its kind; ``type`` if the QEMU has the member, but does not accept values of this type.
         versions: the versions of QEMU that have it, such as ``since 8.1`` or ``until 10.0``; empty if unknown, or if
             all versions have it and this build does not.
     """
@@ -85,7 +85,7 @@ class Missing:
 
     @property
     def remark(self) -> str:
-        """The text that an error shows beside the path; may be empty."""
+        """The text that an error shows after the path; may be empty."""
         return ", ".join(part for part in (self.versions, "takes other types" if self.kind == "type" else "") if part)
 
 
@@ -341,7 +341,7 @@ def introspect(connection: QmpConnection, *, timeout: float | None = None) -> In
     try:
         return Introspection(reply, connection.version)
     except DataError as error:
-        error.set_monitor(connection._name)
+        error.set_monitor(connection.name)
         raise
 
 
@@ -409,5 +409,5 @@ def _read_entry(cache: ProgramCache, identity: ProgramIdentity) -> Introspection
     body = cache.read(identity)
     if body is None:
         return None
-    entry = json.loads(body)  # its checksum matches, so it is what `_encode_entry` returned
+    entry = json.loads(body)  # the checksum matches, so `_encode_entry` wrote it
     return Introspection(entry["schema"], QemuVersion(*entry["version"]))

@@ -96,13 +96,13 @@ class BoundedCommand:
     command: Command[Any]
     deadline: Deadline
 
-    def timeout_s(self, default: Deadline) -> float:
+    def timeout_s(self, default_s: float) -> float:
         """Return the timeout of the command, in seconds.
 
         Args:
-            default: the command's own deadline.
+            default_s: the command's own timeout, in seconds.
         """
-        return min(default.timeout_s, max(self.deadline.remaining_s(), _MIN_QUERY_TIMEOUT_S))
+        return min(default_s, max(self.deadline.remaining_s(), _MIN_QUERY_TIMEOUT_S))
 
 
 #: Yields requests, receives their results or their errors, and returns a T.
@@ -119,7 +119,7 @@ class JobTracker:
     def __init__(self, job_id: str, events: Subscription[Any] | AsyncSubscription[Any], *, exists: bool) -> None:
         self.job_id = job_id
         self._queue = events
-        #: Until a new job is created, events with its id are about an earlier job.
+        #: Events that arrive before the job is created are about an earlier job with the same id.
         self._is_created = exists
         self._status: JobStatus = "undefined"
         self._done = self._total = 0
@@ -163,7 +163,7 @@ class JobTracker:
             self._error = info.error or self._error
 
     def _handle_dismissed(self) -> None:
-        """Mark the job as dismissed: QEMU does not list it any more, so only its events tell how it ended."""
+        """Mark the job as dismissed: QEMU does not list it any more, so only its events show how it ended."""
         self._is_over = self._is_dismissed = True
         if self._is_aborted and self._error is None and not self._is_cancelled:
             self._error = "the job failed and was dismissed before its error could be read"
@@ -266,7 +266,7 @@ class JobTracker:
         return (yield from self._wait_steps(deadline))
 
     def _dismiss_steps(self) -> JobGenerator[None]:
-        """Learn how the job ended and dismiss it, unless it is dismissed already."""
+        """Query how the job ended and dismiss it, unless it is dismissed already."""
         if not self._is_over:
             yield from self._update_steps()
         if not self._is_dismissed:
@@ -316,9 +316,11 @@ def prepare_command(command: Command[Any]) -> tuple[str, Command[Any]]:
     """Return the id of the job that a command starts, and the command to send: with an id, not dismissed at its end.
 
     Raises:
-        ProgrammerError: the command does not start a job.
+        ProgrammerError: the command does not start a job, or is given by its name.
     """
     given: Any = command
+    if isinstance(given, str):
+        raise ProgrammerError(f"{given}: a job is started by a typed command, not by a name")
     members = members_of(type(command))
     if "job_id" not in members:
         raise ProgrammerError(f"{command.wire_name} does not start a job")

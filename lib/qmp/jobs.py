@@ -115,12 +115,12 @@ class Job(JobTracker):
             returned: T = end.value
             return returned
         except QmpError as error:
-            error.set_monitor(self._connection._name)
+            error.set_monitor(self._connection.name)
             raise
 
     def _perform(self, request: Command[Any] | BoundedCommand | NextEvent) -> Any:
         if isinstance(request, BoundedCommand):
-            timeout_s = request.timeout_s(self._connection._deadline(request.command.wire_name, None))
+            timeout_s = request.timeout_s(self._connection.command_timeout_s(request.command.wire_name))
             return self._connection.execute(request.command, timeout=timeout_s)
         if not isinstance(request, NextEvent):
             return self._connection.execute(request)
@@ -266,7 +266,7 @@ class AsyncJob(JobTracker):
     """A QEMU job, tracked over an asyncio connection; made by `start` or `find`.
 
     The methods are those of `Job`, as coroutines. Any task may pause, resume, complete, finalize or cancel the job.
-    Only one task at a time may call `wait`, `wait_for` or `progress`. Cancelling that task leaves the job as it is.
+    Only one task at a time may call `wait`, `wait_for` or `progress`. Cancelling that task does not affect the job.
     """
 
     def __init__(self, connection: AsyncQmpConnection, job_id: str, *, exists: bool = True) -> None:
@@ -313,12 +313,12 @@ class AsyncJob(JobTracker):
             returned: T = end.value
             return returned
         except QmpError as error:
-            error.set_monitor(self._connection._name)
+            error.set_monitor(self._connection.name)
             raise
 
     async def _perform(self, request: Command[Any] | BoundedCommand | NextEvent) -> Any:
         if isinstance(request, BoundedCommand):
-            timeout_s = request.timeout_s(self._connection._deadline(request.command.wire_name, None))
+            timeout_s = request.timeout_s(self._connection.command_timeout_s(request.command.wire_name))
             return await self._connection.execute(request.command, timeout=timeout_s)
         if not isinstance(request, NextEvent):
             return await self._connection.execute(request)

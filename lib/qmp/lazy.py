@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Deferred work of schema classes: their members, their types, and what attrs generates for them.
+"""Deferred processing of schema classes: their members, their types, and the methods that attrs generates.
 
-A schema class is a plain class statement. A process imports modules of some hundred classes and uses a few of them, so
-the rest waits until a class is used. In CPU time with Python 3.11, where `import hvkit.qmp` takes 50 ms:
+A schema class is a plain class statement. A process imports modules with some hundred classes and uses a few of them,
+so a class is processed at its first use. In CPU time with Python 3.11, where `import hvkit.qmp` takes 50 ms:
 
 * attrs processes a class at the first instance that is constructed (`build_class`), not in the class statement. That
   saves 0.3 ms for each class that is not used: 60 ms for a process that executes `query-block`, which imports
@@ -34,7 +34,7 @@ class Spec:
     Attributes:
         wire_name: the name on the wire; None for the name that follows from the Python name.
         default: value of an absent member; `attrs.NOTHING` for a required member.
-        is_free_form: whether the member holds what the schema leaves open.
+        is_free_form: whether the member holds arguments that the schema leaves open.
     """
 
     __slots__ = ("default", "is_free_form", "wire_name")
@@ -52,7 +52,7 @@ class Member:
         name: the Python name.
         wire_name: the name on the wire.
         default: value of an absent member; `attrs.NOTHING` for a required member.
-        is_free_form: whether the member holds what the schema leaves open.
+        is_free_form: whether the member holds arguments that the schema leaves open.
     """
 
     __slots__ = ("_annotation", "_module", "default", "is_free_form", "name", "wire_name")
@@ -82,7 +82,7 @@ class Member:
         return resolve(self._annotation, self._module)
 
 
-#: Guards the work on classes: several threads may be the first to use one.
+#: Guards the processing of classes, because several threads may use a class for the first time.
 _lock: Final = threading.RLock()
 
 
@@ -112,7 +112,7 @@ def _collect_members(cls: type) -> dict[str, Member]:
 
 
 def build_class(cls: type) -> Any:
-    """Let attrs process a schema class, once; return its attrs fields."""
+    """Process a schema class with attrs, if that has not been done yet; return its attrs fields."""
     with _lock:
         if isinstance(cls.__dict__["__attrs_attrs__"], _Unbuilt):
             members = members_of(cls)  # before attrs removes the defaults from the class
@@ -136,7 +136,7 @@ def build_class(cls: type) -> Any:
 
 
 class _Unbuilt:
-    """The `__attrs_attrs__` of a class before `build_class`, which reading it calls."""
+    """Placeholder for the `__attrs_attrs__` of a class; reading it calls `build_class`."""
 
     def __get__(self, instance: object, owner: type) -> Any:
         return build_class(owner)
@@ -146,14 +146,14 @@ UNBUILT: Final = _Unbuilt()
 
 
 def init_unbuilt(self: object, **members: Any) -> None:
-    """Set the members of a new instance: the `__attrs_init__` of a class before `build_class`."""
+    """Build the class, then set the members of a new instance; placeholder for `__attrs_init__`."""
     cls: Any = type(self)
     build_class(cls)
     cls.__attrs_init__(self, **members)
 
 
 class ReplyType:
-    """The `reply_type` of a command before its first use; replaces itself with the R of `Command[R]`."""
+    """Placeholder for the `reply_type` of a command; at the first use it replaces itself with the R of `Command[R]`."""
 
     def __get__(self, instance: object, owner: Any) -> Any:
         for cls in owner.__mro__:
@@ -166,9 +166,9 @@ class ReplyType:
 
 
 class _Names(dict[str, Any]):
-    """The meaning of names in the annotations of a module: first its own, then builtins, then those of its package.
+    """The names in the annotations of a module: those of the module, then builtins, then those of its package.
 
-    A generated module does not import the others at run time; their package finds each name.
+    A generated module does not import the others at run time. The package loads the module of a name on demand.
     """
 
     def __init__(self, module_name: str) -> None:
@@ -181,7 +181,7 @@ class _Names(dict[str, Any]):
                 found = getattr(place, name)
             except AttributeError:
                 continue
-            if isinstance(found, str):  # an alias, as text because it names a class further down
+            if isinstance(found, str):  # an alias, quoted because it names a class that is defined later
                 found = eval(found, {}, self)  # noqa: S307 - the text is source code of a schema module
             self[name] = found
             return found

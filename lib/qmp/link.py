@@ -29,7 +29,7 @@ from hvkit.qmp.protocol import ENDED, READY, Exchange, Protocol
 
 R = TypeVar("R", covariant=True)
 
-#: How often a link that is not ready wants `tick` to be called, in seconds.
+#: Interval of the calls of `tick` while a link is not ready, in seconds.
 TICK_S: Final = 0.025
 
 
@@ -37,8 +37,8 @@ class Outcome(Generic[R]):
     """The result of a command on one monitor.
 
     Attributes:
-        error: why there is no reply; None if there is one.
-        after_s: seconds from asking until the result was known.
+        error: why there is no valid reply; None if there is one.
+        after_s: seconds from the start of the call until the result was known.
     """
 
     __slots__ = ("_value", "after_s", "error")
@@ -68,7 +68,7 @@ class Outcome(Generic[R]):
             return f"Outcome(value=<{type(self._value).__name__}, nested too deeply to be shown>)"
 
 
-class Question:
+class Request:
     """A command as plain data, ready to be sent to any number of monitors."""
 
     __slots__ = ("arguments", "name", "reply_type")
@@ -89,14 +89,14 @@ class Link:
 
     def __init__(self, address: Address, poller: select.epoll) -> None:
         self.name = address_text(address)
-        self.questions: Sequence[Question] = ()
-        #: The exchanges of the questions: of all, or of none while they are not sent.
+        self.requests: Sequence[Request] = ()
+        #: The exchanges of the requests: one for each, or none before they are sent.
         self.exchanges: list[Exchange] = []
         self.error: QmpError | None = None
-        #: Whether an event came or the connection was lost since `Fleet.take_changed`.
+        #: Whether an event arrived or the connection was lost since the last `Fleet.take_changed`.
         self.has_changed = False
-        #: When the questions were settled, in seconds after they were asked.
-        self.settled_after_s = 0.0
+        #: Seconds from the start of the call until all outcomes were known.
+        self.done_after_s = 0.0
         #: Whether the backlog of the socket is full; the kernel does not report when that changes.
         self.is_backlog_full = False
         self._connector = Connector(address)
@@ -128,23 +128,23 @@ class Link:
         return None if self._socket is None else read_peer_pid(self._socket)
 
     @property
-    def is_settled(self) -> bool:
-        """Whether the outcomes of all questions are known."""
-        # from last to first: replies come in order, so the first test mostly decides
+    def is_done(self) -> bool:
+        """Whether the outcomes of all requests are known."""
+        # last first: replies arrive in order, so the first test usually decides
         return self.error is not None or (
             bool(self.exchanges) and all(exchange.is_ready for exchange in reversed(self.exchanges))
         )
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether a greeting, or a reply to an abandoned question, is still to come."""
+        """Whether the greeting, or a reply to an abandoned request, has not arrived yet."""
         is_open = self._socket is not None and not self._is_connecting
         return is_open and (self._protocol.state is not READY or bool(self._protocol.commands_in_flight))
 
-    def begin(self, questions: Sequence[Question]) -> None:
-        """Send the questions; connect first if there is no connection."""
-        self.questions, self.exchanges, self.error = questions, [], None
-        self.settled_after_s = 0.0
+    def begin(self, requests: Sequence[Request]) -> None:
+        """Send the requests; connect first if there is no connection."""
+        self.requests, self.exchanges, self.error = requests, [], None
+        self.done_after_s = 0.0
         if self._socket is None:
             self._protocol = Protocol(self.name)
             self._timer_at_s = None
@@ -155,7 +155,7 @@ class Link:
             self._advance()
 
     def _connect(self, problem: str) -> None:
-        """Start to connect to the next target that does not refuse at once; if its backlog is full, `tick` tries again.
+        """Start to connect to the next target that does not fail at once. If its backlog is full, `tick` tries again.
 
         Args:
             problem: why connecting to the previous target failed.
@@ -188,7 +188,7 @@ class Link:
         self._poller.register(self._socket, select.EPOLLIN | (select.EPOLLOUT if self._waits_to_send else 0))
 
     def serve(self, events: int) -> None:
-        """Read and write as far as the poller says that it is possible."""
+        """Read and write, as far as the events from the poller allow."""
         if self._socket is None:
             return
         try:
@@ -223,19 +223,19 @@ class Link:
         self._advance()
 
     def _advance(self) -> None:
-        """Send what the protocol wants sent, or the questions once it is ready."""
+        """Send the data of the negotiation, or the requests if the negotiation has ended."""
         protocol = self._protocol
         if protocol.state is ENDED:
             self._lose(str(protocol.failure))
             return
         if protocol.state is READY:
-            if self.exchanges or not self.questions or self.error is not None:
+            if self.exchanges or not self.requests or self.error is not None:
                 return
             data = b""
-            for question in self.questions:
-                exchange, request = protocol.open_exchange(question.name, question.arguments)
+            for request in self.requests:
+                exchange, encoded = protocol.open_exchange(request.name, request.arguments)
                 self.exchanges.append(exchange)
-                data += request
+                data += encoded
         else:
             data = protocol.data_to_send()
             if data:
@@ -272,9 +272,9 @@ class Link:
         return self._protocol.state is not READY
 
     def expire(self, deadline: Deadline) -> None:
-        """Abandon the questions that were not answered; the connection stays open, also before the greeting.
+        """Abandon the requests that were not answered. The connection stays open, even without a greeting.
 
-        A new connection instead of one without a greeting would take another place in the backlog, which has few.
+        A new connection would take another place in the backlog of the socket, which is small.
         """
         if self.exchanges:
             for exchange in self.exchanges:
@@ -294,17 +294,17 @@ class Link:
         self.error = ConnectError(self.name, problem)
 
     def interrupt(self) -> None:
-        """Close the connection unless the questions are settled: how much of them was sent is unknown."""
-        if not self.is_settled:
+        """Close the connection unless all outcomes are known, because the requests may have been sent in part."""
+        if not self.is_done:
             self._lose("the round was interrupted")
 
     def outcomes(self) -> tuple[Outcome[Any], ...]:
-        """Return the outcome of each question."""
+        """Return the outcome of each request."""
         if self.error is not None:
-            outcomes = tuple(Outcome[Any](None, self.error, self.settled_after_s) for _ in self.questions)
+            outcomes = tuple(Outcome[Any](None, self.error, self.done_after_s) for _ in self.requests)
         else:
-            asked = zip(self.questions, self.exchanges, strict=True)
-            outcomes = tuple(question.outcome(exchange, self.settled_after_s) for question, exchange in asked)
+            asked = zip(self.requests, self.exchanges, strict=True)
+            outcomes = tuple(request.outcome(exchange, self.done_after_s) for request, exchange in asked)
         for outcome in outcomes:
             if outcome.error is not None:
                 outcome.error.set_monitor(self.name)
@@ -319,9 +319,10 @@ class Link:
         self.close()
 
     def close(self) -> None:
-        """Close the connection, also for forked children; the next question opens another one.
+        """Shut down the connection, also for forked children. The next request opens another one.
 
-        Children have the socket too. Closing it here alone would leave it in the poller, and the server connected.
+        Forked children have copies of the descriptor. If it were only closed in this process, the socket would stay in
+        the poller, and the server would stay connected.
         """
         if self._socket is not None:
             with contextlib.suppress(FileNotFoundError):  # it is not registered yet
@@ -331,7 +332,7 @@ class Link:
         self.detach()
 
     def detach(self) -> None:
-        """Close the descriptor; the connection stays open in other processes that have it."""
+        """Close the descriptor. The connection stays open in other processes that have a copy of it."""
         self.is_backlog_full = self._is_connecting = False
         if self._socket is not None:
             self._socket.close()

@@ -2,7 +2,7 @@
 """The logger `hvkit.qmp`, without importing logging.
 
 Importing logging takes 3 ms; `import hvkit.qmp` takes 50 ms. A process that has not imported logging has no handler
-either, so records are only made if it is imported already.
+either, so no record is created until the process imports logging.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Messages: JSON objects, one per line, and what they contain.
+"""QMP messages: JSON objects, one per line; their encoding, decoding and contents.
 
 Source: QEMU Machine Protocol Specification, section 2.
 """
@@ -18,8 +18,8 @@ from hvkit.qmp.converter import structure
 from hvkit.qmp.errors import DataError, ProtocolError
 from hvkit.qmp.redaction import redact
 
-#: How many lines are decoded before orjson is imported: the import takes as long as orjson saves in some thousand
-#: lines, and a process that executes one command should not pay for it.
+#: How many lines are decoded before orjson is imported. The import takes as long as orjson saves in some thousand
+#: lines, so a process that executes one command must not import it.
 _FEW_LINES: Final = 64
 _lines_read = itertools.count(1)
 
@@ -28,7 +28,8 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
-#: The scanner of the decoder. `decode` runs two regular expressions for white space; `raw_decode` is one more call.
+#: The scanner of `json.JSONDecoder`, called directly: `JSONDecoder.decode` also matches two regular expressions for
+#: white space, and `JSONDecoder.raw_decode` is an additional call.
 _scan_once = json.JSONDecoder(parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]  # not in typeshed
 #: Compact, because QEMU reads from its monitor byte by byte.
 _encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
@@ -38,12 +39,12 @@ def encode(data: Any) -> bytes:
     """Encode plain data as JSON on a single line, without a newline.
 
     Raises:
-        ProgrammerError: something in the data cannot be encoded as JSON.
+        ProgrammerError: the data cannot be encoded as JSON.
     """
     try:
         return _encoder.encode(data).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
-        raise ProgrammerError(f"cannot be sent as JSON: {error}") from error
+        raise ProgrammerError(f"the data cannot be sent as JSON: {error}") from error
 
 
 def decode(line: bytes) -> dict[str, Any]:
@@ -102,7 +103,7 @@ loads: Callable[[bytes], Any] = _loads_first
 class QmpMessage:
     """A raw message: a JSON object that can be read and changed like a dict.
 
-    A missing member reads as None. Messages compare by their data, also with plain dicts.
+    Reading a missing member returns None. A message equals another message or a dict with the same data.
 
     Attributes:
         data: the object.
@@ -129,7 +130,7 @@ class QmpMessage:
         """Return the message as JSON on a single line.
 
         Raises:
-            ProgrammerError: something in the message cannot be encoded as JSON.
+            ProgrammerError: the message cannot be encoded as JSON.
         """
         return encode(self.data)
 
@@ -184,7 +185,7 @@ def encode_request(
     """Encode a command with arguments.
 
     Raises:
-        ProgrammerError: something in the arguments cannot be encoded as JSON.
+        ProgrammerError: the arguments cannot be encoded as JSON.
     """
     head = _request_head(name, out_of_band)
     return b'%s,"arguments":%s,"id":%d}%s' % (head, encode(arguments), request_id, line_end)
@@ -225,7 +226,7 @@ def check_greeting(message: Mapping[str, Any]) -> None:
 
 
 def parse_greeting(message: Mapping[str, Any]) -> Greeting:
-    """Parse a greeting; members may be missing, and the capabilities may be inside `version`, as old servers send them.
+    """Parse a greeting. Members may be missing; old servers send the capabilities inside `version`.
 
     Raises:
         ProtocolError: the message is not the greeting of a QMP server.

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The client side of the protocol, without socket, clock or lock.
 
-A driver passes received bytes in (`receive_data`, `receive_eof`), sends the bytes that come out (`open_exchange`,
-`data_to_send`), and calls `handle_timer` when the time of `next_timer` has passed. The results are the state, the
+A driver passes in received bytes (`receive_data`, `receive_eof`), sends the bytes that `open_exchange` and
+`data_to_send` return, and calls `handle_timer` when the time of `next_timer` has passed. The results are the state, the
 replies in their `Exchange`s, and the events (`take_events`).
 
-The rules, which hold against any server:
+The rules apply to every server, including faulty ones:
 
 * A reply with an id answers the exchange with that id and no other. A reply with an unknown id is dropped.
 * A reply without an id comes from a server that does not echo ids (old servers, test doubles). It answers the oldest
-  exchange in flight, abandoned or not, because such a server answers in order. From a server that does echo ids it can
-  only be a complaint about bytes that the server could not parse; it says nothing certain about any command.
-* Abandoning an exchange keeps its place: the late reply finds it and is dropped.
-* An invalid line is consumed. It may have been the reply to any exchange in flight, so all of them fail with an unknown
-  fate. Later exchanges are not affected if the server echoes ids. If it does not, replies can no longer be matched, and
-  the conversation ends.
-* Events may come at any time, also before the greeting.
-* Three other things end the conversation: the end of the stream, an invalid greeting, and an endless message.
+  exchange in flight, abandoned or not, because such a server answers in order. A server that echoes ids sends such a
+  reply only if it could not parse a request; the client cannot tell which one.
+* An abandoned exchange stays in flight until its late reply arrives, which is dropped.
+* An invalid line may have been the reply to any exchange in flight, so all of them fail, and their outcome is unknown.
+  If the server echoes ids, later exchanges are not affected. Otherwise replies can no longer be matched, and the
+  conversation ends.
+* Events may arrive at any time, also before the greeting.
+* The end of the stream, an invalid greeting, and a message above the size limit end the conversation.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from hvkit.qmp.redaction import redact, redact_reply
 #: The longest message accepted from a server, in bytes. The largest known replies are below 100 MB.
 MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
 
-#: Seconds after which an unanswered `qmp_capabilities`, which is sent without a newline, is followed by one. Proxies
-#: and test doubles may read whole lines; QEMU does not.
+#: Seconds to wait for the reply to `qmp_capabilities` before a newline is sent. QEMU needs no newline after a command;
+#: proxies and test doubles may read whole lines.
 _NEWLINE_DELAY_S: Final = 0.025
 
 #: Called with the direction, ``->`` or ``<-``, and the message.
@@ -89,7 +89,7 @@ class Exchange:
     Attributes:
         command: wire name of the command.
         request_id: id of the request.
-        reply: the whole reply message; None until it comes.
+        reply: the whole reply message; None before it arrives.
         error: why there will be no reply; None while there may be one.
         is_ready: whether there is a reply, or an error in its place.
         is_abandoned: whether the reply is no longer wanted.
@@ -172,7 +172,7 @@ class Protocol:
     """One conversation with a monitor, from the first byte to the last.
 
     Args:
-        name: what log records and errors call the monitor.
+        name: name of the monitor in log records and errors.
         expects_greeting: False for a server that does not send a greeting, such as the guest agent.
         wants_out_of_band: negotiate out-of-band execution, if the server offers it.
         max_message_bytes: longest message to accept.
@@ -180,7 +180,7 @@ class Protocol:
 
     Attributes:
         state: state of the conversation.
-        failure: why the conversation ended; None before that.
+        failure: the error that ended the conversation; None before its end.
         echoes_ids: whether the replies of the server have the ids of the requests.
         has_events: whether there are events to take.
         has_out_of_band: whether out-of-band execution was negotiated.
@@ -210,7 +210,7 @@ class Protocol:
         #: By id, in the order of sending.
         self._in_flight: dict[Any, Exchange] = {}
         self._last_id = 0
-        #: The end of every request. QEMU does not need one, and takes 5 us for each byte that it reads.
+        #: Appended to every request. QEMU needs no line end, and takes 5 us for each byte that it reads.
         self._line_end = b"" if expects_greeting else b"\n"
         self._outgoing = b""
         self._events: list[dict[str, Any]] = []
@@ -218,7 +218,7 @@ class Protocol:
 
     @property
     def greeting(self) -> Greeting | None:
-        """The greeting of the server, parsed at the first use; None until it comes."""
+        """The greeting of the server, parsed at the first use; None before it arrives."""
         if self._greeting is None and self._greeting_message is not None:
             self._greeting = parse_greeting(self._greeting_message)
         return self._greeting
@@ -359,7 +359,7 @@ class Protocol:
         self._in_flight.pop(exchange.request_id, None)
 
     def replies_owed(self, exchange: Exchange) -> int:
-        """Return how many replies come before the reply to an exchange: 0 if the server echoes ids."""
+        """Return how many replies must arrive before the reply to an exchange: 0 if the server echoes ids."""
         if self.echoes_ids:
             return 0
         older = itertools.takewhile(lambda each: each is not exchange, self._in_flight.values())
@@ -398,7 +398,7 @@ class Protocol:
         self._end(failure)
 
     def take_events(self) -> list[dict[str, Any]]:
-        """Remove and return the messages of the events that came, in order."""
+        """Remove and return the messages of the received events, in order."""
         events, self._events, self.has_events = self._events, [], False
         return events
 
@@ -407,11 +407,11 @@ class Protocol:
             message = decode(line)
         except DataError as error:
             if line.strip(b"\r\n"):
-                self._breach(error)
+                self._handle_violation(error)
             return
         if len(message) == 2 and "return" in message and self.state is READY:
-            # The usual case: the reply to the command that the caller waits for. Inlined, because QEMU goes to sleep
-            # between a reply and the next command, and every microsecond until then costs another one.
+            # The usual case: the reply to the command that the caller waits for. Inlined, because QEMU sleeps between
+            # a reply and the next command, and takes longer to wake up the longer it sleeps.
             reply_id = message.get("id")
             exchange = self._in_flight.get(reply_id) if type(reply_id) is int else None
             if exchange is not None and exchange.is_simple:
@@ -428,11 +428,11 @@ class Protocol:
         for name in _KINDS:
             if name in message:
                 if kind is not None:
-                    self._breach(ProtocolError(f"the server sent a message with both {kind} and {name}"))
+                    self._handle_violation(ProtocolError(f"the server sent a message with both {kind} and {name}"))
                     return
                 kind = name
         if kind not in EXPECTED[self.state]:
-            self._breach(self._unexpected(message))
+            self._handle_violation(self._unexpected(message))
         elif kind == "event":
             self._receive_event(message)
         elif kind == "QMP":
@@ -451,7 +451,7 @@ class Protocol:
             self._events.append(message)
             self.has_events = True
         else:
-            self._breach(DataError("event", "expected str"))
+            self._handle_violation(DataError("event", "expected str"))
 
     def _receive_greeting(self, message: dict[str, Any]) -> None:
         try:
@@ -469,14 +469,15 @@ class Protocol:
 
     def _receive_reply(self, message: dict[str, Any]) -> None:
         if "error" in message and type(message["error"]) is not dict:
-            self._breach(DataError("error", "expected object"))
+            self._handle_violation(DataError("error", "expected object"))
             return
         reply_id = message.get("id", _NO_ID)
         if reply_id is not _NO_ID:
             # compare types: True == 1, and a list is not hashable
             exchange = self._in_flight.get(reply_id) if type(reply_id) in _ID_TYPES else None
         elif self.echoes_ids:
-            self._breach(ProtocolError(f"the server sent an error for an unknown command: {_complaint(message)}"))
+            error = ProtocolError(f"the server sent an error for an unknown command: {_error_text(message)}")
+            self._handle_violation(error)
             return
         else:
             exchange = next(iter(self._in_flight.values()), None)
@@ -501,8 +502,8 @@ class Protocol:
         else:
             self.state = State.READY
 
-    def _breach(self, error: QmpError) -> None:
-        """Handle an invalid message: it may have been the reply to any exchange in flight."""
+    def _handle_violation(self, error: QmpError) -> None:
+        """Handle an invalid message, which may have been the reply to any exchange in flight."""
         if self.is_negotiating:
             self._end(error)
             return
@@ -526,7 +527,7 @@ class Protocol:
             exchange.fail(type(error)(*error.args))
 
 
-def _complaint(message: Mapping[str, Any]) -> str:
+def _error_text(message: Mapping[str, Any]) -> str:
     error = message.get("error")
     text = error.get("desc") if isinstance(error, dict) else None
     return text if isinstance(text, str) else "a reply without an id"

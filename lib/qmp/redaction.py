@@ -27,9 +27,9 @@ def is_secret(name: str, siblings: Mapping[str, Any]) -> bool:
     secret property in `qom-set`; the arguments, environment and input of a program in `guest-exec`; and the command
     that a migration executes.
 
-    In any text, `redact` also hides passwords in URLs, what follows ``exec:``, ``json:`` file names with a password or
-    a cookie, and the arguments of HMP commands other than ``info``. `redact_reply` hides the replies of commands that
-    can read secrets.
+    In any text, `redact` also hides passwords in URLs, the text after ``exec:``, ``json:`` file names with a password
+    or a cookie, and the arguments of HMP commands other than ``info``. `redact_reply` hides the replies of commands
+    that can read secrets.
 
     Not hidden are: contents of files and output of programs (the log and the transcript of a guest agent show only
     their length), and error descriptions from QEMU. The ids of secrets are shown, except the member `secret` of a LUKS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Paths that name a place in a QMP schema, and what hvkit's own schema knows about a place.
+"""Paths that name a place in a QMP schema, and the description of a place in hvkit's own schema.
 
 A path is the name of a command or event, followed by steps separated by slashes::
 

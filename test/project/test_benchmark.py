@@ -31,7 +31,7 @@ def a_figure(ratio: Quartiles, title: str = "A thing") -> Figure:
 
 
 def measured(*names: str) -> str:
-    """Run rows with as few rounds as possible, and return what they print."""
+    """Run rows with as few rounds as possible, and return the printed text."""
     command = [sys.executable, "-m", "benchmark", "--share", "0.001", "--only", *names]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 

@@ -132,7 +132,7 @@ def agent_names(tiny_guest: TinyGuest, disk_image: MakeDiskImage, tmp_path: Path
 
 @pytest.fixture
 def adoption_names(qemu_names: dict[str, Any]) -> dict[str, Any]:
-    """The namespace of a hypervisor beside an external paused QEMU."""
+    """The namespace of a hypervisor and an external paused QEMU."""
     with QmpConnection(qemu_names["path"]):  # before QEMU answers, this process is the listener
         pass
     return {**qemu_names, "hypervisor": KvmHypervisor(run_dir=qemu_names["directory"] / "run")}

@@ -143,7 +143,7 @@ def test_run_timeout_leaves_the_program_running(agent: AgentConnection) -> None:
     assert agent.run(["kill", str(caught.value.pid)]).exit_code == 0
 
 
-def test_read_file_returns_what_write_file_wrote(agent: AgentConnection) -> None:
+def test_read_file_returns_data_of_write_file(agent: AgentConnection) -> None:
     data = os.urandom(MIB + 1)
     pieces = [data[start : start + 100_000] for start in range(0, len(data), 100_000)]
     assert agent.write_file("/tmp/file", pieces) == len(data)

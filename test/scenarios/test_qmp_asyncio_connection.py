@@ -102,7 +102,7 @@ async def test_killed_qemu_wakes_all_tasks(machine: Machine) -> None:
 
 
 @in_loop
-async def test_many_cancellations_give_no_wrong_reply(machine: Machine) -> None:
+async def test_many_cancellations_do_not_mix_up_replies(machine: Machine) -> None:
     chance = random.Random(3)
     wrong: list[int] = []
     async with AsyncQmpConnection(machine.path) as connection:

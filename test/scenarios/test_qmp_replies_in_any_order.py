@@ -21,7 +21,7 @@ GREETING = {"QMP": {"version": {"qemu": {"major": 9, "minor": 1, "micro": 0}, "p
 
 
 def requests_of(peer: socket.socket) -> Iterator[dict[str, Any] | None]:
-    """Yield requests, and None if none came for a while, until the client closes."""
+    """Yield each request, and None after each 10 ms without data, until the client closes."""
     decoder, text = json.JSONDecoder(), ""
     while True:
         try:
@@ -44,7 +44,7 @@ def requests_of(peer: socket.socket) -> Iterator[dict[str, Any] | None]:
 def serve(peer: socket.socket, rng: random.Random) -> int:
     """Answer all requests in random order, with events in between; return the number of events.
 
-    Nothing is answered before several have been asked, or nothing has come for a while; `last` is answered last.
+    Replies are sent after several requests, or after 10 ms without data. The request `last` is answered last.
     """
     events = itertools.count()
     held: list[dict[str, Any]] = []

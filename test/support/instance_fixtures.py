@@ -38,7 +38,7 @@ from hvkit.testing.toy_guest import write_disk
 
 DATA: Final = Path(__file__).parent / "data"
 
-#: With HVKIT_RECORD=1 tests record what they find instead of comparing with it.
+#: With HVKIT_RECORD=1 tests record their results instead of comparing them with the recorded ones.
 RECORDING: Final = os.environ.get("HVKIT_RECORD") == "1"
 
 INSTANCE_UUID: Final = UUID("6a1e8a52-3c1f-4d8e-9b51-0f6f1b1d2c3e")

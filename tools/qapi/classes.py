@@ -165,10 +165,6 @@ class Classes:
                 names[name] = f"{name}Reply"
         return names
 
-    def python_name(self, name: str) -> str:
-        """Return the Python name of a definition."""
-        return self._names[name]
-
     def annotation(self, type_name: str) -> str:
         """Return a schema type as an annotation."""
         if type_name.startswith("["):

@@ -3,7 +3,7 @@
 
 Usage: python -m tools.qapi.make_facts OUTPUT VERSION=SOURCE[@REPLY] ...
 
-Versions come oldest first. A SOURCE is a source tree (with qapi/qapi-schema.json), or a directory with the built
+The oldest version is first. A SOURCE is a source tree (with qapi/qapi-schema.json), or a directory with the built
 reference manuals (qemu-qmp-ref.html and others). REPLY is a recorded reply to query-qmp-schema of that version; it
 tells which member a feature belongs to. A SOURCE after ``~`` is not included in the file: it only completes the facts
 of later reference manuals.

@@ -38,6 +38,9 @@ class AgentConnection(SyncConnection[AgentSession]):
         deadlines: seconds by the wire name of a command; takes precedence over `timeout`.
         transcript: a file to which every message is appended, as for `QmpConnection`. Contents of files, and input and
             output of programs, are left out.
+
+    Raises:
+        ProgrammerError: a timeout is not a number.
     """
 
     def connect(self, *, timeout: float | None = None) -> None:
@@ -51,7 +54,7 @@ class AgentConnection(SyncConnection[AgentSession]):
 
         Raises:
             AgentNotResponding: the socket accepted the connection, but the agent did not answer in time.
-            ConnectError: the socket does not exist, nothing listens on it, or the peer closed it.
+            ConnectError: the socket does not exist, no process listens on it, or the peer closed it.
             ProgrammerError: the connection is already open, another thread is connecting it, `timeout` is not a
                 number, or the connection was made from a socket and has been used before.
         """
@@ -247,14 +250,14 @@ class AgentConnection(SyncConnection[AgentSession]):
 
 
 class _ReconnectingAgent:
-    """A connection that is made again, if necessary, to thaw filesystems."""
+    """An adapter of the connection for `Freeze`; it reconnects if the connection was closed or lost."""
 
     def __init__(self, connection: AgentConnection) -> None:
         self._connection = connection
 
     @property
     def address(self) -> str:
-        return self._connection._name
+        return self._connection.name
 
     def execute(self, command: Command[R], /, *, timeout: float | None = None) -> R:
         return self._connection.execute(command, timeout=timeout)
@@ -263,7 +266,7 @@ class _ReconnectingAgent:
         connection = self._connection
         if connection.is_connected:
             return
-        if connection._is_given:
+        if connection.is_from_socket:
             raise ConnectError(
                 self.address, "connection lost; a connection made from a socket cannot be connected again"
             )

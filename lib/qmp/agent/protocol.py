@@ -172,7 +172,7 @@ class AgentProtocol(Protocol):
         message.pop("id", None)  # the command had none
         super()._receive_reply(message)
 
-    def _breach(self, error: QmpError) -> None:
+    def _handle_violation(self, error: QmpError) -> None:
         """Fail the exchange in flight, whose outcome is unknown, after a malformed message."""
         log.warning(self.name, "the guest agent violated the protocol: %s", error.reason)
         self._fail_all(error)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The connection to a monitor for the tasks of asyncio.
+"""The asyncio connection to a monitor.
 
-`import hvkit.qmp`, which takes 50 ms, does not import this package: asyncio takes another 20 ms.
+`import hvkit.qmp` takes 50 ms and does not import this package, because importing asyncio takes another 20 ms.
 """
 
 from hvkit.qmp.aio.connection import AsyncQmpConnection

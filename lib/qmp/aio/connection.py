@@ -2,8 +2,8 @@
 """The asyncio connection to a monitor: typed commands, raw messages, events.
 
 The methods have the names, arguments and errors of `hvkit.qmp.QmpConnection`, which documents them. The docstrings here
-say only what differs. Generating one connection from the other would not save code: the signatures are the only part
-that both have in common, since the blocking `execute` is written for its latency and the waiting is in the sessions.
+describe only the differences. The code is not generated from the blocking connection, because little more than the
+signatures is the same: the blocking `execute` has a fast path, and the waiting is in the sessions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hvkit.qmp.aio.session import AsyncSession
 from hvkit.qmp.aio.subscription import AsyncSubscription
 from hvkit.qmp.aio.transport import open_socket
 from hvkit.qmp.base import Command, Event
-from hvkit.qmp.codec import raw_reply, structure_reply, unstructure_command
+from hvkit.qmp.codec import raw_command_name, raw_reply, structure_reply, unstructure_command
 from hvkit.qmp.common.connection import BaseMonitorConnection
 from hvkit.qmp.common.transport import check_fds
 from hvkit.qmp.deadlines import check_timeout
@@ -116,8 +116,8 @@ class AsyncQmpConnection(BaseMonitorConnection[AsyncSession]):
     ) -> Any:
         """Execute a command and return its return value; see `hvkit.qmp.QmpConnection.execute`.
 
-        When the task is cancelled, a command of which any byte was sent is executed all the same, and its reply is
-        dropped. Descriptors in `fds` may be closed once this returns or raises.
+        When the task is cancelled, QEMU still executes a command of which any byte was sent, and its reply is dropped.
+        Descriptors in `fds` may be closed as soon as this returns or raises.
 
         Raises:
             ProgrammerError: also if the connection belongs to another event loop.
@@ -145,7 +145,7 @@ class AsyncQmpConnection(BaseMonitorConnection[AsyncSession]):
     async def exchange(self, message: QmpMessage, *, timeout: float | None = None) -> QmpMessage:
         """Send a raw message and return the raw reply; see `hvkit.qmp.QmpConnection.exchange`.
 
-        Cancelling has the effect that it has on `execute`.
+        Cancellation has the same effect as for `execute`.
 
         Raises:
             ProgrammerError: also if the connection belongs to another event loop.
@@ -153,7 +153,7 @@ class AsyncQmpConnection(BaseMonitorConnection[AsyncSession]):
         session = self._open_session("exchange()")
         if timeout is not None:
             check_timeout(timeout)
-        name = str(message["execute"] or message["exec-oob"] or "")
+        name = raw_command_name(message)
         try:
             exchange = await session.exchange(
                 lambda protocol: protocol.open_raw_exchange(message.data), self._deadline(name, timeout)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A listener for QEMUs that connect to us, for tasks."""
+"""A listener for QEMU processes that connect to hvkit, for asyncio tasks."""
 
 from __future__ import annotations
 

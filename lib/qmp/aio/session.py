@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The session of an asyncio connection, which tasks share.
 
-The event loop reads, and sends what could not be sent at once. Received data makes exchanges and subscriptions ready,
-which wakes the tasks that wait for them. Everything happens in the thread of the event loop.
+The event loop reads, and sends the data that could not be sent at once. Received data makes exchanges and subscriptions
+ready, which wakes the tasks that wait for them. All code runs in the thread of the event loop.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AsyncSession(BaseSession):
         self._loop = asyncio.get_running_loop()
         self._outbox: deque[OutgoingMessage] = deque()
         self._has_writer = False
-        #: A future for every task that waits here.
+        #: A future for every task that waits for this session.
         self._waiters: set[asyncio.Future[None]] = set()
         self._peer_pid: int | None = None
         self._loop.add_reader(connected, self._read)
@@ -62,7 +62,7 @@ class AsyncSession(BaseSession):
         """Complete the greeting and the negotiation.
 
         Raises:
-            ConnectError: the server sent something else, or nothing; the session has ended.
+            ConnectError: the server sent an invalid message or no message; the session has ended.
         """
         protocol = self._protocol
         try:
@@ -98,7 +98,7 @@ class AsyncSession(BaseSession):
             return
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
-        with contextlib.suppress(OSError):  # it may not be connected any more
+        with contextlib.suppress(OSError):  # no longer connected
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._outbox.clear()
@@ -137,7 +137,7 @@ class AsyncSession(BaseSession):
     ) -> Exchange:
         """Send a command and wait until its exchange is ready.
 
-        When the task is cancelled or the deadline passes, a command of which nothing was sent is not sent; the late
+        When the task is cancelled or the deadline passes, a command of which no byte was sent is discarded; the late
         reply to any other command is dropped.
 
         Args:
@@ -152,7 +152,7 @@ class AsyncSession(BaseSession):
             ProgrammerError: the command cannot be sent, or the session belongs to another event loop.
         """
         self._check_usable()
-        copied = array.array("i", fds)  # fails here, before anything is started, for what is not an int
+        copied = array.array("i", fds)  # raises before the exchange is opened if a descriptor is not an int
         exchange, data = start(self._protocol)
         message = self._post(data, copied)
         waiter = self._loop.create_future()
@@ -187,7 +187,7 @@ class AsyncSession(BaseSession):
             self._protocol.abandon(exchange)
 
     def _post(self, data: bytes, fds: array.array[int] | None = None) -> OutgoingMessage:
-        """Send a message after those before it, at once if possible."""
+        """Queue a message, and send it at once if the queue was empty."""
         message = OutgoingMessage(data, fds)
         self._outbox.append(message)
         if len(self._outbox) == 1:
@@ -241,7 +241,7 @@ class AsyncSession(BaseSession):
         return True
 
     def read_all(self) -> None:
-        """Read what has come, or a part of it if the server never stops sending."""
+        """Read the available data, or a part of it if the server never stops sending."""
         for _ in range(_MAX_READS):
             if self.state is ENDED or not self._read():
                 return
@@ -280,4 +280,4 @@ class AsyncSession(BaseSession):
         self.read_all()
         if self.state is ENDED and not self._unclaimed:
             raise self._lost_error()
-        return self._take_kept()
+        return self._pop_unclaimed()

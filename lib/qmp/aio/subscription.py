@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Subscriptions to events, for tasks."""
+"""Subscriptions to events, for asyncio tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ E = TypeVar("E", bound=Event)
 class AsyncSubscription(EventQueue[E]):
     """A `hvkit.qmp.Subscription` for the tasks of one event loop.
 
-    ``async for`` takes the place of iterating. A task that is cancelled while it waits takes no event.
+    It is iterated with ``async for``. A task that is cancelled while it waits takes no event.
 
     Attributes:
         dropped: how many events were dropped because the subscription was full; the oldest are dropped first.

@@ -59,7 +59,8 @@ async def open_socket(address: Address, deadline: Deadline) -> socket.socket:
     """Return a non-blocking socket that is connected to a monitor; nothing is left open when the task is cancelled.
 
     Raises:
-        ConnectError: the socket does not exist, no process listens on it, or its backlog stays full.
+        ConnectError: the address is invalid, the socket does not exist, no process listens on it, or its backlog stays
+            full.
     """
     connector = Connector(address)
     try:

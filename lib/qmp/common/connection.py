@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The part of a connection that needs no I/O: its options, and its current session."""
+"""The part of a connection that performs no I/O: its options and its current session."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ S = TypeVar("S", bound=BaseSession)
 
 
 class CommandCheck(typing.Protocol):
-    """Knows the commands of a QEMU; see `hvkit.qmp.introspection.Introspection`."""
+    """A check of commands against one QEMU, such as `hvkit.qmp.introspection.Introspection`."""
 
     def check(self, command: str, arguments: Mapping[str, Any] | None, /) -> None:
         """Raise NotInThisQemu if this QEMU lacks the command or an argument."""
@@ -65,11 +65,11 @@ class BaseConnection(Generic[S]):
         self._session: S | None = None
         #: Guards `_session` and `_connecting` where threads share the connection.
         self._guard = threading.RLock()
-        #: A mark of the call of connect() that is opening a socket. None if there is none, or close() came meanwhile.
+        #: Identifies the connect() call that is opening a socket; None if there is none, or close() has cancelled it.
         self._connecting: object | None = None
         #: The socket of `from_socket`, until it is used.
-        self._given: socket.socket | None = None
-        self._is_given = False
+        self._given_socket: socket.socket | None = None
+        self._is_from_socket = False
         self._command_check: CommandCheck | None = None
 
     @classmethod
@@ -83,8 +83,8 @@ class BaseConnection(Generic[S]):
             options: as for the constructor.
         """
         connection = cls(f"fd {connected.fileno()}", **options)
-        connection._given = connected
-        connection._is_given = True
+        connection._given_socket = connected
+        connection._is_from_socket = True
         return connection
 
     def __repr__(self) -> str:
@@ -92,17 +92,27 @@ class BaseConnection(Generic[S]):
         return f"<{type(self).__name__} {self._name!r} {state}>"
 
     @property
+    def name(self) -> str:
+        """Name of the monitor or agent in log records and errors: its address, as text."""
+        return self._name
+
+    @property
+    def is_from_socket(self) -> bool:
+        """Whether the connection was made by `from_socket`, and therefore cannot be connected again."""
+        return self._is_from_socket
+
+    @property
     def is_connected(self) -> bool:
         """Whether commands can be executed. A connection that broke counts as connected until it is used."""
         return self._session is not None and self._session.state is READY
 
     def check_against(self, peer: CommandCheck | None) -> None:
-        """Let `execute` reject commands and arguments that this QEMU does not have, before anything is sent.
+        """Make `execute` reject commands and arguments that this QEMU does not have, before anything is sent.
 
-        This holds until the connection ends: the next one may lead to another QEMU.
+        The check ends with the connection, because the next connection may lead to another QEMU.
 
         Args:
-            peer: what this QEMU has, an `hvkit.qmp.introspection.Introspection`; None to stop checking.
+            peer: the schema of this QEMU, an `hvkit.qmp.introspection.Introspection`; None to stop checking.
 
         Raises:
             ProgrammerError: the connection is not connected.
@@ -129,7 +139,7 @@ class BaseConnection(Generic[S]):
         else:
             check_timeout(timeout)
         self._session = None
-        self._command_check = None  # it was about the previous QEMU
+        self._command_check = None  # describes the previous QEMU
         return Deadline(timeout)
 
     def _trace(self) -> Trace | None:
@@ -142,25 +152,30 @@ class BaseConnection(Generic[S]):
         Raises:
             ProgrammerError: the socket was used already.
         """
-        given, self._given = self._given, None
-        if given is None and self._is_given:
+        given, self._given_socket = self._given_socket, None
+        if given is None and self._is_from_socket:
             raise ProgrammerError(f"{self._name}: a connection made from a socket can be connected only once")
         return given
 
     def _detach(self) -> S | None:
-        """Return the session, for the caller to end, and reset it; close a socket that was never used."""
+        """Remove and return the session, which the caller ends; close the socket of `from_socket` if it is unused."""
         session, self._session = self._session, None
-        given, self._given = self._given, None
+        given, self._given_socket = self._given_socket, None
         if given is not None:
             given.close()
         return session
 
     def _deadline(self, command: str, timeout: float | None) -> Deadline:
         """Return the deadline for a command; the caller has checked the timeout."""
-        return Deadline(self._timeout_s(command, timeout))
+        return Deadline(self.command_timeout_s(command, timeout))
 
-    def _timeout_s(self, command: str, timeout: float | None) -> float:
-        """Return the timeout for a command: of the call, else of the connection, else the default."""
+    def command_timeout_s(self, command: str, timeout: float | None = None) -> float:
+        """Return the timeout that applies to a command: of the call, else of the connection, else the default.
+
+        Args:
+            command: wire name of the command.
+            timeout: the timeout of the call, which the caller has checked; None if the call has none.
+        """
         if timeout is None:
             timeout = self._deadlines.get(command, self._timeout)
             if timeout is None:
@@ -169,7 +184,7 @@ class BaseConnection(Generic[S]):
 
 
 class BaseMonitorConnection(BaseConnection[S]):
-    """A connection to a monitor, which greets and negotiates; arguments as for `hvkit.qmp.QmpConnection`."""
+    """A connection to a monitor, with greeting and negotiation; arguments as for `hvkit.qmp.QmpConnection`."""
 
     def __init__(
         self,
@@ -199,10 +214,11 @@ class BaseMonitorConnection(BaseConnection[S]):
     def peer_pid(self) -> int | None:
         """The process that created the listening socket.
 
-        None over TCP, for a process of another pid namespace, and if first read after the connection was lost.
+        None over TCP, for a process of another pid namespace, and if it is read for the first time after the connection
+        was lost.
 
-        This is QEMU if QEMU created the socket itself. It need not be the process that answers: a socket can be passed
-        to another process, and the pid of a process that has ended can be reused.
+        This is QEMU if QEMU created the socket itself. Another process may answer: a socket can be passed to another
+        process, and the pid of a process that has ended can be reused.
 
         Raises:
             ProgrammerError: the connection is not connected.
@@ -210,13 +226,13 @@ class BaseMonitorConnection(BaseConnection[S]):
         return self._open_session("peer_pid").peer_pid
 
     def take_events(self) -> list[Event]:
-        """Remove and return the events that came so far and match no subscription, oldest first. Does not wait.
+        """Remove and return the received events that match no subscription, oldest first. Does not wait.
 
-        The last 1000 are kept, including those before the greeting. The list ends before an event that does not have
-        the structure of its class, and the next call raises.
+        The last 1000 are kept, including those before the greeting. If an event does not have the structure of its
+        class, the list ends before it, and the next call raises DataError.
 
         Raises:
-            ConnectionLost: the connection has ended and there are none.
+            ConnectionLost: the connection has ended, and no event is left.
             DataError: the data of the oldest event does not have the structure of its class; only that event is
                 removed.
             ProgrammerError: the connection is not connected.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A listening unix socket. Nothing here waits."""
+"""The listening unix socket of a listener. No method waits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hvkit.errors import ProgrammerError
+from hvkit.qmp.common.transport import check_socket_path
 from hvkit.qmp.deadlines import QUICK, check_timeout
 from hvkit.qmp.errors import ConnectError
 
@@ -29,6 +30,10 @@ class BaseListener:
     """
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        try:
+            check_socket_path(os.fsdecode(path))
+        except ValueError as error:
+            raise ConnectError(os.fspath(path), f"cannot listen: {error}") from error
         self._path = Path(path)
         self._options = options
         self._is_closed = False

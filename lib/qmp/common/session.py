@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The part of a session that needs no I/O: its state, its subscriptions, and the errors that it raises."""
+"""The part of a session that performs no I/O: its state, its subscriptions, and the errors that it raises."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hvkit.qmp.protocol import ENDED, Exchange, Protocol, State
 
 #: How many events that match no subscription are kept.
 _UNCLAIMED_EVENTS: Final = 1000
-#: The message that is missing while the negotiation stays in a state.
+#: The message that each state of the negotiation waits for.
 _MISSING: Final = {State.GREETING: "greeting", State.NEGOTIATING: "reply to qmp_capabilities"}
 
 
 def negotiation_timeout(state: State, deadline: Deadline) -> str:
     """Return the reason of a failure to connect: the negotiation was not complete at the deadline."""
-    return f"no {_MISSING[state]} within {deadline.timeout_s:g} s: busy with another client, or stopped"
+    return f"no {_MISSING[state]} within {deadline.timeout_s:g} s: QEMU is busy with another client, or stopped"
 
 
 class BaseSession:
@@ -40,7 +40,7 @@ class BaseSession:
 
     @property
     def greeting(self) -> Greeting | None:
-        """The greeting of the server; None until it comes."""
+        """The greeting of the server; None before it arrives."""
         return self._protocol.greeting
 
     @property
@@ -50,20 +50,20 @@ class BaseSession:
 
     @property
     def peer_pid(self) -> int | None:
-        """The process that created the listening socket; None if unknown, or not read before the end."""
+        """The process that created the listening socket; None if unknown, or first read after the session ended."""
         raise NotImplementedError
 
     def take_unclaimed(self) -> list[Event]:
-        """Read what has come, and remove and return the events that match no subscription. Does not wait.
+        """Read the available data, and remove and return the events that match no subscription. Does not wait.
 
         Raises:
-            ConnectionLost: the session ended and there are none.
-            DataError: the data of the oldest does not have the structure of its class; that event is removed.
+            ConnectionLost: the session ended, and no event is left.
+            DataError: the data of the oldest event does not have the structure of its class; that event is removed.
         """
         raise NotImplementedError
 
     def _end_protocol(self, reason: str) -> None:
-        """Let everything in flight fail with this reason, unless the conversation has ended already."""
+        """End the conversation with this reason, unless it has ended already; exchanges in flight fail."""
         if self._protocol.state is not ENDED:
             self._protocol.receive_eof(ConnectionLost(self.address, reason, self._protocol.commands_in_flight))
 
@@ -83,14 +83,14 @@ class BaseSession:
         return negotiation_timeout(self._protocol.state, deadline)
 
     def _dispatch(self, message: dict[str, Any]) -> None:
-        """Pass an event to the subscriptions that want it; keep it if there is none."""
+        """Pass an event to the subscriptions that want it; keep it if no subscription wants it."""
         is_wanted = False
         for subscription in self._subscriptions:
             is_wanted |= subscription.offer(message)
         if not is_wanted:
             self._unclaimed.append(message)
 
-    def _take_kept(self) -> list[Event]:
+    def _pop_unclaimed(self) -> list[Event]:
         """Remove and return the events that match no subscription, up to the first invalid one.
 
         Raises:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Addresses of monitors, and the sockets that connect to them. Nothing here waits, except for the resolver."""
+"""Addresses of monitors, and the sockets that connect to them. Nothing waits except the resolution of host names."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ Address: TypeAlias = str | os.PathLike[str] | tuple[str, int]
 RECEIVE_BYTES: Final = 65536
 #: The most descriptors in one message. Source: scm(7), SCM_MAX_FD of the kernel.
 _MAX_FDS: Final = 253
+_MAX_PORT: Final = 65535
 #: struct ucred: pid, uid, gid. Source: unix(7).
 _CREDENTIALS: Final = struct.Struct("iII")
 
@@ -56,6 +57,16 @@ def check_fds(fds: Sequence[int]) -> None:
             raise ProgrammerError(f"{fd!r} is not an open descriptor") from error
 
 
+def check_socket_path(path: str) -> None:
+    """Check that the kernel does not cut a socket path: it ignores the path after a null byte.
+
+    Raises:
+        ValueError: the path contains a null byte, and is not the name of an abstract socket.
+    """
+    if "\0" in path and not path.startswith("@"):
+        raise ValueError("the path contains a null byte")
+
+
 class Connector:
     """Creates the sockets that connect to an address.
 
@@ -72,11 +83,16 @@ class Connector:
 
         Raises:
             OSError: the host is unknown.
+            ValueError: the port is greater than 65535, or the path contains a null byte.
         """
         if isinstance(self._address, tuple):
-            found = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)
+            host, port = self._address
+            if type(port) is int and port > _MAX_PORT:  # the C library would use the lowest 16 bits
+                raise ValueError(f"the port must be at most {_MAX_PORT}")
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             return [(family, target) for family, _, _, _, target in found]
-        path = os.fspath(self._address)
+        path = os.fsdecode(self._address)
+        check_socket_path(path)
         # '@' stands for the zero byte of an abstract socket, as in ss(8) and systemd
         return [(socket.AF_UNIX, "\0" + path[1:] if path[:1] == "@" else path)]
 

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, overload
 
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command, Event
-from hvkit.qmp.codec import raw_reply, structure_reply, unstructure_command
+from hvkit.qmp.codec import raw_command_name, raw_reply, structure_reply, unstructure_command
 from hvkit.qmp.common.connection import BaseConnection, BaseMonitorConnection
 from hvkit.qmp.common.transport import check_fds
 from hvkit.qmp.deadlines import Deadline, check_timeout
@@ -116,11 +116,11 @@ class QmpConnection(BaseMonitorConnection[Session], SyncConnection[Session]):
         Afterwards commands can be executed. After a failure nothing is left open.
 
         Args:
-            timeout: seconds for all of it; None: the timeout of the connection, or 5.
+            timeout: seconds in total; None: the timeout of the connection, or 5.
 
         Raises:
-            ConnectError: there is no such socket, no process listens on it, QEMU is busy or stopped, or the server is
-                not a monitor; see its `reason`.
+            ConnectError: the address is invalid, there is no such socket, no process listens on it, QEMU is busy or
+                stopped, or the server is not a monitor; see its `reason`.
             ProgrammerError: the connection is connected, another thread is connecting it, it was made from a socket
                 that was used already, or the timeout is not a number.
         """
@@ -167,21 +167,21 @@ class QmpConnection(BaseMonitorConnection[Session], SyncConnection[Session]):
             arguments: plain data or schema values by wire name, for a command that is given by its name.
             timeout: seconds to wait for the reply, `math.inf`: no limit; None: the timeout of the connection, or the
                 default of the command in `hvkit.qmp.deadlines`.
-            fds: descriptors to send with the command, for `getfd` and `add-fd`. They stay the caller's to close,
-                whatever happens.
-            out_of_band: let QEMU execute the command ahead of others; for the few commands that allow it, on a
-                connection that negotiated it.
+            fds: descriptors to send with the command, for `getfd` and `add-fd`. QEMU receives duplicates; the caller
+                still owns the descriptors.
+            out_of_band: execute the command out of band, before earlier commands that are waiting. Only a few commands
+                allow it, and the connection must have negotiated it.
 
         Returns:
             For a typed command a value of its `reply_type`; otherwise plain data.
 
         Raises:
             CommandError: QEMU rejected the command, or the command failed; the class depends on the QAPI error class.
-            CommandTimeout: no reply in time. The fate of the command is unknown; the connection stays usable.
-            ConnectionLost: the connection ended; the fate of the commands in `commands` is unknown.
-            DataError: the reply does not have the structure of its type; or the server sent something that is not JSON
-                while the command was in flight, and its fate is unknown.
-            ProtocolError: the server sent an invalid message while the command was in flight; its fate is unknown.
+            CommandTimeout: no reply in time. The outcome is unknown if `was_sent` is true; the connection stays usable.
+            ConnectionLost: the connection ended; the outcome of the commands in `commands` is unknown.
+            DataError: the reply does not have the structure of its type; or the server sent data that is not JSON while
+                the command was in flight, and the outcome is unknown.
+            ProtocolError: the server sent an invalid message while the command was in flight; its outcome is unknown.
             NotInThisQemu: QEMU lacks the command or an argument; only after `check_against`.
             ProgrammerError: the connection is not connected, the timeout is not a number, or the command or a
                 descriptor cannot be sent.
@@ -193,7 +193,7 @@ class QmpConnection(BaseMonitorConnection[Session], SyncConnection[Session]):
         try:
             if self._command_check is not None:
                 self._command_check.check(name, plain)
-            timeout_s = self._timeout_s(name, timeout)
+            timeout_s = self.command_timeout_s(name, timeout)
             if has_reply and not fds and not out_of_band:
                 simple_exchange = session.try_exchange(name, plain, timeout_s)
                 if simple_exchange is not None:
@@ -223,7 +223,7 @@ class QmpConnection(BaseMonitorConnection[Session], SyncConnection[Session]):
         Raises:
             CommandTimeout: no reply in time; the connection stays usable.
             ConnectionLost: the connection ended.
-            DataError: the server sent something that is not JSON while the message was in flight.
+            DataError: the server sent data that is not JSON while the message was in flight.
             ProtocolError: the server sent an invalid message while the message was in flight.
             ProgrammerError: the connection is not connected, the timeout is not a number, or the message cannot be
                 sent.
@@ -231,7 +231,7 @@ class QmpConnection(BaseMonitorConnection[Session], SyncConnection[Session]):
         session = self._open_session("exchange()")
         if timeout is not None:
             check_timeout(timeout)
-        name = str(message["execute"] or message["exec-oob"] or "")
+        name = raw_command_name(message)
         try:
             exchange = session.exchange(
                 name, lambda protocol: protocol.open_raw_exchange(message.data), self._deadline(name, timeout)
@@ -258,8 +258,8 @@ class QmpConnection(BaseMonitorConnection[Session], SyncConnection[Session]):
             types: event classes; none for all events. `GenericEvent` stands for all events that the schema does not
                 know.
             match: called with an event of a wanted type; returns whether it is wanted.
-            maxsize: how many events are held until they are taken. The oldest are dropped and counted when there are
-                more.
+            maxsize: the maximum number of events that wait to be taken. Beyond it, the oldest is dropped and counted in
+                `dropped`.
 
         Raises:
             ConnectionLost: the connection has ended.

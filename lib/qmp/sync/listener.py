@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A listener for QEMUs that connect to us: ``-chardev socket,path=...,reconnect-ms=1000`` without ``server=on``."""
+"""A listener for QEMU processes that connect to hvkit.
+
+Such a QEMU has the option ``-chardev socket,path=...,reconnect-ms=1000``, without ``server=on``.
+"""
 
 from __future__ import annotations
 

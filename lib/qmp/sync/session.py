@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The session of a blocking connection, which threads share.
 
-There is no reader thread. Of the threads that wait, one reads from the socket. It hands the results to the others, and
-when it has its own, another waiting thread continues to read. Threads that send take turns, so that a server that does
-not read delays only the threads that send.
+There is no reader thread. One of the waiting threads reads from the socket, and passes the results to the others. When
+it has its own result, another waiting thread continues to read. Threads that send take turns. If the server stops
+reading, it delays only the threads that send.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hvkit.qmp.sync.transport import Transport
 
 
 class Waitable(typing.Protocol):
-    """Something that a thread can wait for; it becomes ready while the lock of the session is held."""
+    """An object that a thread can wait for. It becomes ready while the lock of the session is held."""
 
     @property
     def is_ready(self) -> bool:
@@ -33,7 +33,7 @@ class Waitable(typing.Protocol):
 
 
 class _NegotiationStep:
-    """Ready when the driver has to send something, or the negotiation is over."""
+    """Ready when the driver has to send data, or the negotiation has ended."""
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
@@ -44,7 +44,7 @@ class _NegotiationStep:
 
 
 class _Never:
-    """Never ready: a wait for it reads what has come."""
+    """Never ready: a wait with an expired deadline only reads the available data."""
 
     is_ready = False
 
@@ -61,10 +61,10 @@ class Session(BaseSession):
         #: Guards all state; not held while a thread sends and waits. Reentrant, so that a signal handler can close the
         #: connection.
         self._lock = threading.RLock()
-        #: Notified when something changes that a sleeping thread has to check; created by the first that sleeps.
+        #: Notified when a sleeping thread has to check its condition again; created by the first thread that sleeps.
         self._changed: threading.Condition | None = None
         self._sleepers = 0
-        #: Marks of the threads that are reading and sending; neither holds the lock while it does.
+        #: Identify the reading and the sending thread. Neither holds the lock while it reads or sends.
         self._reader: object | None = None
         self._sender: object | None = None
         #: The rest of a message that was sent in part; it is sent before the next message.
@@ -82,7 +82,7 @@ class Session(BaseSession):
         """Complete the greeting and the negotiation.
 
         Raises:
-            ConnectError: the server sent something else, or nothing; the session has ended.
+            ConnectError: the server sent an invalid message or no message; the session has ended.
         """
         try:
             if not self._negotiate(deadline):
@@ -95,7 +95,7 @@ class Session(BaseSession):
             raise
 
     def _negotiate(self, deadline: Deadline) -> bool:
-        """Send what the protocol wants sent, and call its timer, until it is no longer negotiating.
+        """Send the data of the protocol, and call its timer, until the negotiation has ended.
 
         Returns:
             False if the deadline passed.
@@ -122,7 +122,7 @@ class Session(BaseSession):
         return True
 
     def _send_outgoing(self, deadline: Deadline) -> None:
-        """Send what the protocol wants sent during the negotiation.
+        """Send the data of the protocol during the negotiation.
 
         Raises:
             CommandTimeout: another thread was sending until the deadline.
@@ -167,8 +167,8 @@ class Session(BaseSession):
     def try_exchange(self, command: str, arguments: Mapping[str, Any] | None, timeout_s: float) -> Exchange | None:
         """Send a command if that is possible without waiting, and wait until its exchange is ready.
 
-        The fast path of `exchange`: usually no other thread sends or reads, and the reply is the next message, so that
-        the thread that sends becomes the reader at once.
+        This is the fast path of `exchange`. Usually no other thread sends or reads, and the next message is the reply,
+        so the thread that sends also becomes the reader.
 
         Args:
             command: wire name of the command.
@@ -176,8 +176,8 @@ class Session(BaseSession):
             timeout_s: seconds from the moment of sending.
 
         Returns:
-            The exchange; None if nothing was sent: another thread is sending, the kernel takes nothing, or the session
-            is not ready for commands.
+            The exchange; None if no byte was sent, because another thread is sending, the kernel accepts no bytes, or
+            the session is not ready for commands.
 
         Raises:
             CommandTimeout: no reply in time; a late reply will be dropped.
@@ -267,7 +267,7 @@ class Session(BaseSession):
         except (QmpError, ProgrammerError):
             raise
         except BaseException:
-            # there may be an exchange of which nothing or only a part was sent
+            # an exchange may be open whose request was not sent, or only in part
             self.end("interrupted while sending")
             raise
         finally:
@@ -349,7 +349,7 @@ class Session(BaseSession):
             return True
 
     def _end_on_send_error(self, error: OSError) -> None:
-        """End the session after a failure to send; first read what the server sent before."""
+        """End the session after a failure to send; first read the data that the server has sent."""
         self._drain()
         self.end(f"cannot send: {error.strerror}")
 
@@ -367,7 +367,7 @@ class Session(BaseSession):
             raise self._lost_error()
 
     def _end_turn(self, me: object) -> None:
-        """Stop being the sender, also if an interrupt comes meanwhile."""
+        """Stop being the sender, even if an interrupt arrives meanwhile."""
         try:
             self._release_sender(me)
         except BaseException:  # interrupted before it took effect
@@ -388,7 +388,7 @@ class Session(BaseSession):
             False if the deadline passed.
 
         Raises:
-            ConnectionLost: the session ended and it is not ready.
+            ConnectionLost: the session ended before it was ready.
         """
         while True:
             me = object()
@@ -419,13 +419,13 @@ class Session(BaseSession):
             except ConnectionLost:
                 raise
             except BaseException:
-                # data that the kernel has handed out may be lost
+                # data already received from the kernel may be lost
                 if self._release_reader(me):
                     self.end("interrupted while receiving")
                 raise
 
     def _read_available(self) -> None:
-        """Read what has come, without waiting."""
+        """Read the available data, without waiting."""
         self._wait(_NEVER, Deadline(0))
 
     def _sleep(self, deadline: Deadline) -> bool:
@@ -465,7 +465,7 @@ class Session(BaseSession):
         return protocol.state is ENDED
 
     def _drain(self) -> None:
-        """Read the last events and replies of a server that does not read any more."""
+        """Read the last events and replies of a server that has stopped reading."""
         now = Deadline(0)
         with self._lock:
             if self._reader is not None:
@@ -497,7 +497,7 @@ class Session(BaseSession):
         """Wait until a subscription has an event; return False if the deadline passed.
 
         Raises:
-            ConnectionLost: the session ended and there is no event.
+            ConnectionLost: the session ended, and no event is left.
         """
         return self._wait(subscription, deadline)
 
@@ -508,4 +508,4 @@ class Session(BaseSession):
             if not self._unclaimed:
                 raise
         with self._lock:
-            return self._take_kept()
+            return self._pop_unclaimed()

@@ -25,7 +25,7 @@ class EventSource(Protocol):
         """Wait until a subscription has an event; return False if the deadline passed.
 
         Raises:
-            ConnectionLost: the connection ended and there is no event.
+            ConnectionLost: the connection ended, and no event is left.
         """
 
     def unsubscribe(self, subscription: Subscription[Any]) -> None:
@@ -33,7 +33,7 @@ class EventSource(Protocol):
 
 
 class Subscription(EventQueue[E]):
-    """Events of some types, in the order in which they came, from the moment of subscribing.
+    """Events of some types that arrived since the subscription began, in order of arrival.
 
     Iterating returns events until the connection ends and then raises ConnectionLost.
 
@@ -59,7 +59,7 @@ class Subscription(EventQueue[E]):
             timeout: seconds to wait; None: the default, which is no limit (`math.inf`).
 
         Raises:
-            EventTimeout: no event came in time.
+            EventTimeout: no event arrived in time.
             ConnectionLost: the connection ended, and no event is left.
             DataError: the data of an event does not have the structure of its class; that event is removed.
             ProgrammerError: the timeout is not a number.
@@ -74,7 +74,7 @@ class Subscription(EventQueue[E]):
             timeout: seconds to wait in total; None: the default, which is no limit (`math.inf`).
 
         Raises:
-            EventTimeout: no such event came in time.
+            EventTimeout: no such event arrived in time.
             ConnectionLost: the connection ended, and no event is left.
             DataError: the data of an event does not have the structure of its class; that event is removed.
             ProgrammerError: the timeout is not a number.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A stream socket with a deadline for every operation.
 
-An operation that succeeds at once, or within a moment, costs one system call. A Python socket timeout would poll before
-each read, which takes half as long as the read itself. Longer waits poll with the remaining time, so that neither
-signals nor a server that sends byte by byte extend a deadline.
+A read that succeeds within 5 ms, and a write that succeeds at once, take one system call. With a Python socket timeout,
+Python would poll before each read, which takes half as long as the read itself. Longer waits poll with the remaining
+time. Neither signals nor a server that sends byte by byte extend a deadline.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Transport:
         """Return received bytes; wait for some if there are none.
 
         Returns:
-            At least one byte; no bytes at the end of the stream. None if the deadline passed and there are none, or
-            passed a while ago: a server that never stops sending does not extend the wait without limit.
+            At least one byte; no bytes at the end of the stream; None if the deadline passed and no data is available.
+            Half a second after the deadline, None even if data is available: a server may never stop sending.
 
         Raises:
             OSError: the connection failed.
@@ -113,7 +113,7 @@ class Transport:
         Args:
             data: the bytes to send.
             deadline: when to stop.
-            fds: descriptors to send with the first byte. They stay the caller's: the server gets copies.
+            fds: descriptors to send with the first byte. The server receives duplicates; the caller still owns these.
 
         Returns:
             How many bytes were sent: not all if the deadline passed.
@@ -155,7 +155,8 @@ def connect(address: Address, deadline: Deadline) -> Transport:
     """Connect to the socket of a monitor.
 
     Raises:
-        ConnectError: the socket does not exist, no process listens on it, or its backlog stays full.
+        ConnectError: the address is invalid, the socket does not exist, no process listens on it, or its backlog stays
+            full.
     """
     name = address_text(address)
     try:

@@ -83,7 +83,7 @@ def has_fd(fd: int) -> bool:
 
 
 def start_idle_threads(count: int) -> list[int]:
-    """Start threads that only wait, and return their ids. They stand for the vCPU threads and can be pinned."""
+    """Start threads that only wait, and return their ids. They represent the vCPU threads and can be pinned."""
     threads = [threading.Thread(target=threading.Event().wait, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()

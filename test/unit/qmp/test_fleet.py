@@ -73,7 +73,7 @@ def test_execute_with_failing_monitors_returns_their_errors(tmp_path: Path) -> N
     expected = {
         "refusing": (CommandError, "not now"),
         "silent": (CommandTimeout, "no reply within 0.5 s"),
-        "dying": (ConnectionLost, "fate unknown: query-status"),
+        "dying": (ConnectionLost, "outcome unknown: query-status"),
         "mistyped": (DataError, "query-status.status: expected str, got int"),
         "garbage": (DataError, "not JSON"),
         "mute": (ConnectError, "no greeting within 0.5 s"),
@@ -160,7 +160,7 @@ def test_receive_processes_a_late_reply(tmp_path: Path) -> None:
         assert not select.select([fleet], [], [], 0)[0]
 
 
-def test_execute_without_greeting_keeps_the_connection_until_it_comes(tmp_path: Path) -> None:
+def test_execute_without_greeting_keeps_the_connection(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     greeting = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}
     with socket.socket(socket.AF_UNIX) as listener, Fleet({"m": path}) as fleet:

@@ -334,6 +334,15 @@ def test_wait_with_timeout_that_is_not_a_number_raises_programmer_error(
         qemu.close()
 
 
+def test_start_of_an_untyped_command_raises_programmer_error(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "qmp.sock"
+    with QmpStub(path, []):
+        qemu = kind(path)
+        with pytest.raises(ProgrammerError, match="block-stream: a job is started by a typed command, not by a name"):
+            qemu.start("block-stream")
+        qemu.close()
+
+
 def test_job_error_names_the_monitor_and_the_job(tmp_path: Path, kind: Any) -> None:
     path = tmp_path / "qmp.sock"
     script = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Deferred work of schema classes."""
+"""Deferred processing of schema classes."""
 
 from __future__ import annotations
 

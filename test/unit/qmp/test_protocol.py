@@ -187,7 +187,7 @@ def test_reply_with_unknown_id_is_dropped(stray_id: Any) -> None:
     assert exchange.result() == "right"
 
 
-def test_error_without_id_from_server_with_ids_fails_all_with_unknown_fate() -> None:
+def test_error_without_id_from_server_with_ids_fails_all_exchanges() -> None:
     protocol = ready()
     exchange, request = start(protocol)
     protocol.receive_data(line({"error": {"class": "GenericError", "desc": "JSON parse error"}}))

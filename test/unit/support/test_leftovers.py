@@ -17,7 +17,6 @@ from hvkit.hypervisor.kvm.host.network import Tap, make_tap
 from leftovers import interfaces, interfaces_left, sockets_below
 
 ROOT: Final = Path(__file__).parents[3]
-TESTS: Final = ROOT / "test"
 
 LISTENS: Final = """
 import socket

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hvkit.cli import EXIT_OK, EXIT_WORLD
+from hvkit.cli import EXIT_FAILED, EXIT_OK
 from hvkit.hypervisor.fake import FakeHypervisor
 from hvkit.testing.simulator import write_executable
 
@@ -59,7 +59,7 @@ def test_stop_passes_timeout(
 def test_start_of_running_instance_fails(run_fake: RunCommand, spec: Path) -> None:
     run_fake("start", spec)
     result = run_fake("start", spec)
-    assert (result.code, result.err) == (EXIT_WORLD, "hvkit: web1: cannot be started (it is running)\n")
+    assert (result.code, result.err) == (EXIT_FAILED, "hvkit: web1: cannot be started (it is running)\n")
 
 
 def test_stop_succeeds_with_unreadable_state_file(run_command: RunCommand, spec: Path, short_dir: Path) -> None:
@@ -74,19 +74,19 @@ def test_stop_succeeds_with_unreadable_state_file(run_command: RunCommand, spec:
 
 def test_start_with_directory_as_spec_fails(run_fake: RunCommand, tmp_path: Path) -> None:
     result = run_fake("start", tmp_path)
-    assert (result.code, result.err) == (EXIT_WORLD, f"hvkit: {tmp_path}: Is a directory\n")
+    assert (result.code, result.err) == (EXIT_FAILED, f"hvkit: {tmp_path}: Is a directory\n")
 
 
 def test_start_with_missing_disk_names_file_and_key(run_command: RunCommand, spec: Path, short_dir: Path) -> None:
     spec.write_text(spec.read_text() + '[[disk]]\npath = "/nonexistent/disk"\n')
     kvm = ("--run-dir", short_dir / "run", "--qemu", write_executable(short_dir))
     result = run_command(*kvm, "start", spec)
-    assert result.code == EXIT_WORLD
+    assert result.code == EXIT_FAILED
     assert result.err == f"hvkit: {spec}: disk[0].path: /nonexistent/disk: No such file or directory\n"
 
 
 def test_start_with_unknown_parameter_names_file_and_key(run_fake: RunCommand, spec: Path) -> None:
     spec.write_text(spec.read_text() + "[parameters]\nguets = 'deaf'\n")
     result = run_fake("start", spec)
-    assert result.code == EXIT_WORLD
+    assert result.code == EXIT_FAILED
     assert result.err == f"hvkit: {spec}: parameters.guets: no such parameter; did you mean guest?\n"

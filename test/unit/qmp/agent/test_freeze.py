@@ -235,7 +235,7 @@ def test_frozen_after_a_freeze_timeout_thaws(scripted: Scripted) -> None:
     assert caught.value.command == "guest-fsfreeze-freeze"
 
 
-def test_frozen_does_not_thaw_what_another_client_froze(scripted: Scripted) -> None:
+def test_frozen_does_not_thaw_filesystems_frozen_by_another_client(scripted: Scripted) -> None:
     text = "Command guest-fsfreeze-freeze has been disabled: the agent is in frozen state"
     refusal = {"error": {"class": "CommandNotFound", "desc": text}}
     agent = scripted([SYNC, (FREEZE, refusal)])

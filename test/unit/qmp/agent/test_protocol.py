@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`AgentProtocol`: properties that hold for any input and for secrets in logs."""
+"""`AgentProtocol`: properties for any input, and redaction of secrets in logs."""
 
 from __future__ import annotations
 

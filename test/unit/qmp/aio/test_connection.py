@@ -153,7 +153,7 @@ async def test_connect_with_invalid_greeting_raises_connect_error(path: Path, gr
 async def test_connect_without_greeting_raises_connect_error_at_the_deadline(path: Path) -> None:
     before = descriptors()
     began = time.monotonic()
-    with QmpStub(path, greeting=None), pytest.raises(ConnectError, match=r"no greeting within 0\.2 s: busy"):
+    with QmpStub(path, greeting=None), pytest.raises(ConnectError, match=r"no greeting within 0\.2 s: QEMU is busy"):
         await AsyncQmpConnection(path).connect(timeout=0.2)
     assert 0.15 < time.monotonic() - began < 2
     assert descriptors() == before
@@ -182,7 +182,7 @@ async def test_connect_with_full_backlog_does_not_block_the_loop(path: Path) -> 
 
 
 @in_loop
-async def test_connect_with_full_backlog_succeeds_when_it_is_free(path: Path) -> None:
+async def test_connect_with_full_backlog_succeeds_after_it_has_room(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
         listener.bind(str(path))
         listener.listen(0)
@@ -328,7 +328,7 @@ async def test_close_ends_connect_that_waits_for_the_backlog(path: Path) -> None
 
 
 @in_loop
-async def test_connect_ended_by_close_leaves_the_next_one_alone(path: Path) -> None:
+async def test_connect_ended_by_close_does_not_affect_the_next_connect(path: Path) -> None:
     with QmpStub(path, greeting=None):
         connection = AsyncQmpConnection(path)
         first = asyncio.create_task(connection.connect())
@@ -344,7 +344,7 @@ async def test_connect_ended_by_close_leaves_the_next_one_alone(path: Path) -> N
 
 
 @in_loop
-async def test_connect_ended_in_the_backlog_leaves_the_next_one_alone(path: Path) -> None:
+async def test_connect_ended_in_the_backlog_does_not_affect_the_next_connect(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as occupant:
         listener.bind(str(path))
         listener.listen(0)
@@ -398,6 +398,8 @@ async def test_exchange_returns_replies_and_error_replies(path: Path) -> None:
             assert unnamed == {"error": {"class": "CommandNotFound", "desc": "no"}}
             with pytest.raises(CommandNotFound, match="has not been found"):
                 await connection.execute("x")
+            with pytest.raises(ProgrammerError, match=r"exchange\(\) takes a QmpMessage, not dict"):
+                await connection.exchange({"execute": "x"})  # type: ignore[arg-type]
 
 
 @in_loop
@@ -523,7 +525,7 @@ async def test_execute_with_partial_reply_names_the_lost_command(path: Path) -> 
     script = [(None, [STOPPED, CloseAfter(12, {"return": STATUS})])]
     with QmpStub(path, script):
         async with AsyncQmpConnection(path) as connection:
-            with pytest.raises(ConnectionLost, match="fate unknown: query-status") as caught:
+            with pytest.raises(ConnectionLost, match="outcome unknown: query-status") as caught:
                 await connection.execute(QueryStatus())
             assert caught.value.commands == ("query-status",)
             assert connection.take_events() == [StopEvent()]

@@ -188,7 +188,7 @@ async def test_tasks_at_once_get_their_own_replies(path: Path) -> None:
 
 @pytest.mark.parametrize("echo_ids", [True, False])
 @in_loop
-async def test_many_cancellations_give_no_wrong_reply(path: Path, echo_ids: bool) -> None:
+async def test_many_cancellations_do_not_mix_up_replies(path: Path, echo_ids: bool) -> None:
     """Hundreds of tasks, most of them cancelled or timed out at random; each reply belongs to its task."""
     chance = random.Random(7)
     count = 400
@@ -220,7 +220,7 @@ async def test_many_cancellations_give_no_wrong_reply(path: Path, echo_ids: bool
 
 
 @in_loop
-async def test_many_cancellations_with_slow_server_give_no_wrong_reply() -> None:
+async def test_many_cancellations_with_slow_server_do_not_mix_up_replies() -> None:
     """The stream of requests stays valid and contains exactly those that were started."""
     chance = random.Random(11)
     async with Reader() as peer:

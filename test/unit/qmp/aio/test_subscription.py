@@ -37,7 +37,7 @@ RESUMED = {"event": "RESUME"}
 
 
 @in_loop
-async def test_subscription_gets_its_types_from_then_on(path: Path) -> None:
+async def test_subscription_gets_later_events_of_its_types(path: Path) -> None:
     deleted = {"event": "DEVICE_DELETED", "data": {"device": "d1", "path": "/machine/peripheral/d1"}}
     with QmpStub(path, [(None, [deleted, OK]), (None, [OK, STOPPED, deleted])]):
         async with AsyncQmpConnection(path) as connection:
@@ -79,7 +79,7 @@ async def test_subscription_wait_for_has_one_deadline(path: Path) -> None:
 
 
 @in_loop
-async def test_subscription_get_with_zero_timeout_returns_event_that_has_come(path: Path) -> None:
+async def test_subscription_get_with_zero_timeout_returns_received_event(path: Path) -> None:
     ours, theirs = socket.socketpair()
     theirs.sendall(READY)
     connection = AsyncQmpConnection.from_socket(ours)

@@ -132,7 +132,7 @@ def test_connect_with_invalid_greeting_raises_connect_error(path: Path, greeting
 
 def test_connect_without_greeting_raises_connect_error_at_the_deadline(path: Path) -> None:
     began = time.monotonic()
-    with QmpStub(path, greeting=None), pytest.raises(ConnectError, match=r"no greeting within 0\.2 s: busy"):
+    with QmpStub(path, greeting=None), pytest.raises(ConnectError, match=r"no greeting within 0\.2 s: QEMU is busy"):
         QmpConnection(path).connect(timeout=0.2)
     assert 0.15 < time.monotonic() - began < 2
 
@@ -251,6 +251,13 @@ def test_exchange_sends_and_returns_raw_messages(path: Path) -> None:
         assert connection.exchange(QmpMessage({"execute": "x"}))["error"] == {"class": "CommandNotFound", "desc": "no"}
 
 
+def test_exchange_of_dict_raises_programmer_error_and_keeps_the_connection(path: Path) -> None:
+    with QmpStub(path, [(None, {"return": STATUS})]), QmpConnection(path) as connection:
+        with pytest.raises(ProgrammerError, match=r"exchange\(\) takes a QmpMessage, not dict"):
+            connection.exchange({"execute": "query-status"})  # type: ignore[arg-type]
+        assert connection.exchange(QmpMessage({"execute": "query-status"})) == {"return": STATUS}
+
+
 def test_execute_of_invalid_command_raises_programmer_error_and_sends_nothing(path: Path) -> None:
     with QmpStub(path, [(None, {"return": STATUS})]), QmpConnection(path) as connection:
         with pytest.raises(ProgrammerError):
@@ -321,7 +328,7 @@ def test_execute_with_endless_events_keeps_its_deadline(path: Path) -> None:
 def test_execute_with_partial_reply_names_the_lost_command(path: Path) -> None:
     script = [(None, [STOPPED, CloseAfter(12, {"return": STATUS})])]
     with QmpStub(path, script), QmpConnection(path) as connection:
-        with pytest.raises(ConnectionLost, match="fate unknown: query-status") as caught:
+        with pytest.raises(ConnectionLost, match="outcome unknown: query-status") as caught:
             connection.execute(QueryStatus())
         assert caught.value.commands == ("query-status",)
         assert connection.take_events() == [StopEvent()]

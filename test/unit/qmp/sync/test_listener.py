@@ -68,6 +68,12 @@ def test_listener_on_path_in_use_raises_connect_error(tmp_path: Path) -> None:
         QmpListener(tmp_path / "s")
 
 
+def test_listener_on_path_with_null_byte_raises_connect_error(tmp_path: Path) -> None:
+    with pytest.raises(ConnectError, match="cannot listen: the path contains a null byte"):
+        QmpListener(f"{tmp_path}/a\0b")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_close_ends_waiting_accept(tmp_path: Path) -> None:
     listener = QmpListener(tmp_path / "s")
     with ThreadPoolExecutor(1) as pool:

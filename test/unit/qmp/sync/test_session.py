@@ -36,7 +36,7 @@ OK: dict[str, Any] = {"return": {}}
 
 
 def test_threads_at_once_get_their_own_replies(path: Path) -> None:
-    """Eight threads each send their own numbers, which the replies contain; events come in between."""
+    """Eight threads each send their own numbers, which the replies contain; events arrive in between."""
     rounds, workers = 100, 8
 
     def echo(request: dict[str, Any]) -> list[Any]:

@@ -29,7 +29,7 @@ OK: dict[str, Any] = {"return": {}}
 STOPPED = {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 0}}
 
 
-def test_subscription_gets_its_types_from_then_on(path: Path) -> None:
+def test_subscription_gets_later_events_of_its_types(path: Path) -> None:
     deleted = {"event": "DEVICE_DELETED", "data": {"device": "d1", "path": "/machine/peripheral/d1"}}
     script = [(None, [deleted, OK]), (None, [OK, STOPPED, deleted])]
     with QmpStub(path, script), QmpConnection(path) as connection:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from hvkit.qmp import ConnectError, QmpConnection
 from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import QueryStatus
-from hvkit.qmp.sync.transport import Transport
+from hvkit.qmp.sync.transport import Transport, connect
 from hvkit.testing import QmpStub
 
 STATUS = {"return": {"status": "running", "running": True}}
@@ -37,6 +38,20 @@ def test_connect_to_host_and_port_uses_tcp() -> None:
         QmpConnection(("127.0.0.1", port)).connect()
 
 
+def test_connect_to_port_above_65535_raises_connect_error() -> None:
+    with pytest.raises(ConnectError, match=r"127\.0\.0\.1:65536: the port must be at most 65535"):
+        connect(("127.0.0.1", 65536), Deadline(1))
+
+
+def test_connect_to_path_with_null_byte_raises_connect_error(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with pytest.raises(ConnectError, match="the path contains a null byte"):
+            connect(f"{path}\0b", Deadline(1))
+
+
 def test_connect_to_unknown_host_raises_connect_error() -> None:
     with pytest.raises(ConnectError, match="unknown host"):
         QmpConnection(("no-such-host.invalid", 4444)).connect()
@@ -52,7 +67,7 @@ def test_transport_shut_down_and_close_can_be_repeated() -> None:
     theirs.close()
 
 
-def test_receive_after_deadline_returns_what_has_come() -> None:
+def test_receive_after_deadline_returns_available_data() -> None:
     ours, theirs = socket.socketpair()
     transport = Transport(ours, "pair")
     assert transport.receive(Deadline(0)) is None
