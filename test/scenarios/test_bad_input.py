@@ -37,7 +37,9 @@ from hvkit.hypervisor import (
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host import probe
+from hvkit.hypervisor.kvm.host.locks import is_lock_held
 from hvkit.hypervisor.kvm.host.network import has_interface
+from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.process import ProcessError
 from hvkit.hypervisor.kvm.host.runtime import Runtime
 from hvkit.hypervisor.kvm.host.state_file import VERSION, write_runtime
@@ -288,8 +290,48 @@ def test_rejected_start_keeps_state_of_crashed_instance(
     assert kvm.get_instance_info("web1") == before
 
 
-def runtime_file(kvm: KvmHypervisor) -> Path:
-    return kvm.run_dir / "instances" / "web1" / "runtime.json"
+def test_start_rejected_for_empty_password_file_keeps_state_of_crashed_instance(
+    kvm: KvmHypervisor, crashed: Instance, tmp_path: Path
+) -> None:
+    password_file = tmp_path / "password"
+    password_file.write_text("\n")
+    display = {"vnc_bind_address": "127.0.0.1", "vnc_password_file": str(password_file)}
+    before = kvm.get_instance_info("web1")
+    with pytest.raises(ParameterError, match="the first line must hold the password"):
+        kvm.start_instance(attrs.evolve(crashed, parameters={**crashed.parameters, **display}))
+    assert kvm.get_instance_info("web1") == before
+
+
+@pytest.mark.usefixtures("may_make_taps")
+def test_start_rejected_for_exhausted_pool_keeps_state_of_crashed_instance(
+    kvm: KvmHypervisor, crashed: Instance, make: MakeInstance
+) -> None:
+    pool = {"security_model": "pool", "security_pool": "60000"}
+    kvm.start_instance(make("web2"))
+    state = runtime_file(kvm, "web2")
+    state.write_text(json.dumps({**json.loads(state.read_text()), "account": {"uid": 60000, "gid": 60000}}))
+    before = kvm.get_instance_info("web1")
+    with pytest.raises(ParameterError, match="all 1 accounts of the pool are in use"):
+        kvm.start_instance(attrs.evolve(crashed, parameters={**crashed.parameters, **pool}))
+    assert kvm.get_instance_info("web1") == before
+
+
+def test_purge_deletes_state_while_lock_is_held(
+    kvm: KvmHypervisor, crashed: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+
+    def remove_state(paths: InstancePaths) -> None:
+        held.append(is_lock_held(paths.name, paths.lock_file))
+
+    monkeypatch.setattr(InstancePaths, "remove_state", remove_state)
+    kvm.purge_instance("web1")
+    assert held == [True]
+    assert kvm.list_instances() == []
+
+
+def runtime_file(kvm: KvmHypervisor, name: str = "web1") -> Path:
+    return kvm.run_dir / "instances" / name / "runtime.json"
 
 
 def test_start_succeeds_despite_stale_sockets_and_pid_file(kvm: KvmHypervisor, crashed: Instance) -> None:
