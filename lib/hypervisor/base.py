@@ -20,8 +20,8 @@ Every method can raise these errors; its own Raises section does not repeat them
 * `ParameterError`: the name of an instance is invalid, or `run_dir` is accessible to other users or cannot be used.
 * `RuntimeStateError`: the state file of the instance cannot be read or written. `stop_instance` and `cleanup_instance`
   work even if the state file is damaged.
-* `ProgrammerError`: an argument has the wrong type. Exception: the name of an instance, or an integer, of the wrong
-  type is a `ParameterError`, like any other invalid value.
+* `ProgrammerError`: an argument has the wrong type. Exceptions: the name of an instance and integers of the wrong type
+  raise `ParameterError`, like any other invalid value; flags and callbacks are not checked.
 
 A timeout is in seconds. It may be ``math.inf`` for no limit; negative numbers and NaN raise `ParameterError`.
 """

@@ -16,6 +16,7 @@ import attrs
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.errors import ParameterError
+from hvkit.hypervisor.model import check_kind
 
 _KIND_NAMES: Final[dict[type, str]] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -180,7 +181,9 @@ class ParameterTable(Mapping[str, Parameter]):
 
         Raises:
             ParameterError: a name is unknown, or a value has the wrong type.
+            ProgrammerError: the parameters are not a mapping.
         """
+        check_kind(given, Mapping)
         for name in given:
             if name not in self._parameters:
                 matches = difflib.get_close_matches(str(name), self._parameters, n=2)

@@ -239,6 +239,12 @@ def may_make_taps(unavailable: Callable[[str], NoReturn]) -> None:
         unavailable("taps need root and /dev/net/tun, so they are NOT tested here")
 
 
+@pytest.fixture
+def may_change_account(unavailable: Callable[[str], NoReturn]) -> None:
+    if os.geteuid() != 0:
+        unavailable("only root can start QEMU as another user, so account pools are NOT tested here")
+
+
 @pytest.mark.usefixtures("may_make_taps")
 def test_start_fails_with_tap_name_in_use(kvm: KvmHypervisor, make: MakeInstance) -> None:
     with pytest.raises(InstanceStartError, match=r"network interface lo: .* an interface of that name exists"):
@@ -302,7 +308,7 @@ def test_start_rejected_for_empty_password_file_keeps_state_of_crashed_instance(
     assert kvm.get_instance_info("web1") == before
 
 
-@pytest.mark.usefixtures("may_make_taps")
+@pytest.mark.usefixtures("may_change_account")
 def test_start_rejected_for_exhausted_pool_keeps_state_of_crashed_instance(
     kvm: KvmHypervisor, crashed: Instance, make: MakeInstance
 ) -> None:
@@ -481,6 +487,30 @@ def test_invalid_timeout_is_rejected_before_any_change(
     for call in calls:
         with pytest.raises(error, match="timeout: expected a number of seconds"):
             call(timeout=timeout)
+    assert runtime_file(kvm).read_bytes() == before
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
+
+
+def test_argument_of_wrong_type_raises_programmer_error_before_any_change(
+    kvm: KvmHypervisor, make: MakeInstance
+) -> None:
+    kvm.start_instance(make())
+    before = runtime_file(kvm).read_bytes()
+    wrong: Any = object()
+    for call in (
+        kvm.add_overlays,
+        kvm.merge_overlays,
+        kvm.backup_disks,
+        kvm.copy_disks,
+        kvm.migrate_instance,
+        kvm.hot_add_device,
+        kvm.dump_instance_memory,
+    ):
+        with pytest.raises(ProgrammerError):
+            call("web1", wrong)
+    for check in (kvm.check_parameter_syntax, kvm.validate_parameters, kvm.assess_parameters):
+        with pytest.raises(ProgrammerError):
+            check(wrong)
     assert runtime_file(kvm).read_bytes() == before
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 

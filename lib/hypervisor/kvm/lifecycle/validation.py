@@ -15,7 +15,7 @@ from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.parameters import DISK_DRIVERS, HUGE_PAGES, NIC_DRIVERS, parse_cpu_mask
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import Instance
+from hvkit.hypervisor.model import Instance, check_kind
 
 
 class ValidationVerbs(KvmSubject):
@@ -23,6 +23,7 @@ class ValidationVerbs(KvmSubject):
 
     def validate_parameters(self, parameters: Mapping[str, object]) -> None:
         """Check parameters on this node, and against the capabilities of the QEMU program that they name."""
+        check_kind(parameters, Mapping)
         filled = NODE_TABLE.validate({"kvm_path": self._kvm_path, **parameters})
         binary = filled["kvm_path"]
         try:
