@@ -20,6 +20,7 @@ Every method can raise these errors; its own Raises section does not repeat them
 * `ParameterError`: the name of an instance is invalid, or `run_dir` is accessible to other users or cannot be used.
 * `RuntimeStateError`: the state file of the instance cannot be read or written. `stop_instance` and `cleanup_instance`
   work even if the state file is damaged.
+* `InstanceError`: the process of the instance cannot be identified.
 * `ProgrammerError`: an argument has the wrong type. Exceptions: the name of an instance and integers of the wrong type
   raise `ParameterError`, like any other invalid value; flags and callbacks are not checked.
 
@@ -131,7 +132,6 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
             InstanceNotFound: there is no such instance.
             InstanceStateError: its process cannot be ended, even by force.
             InstanceBusy: another operation holds its lock.
-            HypervisorError: its process cannot be identified.
         """
 
     @abc.abstractmethod

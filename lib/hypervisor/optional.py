@@ -20,6 +20,7 @@ def optional(capability: Capability) -> Callable[[F], F]:
     """Declare an optional method of the interface and its capability.
 
     The body of the method is never executed: unless a plugin overrides the method, a call raises `NotSupported`.
+    CONTRIBUTING.md lists the files that a new optional method needs.
     """
 
     def declare(method: F) -> F:

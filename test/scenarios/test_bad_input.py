@@ -27,6 +27,7 @@ from hvkit.hypervisor import (
     Backup,
     Disk,
     Instance,
+    InstanceError,
     InstanceNotFound,
     InstanceStartError,
     InstanceState,
@@ -575,13 +576,41 @@ def test_failed_start_keeps_state_if_process_may_exist(
         raise ProcessError("the listening process cannot be identified")
 
     with monkeypatch.context() as patch:
-        patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.spawn", fail)
-        patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.find_listener", fail)
-        with pytest.raises(InstanceStateError, match="its QEMU may be running"):
+
+        def fail_to_spawn(*_: object, **_options: object) -> None:
+            patch.setattr("hvkit.hypervisor.kvm.instance.state.find_listener", fail)
+            raise ProcessError("the program cannot be started")
+
+        patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.spawn", fail_to_spawn)
+        with pytest.raises(InstanceStateError, match=r"its QEMU may be running: .*cannot be identified"):
             kvm.start_instance(make())
     assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
     kvm.cleanup_instance("web1")
     assert_nothing_left(kvm)
+
+
+def test_unidentified_process_raises_instance_error_from_every_method(
+    kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ProcessError("process 1: the kernel refuses")
+
+    kvm.start_instance(make())
+    with monkeypatch.context() as patch:
+        patch.setattr("hvkit.hypervisor.kvm.instance.state.open_process", fail)
+        for method in (
+            kvm.get_instance_info,
+            kvm.stop_instance,
+            kvm.reboot_instance,
+            kvm.pause_instance,
+            kvm.cleanup_instance,
+            kvm.get_instance_screenshot,
+            kvm.abort_backup,
+        ):
+            with pytest.raises(InstanceError) as caught:
+                method("web1")
+            assert str(caught.value) == "web1: cannot identify its process: process 1: the kernel refuses"
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
 @pytest.mark.parametrize("force", [True, False])

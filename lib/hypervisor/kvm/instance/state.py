@@ -27,7 +27,7 @@ from uuid import UUID
 import attrs
 
 from hvkit.errors import HypervisorError
-from hvkit.hypervisor.errors import reason_of
+from hvkit.hypervisor.errors import InstanceError, reason_of
 from hvkit.hypervisor.kvm.host.listeners import find_listener, is_listening
 from hvkit.hypervisor.kvm.host.locks import is_lock_held
 from hvkit.hypervisor.kvm.host.log import read_log_summary
@@ -197,14 +197,17 @@ def find_process(runtime: Runtime | None, paths: InstancePaths) -> Process | Non
         paths: its files.
 
     Raises:
-        ProcessError: there is a process, and it cannot be identified.
+        InstanceError: there is a process, and it cannot be identified.
     """
-    if runtime is not None and runtime.process is not None:
-        return open_process(runtime.process)
-    if runtime is not None and runtime.phase is not Phase.STARTING:
-        return None
-    identity = find_listener(paths.control_socket, paths.pid_file)
-    return None if identity is None else open_process(identity)
+    try:
+        if runtime is not None and runtime.process is not None:
+            return open_process(runtime.process)
+        if runtime is not None and runtime.phase is not Phase.STARTING:
+            return None
+        identity = find_listener(paths.control_socket, paths.pid_file)
+        return None if identity is None else open_process(identity)
+    except ProcessError as error:
+        raise InstanceError(paths.name, f"cannot identify its process: {error}") from error
 
 
 def _describe(

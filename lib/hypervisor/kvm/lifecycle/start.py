@@ -12,16 +12,16 @@ from typing import Any, Final
 
 import attrs
 
-from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, RuntimeStateError, reason_of
+from hvkit.hypervisor.errors import InstanceError, InstanceStartError, InstanceStateError, RuntimeStateError, reason_of
 from hvkit.hypervisor.kvm.host.accounts import kvm_groups
-from hvkit.hypervisor.kvm.host.listeners import find_listener
 from hvkit.hypervisor.kvm.host.log import read_log_tail
 from hvkit.hypervisor.kvm.host.network import NetworkError
-from hvkit.hypervisor.kvm.host.process import Process, ProcessError, describe_exit, open_process
+from hvkit.hypervisor.kvm.host.process import Process, ProcessError, describe_exit
 from hvkit.hypervisor.kvm.host.resources import allocate
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, DimmRecord, Phase, ProcessorRecord, Runtime
 from hvkit.hypervisor.kvm.host.spawn import spawn
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
+from hvkit.hypervisor.kvm.instance.state import find_process
 from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation, prepare
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
 from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement
@@ -271,16 +271,11 @@ def _end_process(process: Process | None, handle: InstanceHandle) -> None:
         InstanceStateError: it cannot be identified or ended.
     """
     try:
-        process = process or _find_process(handle)
+        process = process or find_process(None, handle.paths)
         if process is not None:
             with process:
                 if not process.end(_UNDO_SIGNALS):
                     raise ProcessError(f"process {process.identity.pid} survives SIGKILL: it is blocked in the kernel")
-    except ProcessError as error:
-        problem = f"did not start, and its QEMU may be running: {error}"
+    except (InstanceError, ProcessError) as error:
+        problem = f"did not start, and its QEMU may be running: {reason_of(error)}"
         raise InstanceStateError(handle.name, InstanceState.UNRESPONSIVE.value, problem) from error
-
-
-def _find_process(handle: InstanceHandle) -> Process | None:
-    identity = find_listener(handle.paths.control_socket, handle.paths.pid_file)
-    return None if identity is None else open_process(identity)
