@@ -113,6 +113,19 @@ class Instances:
         """
         self.directory.check_no_internal_paths("kvm_extra", parse_extra(str(instance.parameters.get("kvm_extra", ""))))
 
+    def check_reservable(self, instance: Instance, parameters: Mapping[str, Any]) -> None:
+        """Check that `reserving` would succeed now. Call it before anything of a stopped instance is removed.
+
+        Args:
+            instance: the instance.
+            parameters: its parameters, filled and checked.
+
+        Raises:
+            ParameterError, InstanceBusy: as for `reserving`.
+        """
+        with self.reserving(instance, parameters):
+            pass
+
     @contextlib.contextmanager
     def reserving(self, instance: Instance, parameters: Mapping[str, Any]) -> Iterator[Account | None]:
         """Choose the account that an instance will run as, and reserve it and the uuid for the duration of the block.

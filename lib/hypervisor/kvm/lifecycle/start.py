@@ -66,9 +66,7 @@ class StartVerbs(KvmSubject):
         self._instances.check_no_internal_paths(instance)
         self._instances.directory.make()
         with handle.locked():
-            # Check the uuid and the account before anything is removed; they are reserved later.
-            with self._instances.reserving(instance, preparation.parameters):
-                pass
+            self._instances.check_reservable(instance, preparation.parameters)
             handle.reap_stopped("cannot be started")
             reserved = self._instances.reserving(instance, preparation.parameters)
             bring_up(preparation, handle, reserved, start_paused=start_paused)
