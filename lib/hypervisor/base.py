@@ -12,8 +12,8 @@ every process that uses the same `run_dir`. Hypervisor objects with the same `ru
 on disk. Optional methods raise `NotSupported`, and change nothing, unless the plugin overrides them;
 `BaseHypervisor.CAPABILITIES` lists the capabilities that it has.
 
-Methods may be called from several processes at a time. A method that changes an instance holds its lock,
-and raises `InstanceBusy` if another operation holds the lock for too long.
+Methods may be called from several processes at a time. A method that changes an instance holds its lock, and raises
+`InstanceBusy` if another operation holds the lock for too long.
 
 Every method can raise these errors; its own Raises section does not repeat them:
 
