@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Pluggable hypervisors: get one by name, run instances on this node with it."""
+"""Pluggable hypervisors, by name, and the values and errors of their interface."""
 
 from hvkit.hypervisor.base import BaseHypervisor
 from hvkit.hypervisor.errors import (

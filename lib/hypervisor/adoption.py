@@ -15,7 +15,7 @@ class AdoptionMethods(OptionalMethods):
 
     @optional(Capability.ADOPT)
     def inspect_monitor(self, monitor: str | os.PathLike[str]) -> ExternalInstance:
-        """Return what an external instance reports through its monitor. Changes nothing.
+        """Describe an external instance through its monitor. Changes nothing.
 
         Args:
             monitor: the absolute path of its monitor socket.
@@ -24,7 +24,7 @@ class AdoptionMethods(OptionalMethods):
             NotSupported: the hypervisor does not have ADOPT.
             ParameterError: the path is not absolute.
             AdoptionError: the process behind the monitor cannot be identified or inspected.
-            ConnectError: the monitor does not exist, is in use, or does not answer.
+            ConnectError: the monitor does not exist, another client uses it, or it does not answer.
             QmpError: a query failed.
         """
         raise NotImplementedError
@@ -43,14 +43,14 @@ class AdoptionMethods(OptionalMethods):
         `run_dir`, until `cleanup_instance`. The program that started it must not manage it any more. After failure
         nothing of it is stored. In both cases it keeps running.
 
-        An adopted instance is queried, stopped, rebooted, ballooned, dumped and cleaned up like any other. Operations
-        that need the configuration of its machine raise `InstanceStateError`: HOTPLUG, RESIZE_DISK, MIGRATION,
-        SNAPSHOT, BACKUP.
+        An adopted instance can be queried, stopped, rebooted, paused, ballooned, captured and cleaned up like any
+        other. Operations that need the configuration of its machine raise `InstanceStateError`: those of BACKUP,
+        HOTPLUG, LIMIT_DISK, MEDIA, MEMORY, MIGRATION, RESIZE_DISK, SNAPSHOT and VCPUS.
 
         Args:
             external: the result of `inspect_monitor`.
             name: its name on this node; None: the name that it reports.
-            shared_monitor: the absolute path of a second monitor; None if it has only one, which then serves one client
+            shared_monitor: the absolute path of a second monitor; None if it has only one. A monitor serves one client
                 at a time.
 
         Returns:
@@ -59,10 +59,10 @@ class AdoptionMethods(OptionalMethods):
         Raises:
             NotSupported: the hypervisor does not have ADOPT.
             ParameterError: the name is invalid, another instance has its uuid, or the path is not absolute.
-            AdoptionError: there is an instance of that name, it is an instance here already, or it changed since it was
-                inspected.
-            InstanceStateError: an instance of that name has a process here.
+            AdoptionError: there is an instance of that name, this QEMU is an instance already, or it changed since the
+                inspection.
+            InstanceStateError: there is no instance of that name, but a QEMU that hvkit started with it is running.
             InstanceBusy: another operation holds the lock of an instance of that name.
-            ConnectError: a monitor does not exist, is in use, or does not answer.
+            ConnectError: a monitor does not exist, another client uses it, or it does not answer.
         """
         raise NotImplementedError

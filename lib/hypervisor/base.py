@@ -7,14 +7,24 @@ The states of an instance::
                             ^                                         |
                             +------------------start------------------+
 
-An instance exists from its start until its cleanup, for every process that uses the same `run_dir`; a hypervisor object
-holds no state that another one would need. Optional methods raise `NotSupported`, and change nothing, unless the plugin
-overrides them; `BaseHypervisor.CAPABILITIES` tells which it has.
+MIGRATING and UNRESPONSIVE are described at `InstanceState`. An instance exists from its start until its cleanup, for
+every process that uses the same `run_dir`. Hypervisor objects with the same `run_dir` are interchangeable: all state is
+on disk. Optional methods raise `NotSupported`, and change nothing, unless the plugin overrides them;
+`BaseHypervisor.CAPABILITIES` lists the capabilities that it has.
 
 Methods may be called from several processes at a time. A method that changes an instance holds its lock, and raises
-`InstanceBusy` if another operation holds it for too long. Methods that take the name of an instance raise
-`ParameterError` if the name is invalid. An argument of a wrong class, or a timeout that is not a number, is a
-`ProgrammerError`; other unusable values are a `ParameterError`. A timeout may be ``math.inf``: no limit.
+`InstanceBusy` if another operation holds the lock for too long.
+
+Every method can raise these errors; its own Raises section does not repeat them:
+
+* `ParameterError`: the name of an instance is invalid, or `run_dir` is accessible to other users or cannot be used.
+* `RuntimeStateError`: the state file of the instance cannot be read or written. `stop_instance` and `cleanup_instance`
+  work even if the state file is damaged.
+* `InstanceError`: the process of the instance cannot be identified.
+* `ProgrammerError`: an argument has the wrong type. Exceptions: the name of an instance and integers of the wrong type
+  raise `ParameterError`, like any other invalid value; flags and callbacks are not checked.
+
+A timeout is in seconds. It may be ``math.inf`` for no limit; negative numbers and NaN raise `ParameterError`.
 """
 
 from __future__ import annotations
@@ -58,10 +68,10 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
     PARAMETERS: ClassVar[ParameterTable]
 
     def __init__(self, *, run_dir: str | os.PathLike[str]) -> None:
-        """Use a run directory. Nothing on the node changes before an instance is started.
+        """Use a run directory. Nothing on the node is changed before an instance is started, accepted or adopted.
 
         Args:
-            run_dir: the directory of the state of instances. It is created when it is first needed, with mode 0700.
+            run_dir: the directory for the state of instances. It is created when it is first needed, with mode 0700.
 
         Raises:
             ParameterError: the path is not valid for a directory.
@@ -80,10 +90,12 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
     def start_instance(self, instance: Instance, *, start_paused: bool = False) -> None:
         """Start an instance.
 
-        Allowed if there is no such instance, or it is SHUTDOWN or CRASHED: what is left of it is cleaned up first.
+        Allowed if there is no such instance, or it is SHUTDOWN or CRASHED. A stopped instance of that name is cleaned
+        up first, after all checks that need no change on the node.
 
-        After success it is RUNNING, or PAUSED if requested; its uuid was verified. After `InstanceStartError` nothing
-        of it is left. After another error everything is as before.
+        After success it is RUNNING, or PAUSED if requested; its uuid was verified. After failure nothing of the new
+        start is left, unless its process cannot be ended. A stopped instance of that name is unchanged if a check
+        failed, and otherwise cleaned up.
 
         Args:
             instance: the instance.
@@ -91,7 +103,8 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
 
         Raises:
             ParameterError: a parameter or a device cannot be used, or another instance has the same uuid.
-            InstanceStateError: it exists already, and is not stopped.
+            InstanceStateError: it exists already, and is not stopped; or it did not start, and its process cannot be
+                ended.
             InstanceBusy: another operation holds its lock.
             InstanceStartError: it did not start.
         """
@@ -100,38 +113,38 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
     def stop_instance(
         self, name: str, *, force: bool = False, timeout: float | None = None, retry: bool = False
     ) -> None:
-        """Stop an instance: by a graceful shutdown (ACPI), and if that takes too long, by force.
+        """Stop an instance: by a graceful shutdown (ACPI), and after the timeout by force.
 
-        Allowed in every state; does nothing if it is SHUTDOWN or CRASHED.
+        Allowed in every state. An instance that is SHUTDOWN or CRASHED stays so; if it still has a process, that is
+        ended.
 
-        After success it is SHUTDOWN or CRASHED, and exists until `cleanup_instance`. After failure it is in its
-        previous state, but the guest may have been asked to shut down.
+        After success it is SHUTDOWN or CRASHED, has no process, and exists until `cleanup_instance`. After failure it
+        is in its previous state, but the guest may have been asked to shut down.
 
         Args:
             name: the instance.
             force: do not ask the guest; its memory and unwritten data are lost.
             timeout: seconds for the guest to shut down; None: the hypervisor's default.
-            retry: the guest was asked before: only wait for it.
+            retry: only wait for the guest, which an earlier call has asked to shut down.
 
         Raises:
             ParameterError: the timeout is negative.
             InstanceNotFound: there is no such instance.
+            InstanceStateError: its process cannot be ended, even by force.
             InstanceBusy: another operation holds its lock.
-            HypervisorError: its process cannot be ended.
         """
 
     @abc.abstractmethod
     def reboot_instance(self, name: str) -> None:
         """Reset an instance. Unwritten data of the guest is lost. It must be RUNNING.
 
-        After success it is RUNNING, with the same uuid. After failure it is in the state that `get_instance_info`
-        returns.
+        After success it is RUNNING, with the same uuid. After failure query its state with `get_instance_info`.
 
         Raises:
             InstanceNotFound: there is no such instance.
             InstanceStateError: it is not RUNNING. Nothing was changed.
             InstanceBusy: another operation holds its lock.
-            HypervisorError: the reset failed.
+            InstanceError: the reset failed.
         """
 
     @optional(Capability.PAUSE)
@@ -143,10 +156,10 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
         Raises:
             NotSupported: the hypervisor does not have PAUSE.
             InstanceNotFound: there is no such instance.
-            InstanceStateError: it is neither RUNNING nor PAUSED, or PAUSED by what must not be interrupted, such as a
-                snapshot. Nothing was changed.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or it is PAUSED by an operation that must not be
+                interrupted, such as a snapshot. Nothing was changed.
             InstanceBusy: another operation holds its lock.
-            HypervisorError: QEMU refuses, or does not answer.
+            InstanceError: QEMU refuses, or does not answer.
         """
         raise NotImplementedError
 
@@ -154,25 +167,25 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
     def resume_instance(self, name: str) -> None:
         """Start the vCPUs of a PAUSED instance. Does nothing if it is RUNNING.
 
-        After success it is RUNNING, until the reason of the pause, such as a full disk, occurs again. After failure its
-        state is unchanged.
+        After success it is RUNNING. It is paused again if the cause of the pause, such as a full disk, persists. After
+        failure its state is unchanged.
 
         Raises:
             NotSupported: the hypervisor does not have PAUSE.
             InstanceNotFound: there is no such instance.
-            InstanceStateError: it is neither RUNNING nor PAUSED, or cannot continue from its pause, such as a suspended
-                guest. Nothing was changed.
+            InstanceStateError: it is neither RUNNING nor PAUSED, or it cannot be resumed from its pause, for example
+                because the guest is suspended. Nothing was changed.
             InstanceBusy: another operation holds its lock.
-            HypervisorError: QEMU refuses, or does not answer.
+            InstanceError: QEMU refuses, or does not answer.
         """
         raise NotImplementedError
 
     @abc.abstractmethod
     def cleanup_instance(self, name: str) -> None:
-        """Remove everything that a stopped instance left on this node, and its state. Its disks are not touched.
+        """Remove a stopped instance from this node: its state and its files. Its disks are not touched.
 
-        It must be SHUTDOWN or CRASHED. If there is no such instance, files of that name are removed; it is not an error
-        if there are none.
+        It must be SHUTDOWN or CRASHED. If there is no such instance, leftover files of that name are removed; it is not
+        an error if there are none.
 
         After success there is no such instance. After failure, retry.
 
@@ -183,9 +196,9 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
         """
 
     def purge_instance(self, name: str) -> None:
-        """Clean up an instance that will not return to this node, including what survives a restart.
+        """Clean up an instance, and delete the UEFI variables and TPM state that `cleanup_instance` keeps.
 
-        That is state of its hardware: UEFI variables and TPM state. Its disks are not touched.
+        For an instance that will not return to this node. Its disks are not touched. After failure, retry.
 
         Raises:
             InstanceStateError: it is not stopped. Nothing was changed.
@@ -206,7 +219,6 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
 
         Raises:
             InstanceNotFound: there is no such instance.
-            RuntimeStateError: its state file cannot be read.
         """
 
     @abc.abstractmethod
@@ -218,10 +230,10 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
         """
 
     def watch(self) -> InstanceWatch:
-        """Return an object that queries all instances repeatedly; close it, or use it in a ``with`` block.
+        """Return a watch, which queries all instances repeatedly; close it, or use it in a ``with`` block.
 
-        Its queries return what `get_all_instances_info` does, and may be cheaper, because a hypervisor can keep
-        connections between them. May be called at any time, also while there is another watch. If the process of a
+        Its queries have the same results as `get_all_instances_info`, and may be cheaper, because a hypervisor can keep
+        connections open between them. May be called at any time, also while there is another watch. If the process of a
         watch dies, nothing needs to be cleaned up.
         """
         return InstanceWatch(self.get_all_instances_info)
@@ -232,7 +244,7 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
 
     @abc.abstractmethod
     def verify(self) -> list[str]:
-        """Return what prevents the hypervisor from working on this node, one sentence each. Changes nothing."""
+        """Return the problems that prevent the hypervisor from working here, one sentence each. Changes nothing."""
 
     @classmethod
     def get_node_checks(cls, **options: Any) -> list[NodeCheck]:
@@ -271,7 +283,7 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
 
     @classmethod
     def assess_parameters(cls, parameters: Mapping[str, object]) -> list[str]:
-        """Return what an operator should know about valid parameters, one sentence each.
+        """Return advice for operators about valid parameters, one sentence each.
 
         Raises:
             ParameterError: the syntax is wrong.
@@ -286,7 +298,6 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
             NotSupported: the hypervisor does not have CONSOLE.
             InstanceNotFound: there is no such instance.
             InstanceStateError: it has no process.
-            RuntimeStateError: its state file cannot be read.
         """
         raise NotImplementedError
 
@@ -300,13 +311,15 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
             NotSupported: the hypervisor does not have MONITOR.
             InstanceNotFound: there is no such instance.
             InstanceStateError: it has no process.
-            ConnectError: the monitor is in use, or does not answer.
+            ConnectError: another client uses the monitor, or it does not answer.
         """
         raise NotImplementedError
 
     @optional(Capability.RESTORE)
     def verify_instance(self, name: str) -> bool:
-        """Return whether the environment of a running instance on this node is complete. Changes nothing.
+        """Return whether everything outside its process that a running instance needs on this node exists.
+
+        That is its environment, such as network interfaces. Changes nothing.
 
         Raises:
             NotSupported: the hypervisor does not have RESTORE.
@@ -316,7 +329,7 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
 
     @optional(Capability.RESTORE)
     def restore_instance(self, name: str) -> None:
-        """Recreate what is missing in the environment of a running instance. The guest is not affected.
+        """Recreate the missing parts of the environment of a running instance. The guest is not affected.
 
         After success `verify_instance` returns True. After failure, retry.
 
@@ -330,7 +343,7 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
 
     @optional(Capability.POWERCYCLE)
     def powercycle_node(self) -> None:
-        """Reboot this node at once, without stopping what runs on it. Does not return after success.
+        """Reboot this node at once, without stopping its instances. Does not return after success.
 
         Raises:
             NotSupported: the hypervisor does not have POWERCYCLE.

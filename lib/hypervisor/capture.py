@@ -48,11 +48,11 @@ class CaptureMethods(OptionalMethods):
         on_progress: Callable[[DumpProgress], None] | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Write the memory and the registers of an instance to a file, for a debugger. The guest is stopped meanwhile.
+        """Write the memory and the registers of an instance to a file, for a debugger. The vCPUs are stopped meanwhile.
 
         Also possible after a panic of the guest.
 
-        After success the file is complete, and only its owner may read it. After failure there is no file. In both
+        After success the file is complete, and only its owner may read it. After failure there is no such file. In both
         cases the instance continues as before, also if this process is interrupted or killed.
 
         Args:
@@ -68,6 +68,6 @@ class CaptureMethods(OptionalMethods):
             InstanceNotFound: there is no such instance.
             InstanceStateError: it has no process.
             InstanceBusy: another operation holds its lock.
-            CaptureError: it failed, the timeout passed, or another dump is running.
+            CaptureError: the file exists already, the timeout passed, another dump is running, or it failed.
         """
         raise NotImplementedError

@@ -8,7 +8,11 @@ from hvkit.hypervisor.optional import OptionalMethods, optional
 
 
 class DeviceMethods(OptionalMethods):
-    """Changes of the hardware of running instances. All need an instance that is RUNNING or PAUSED."""
+    """Changes of the hardware of running instances. The instance must be RUNNING or PAUSED.
+
+    If a `HotplugError` has the cause UNKNOWN, the outcome is not known: the next operation on the devices of the
+    instance brings persisted state and QEMU into agreement.
+    """
 
     @optional(Capability.VCPUS)
     def set_instance_vcpus(self, name: str, vcpus: int, *, timeout: float | None = None) -> int:
@@ -17,8 +21,8 @@ class DeviceMethods(OptionalMethods):
         Added vCPUs exist when this returns; the guest uses them once it detects them. Removed vCPUs exist until the
         guest releases them, which a paused guest cannot do.
 
-        After success the instance has that many vCPUs, also after a reboot. After failure it has the number that
-        `get_instance_info` returns; a guest that was asked to release a vCPU may still do so later.
+        After success the instance has that many vCPUs, also after a reboot. After failure query the number with
+        `get_instance_info`; a guest that was asked to release a vCPU may still do so later.
 
         Args:
             name: the instance.
@@ -42,10 +46,10 @@ class DeviceMethods(OptionalMethods):
     def set_instance_memory(self, name: str, memory_mib: int, *, timeout: float | None = None) -> int:
         """Set the size of the memory of an instance.
 
-        This is the memory of the machine; the balloon is independent of it (see `balloon_instance_memory`).
+        This is the memory that the guest can detect; the balloon is independent of it (see `balloon_instance_memory`).
 
-        After success the instance has that much memory, also after a reboot. After failure it has what
-        `get_instance_info` returns; a guest that was asked to accept or release memory may still do so later.
+        After success the instance has that much memory, also after a reboot. After failure query the size with
+        `get_instance_info`; a guest that was asked to accept or release memory may still do so later.
 
         Args:
             name: the instance.
@@ -79,7 +83,7 @@ class DeviceMethods(OptionalMethods):
             timeout: seconds to wait for the guest; None: do not wait.
 
         Returns:
-            What the guest has, in MiB: `memory_mib`, unless the timeout passed first.
+            The memory that the guest has now, in MiB: `memory_mib`, unless the timeout passed first.
 
         Raises:
             NotSupported: the hypervisor does not have BALLOON.
@@ -87,7 +91,7 @@ class DeviceMethods(OptionalMethods):
             InstanceNotFound: there is no such instance.
             InstanceStateError: it is neither RUNNING nor PAUSED.
             InstanceBusy: another operation holds its lock.
-            HypervisorError: QEMU does not answer; whether the target was set is unknown.
+            HotplugError: QEMU refuses, or does not answer.
         """
         raise NotImplementedError
 
@@ -107,8 +111,9 @@ class DeviceMethods(OptionalMethods):
     def hot_add_device(self, name: str, device: HotplugDevice) -> None:
         """Add a disk or a NIC to an instance.
 
-        After success the instance has the device, also after a reboot. After failure it does not, and nothing made for
-        the device is left.
+        After success the instance has the device, also after a reboot. After failure it does not, and everything that
+        was created for the device is removed. Exception: if the limits of an added disk cannot be set, the disk stays,
+        and the error says so; the next operation on the devices of the instance sets the limits.
 
         Raises:
             NotSupported: the hypervisor does not have HOTPLUG.
@@ -132,7 +137,7 @@ class DeviceMethods(OptionalMethods):
             InstanceNotFound: there is no such instance.
             InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
             InstanceBusy: another operation holds its lock.
-            HotplugError: the instance has no such device, or the guest does not release it.
+            HotplugError: the instance has no such device, a job uses it, or the guest does not release it.
         """
         raise NotImplementedError
 
@@ -140,7 +145,7 @@ class DeviceMethods(OptionalMethods):
     def hot_mod_device(self, name: str, device: HotplugDevice) -> None:
         """Replace a device, identified by its uuid, by a changed one with the same uuid.
 
-        After success the instance has the device as given. After failure it has the old one, or neither if the error
+        After success the instance has the changed device. After failure it has the old device, or none if the error
         says so.
 
         Raises:
@@ -165,7 +170,7 @@ class DeviceMethods(OptionalMethods):
             InstanceNotFound: there is no such instance.
             InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
             InstanceBusy: another operation holds its lock.
-            HypervisorError: the disk could not be resized.
+            HotplugError: the disk could not be resized.
         """
         raise NotImplementedError
 
@@ -193,11 +198,11 @@ class DeviceMethods(OptionalMethods):
 
     @optional(Capability.MEDIA)
     def change_medium(self, name: str, drive: MediaDrive, image: str) -> None:
-        """Insert a medium into a drive, in place of the one it holds.
+        """Insert a medium into a drive. It replaces the current medium.
 
         If the guest has locked the drive, it is asked to open it. After success the drive holds the new medium and is
-        closed, also after a reboot and on another node. After failure it holds what it held before; if the cause is
-        UNKNOWN it holds either, and the next operation on media reconciles it.
+        closed, also after a reboot and on another node. After failure it is unchanged; if the cause is UNKNOWN it holds
+        either medium, and the next operation on media reconciles it.
 
         Args:
             name: the instance.

@@ -18,7 +18,7 @@ class PluginError(HypervisorError):
     """Raised when a hypervisor is unknown, or its plugin cannot be loaded.
 
     Attributes:
-        hypervisor: the name that was asked for.
+        hypervisor: the requested name.
         reason: what is wrong with it.
     """
 
@@ -37,7 +37,7 @@ class ProgramError(HypervisorError):
     Attributes:
         program: its path.
         reason: what is wrong with it.
-        log: the last lines that it wrote; empty if it wrote none.
+        log: the last lines of its output; empty if there is none.
     """
 
     def __init__(self, program: str, reason: str, log: str = "") -> None:
@@ -105,9 +105,12 @@ class InstanceNotFound(InstanceError):
 class InstanceStateError(InstanceError):
     """Raised when the state of an instance does not allow the operation. Nothing was changed.
 
+    Also raised when a process survives SIGKILL, so that a stop or a failed start cannot end it. The state is then
+    ``unresponsive``.
+
     Attributes:
         state: the state of the instance, the value of an `InstanceState`.
-        problem: what cannot be done in that state.
+        problem: the operation that is not possible in that state.
     """
 
     def __init__(self, instance: str, state: str, problem: str) -> None:
@@ -131,10 +134,10 @@ class InstanceBusy(InstanceError):
 
 
 class InstanceStartError(InstanceError):
-    """Raised when an instance did not start. Nothing is left behind.
+    """Raised when an instance did not start. Nothing of the start is left.
 
     Attributes:
-        log: the last lines that the hypervisor wrote; empty if it wrote none.
+        log: the last lines of QEMU's output; empty if there is none.
     """
 
     _subject = "did not start"
@@ -149,7 +152,7 @@ class InstanceStartError(InstanceError):
 
 
 class RuntimeStateError(InstanceError):
-    """Raised when the state file of an instance, or another file of its own, cannot be read or written.
+    """Raised when the state file of an instance, or another of its files, cannot be read or written.
 
     Attributes:
         path: the file.
@@ -165,13 +168,13 @@ class RuntimeStateError(InstanceError):
 
 
 class HotplugCause(enum.Enum):
-    """The cause of a `HotplugError`, and with it what may help.
+    """The cause of a `HotplugError`, which tells whether to retry.
 
     Attributes:
-        UNFIT: nothing was sent to QEMU: the instance has no such device, has it already, or has no room for it.
-        REFUSED: the hypervisor or the node refused. Retrying helps once the reason is gone.
+        UNFIT: the instance has no such device, has it already, or cannot change it. The device was not changed.
+        REFUSED: QEMU or the node refused. Retry once the reason is removed.
         GUEST_REFUSED: the guest refused to release the device.
-        GUEST_SILENT: the guest did not respond in time, and may do so later. Retrying may help.
+        GUEST_SILENT: the guest did not respond in time, and may do so later. A retry may succeed.
         UNKNOWN: QEMU does not answer. The next operation on the devices of the instance reconciles the outcome.
     """
 
@@ -186,7 +189,7 @@ class HotplugError(InstanceError):
     """Raised when a device of a running instance could not be added, removed or changed.
 
     Attributes:
-        device: the id of the device, as the hypervisor knows it.
+        device: the id of the device in QEMU.
         reason: what went wrong, and the state of the device if it changed.
         cause: what caused it.
     """
@@ -229,7 +232,7 @@ class MigrationError(InstanceError):
 
 
 class ObstacleKind(enum.Enum):
-    """What prevents an instance from migrating to a node.
+    """The subject of a `MigrationObstacle`.
 
     Attributes:
         VERSION: the QEMU program: missing, or older than on the source.
@@ -259,8 +262,8 @@ class MigrationObstacle:
     """One reason why an instance cannot migrate to a node.
 
     Attributes:
-        kind: what it is about.
-        reason: what is wrong, as text.
+        kind: the subject.
+        reason: the reason, as text.
     """
 
     kind: ObstacleKind
@@ -271,7 +274,7 @@ class MigrationRefused(MigrationError):
     """Raised when a node cannot provide the machine that an instance has on its source. Nothing was changed.
 
     Attributes:
-        obstacles: every reason, not only the first.
+        obstacles: all reasons, not only the first one.
     """
 
     def __init__(self, instance: str, obstacles: Sequence[MigrationObstacle]) -> None:
@@ -318,8 +321,8 @@ class NotSupported(HypervisorError):
 def translate_errors(make: Callable[[str], HypervisorError]) -> Iterator[None]:
     """Translate failures of lower layers inside the block into one error about the instance.
 
-    An `InstanceError` or a `ParameterError` passes unchanged: it says already what it is about, and the same condition
-    raises the same class from every method. Every other `HypervisorError`, and `OSError`, becomes ``make(reason)``.
+    An `InstanceError` or a `ParameterError` passes unchanged: it names its subject already, and the same condition has
+    to raise the same class from every method. Every other `HypervisorError`, and `OSError`, becomes ``make(reason)``.
 
     Args:
         make: makes the error from the reason, such as ``functools.partial(BackupError, "web1")``.
@@ -335,7 +338,7 @@ def translate_errors(make: Callable[[str], HypervisorError]) -> Iterator[None]:
 def reason_of(error: Exception) -> str:
     """Return the text of an error without the instance or the monitor that it is about.
 
-    It is the reason of another error about the same instance, which names the instance itself.
+    The text becomes the reason of another error about the same instance, which names the instance itself.
     """
     if isinstance(error, RuntimeStateError):
         return f"{error.path}: {error.reason}"

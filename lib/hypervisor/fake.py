@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A hypervisor that runs nothing: an instance is a JSON file that holds its state.
+"""A hypervisor that simulates instances: each is a JSON file with its state.
 
-It serves tests of programs that use hypervisors, and shows that `BaseHypervisor` does not depend on the KVM plugin.
-`fail_instance` simulates a crash.
+Use it to test programs that use hypervisors. It also shows that `BaseHypervisor` does not depend on the KVM plugin.
+`FakeHypervisor.fail_instance` simulates a crash.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class FakeHypervisor(BaseHypervisor):
                 name="start_failure",
                 kind=str,
                 default="",
-                doc="The reason with which a start fails; empty: it succeeds.",
+                doc="The reason of a simulated failure to start; empty: the start succeeds.",
                 advice=lambda value: "the instance will not start" if value else None,
             ),
             Parameter(
                 name="guest",
                 kind=str,
                 default="obedient",
-                doc="How the guest responds to a graceful shutdown: it obeys, or ignores it.",
+                doc="The response of the guest to a graceful shutdown: obedient shuts down, deaf does not respond.",
                 syntax=one_of("obedient", "deaf"),
             ),
             Parameter(
@@ -145,7 +145,7 @@ class FakeHypervisor(BaseHypervisor):
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise self._cannot("cannot be read", error) from error
+            raise self._directory_error("cannot be read", error) from error
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
     def get_instance_info(self, name: str) -> InstanceInfo:
@@ -202,15 +202,15 @@ class FakeHypervisor(BaseHypervisor):
             self.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.run_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise self._cannot("cannot be used", error) from error
+            raise self._directory_error("cannot be used", error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
 
-    def _cannot(self, what: str, error: OSError) -> ParameterError:
-        problem = f"{error.filename or self.run_dir} {what}: {error.strerror}"
+    def _directory_error(self, problem: str, error: OSError) -> ParameterError:
+        problem = f"{error.filename or self.run_dir} {problem}: {error.strerror}"
         return ParameterError("run_dir", str(self.run_dir), problem)
 
     def _path(self, name: str) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Optional methods of the hypervisor interface for migration: the halves of the source and of the destination.
+"""Optional methods of the hypervisor interface for migration, on the source and on the destination.
 
 A migration runs in this order::
 
@@ -29,10 +29,10 @@ class MigrationMethods(OptionalMethods):
 
     @optional(Capability.MIGRATION)
     def migration_info(self, name: str) -> MigrationInfo:
-        """Return what the destination of a migration must know about an instance of this node. Changes nothing.
+        """Describe an instance of this node for the destination of a migration. Changes nothing.
 
-        The result is valid until a device or a medium of the instance changes. A destination that accepted the instance
-        by an outdated one has another machine: do not migrate to it, but accept the instance again.
+        The result is valid until a device or a medium of the instance changes. If it became invalid after
+        `accept_instance`, the machine on the destination differs: do not migrate to it, but accept the instance again.
 
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.
@@ -44,9 +44,9 @@ class MigrationMethods(OptionalMethods):
 
     @optional(Capability.MIGRATION)
     def find_migration_obstacles(self, instance: Instance, info: MigrationInfo) -> tuple[MigrationObstacle, ...]:
-        """List everything that prevents an instance from migrating to this node. Changes nothing.
+        """List all reasons why an instance cannot migrate to this node. Changes nothing.
 
-        Without obstacles, `accept_instance` is expected to succeed. With obstacles it raises `MigrationRefused`.
+        If there are none, `accept_instance` is expected to succeed. Otherwise it raises `MigrationRefused`.
 
         Args:
             instance: the instance.
@@ -64,8 +64,8 @@ class MigrationMethods(OptionalMethods):
     ) -> None:
         """Prepare the destination for an incoming instance.
 
-        After success the instance is MIGRATING here and waits for its source. After failure there is no such instance
-        here.
+        A stopped instance of that name is cleaned up first. After success the instance is MIGRATING here and waits for
+        its source. After failure nothing of it is left here, unless its process cannot be ended.
 
         Args:
             instance: the instance.
@@ -77,11 +77,12 @@ class MigrationMethods(OptionalMethods):
 
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.
-            ParameterError: a parameter or a device cannot be used on this node.
-            InstanceStateError: an instance of that name exists here, and is not stopped.
+            ParameterError: another instance has the same uuid, or a parameter or a device cannot be used on this node.
+            InstanceStateError: an instance of that name exists here, and is not stopped; or QEMU did not start, and its
+                process cannot be ended.
             InstanceBusy: another operation holds its lock.
-            MigrationRefused: this node cannot provide the machine of the source; has every reason.
-            MigrationError: the instance cannot be accepted.
+            MigrationRefused: this node cannot provide the machine of the source.
+            MigrationError: `info` is about another instance, or QEMU did not start or cannot listen on the target.
         """
         raise NotImplementedError
 
@@ -89,9 +90,9 @@ class MigrationMethods(OptionalMethods):
     def copy_disks(self, name: str, copies: DiskCopies) -> None:
         """Start to copy disks of an instance to a node that has accepted it, and return at once.
 
-        The instance continues, and its writes are copied, too. When every copy in `get_disk_copies` is ready,
-        `migrate_instance` may be called; `follow_migration` then completes the switchover only once both sides are
-        identical. `abort_migration` cancels the copies at any time before. After failure nothing is copied.
+        The instance continues, and its writes are copied as well. Call `migrate_instance` when every copy in
+        `get_disk_copies` is ready; `follow_migration` completes the switchover when both sides are identical. Until
+        then `abort_migration` cancels the copies. After failure nothing is copied.
 
         Args:
             name: the instance.
@@ -108,7 +109,7 @@ class MigrationMethods(OptionalMethods):
 
     @optional(Capability.MIGRATION)
     def get_disk_copies(self, name: str) -> tuple[DiskCopy, ...]:
-        """Return the progress of the copies of an instance's disks; empty if none is copied. Changes nothing.
+        """Return the progress of `copy_disks`, one for each disk; empty if there is none. Changes nothing.
 
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.
@@ -161,11 +162,11 @@ class MigrationMethods(OptionalMethods):
     ) -> MigrationStatus:
         """Wait for the end of an outgoing migration, and apply a policy that makes it converge.
 
-        In postcopy it also returns when the migration is PAUSED, or when no data is sent any more; the state is then
-        unchanged.
+        In postcopy it also returns when the migration is PAUSED, or when it has stalled: no data is sent any more, and
+        its state is still POSTCOPY.
 
-        May be called at any time after `migrate_instance`, also after the end. It does not finalize the migration. An
-        interruption does not affect the migration.
+        May be called at any time after `migrate_instance`, also after the end. It does not finalize the migration. If
+        the call is interrupted, the migration continues.
 
         Args:
             name: the instance.
@@ -174,7 +175,7 @@ class MigrationMethods(OptionalMethods):
             on_progress: called with the status several times a second, including the last one.
 
         Returns:
-            The last status; if the migration was cancelled or stalled, with the reason.
+            The last status. It has a reason if the migration failed, was cancelled or stalled.
 
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.
@@ -201,10 +202,10 @@ class MigrationMethods(OptionalMethods):
 
     @optional(Capability.MIGRATION)
     def start_postcopy(self, name: str) -> None:
-        """Switch an outgoing migration to postcopy: the guest continues on the destination, and fetches the rest there.
+        """Switch an outgoing migration to postcopy: run the guest on the destination, before all memory was sent.
 
-        After success the migration becomes POSTCOPY, and cannot be cancelled: until it is COMPLETED the guest needs
-        both nodes. After failure it continues as before.
+        After success the migration becomes POSTCOPY. It cannot be cancelled then, and the guest needs both nodes until
+        it is COMPLETED. After failure it continues as before.
 
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.
@@ -219,9 +220,10 @@ class MigrationMethods(OptionalMethods):
     def pause_migration(self, name: str) -> None:
         """Disconnect a stalled POSTCOPY migration, so that it can be resumed over another connection.
 
-        Call it on the destination first: only the destination knows whether the guest is there, or would be lost. After
-        success call it on the source, which may not detect the broken connection. The migration is then PAUSED, or
-        COMPLETED at the last moment. After failure it is unchanged.
+        Call it on the destination first: only the destination can tell that the switchover is complete, and that the
+        guest is not lost without the connection. After success call it on the source, which may not detect the broken
+        connection itself. The migration is then PAUSED, or COMPLETED if the rest arrived in time. After failure it is
+        unchanged.
 
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.
@@ -244,7 +246,8 @@ class MigrationMethods(OptionalMethods):
             InstanceNotFound: there is no such instance.
             InstanceStateError: it has no process, or was adopted.
             InstanceBusy: another operation holds its lock.
-            MigrationError: it is not PAUSED, which one node may detect later than the other, or QEMU cannot listen.
+            MigrationError: it is not PAUSED, or QEMU cannot listen. One node may detect a broken connection later than
+                the other: retry, or call `pause_migration`.
         """
         raise NotImplementedError
 
@@ -274,9 +277,8 @@ class MigrationMethods(OptionalMethods):
 
         Args:
             name: the instance.
-            success: whether the guest runs on the destination. If QEMU contradicts it, nothing is changed.
-            live: the value that was given to `migrate_instance`. A hypervisor that persists whether the guest ran does
-                not depend on it.
+            success: whether the guest runs on the destination. If QEMU reports the opposite, nothing is changed.
+            live: the value that was given to `migrate_instance`. Hypervisors that persist it may ignore this one.
 
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.
@@ -297,10 +299,10 @@ class MigrationMethods(OptionalMethods):
         Args:
             instance: the instance.
             info: the result of `migration_info` on the source.
-            success: whether the guest is here. If QEMU contradicts it, nothing is changed.
+            success: whether the guest is here. If QEMU reports the opposite, nothing is changed.
 
         Returns:
-            After a failure, the last output of QEMU here, which may be the reason; otherwise empty.
+            After a failed migration, the last output of QEMU here, which may contain the reason; otherwise empty.
 
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.

@@ -59,7 +59,7 @@ def parse_sockets(package_ids: Iterable[str]) -> int:
     """Return the number of CPU sockets.
 
     Args:
-        package_ids: the content of ``topology/physical_package_id`` of each CPU; -1 if unknown to the kernel.
+        package_ids: the content of ``topology/physical_package_id`` of each CPU; -1 if the kernel does not know it.
     """
     return max(1, len({int(text) for text in package_ids} - {-1}))
 
@@ -129,7 +129,7 @@ def read_node_info(*, hypervisor_version: tuple[int, ...] | None = None, root: P
 
 
 def find_interface_address(interface: str) -> str:
-    """Return the IPv4 address of a network interface; an IP address as it is; empty text for anything else."""
+    """Return the IPv4 address of a network interface, or an empty string. An IP address is returned unchanged."""
     try:
         return str(ipaddress.ip_address(interface))
     except ValueError:
@@ -144,7 +144,7 @@ def find_interface_address(interface: str) -> str:
 
 
 def find_obstacle(path: Path) -> str:
-    """Return what prevents this process from creating files in a directory; empty if nothing does. Changes nothing.
+    """Return the reason why this process cannot create files in a directory; empty if it can. Changes nothing.
 
     Args:
         path: the directory; absolute. It may not exist yet.

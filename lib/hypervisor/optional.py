@@ -17,9 +17,10 @@ _MARK: Final = "__capability__"
 
 
 def optional(capability: Capability) -> Callable[[F], F]:
-    """Declare a method of the interface that a plugin may leave out, and the capability it belongs to.
+    """Declare an optional method of the interface and its capability.
 
-    The body of the method is never executed: until a plugin overrides it, a call raises `NotSupported`.
+    The body of the method is never executed: unless a plugin overrides the method, a call raises `NotSupported`.
+    CONTRIBUTING.md lists the files that a new optional method needs.
     """
 
     def declare(method: F) -> F:
@@ -38,7 +39,7 @@ class OptionalMethods:
 
     Attributes:
         name: the name of the hypervisor.
-        CAPABILITIES: the capabilities of the class: those of which it overrides every method. Computed for each class.
+        CAPABILITIES: the capabilities whose methods the class overrides, all of them. Computed for each class.
     """
 
     name: ClassVar[str]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Definitions of a hypervisor's parameters: name, type, default, documentation, and checks in two phases.
 
-The syntax of a parameter can be checked anywhere, also without a hypervisor. Whether a node supports a value is checked
-on that node.
+The first phase checks the syntax of values and needs no node. The second phase runs on the node that will use the
+parameters, and checks whether that node supports the values.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import attrs
 
 from hvkit.errors import ProgrammerError
 from hvkit.hypervisor.errors import ParameterError
-
-V = TypeVar("V", bound=bool | int | float | str)
+from hvkit.hypervisor.model import check_kind
 
 _KIND_NAMES: Final[dict[type, str]] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -40,17 +39,17 @@ class Check:
 
 
 def one_of(*choices: str) -> Check:
-    """The value is one of these."""
+    """Return a check that the value is one of these."""
     return Check(f"one of {', '.join(repr(choice) for choice in choices)}", choices.__contains__, choices)
 
 
 def between(low: float, high: float) -> Check:
-    """The value is in this range, both ends included."""
+    """Return a check that the value is in this range, both ends included."""
     return Check(f"a number from {low} to {high}", lambda value: low <= value <= high)
 
 
 def at_least(low: float) -> Check:
-    """The value is this or more."""
+    """Return a check that the value is not below a minimum."""
     return Check(f"a number not below {low}", lambda value: bool(value >= low))
 
 
@@ -80,7 +79,7 @@ class Parameter:
         doc: a sentence about its effect, with units.
         syntax: the check of its syntax; None: every value of the type is valid.
         node: the check on the node that will use it, which may access the node; None: no check.
-        advice: returns what an operator should know about a valid value, or None.
+        advice: returns advice for operators about a valid value, or None.
     """
 
     name: str
@@ -123,11 +122,10 @@ class Parameter:
         raise ParameterError(self.name, value, check.problem or f"expected {check.condition}, got {value!r}", matches)
 
 
-#: A check of the combination of values: gets all of them, typed and with defaults, and raises ParameterError.
+#: A check of a combination of values. It is passed all values, typed and with defaults, and raises ParameterError.
 Rule = Callable[[Mapping[str, Any]], None]
 
-#: Returns what an operator should know about a valid combination of values: pairs of the name of a parameter and a
-#: sentence.
+#: Returns advice for operators about a valid combination of values: pairs of the name of a parameter and a sentence.
 Advisor = Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]]
 
 
@@ -183,7 +181,9 @@ class ParameterTable(Mapping[str, Parameter]):
 
         Raises:
             ParameterError: a name is unknown, or a value has the wrong type.
+            ProgrammerError: the parameters are not a mapping.
         """
+        check_kind(given, Mapping)
         for name in given:
             if name not in self._parameters:
                 matches = difflib.get_close_matches(str(name), self._parameters, n=2)
@@ -218,7 +218,7 @@ class ParameterTable(Mapping[str, Parameter]):
         return filled
 
     def assess(self, given: Mapping[str, object]) -> list[str]:
-        """Return what an operator should know about valid parameters, one sentence each.
+        """Return advice for operators about valid parameters, one sentence each.
 
         Raises:
             ParameterError: the syntax is wrong.

@@ -15,7 +15,7 @@ from hvkit.hypervisor.errors import PluginError
 
 GROUP: Final = "hvkit.hypervisors"
 
-#: The built-in plugins, for a source tree without package metadata.
+#: The built-in plugins. They are listed here so that they are found in a source tree without package metadata.
 _BUILT_IN: Final = (
     EntryPoint("fake", "hvkit.hypervisor.fake:FakeHypervisor", GROUP),
     EntryPoint("kvm", "hvkit.hypervisor.kvm:KvmHypervisor", GROUP),
@@ -23,7 +23,7 @@ _BUILT_IN: Final = (
 
 
 def _plugins() -> dict[str, dict[str, EntryPoint]]:
-    """Return all plugins by name and by target. A usable name has one target."""
+    """Return all plugins by name and by target. A name with several targets is ambiguous."""
     plugins: dict[str, dict[str, EntryPoint]] = {}
     for plugin in (*_BUILT_IN, *entry_points(group=GROUP)):
         plugins.setdefault(plugin.name, {}).setdefault(plugin.value, plugin)

@@ -12,13 +12,13 @@ from hvkit.hypervisor.optional import OptionalMethods, optional
 
 
 class StorageMethods(OptionalMethods):
-    """Snapshots, overlays and backups. Except where noted, the instance must be RUNNING or PAUSED."""
+    """Snapshots, overlays and backups. The instance must be RUNNING or PAUSED, unless a method says otherwise."""
 
     @optional(Capability.SNAPSHOT)
     def save_snapshot(self, name: str, tag: str, *, timeout: float | None = None) -> None:
         """Create an internal snapshot: the disks and the memory of an instance, stored in its disk images.
 
-        The guest is stopped meanwhile. After success `load_snapshot` reverts to it. After failure there is no such
+        The vCPUs are stopped meanwhile. After success `load_snapshot` can revert to it. After failure there is no such
         snapshot, and the instance continues.
 
         Args:
@@ -41,7 +41,7 @@ class StorageMethods(OptionalMethods):
         """Revert an instance to an internal snapshot. Everything written since is lost.
 
         The instance must have the vCPUs, memory and devices that it had at the snapshot. This cannot be checked in
-        advance: with fewer it fails; with more it succeeds, and the guest does not learn of the additional ones.
+        advance: with fewer the call fails; with more it succeeds, and the guest does not detect the additional ones.
 
         After failure the instance is paused in an undefined condition: stop it.
 
@@ -95,14 +95,14 @@ class StorageMethods(OptionalMethods):
     def add_overlays(self, name: str, overlays: Mapping[UUID, str], *, freezes: bool = False) -> tuple[Disk, ...]:
         """Create an overlay on each of several disks, all at one moment. The files below are not written any more.
 
-        After success the instance has these disks: it must be started with them the next time, here or on another node.
-        After failure it has its old disks. If this process is killed, the next operation on snapshots reconciles which
-        ones it has.
+        After success the instance has the returned disks: start it with these the next time, here or on another node.
+        After failure it has its old disks. If this process is killed, it has either, and the next operation on
+        snapshots reconciles them.
 
         Args:
             name: the instance.
             overlays: for each disk, by uuid, the qcow2 file to create.
-            freezes: whether to freeze the guest's filesystems for the moment; needs the guest agent.
+            freezes: whether to freeze the guest's filesystems at that moment; needs the guest agent.
 
         Returns:
             All disks of the instance.
@@ -112,7 +112,7 @@ class StorageMethods(OptionalMethods):
             InstanceNotFound: there is no such instance.
             InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
             InstanceBusy: another operation holds its lock.
-            SnapshotError: it failed.
+            SnapshotError: the instance has no such disk, a file exists already, or it failed.
         """
         raise NotImplementedError
 
@@ -145,7 +145,7 @@ class StorageMethods(OptionalMethods):
             InstanceNotFound: there is no such instance.
             InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
             InstanceBusy: another operation holds its lock.
-            SnapshotError: a disk has no overlay, or it failed.
+            SnapshotError: the instance has no such disk, a disk has no overlay, or it failed.
         """
         raise NotImplementedError
 
@@ -158,11 +158,11 @@ class StorageMethods(OptionalMethods):
         on_progress: Callable[[BackupProgress], None] | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Back up disks as they are at one moment, and wait until the backup is complete.
+        """Back up disks with their contents at one moment, and wait until the backup is complete.
 
-        After success the files are complete, and the checkpoint exists if one was requested. After failure, or if this
-        process is interrupted, there is neither, and earlier checkpoints are unchanged. If this process is killed, QEMU
-        continues to write to partial files until `abort_backup`.
+        After success the files are complete, and the requested checkpoint exists. After failure or an interruption
+        (such as KeyboardInterrupt) there are neither files nor checkpoint, and earlier checkpoints are unchanged. If
+        this process is killed, QEMU continues to write to partial files until `abort_backup`.
 
         Args:
             name: the instance.
@@ -176,7 +176,8 @@ class StorageMethods(OptionalMethods):
             InstanceNotFound: there is no such instance.
             InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
             InstanceBusy: another operation holds its lock.
-            BackupError: it failed, the timeout passed, or another backup is running.
+            BackupError: the instance has no such disk, a file exists already, the timeout passed, another backup is
+                running, or it failed.
         """
         raise NotImplementedError
 
@@ -184,8 +185,8 @@ class StorageMethods(OptionalMethods):
     def abort_backup(self, name: str) -> None:
         """Cancel a backup of another process, or an interrupted one, and remove its files. Does nothing without one.
 
-        May be called on a stopped instance, too: a checkpoint that is stored in its disks exists again when it is
-        started.
+        May also be called on a stopped instance. A checkpoint that the backup has already stored in a disk is not
+        deleted then, and exists after the next start.
 
         Raises:
             NotSupported: the hypervisor does not have BACKUP.
@@ -200,7 +201,7 @@ class StorageMethods(OptionalMethods):
     def get_checkpoints(self, name: str) -> tuple[Checkpoint, ...]:
         """List checkpoints by name. Changes nothing.
 
-        On qcow2 disks checkpoints persist when the instance stops; on others they do not.
+        Checkpoints on qcow2 disks survive a stop of the instance; those on other disks do not.
 
         Raises:
             NotSupported: the hypervisor does not have BACKUP.
@@ -217,8 +218,8 @@ class StorageMethods(OptionalMethods):
         Raises:
             NotSupported: the hypervisor does not have BACKUP.
             InstanceNotFound: there is no such instance.
-            InstanceStateError: it is neither RUNNING nor PAUSED, or was adopted.
+            InstanceStateError: it has no process, or was adopted.
             InstanceBusy: another operation holds its lock.
-            BackupError: a backup is using it.
+            BackupError: a backup uses it, or QEMU does not answer.
         """
         raise NotImplementedError

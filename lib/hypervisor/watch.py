@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The watch: queries all instances repeatedly, and reports what changed."""
+"""The watch: queries all instances repeatedly, and reports changes."""
 
 from __future__ import annotations
 
@@ -48,9 +48,8 @@ class InstanceWatch:
     def wait(self, timeout: float | None = None) -> list[InstanceChange]:
         """Wait until the state of an instance differs from the last query, and return the changes, sorted by name.
 
-        Results of `query` and `wait` count as the last query. The first `wait` of a watch without a query returns at
-        once if there is any instance. Two changes of one instance are reported as one; a change that was reverted is
-        not reported.
+        The last query is the last call of `query` or `wait`. If there was none, `wait` returns at once if there is any
+        instance. Two changes of one instance are reported as one; a change that was reverted is not reported.
 
         Args:
             timeout: seconds to wait; None: no limit.
@@ -74,7 +73,7 @@ class InstanceWatch:
             self._wait_for_event(min(remaining_s, INTERVAL_S))
 
     def _wait_for_event(self, timeout_s: float) -> None:
-        """Wait until something may have changed, at most for `timeout_s` seconds."""
+        """Wait until an instance may have changed, for at most `timeout_s` seconds."""
         time.sleep(timeout_s)
 
     def close(self) -> None:

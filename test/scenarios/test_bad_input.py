@@ -27,6 +27,7 @@ from hvkit.hypervisor import (
     Backup,
     Disk,
     Instance,
+    InstanceError,
     InstanceNotFound,
     InstanceStartError,
     InstanceState,
@@ -37,7 +38,9 @@ from hvkit.hypervisor import (
 )
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host import probe
+from hvkit.hypervisor.kvm.host.locks import is_lock_held
 from hvkit.hypervisor.kvm.host.network import has_interface
+from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.process import ProcessError
 from hvkit.hypervisor.kvm.host.runtime import Runtime
 from hvkit.hypervisor.kvm.host.state_file import VERSION, write_runtime
@@ -237,6 +240,12 @@ def may_make_taps(unavailable: Callable[[str], NoReturn]) -> None:
         unavailable("taps need root and /dev/net/tun, so they are NOT tested here")
 
 
+@pytest.fixture
+def may_change_account(unavailable: Callable[[str], NoReturn]) -> None:
+    if os.geteuid() != 0:
+        unavailable("only root can start QEMU as another user, so account pools are NOT tested here")
+
+
 @pytest.mark.usefixtures("may_make_taps")
 def test_start_fails_with_tap_name_in_use(kvm: KvmHypervisor, make: MakeInstance) -> None:
     with pytest.raises(InstanceStartError, match=r"network interface lo: .* an interface of that name exists"):
@@ -288,8 +297,48 @@ def test_rejected_start_keeps_state_of_crashed_instance(
     assert kvm.get_instance_info("web1") == before
 
 
-def runtime_file(kvm: KvmHypervisor) -> Path:
-    return kvm.run_dir / "instances" / "web1" / "runtime.json"
+def test_start_rejected_for_empty_password_file_keeps_state_of_crashed_instance(
+    kvm: KvmHypervisor, crashed: Instance, tmp_path: Path
+) -> None:
+    password_file = tmp_path / "password"
+    password_file.write_text("\n")
+    display = {"vnc_bind_address": "127.0.0.1", "vnc_password_file": str(password_file)}
+    before = kvm.get_instance_info("web1")
+    with pytest.raises(ParameterError, match="the first line must hold the password"):
+        kvm.start_instance(attrs.evolve(crashed, parameters={**crashed.parameters, **display}))
+    assert kvm.get_instance_info("web1") == before
+
+
+@pytest.mark.usefixtures("may_change_account")
+def test_start_rejected_for_exhausted_pool_keeps_state_of_crashed_instance(
+    kvm: KvmHypervisor, crashed: Instance, make: MakeInstance
+) -> None:
+    pool = {"security_model": "pool", "security_pool": "60000"}
+    kvm.start_instance(make("web2"))
+    state = runtime_file(kvm, "web2")
+    state.write_text(json.dumps({**json.loads(state.read_text()), "account": {"uid": 60000, "gid": 60000}}))
+    before = kvm.get_instance_info("web1")
+    with pytest.raises(ParameterError, match="all 1 accounts of the pool are in use"):
+        kvm.start_instance(attrs.evolve(crashed, parameters={**crashed.parameters, **pool}))
+    assert kvm.get_instance_info("web1") == before
+
+
+def test_purge_deletes_state_while_lock_is_held(
+    kvm: KvmHypervisor, crashed: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+
+    def remove_state(paths: InstancePaths) -> None:
+        held.append(is_lock_held(paths.name, paths.lock_file))
+
+    monkeypatch.setattr(InstancePaths, "remove_state", remove_state)
+    kvm.purge_instance("web1")
+    assert held == [True]
+    assert kvm.list_instances() == []
+
+
+def runtime_file(kvm: KvmHypervisor, name: str = "web1") -> Path:
+    return kvm.run_dir / "instances" / name / "runtime.json"
 
 
 def test_start_succeeds_despite_stale_sockets_and_pid_file(kvm: KvmHypervisor, crashed: Instance) -> None:
@@ -443,6 +492,30 @@ def test_invalid_timeout_is_rejected_before_any_change(
     assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
+def test_argument_of_wrong_type_raises_programmer_error_before_any_change(
+    kvm: KvmHypervisor, make: MakeInstance
+) -> None:
+    kvm.start_instance(make())
+    before = runtime_file(kvm).read_bytes()
+    wrong: Any = object()
+    for call in (
+        kvm.add_overlays,
+        kvm.merge_overlays,
+        kvm.backup_disks,
+        kvm.copy_disks,
+        kvm.migrate_instance,
+        kvm.hot_add_device,
+        kvm.dump_instance_memory,
+    ):
+        with pytest.raises(ProgrammerError):
+            call("web1", wrong)
+    for check in (kvm.check_parameter_syntax, kvm.validate_parameters, kvm.assess_parameters):
+        with pytest.raises(ProgrammerError):
+            check(wrong)
+    assert runtime_file(kvm).read_bytes() == before
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
+
+
 def test_state_is_crashed_after_node_restart(kvm: KvmHypervisor, crashed: Instance) -> None:
     data = json.loads(runtime_file(kvm).read_text())
     data["process"]["boot_id"] = "an earlier one"
@@ -503,13 +576,41 @@ def test_failed_start_keeps_state_if_process_may_exist(
         raise ProcessError("the listening process cannot be identified")
 
     with monkeypatch.context() as patch:
-        patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.spawn", fail)
-        patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.find_listener", fail)
-        with pytest.raises(InstanceStateError, match="its QEMU may be running"):
+
+        def fail_to_spawn(*_: object, **_options: object) -> None:
+            patch.setattr("hvkit.hypervisor.kvm.instance.state.find_listener", fail)
+            raise ProcessError("the program cannot be started")
+
+        patch.setattr("hvkit.hypervisor.kvm.lifecycle.start.spawn", fail_to_spawn)
+        with pytest.raises(InstanceStateError, match=r"its QEMU may be running: .*cannot be identified"):
             kvm.start_instance(make())
     assert kvm.get_instance_info("web1").state is InstanceState.CRASHED
     kvm.cleanup_instance("web1")
     assert_nothing_left(kvm)
+
+
+def test_unidentified_process_raises_instance_error_from_every_method(
+    kvm: KvmHypervisor, make: MakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ProcessError("process 1: the kernel refuses")
+
+    kvm.start_instance(make())
+    with monkeypatch.context() as patch:
+        patch.setattr("hvkit.hypervisor.kvm.instance.state.open_process", fail)
+        for method in (
+            kvm.get_instance_info,
+            kvm.stop_instance,
+            kvm.reboot_instance,
+            kvm.pause_instance,
+            kvm.cleanup_instance,
+            kvm.get_instance_screenshot,
+            kvm.abort_backup,
+        ):
+            with pytest.raises(InstanceError) as caught:
+                method("web1")
+            assert str(caught.value) == "web1: cannot identify its process: process 1: the kernel refuses"
+    assert kvm.get_instance_info("web1").state is InstanceState.RUNNING
 
 
 @pytest.mark.parametrize("force", [True, False])

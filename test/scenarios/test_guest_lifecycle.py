@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The lifecycle of an instance with a Linux guest: its hardware, and its part in operations.
+"""The lifecycle of an instance with a Linux guest: the hardware that it detects, and its response to operations.
 
-Most tests share one boot; the test that stops that guest is the last of them.
+Most tests share one boot of the guest. The test that stops this guest must be the last one that uses it.
 """
 
 from __future__ import annotations

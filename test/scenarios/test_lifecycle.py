@@ -194,7 +194,7 @@ def test_stop_ends_unresponsive_guest_after_timeout(kvm: KvmHypervisor, make_toy
     assert kvm.get_instance_info("web1").reason == "guest did not shut down in time"
 
 
-def test_stop_with_retry_does_not_press_power_button(
+def test_stop_with_retry_sends_no_power_button_event(
     kvm: KvmHypervisor, make_toy: MakeInstance, wait_for_toy: Callable[[str], GuestConsole]
 ) -> None:
     console = start_to_boot(kvm, make_toy(), wait_for_toy)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Pause and resume of instances on real QEMU, in every state that allows it, and in those that do not."""
+"""Pause and resume of instances on real QEMU, in states that allow it and in states that do not."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_pause_holds_while_another_process_manages_the_instance(kvm: KvmHypervis
 
 
 @VERBS
-def test_verb_refuses_guest_that_panicked(
+def test_verb_rejects_guest_that_panicked(
     kvm: KvmHypervisor, make_toy: MakeInstance, guest_console: OpenConsole, tmp_path: Path, verb: Verb
 ) -> None:
     disk = Disk(path=str(write_disk(tmp_path / "panics.img", on_powerdown=PowerdownAction.PANIC)))
@@ -165,7 +165,7 @@ def test_verb_refuses_guest_that_panicked(
 
 
 @VERBS
-def test_verb_refuses_stopped_and_unknown_instance(kvm: KvmHypervisor, make_toy: MakeInstance, verb: Verb) -> None:
+def test_verb_rejects_stopped_and_unknown_instance(kvm: KvmHypervisor, make_toy: MakeInstance, verb: Verb) -> None:
     with pytest.raises(InstanceNotFound):
         verb(kvm, "web1")
     kvm.start_instance(make_toy())
@@ -177,7 +177,7 @@ def test_verb_refuses_stopped_and_unknown_instance(kvm: KvmHypervisor, make_toy:
 
 
 @VERBS
-def test_verb_refuses_busy_instance(kvm: KvmHypervisor, make_toy: MakeInstance, verb: Verb) -> None:
+def test_verb_rejects_busy_instance(kvm: KvmHypervisor, make_toy: MakeInstance, verb: Verb) -> None:
     kvm.start_instance(make_toy())
     impatient = KvmHypervisor(run_dir=kvm.run_dir, lock_timeout_s=0.1)
     with InstanceHandle(RunDirectory(kvm.run_dir).instance("web1"), 1.0).locked(), pytest.raises(InstanceBusy):
@@ -186,7 +186,7 @@ def test_verb_refuses_busy_instance(kvm: KvmHypervisor, make_toy: MakeInstance, 
 
 
 @VERBS
-def test_verb_refuses_unresponsive_instance(kvm: KvmHypervisor, make_toy: MakeInstance, verb: Verb) -> None:
+def test_verb_rejects_unresponsive_instance(kvm: KvmHypervisor, make_toy: MakeInstance, verb: Verb) -> None:
     kvm.start_instance(make_toy())
     pid = kvm.get_instance_info("web1").pid
     assert pid is not None
@@ -197,7 +197,7 @@ def test_verb_refuses_unresponsive_instance(kvm: KvmHypervisor, make_toy: MakeIn
 
 
 @VERBS
-def test_verb_refuses_both_ends_of_migration(
+def test_verb_rejects_both_ends_of_migration(
     kvm: KvmHypervisor, other: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, verb: Verb
 ) -> None:
     instance, target = make_toy(), str(tmp_path / "migration.sock")

@@ -179,7 +179,7 @@ def newer(text: str) -> str:
     ],
     ids=["cut", "empty", "another", "newer"],
 )
-def test_damaged_state_file_hides_no_instance(
+def test_instance_with_damaged_state_file_is_listed_and_can_be_stopped(
     kvm: KvmHypervisor, make_toy: MakeInstance, damage: Callable[[str], str], reason: str
 ) -> None:
     for name in ("web0", "web1", "web2"):

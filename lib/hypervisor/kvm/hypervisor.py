@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`KvmHypervisor`: the classes of all subjects, combined."""
+"""`KvmHypervisor`, the class that combines the verbs of all subjects."""
 
 import os
 from pathlib import Path
@@ -35,14 +35,13 @@ class KvmHypervisor(KvmLifecycle, KvmAdoption, KvmCapture, KvmDevices, KvmMigrat
         lock_timeout_s: float = 10.0,
         kvm_path: str | None = None,
     ) -> None:
-        """Use a run directory. Nothing is read or written before the first call.
+        """Use a run directory. Nothing on the node is read or written before the first call of a method.
 
         Args:
             run_dir: the directory for the state of running instances. It is created when it is first needed, with mode
                 0700.
-            state_dir: the directory for what outlives instances, such as the variables of their UEFI firmware. It
-                should survive a restart of the node, and must not be accessible to other users. None: ``state`` in
-                `run_dir`.
+            state_dir: the directory for UEFI variables and TPM state, which outlive instances. It should survive a
+                restart of the node, and must not be accessible to other users. None: ``state`` in `run_dir`.
             lock_timeout_s: seconds to wait for the lock of an instance before raising InstanceBusy.
             kvm_path: the QEMU program of instances that have no parameter `kvm_path`; None: the default of that
                 parameter.

@@ -10,7 +10,7 @@ from hvkit.hypervisor.model import Instance
 
 
 class KvmSubject:
-    """One subject of the KVM hypervisor, such as migration: its verbs, beside the operations that they need.
+    """Base of the classes that implement the verbs of one subject, such as migration.
 
     Attributes:
         name: the name of the hypervisor.
@@ -21,9 +21,9 @@ class KvmSubject:
     _kvm_path: str
 
     def _with_program(self, instance: Instance) -> Instance:
-        """Return the instance with `kvm_path` among its parameters.
+        """Return the instance with an explicit parameter `kvm_path`.
 
-        Without it, another process could use another default for the same instance.
+        It is persisted, so that a process with another default uses the same program for the instance.
         """
         return attrs.evolve(instance, parameters={"kvm_path": self._kvm_path, **instance.parameters})
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Values of the hypervisor interface: instances and devices, states, checks of arguments.
 
-Everything here is frozen, compared by value, and does not touch the node: a value that exists is well formed, whether
-or not its disk exists. What hypervisors return is in `hvkit.hypervisor.model.reports`.
+Everything here is frozen, compared by value, and does not access the node. Constructors check that values are well
+formed, not that files exist. The values that hypervisors return are in `hvkit.hypervisor.model.reports`.
 """
 
 from hvkit.hypervisor.model.checks import (

@@ -26,7 +26,7 @@ def check_kind(value: object, *kinds: type) -> None:
     """Check the type of an argument.
 
     Raises:
-        ProgrammerError: it has none of these types.
+        ProgrammerError: it is not an instance of one of these types.
     """
     if not isinstance(value, kinds):
         raise ProgrammerError(f"expected {' or '.join(kind.__name__ for kind in kinds)}, got {value!r}")
@@ -67,13 +67,13 @@ def check_timeout(value: Any, *, default_s: float) -> float:
 
 
 def check_instance_name(name: object) -> str:
-    """Return the name if an instance may have it.
+    """Return the name if it is valid for an instance.
 
     Names become parts of file names and of a command line. They consist of ASCII letters, digits, ``.``, ``_`` and
     ``-``, begin with a letter or digit, have at most 254 characters, and do not contain ``..``.
 
     Raises:
-        ParameterError: an instance may not have that name.
+        ParameterError: the name is not valid for an instance.
     """
     if is_instance_name(name):
         return str(name)
@@ -81,12 +81,12 @@ def check_instance_name(name: object) -> str:
 
 
 def is_instance_name(name: object) -> bool:
-    """Return whether an instance may have this name; see `check_instance_name`."""
+    """Return whether a name is valid for an instance; see `check_instance_name`."""
     return isinstance(name, str) and _INSTANCE_NAME.fullmatch(name) is not None and ".." not in name
 
 
 def is_text(value: object) -> bool:
-    """Return whether this is a string that JSON, and so QEMU, can carry: lone surrogates have no form in UTF-8."""
+    """Return whether this is a string without lone surrogates, which UTF-8, and so JSON and QEMU, cannot represent."""
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
@@ -101,7 +101,7 @@ def is_positive(value: object) -> bool:
 
 
 def is_unicast_mac(value: Any) -> bool:
-    """Return whether this is a MAC address that a NIC can have. QEMU replaces an address of zeros by its own."""
+    """Return whether this is a MAC address for a NIC. QEMU replaces an address of zeros, so it is not accepted."""
     is_mac = isinstance(value, str) and _MAC.fullmatch(value) is not None
     return is_mac and not int(value[:2], 16) & 1 and value != "00:00:00:00:00:00"
 
@@ -122,7 +122,7 @@ def is_ip_or_empty(value: object) -> bool:
 
 
 def is_mtu_or_zero(value: object) -> bool:
-    """Return whether this is 0 or an MTU: at least IPv4's minimum, at most what the kernel's taps allow."""
+    """Return whether this is 0 or an MTU: from the minimum of IPv4 to the maximum of the kernel's tap driver."""
     return type(value) is int and (value == 0 or 68 <= value <= 65521)
 
 

@@ -26,7 +26,7 @@ from hvkit.hypervisor.model.checks import (
 )
 from hvkit.hypervisor.model.states import DeviceKind
 
-#: The modes of a NIC, and the members that are used in each.
+#: The modes of a NIC, and the optional members of `Nic` that each uses.
 _NIC_MEMBERS: Final = {
     "user": frozenset[str](),
     "tap": frozenset({"link", "ifname", "mtu"}),
@@ -34,7 +34,7 @@ _NIC_MEMBERS: Final = {
     "external": frozenset({"ifname"}),
 }
 
-#: The largest rate or burst, far beyond any disk.
+#: The maximum of a rate or burst. It is far beyond any disk.
 _MAX_RATE: Final = 10**15
 
 
@@ -43,8 +43,9 @@ class DiskRate:
     """A limit of a disk's throughput: bytes or operations per second, with an optional burst.
 
     Attributes:
-        per_s: average per second.
-        burst_per_s: per second during a burst, after the disk was below its limit; 0: no burst.
+        per_s: the average limit, per second.
+        burst_per_s: the limit during a burst, per second; 0: no bursts. A burst is possible after the disk was below
+            its average limit.
         burst_s: the length of a burst, in seconds.
 
     Raises:

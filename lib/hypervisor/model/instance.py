@@ -28,7 +28,7 @@ def _require_instance_name(value: object) -> None:
 
 @attrs.frozen(kw_only=True)
 class Instance:
-    """A virtual machine as its owner describes it. Parameters of the hypervisor say how it is run.
+    """The description of an instance: its name, hardware and hypervisor parameters.
 
     Attributes:
         name: its name on the node; see `check_instance_name`.

@@ -23,15 +23,14 @@ class InstanceInfo:
         name: its name.
         uuid: its identity.
         state: its state.
-        reason: why it is in that state, as text; empty if that needs no explanation.
+        reason: why it is in that state, as text; empty if there is no particular reason.
         cause: what paused or stopped it; None if it runs, has not run yet, or the cause is unknown.
-        is_user_shutdown: whether a user shut it down from within the guest, and may do so: it should not be restarted
+        is_user_shutdown: whether the guest shut itself down, and its parameters allow that: it should not be restarted
             automatically.
         is_adopted: whether it was started by another program, and adopted.
         pid: its process; None if it has none.
-        memory_mib: memory the guest has now, in MiB: what it was started with and what was added, minus what the
-            balloon took.
-        vcpus: number of vCPUs it has now.
+        memory_mib: the current memory of the guest, in MiB: initial memory, plus added memory, minus the balloon.
+        vcpus: the current number of vCPUs.
     """
 
     name: str
@@ -126,7 +125,7 @@ class Console:
 
 @attrs.frozen(kw_only=True)
 class MigrationInfo:
-    """What the source of a migration tells the destination, by way of the cluster manager.
+    """The description of an instance that the cluster manager passes from the source of a migration to the destination.
 
     Attributes:
         instance: the name of the instance.
@@ -141,18 +140,18 @@ class MigrationInfo:
 
 @attrs.frozen(kw_only=True)
 class MigrationStatus:
-    """The progress of a migration, as seen by its source.
+    """The progress of a migration, as its source reports it.
 
     Attributes:
         status: its state.
         phase: the hypervisor's own name of its phase; empty if there is none.
         transferred_bytes: bytes sent so far; None if not known yet.
-        remaining_bytes: memory still to be sent, which grows as the guest writes; None if not known yet.
+        remaining_bytes: bytes of memory still to be sent, which grow as the guest writes; None if not known yet.
         total_bytes: size of the guest's memory; None if not known yet.
         total_time_ms: duration so far, or in total, in milliseconds; None if not known yet.
         downtime_ms: milliseconds for which the guest was stopped; None until it is over.
         expected_downtime_ms: downtime in milliseconds if the rest were sent now; None if not known yet.
-        reason: why it failed; empty if it did not, or the hypervisor does not know.
+        reason: why it failed, was cancelled or stalled; empty otherwise, or if the reason is unknown.
     """
 
     status: MigrationState
@@ -186,7 +185,7 @@ class Checkpoint:
     Attributes:
         name: its name.
         changed_bytes: for each disk that has it, by uuid, bytes written since.
-        is_usable: whether an incremental backup can start from it. It cannot after QEMU was killed.
+        is_usable: whether an incremental backup can use it as its base; False after QEMU was killed.
     """
 
     name: str

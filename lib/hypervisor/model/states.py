@@ -7,15 +7,15 @@ import enum
 
 
 class InstanceState(enum.Enum):
-    """The state of an instance, which has one from its start until its cleanup.
+    """The state of an instance, from its start until its cleanup.
 
     Attributes:
         RUNNING: the vCPUs run.
-        PAUSED: the instance exists, and its vCPUs are stopped.
-        SHUTDOWN: it stopped in an orderly way: the guest powered off, or it was stopped on request.
-        CRASHED: it stopped in another way: its process ended unexpectedly, or the guest panicked.
+        PAUSED: the vCPUs are stopped; the guest has neither shut down nor crashed.
+        SHUTDOWN: it was shut down: the guest powered off, or it was stopped on request.
+        CRASHED: it crashed: its process ended unexpectedly, or the guest panicked.
         MIGRATING: it is being migrated to or from another node.
-        UNRESPONSIVE: its process exists, and its monitor does not answer.
+        UNRESPONSIVE: its process exists, but its monitor does not answer.
     """
 
     RUNNING = "running"
@@ -27,9 +27,9 @@ class InstanceState(enum.Enum):
 
     @property
     def is_over(self) -> bool:
-        """Whether the guest will not run again: the instance can be cleaned up, or started anew.
+        """Whether the instance is SHUTDOWN or CRASHED: it can be cleaned up or started again.
 
-        Its process may still exist; `BaseHypervisor.cleanup_instance` ends it.
+        Its process may still exist; `stop_instance`, `cleanup_instance` and `start_instance` end it.
         """
         return self in (InstanceState.SHUTDOWN, InstanceState.CRASHED)
 
@@ -40,11 +40,11 @@ class InstanceState(enum.Enum):
 
 
 class StopCause(enum.Enum):
-    """What paused or stopped an instance.
+    """The cause of the pause or the stop of an instance.
 
     Attributes:
-        GUEST: the guest: it powered off, suspended, or rebooted if a reboot ends the instance.
-        REQUEST: a request from outside: of the hypervisor, of another client of its monitor, or a signal.
+        GUEST: the guest: it powered off or suspended, or it rebooted and its parameters turn that into a stop.
+        REQUEST: a request from outside: by the hypervisor, by another client of the monitor, or by a signal.
         PANIC: a panic of the guest's kernel.
         DISK: an I/O error, or a full disk.
         WATCHDOG: the guest's watchdog device.
@@ -124,7 +124,7 @@ class MigrationState(enum.Enum):
         ACTIVE: precopy: the guest runs on the source, and its memory is being sent.
         POSTCOPY: the guest runs on the destination, and fetches the rest of its memory. It needs both nodes, and the
             migration cannot be cancelled.
-        PAUSED: as POSTCOPY, but the connection is broken. The guest stops where it needs memory that is missing.
+        PAUSED: as POSTCOPY, but the connection is broken. The guest blocks when it needs memory that is missing.
         COMPLETED: the guest is on the destination, with all of its memory.
         FAILED: it failed before the switchover.
         CANCELLED: it was cancelled before the switchover.

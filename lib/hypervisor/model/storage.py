@@ -33,16 +33,16 @@ def _require_files(owner: object, field: attrs.Attribute[Any], value: object) ->
 
 @attrs.frozen(kw_only=True)
 class Backup:
-    """A backup of disks, all of them as they are at one moment.
+    """A backup of disks, all at the same moment.
 
     Attributes:
         files: for each disk, by uuid, the path of the qcow2 file to create.
         checkpoint: the name of a checkpoint to create, as the base of a later incremental backup; empty: none.
-        since: the checkpoint of which this is an incremental backup: only what was written since is copied. Empty: a
-            full backup.
+        since: the checkpoint on which an incremental backup is based: only data that was written since is copied.
+            Empty: a full backup.
         bases: for disks of an incremental backup, by uuid, the file of the previous backup. It becomes the backing
             file of the new one, so that both together read as the whole disk.
-        freezes: whether to freeze the guest's filesystems for the moment; needs the guest agent.
+        freezes: whether to freeze the guest's filesystems at that moment; needs the guest agent.
         bytes_per_s: the maximum rate of copying, in bytes per second; 0: unlimited.
 
     Raises:

@@ -144,7 +144,7 @@ OPTIONAL_BY_NAME: Final = tuple(
     )
 )
 
-#: Optional methods that do not hold the lock of the instance: queries, and methods that work during `follow_migration`.
+#: Optional methods that do not hold the lock of the instance: queries, and methods for use during `follow_migration`.
 _WITHOUT_LOCK: Final = frozenset(
     {
         "follow_migration",

@@ -14,7 +14,7 @@ from hvkit.testing.conformance.subject import ConformanceFixtures, Subject
 
 
 class ParameterTests(ConformanceFixtures):
-    """Tests of the operator's input: names of instances, and parameters."""
+    """Tests of the checks of instance names and parameters."""
 
     @pytest.mark.parametrize("method", BY_NAME)
     @pytest.mark.parametrize("name", BAD_NAMES)

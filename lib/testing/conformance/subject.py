@@ -20,9 +20,9 @@ class Subject:
         open: returns a new hypervisor object. All objects share one run_dir, which is empty or missing at first.
         make_instance: returns a small, startable instance with the given name and members.
         make_broken: returns an instance with valid parameters that cannot start, such as one with a missing disk.
-        hold_lock: holds the lock of the named instance inside a ``with`` block, as another operation would, and gives a
-            hypervisor object that waits for the lock only briefly. None for a plugin that waits without a limit: the
-            tests of `InstanceBusy` are skipped.
+        hold_lock: holds the lock of the named instance inside a ``with`` block, like another operation, and yields a
+            hypervisor object with a short lock timeout. None for a plugin without a lock timeout: the tests of
+            `InstanceBusy` are skipped.
     """
 
     open: Callable[[], BaseHypervisor]

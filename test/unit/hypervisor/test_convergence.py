@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Convergence policies over recorded and simulated curves of migrations."""
+"""Decisions of convergence policies for recorded and simulated migrations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POLICY = ConvergencePolicy(stall_s=30, patience_s=10, max_downtime_ms=500, total
 
 
 def samples(remaining: Callable[[int], float], *, seconds: int, rate: float = 32 * MIB) -> list[Sample]:
-    """Make a curve with a sample each second."""
+    """Return one sample for each second."""
     return [
         Sample(at_s=second, transferred_bytes=int(second * rate), remaining_bytes=int(remaining(second)))
         for second in range(seconds + 1)
@@ -28,7 +28,7 @@ def samples(remaining: Callable[[int], float], *, seconds: int, rate: float = 32
 
 
 def run(curve: list[Sample], policy: ConvergencePolicy = POLICY) -> Iterator[tuple[float, Decision]]:
-    """Give each decision that is not to wait, with its moment."""
+    """Yield every decision other than WAIT, with its time."""
     downtime_ms, changed_at_s = 30, 0.0
     for end in range(1, len(curve) + 1):
         decision = policy.decide(curve[:end], downtime_ms, changed_at_s)
@@ -137,7 +137,7 @@ def test_policy_ignores_unknown_remaining_bytes() -> None:
 
 @given(memory_mib=st.integers(64, 1 << 22), pass_s=st.floats(1, 1000), share=st.floats(0, 0.9))
 def test_policy_waits_for_converging_guest_of_any_size(memory_mib: int, pass_s: float, share: float) -> None:
-    """Each pass has to send a share of what the one before sent; the first one takes some time."""
+    """Each pass sends a fixed share of the bytes of the previous pass. The first one takes `pass_s` seconds."""
     policy = ConvergencePolicy()
     rate_mib = memory_mib / pass_s
     curve: list[Sample] = []
@@ -163,11 +163,11 @@ def test_policy_waits_for_converging_guest_of_any_size(memory_mib: int, pass_s: 
 def test_policy_ends_every_migration(
     memory_mib: int, rate_mib: float, written_mib: float, at_most_mib: int, cut_at_s: int | None
 ) -> None:
-    """Whatever a guest writes a second, to however much memory, and whenever the link is cut."""
+    """The guest has any write rate and any amount of changing memory; the link fails at any time, or not at all."""
     at_most_mib = min(at_most_mib, memory_mib)
     left, dirty, sent, downtime_ms, changed_at_s = float(memory_mib), 0.0, 0.0, 30, 0.0
     curve: list[Sample] = []
-    # Each pass that is progress has a twentieth less to send than the one before.
+    # A pass that counts as progress sends at least 5 % less than the previous one.
     end_s = 20 * memory_mib / rate_mib + 20 * POLICY.patience_s + POLICY.stall_s
     for second in itertools.count():
         assert second <= end_s
@@ -185,7 +185,7 @@ def test_policy_ends_every_migration(
         left -= rate_mib
         if left <= rate_mib * downtime_ms / 1000:
             if dirty <= rate_mib * downtime_ms / 1000:
-                return  # it has arrived
+                return  # the migration is complete
             left, dirty = dirty, 0.0
 
 

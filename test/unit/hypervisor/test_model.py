@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Checks of the model: what is accepted, and what an error names."""
+"""Checks of members and arguments, and the names in their errors."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_check_timeout_returns_seconds(value: Any, seconds: float) -> None:
     assert check_timeout(value, default_s=7) == seconds
 
 
-def test_check_timeout_none_is_the_default() -> None:
+def test_check_timeout_of_none_returns_default() -> None:
     assert check_timeout(None, default_s=7) == 7
 
 
@@ -199,7 +199,7 @@ def test_check_timeout_rejects_negative_and_nan(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", ["5", True, [], b"5"])
-def test_check_timeout_of_wrong_type_is_a_programmer_error(value: Any) -> None:
+def test_check_timeout_of_wrong_type_raises_programmer_error(value: Any) -> None:
     with pytest.raises(ProgrammerError, match="timeout: expected a number of seconds or None"):
         check_timeout(value, default_s=7)
 
@@ -228,7 +228,7 @@ def test_device_kind_returns_kind() -> None:
     assert device_kind(Nic(mac=MAC)) is DeviceKind.NIC
 
 
-def test_is_over_and_is_alive_name_the_right_states() -> None:
+def test_is_over_and_is_alive_hold_for_expected_states() -> None:
     assert {state for state in InstanceState if state.is_over} == {InstanceState.SHUTDOWN, InstanceState.CRASHED}
     assert {state for state in InstanceState if state.is_alive} == {InstanceState.RUNNING, InstanceState.PAUSED}
     assert {state.value for state in MigrationState if state.is_over} == {"completed", "failed", "cancelled"}

@@ -28,7 +28,7 @@ Hugepagesize:       2048 kB
 
 
 def make_root(root: Path, *, meminfo: str = MEMINFO, packages: tuple[str, ...] = ("0", "0", "1", "1")) -> Path:
-    """Lay out what is read, as the kernel would."""
+    """Create the files of /proc and /sys that are read, and return their root directory."""
     (root / "proc").mkdir()
     (root / "proc/meminfo").write_text(meminfo)
     cpus = root / "sys/devices/system/cpu"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Optional methods: their declaration, and what their contracts list."""
+"""Declarations of optional methods, and the errors in their contracts."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Hypervisor(FakeHypervisor):
 
 @pytest.fixture
 def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstallPlugin:
-    """Lay a distribution with one plugin on the path."""
+    """Install a distribution with one plugin on the module search path."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def install(name: str, module: str, source: str) -> None:

@@ -20,7 +20,7 @@ def fake(tmp_path: Path) -> FakeHypervisor:
     return FakeHypervisor(run_dir=tmp_path / "run")
 
 
-def test_wait_does_not_report_what_query_returned(fake: FakeHypervisor) -> None:
+def test_wait_does_not_report_changes_that_query_returned(fake: FakeHypervisor) -> None:
     with fake.watch() as watch:
         assert watch.wait(timeout=0) == []
         fake.start_instance(Instance(name="web1", memory_mib=16))
@@ -72,7 +72,7 @@ def test_wait_without_limit_returns_at_the_first_change(fake: FakeHypervisor) ->
         assert [change.name for change in watch.wait(timeout=math.inf)] == ["web1"]
 
 
-def test_query_recovers_after_a_failed_one(fake: FakeHypervisor) -> None:
+def test_query_succeeds_after_failed_query(fake: FakeHypervisor) -> None:
     with fake.watch() as watch:
         fake.run_dir.write_text("not a directory")
         with pytest.raises((ParameterError, RuntimeStateError)):

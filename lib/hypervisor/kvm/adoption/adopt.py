@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Adoption of a QEMU that hvkit did not start.
 
-Symlinks in the run directory give its sockets the names that every instance has. They are created first, and the state
-is persisted last: after a crash in between there is no instance, and QEMU runs on unchanged.
+Symlinks in the run directory give its sockets the same names as those of other instances. They are created first, and
+the state is persisted last: after a crash in between there is no instance, and QEMU continues unchanged.
 """
 
 import contextlib
@@ -47,9 +47,9 @@ class AdoptVerbs(KvmSubject):
     ) -> str:
         """Adopt a QEMU that hvkit did not start.
 
-        hvkit cannot tell whether other software, such as libvirt, still manages this QEMU: it must not. A QEMU without
-        a uuid gets one in hvkit only. If it ends by itself, the instance is CRASHED without a cause. Its first reboot
-        by hvkit sets its reboot action to ``reset`` for all later reboots.
+        No other software, such as libvirt, may manage this QEMU any more; hvkit cannot check that. If QEMU has no uuid,
+        hvkit generates one for the instance. If QEMU ends by itself, the instance is CRASHED without a cause. The first
+        `reboot_instance` sets the reboot action of QEMU to ``reset`` permanently.
         """
         check_kind(external, ExternalInstance)
         second = "" if shared_monitor is None else check_path("shared_monitor", shared_monitor)
@@ -59,7 +59,7 @@ class AdoptVerbs(KvmSubject):
         with handle.locked():
             if os.path.lexists(handle.paths.runtime_file):
                 raise AdoptionError(external.monitor, f"instance {name} exists: stop it and clean it up first")
-            # Left by an interrupted adoption, or a QEMU of hvkit whose state file is missing.
+            # Remove the files of an interrupted adoption, or of an instance whose state file is missing.
             handle.reap_stopped("its name cannot be used for another QEMU")
             _adopt(self._instances, handle, external, second)
         return name
@@ -98,7 +98,7 @@ def _open_process(external: ExternalInstance) -> Process:
 
 
 def _check_unmanaged(instances: Instances, external: ExternalInstance, process: Process) -> None:
-    """Check that a QEMU is not an instance already, under any name, nor about to become one."""
+    """Check that a QEMU is not an instance already, under any name, and not being started by hvkit."""
     if Path(os.path.realpath(external.monitor)).is_relative_to(os.path.realpath(instances.directory.path)):
         raise AdoptionError(external.monitor, "it was started by hvkit")
     for handle in instances.handles():
@@ -122,7 +122,7 @@ def _link_sockets(handle: InstanceHandle, external: ExternalInstance, shared_mon
         for link, target in links.items():
             if target:
                 link.symlink_to(target)
-        # If the state file is damaged later, the pid file and the monitor identify the QEMU.
+        # The pid file and the monitor identify the QEMU if the state file is damaged.
         handle.paths.pid_file.write_text(f"{external.pid}\n", encoding="ascii")
     except OSError as error:
         raise RuntimeStateError(handle.name, str(error.filename), f"cannot be created: {error.strerror}") from error
@@ -132,7 +132,7 @@ def _check_unchanged(handle: InstanceHandle, external: ExternalInstance, process
     """Inspect the QEMU again, through each of its monitors under its new name.
 
     Raises:
-        AdoptionError: it is another one than before, or one of the monitors belongs to another one.
+        AdoptionError: a monitor belongs to another QEMU than the inspected one.
         ConnectError: a monitor is missing, in use, or does not answer.
     """
     for link in dict.fromkeys((handle.paths.control_socket, handle.paths.shared_socket)):
@@ -169,9 +169,9 @@ def _build_runtime(external: ExternalInstance, instance: Instance, process: Proc
         accelerator_reason="chosen before the adoption",
         has_acpi=external.has_acpi,
         has_serial=bool(external.serial_console),
-        # The real topology is unknown, and hotplug is refused.
+        # The real topology is unknown, so hotplug is rejected.
         topology=Topology(chipset=Chipset.PC),
-        # The account counts as taken, whether or not it belongs to the pool.
+        # The account counts as in use, whether or not it belongs to the pool.
         account=Account(uid=external.uid, gid=external.gid) if external.uid != os.geteuid() else None,
         has_pid_file=False,
         adoption=Adoption(monitor=external.monitor, shared_monitor=shared_monitor),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Inspection of a QEMU that hvkit did not start, through its monitor. It is not changed.
+"""Inspection of a QEMU that hvkit did not start, through its monitor. QEMU is not changed.
 
-Its process is the one that called listen() on the socket of the monitor, as the kernel reports, and still has that
-socket open. QEMU calls listen() also on a socket that it inherited, except in the first moments of its life.
+The kernel reports the process that called listen() on the socket of the monitor. It is taken as the process of QEMU if
+it still has that socket open. QEMU also calls listen() on a socket that it inherited, shortly after its start.
 """
 
 import os
@@ -187,7 +187,7 @@ def _get(connection: QmpConnection, path: str, member: str) -> Any:
 def _has_acpi(connection: QmpConnection) -> bool:
     try:
         return bool(_get(connection, _MACHINE, "acpi") != "off")
-    except CommandError:  # a machine type that always has ACPI, or never: without it the guest ignores the power button
+    except CommandError:  # the machine type always or never has ACPI; without it a power button event has no effect
         return True
 
 

@@ -2,8 +2,8 @@
 """Memory dumps of running instances, through a pipe.
 
 QEMU has no command to cancel a dump, and stops the vCPUs until the dump is complete. It therefore writes to a pipe, and
-hvkit copies from the pipe to the file. When the reading end is closed, QEMU aborts the dump and the guest continues:
-after a full disk, a timeout, an interruption or SIGKILL alike. The pipe is as fast as a file that QEMU opens itself.
+hvkit copies from the pipe to the file. When the reading end is closed, QEMU aborts the dump and the guest continues.
+This works for a full disk, a timeout, an interruption and SIGKILL. A pipe is as fast as a file that QEMU opens itself.
 """
 
 import contextlib
@@ -40,12 +40,12 @@ ProgressCallback = Callable[[DumpProgress], None]
 
 _Events = Subscription[Event]
 
-#: The prefix of the formats that seek in the file, which a pipe cannot. Without it the name is that of a format with
-#: the same contents that does not seek. Since QEMU 8.2.
+#: The prefix of the formats for which QEMU seeks in the file, which a pipe does not support. Since QEMU 8.2. Each has a
+#: counterpart with the same contents for which QEMU does not seek: ``kdump-raw-zlib`` is ``kdump-zlib`` otherwise.
 _SEEKING: Final = "kdump-raw-"
 #: The suffix of a file that is not complete.
 _PARTIAL: Final = ".partial"
-#: The size of the pipe, and of one copy: the largest that the kernel allows an unprivileged user.
+#: The size of the pipe and of one copy, in bytes: the kernel's default limit for an unprivileged user.
 _PIPE_BYTES: Final = 1 << 20
 #: Seconds between two progress reports.
 _PROGRESS_INTERVAL_S: Final = 0.2
@@ -160,7 +160,7 @@ def _start_dump(monitor: QmpConnection, dump_format: DumpGuestMemoryFormat) -> i
     """Make QEMU dump to a pipe, and return the reading end."""
     reader, writer = os.pipe()
     try:
-        # The default size works as well, if the user has exhausted the limit of the kernel.
+        # If the user has exhausted the kernel's limit, the default size works as well.
         with contextlib.suppress(OSError):
             fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         with passed(monitor, writer) as name:

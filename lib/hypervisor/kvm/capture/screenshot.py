@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Screenshots, which QEMU writes to a file descriptor that it is passed."""
+"""Screenshots. QEMU writes them to a file descriptor that hvkit passes to it."""
 
 import os
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ class ScreenshotVerbs(KvmSubject):
         """Take a screenshot of the first display adapter, as a PNG."""
         handle = self._instances.require(name)
         with translate_errors(partial(CaptureError, name)), ExitStack() as stack:
-            # In memory: a confined QEMU cannot open files of the node, and nothing is left to remove.
+            # A file in memory: a confined QEMU cannot open files of the node, and no file has to be removed.
             picture = stack.enter_context(open(os.memfd_create("screenshot", os.MFD_CLOEXEC), "rb"))
             # QEMU accepts only a descriptor that is open for writing alone.
             writer = stack.enter_context(open(f"/proc/self/fd/{picture.fileno()}", "wb"))

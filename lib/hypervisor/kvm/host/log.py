@@ -38,38 +38,38 @@ _SIGNALLED: Final = "terminating on signal "
 
 
 @attrs.frozen
-class LastWords:
+class LogSummary:
     """The end of a log.
 
     Attributes:
         cause: what requested the stop; the guest, if it powered off before another request. None for no request.
-        complaint: the last line that is not about a stop; empty for none.
+        last_message: the last line that is not about a stop; empty for none.
     """
 
     cause: StopCause | None = None
-    complaint: str = ""
+    last_message: str = ""
 
 
-def read_last_words(log_file: Path) -> LastWords:
+def read_log_summary(log_file: Path) -> LogSummary:
     """Read what the end of a log says about the end of QEMU."""
-    return parse_last_words(read_log_tail(log_file))
+    return parse_log_summary(read_log_tail(log_file))
 
 
-def parse_last_words(text: str) -> LastWords:
+def parse_log_summary(text: str) -> LogSummary:
     """Parse lines of a log for the end of QEMU."""
     cause = None
-    complaint = ""
+    last_message = ""
     for line in text.splitlines():
         traced = _TRACED.search(line)
         if traced is None and _SIGNALLED not in line:
-            complaint = line
+            last_message = line
             continue
         # A newer QEMU may have causes that the schema does not list.
         number = int(traced[1]) if traced else _CAUSES.index("host-signal")
         asked_by = _ASKED_BY.get(_CAUSES[number]) if number < len(_CAUSES) else StopCause.QEMU
         if asked_by is not None and not (asked_by is StopCause.REQUEST and cause in (StopCause.GUEST, StopCause.PANIC)):
             cause = asked_by
-    return LastWords(cause, complaint)
+    return LogSummary(cause, last_message)
 
 
 def trim_log(log_file: Path) -> bool:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Instances of a run directory: their handles, their state as derived from three inputs, how they are stopped."""
+"""Instances of a run directory: handles, derivation of states, queries, watches, and the stop of a process."""

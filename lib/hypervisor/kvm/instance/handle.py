@@ -32,7 +32,7 @@ QUERY_S: Final = 2.0
 class InstanceHandle:
     """One instance of a run directory. Every operation on an instance takes its handle.
 
-    A handle holds no resources: it may be made at any time, also for a name that no instance has.
+    A handle holds no resources. It may be created at any time, and for any name, whether or not the instance exists.
 
     Attributes:
         paths: the files of the instance.
@@ -92,14 +92,14 @@ class InstanceHandle:
         """Replace the persisted state. The caller holds the lock.
 
         Raises:
-            RuntimeStateError: it cannot be written. The old state is still there.
+            RuntimeStateError: it cannot be written. The old state is unchanged.
         """
         write_runtime(self.paths.runtime_file, runtime)
 
     def mark_balloon_unused(self) -> None:
         """Record that the balloon of a QEMU that was just started is unused. The caller holds the lock.
 
-        Queries leave the balloon out from then on, until `mark_balloon_used`.
+        Until `mark_balloon_used`, queries of the state do not query the balloon, which is slow.
 
         Raises:
             RuntimeStateError: the file cannot be written.
@@ -111,9 +111,9 @@ class InstanceHandle:
             raise RuntimeStateError(self.name, str(path), f"cannot be written: {error.strerror}") from error
 
     def mark_balloon_used(self) -> None:
-        """Record that the balloon may be used from now on, before a change of it or access to a monitor.
+        """Record that the balloon may be used from now on. Needs no lock.
 
-        Needs no lock.
+        Call it before the balloon is changed, and before a caller gets access to a monitor.
 
         Raises:
             RuntimeStateError: the file cannot be removed.
@@ -150,7 +150,7 @@ class InstanceHandle:
         """Check that the instance is RUNNING or PAUSED. The caller holds the lock.
 
         Args:
-            problem: what cannot be done in another state.
+            problem: the operation that is not possible in another state.
 
         Raises:
             InstanceStateError: it is in another state.
@@ -175,7 +175,7 @@ class InstanceHandle:
         """Open a monitor of the instance for the duration of the block.
 
         Args:
-            timeout_s: seconds for both monitors together to answer.
+            timeout_s: seconds for the control and the shared monitor together to answer.
 
         Raises:
             InstanceStateError: it has no process.
@@ -198,12 +198,12 @@ class InstanceHandle:
             monitor.execute(command)
 
     def reap_stopped(self, problem: str) -> None:
-        """Remove what is left of a stopped instance, including its process. The caller holds the lock.
+        """Remove a stopped instance: its process, files and network interfaces. The caller holds the lock.
 
-        Does nothing if there is no such instance.
+        If there is no such instance, leftover files of its name are removed.
 
         Args:
-            problem: what cannot be done if the instance is not stopped.
+            problem: the operation that is not possible if the instance is not stopped.
 
         Raises:
             InstanceStateError: it is not stopped.
@@ -214,7 +214,7 @@ class InstanceHandle:
             runtime = self.load()
             info = self.query(is_locked=True)
         except InstanceNotFound as error:
-            # An adoption was interrupted before its state was persisted: that QEMU is not ours to end.
+            # An adoption was interrupted before the state was persisted: hvkit does not manage that QEMU.
             if is_external(self.paths.control_socket):
                 self.paths.remove()
                 return

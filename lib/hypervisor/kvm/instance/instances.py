@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The registry of instances: every instance that has state in one run directory."""
+"""The instances of a run directory: lookup by name, listing, and reservation of uuids and accounts."""
 
 import contextlib
 import os
@@ -61,7 +61,7 @@ class Instances:
         return handle
 
     def require_managed(self, name: str) -> InstanceHandle:
-        """Return the handle of an instance that was started here, for operations that need to know its whole machine.
+        """Return the handle of an instance that was not adopted, for operations that need its full configuration.
 
         Raises:
             ParameterError, InstanceNotFound: as for `require`.
@@ -83,7 +83,7 @@ class Instances:
         return [self.handle(name) for name in self.directory.names()]
 
     def find_cache_dir(self) -> Path | None:
-        """Return the directory for cached capabilities; None unless the run directory exists and is ours."""
+        """Return the directory for cached capabilities; None if the run directory does not exist or is not private."""
         try:
             self.directory.check()
         except ParameterError:
@@ -91,10 +91,10 @@ class Instances:
         return self.directory.path / "cache" if os.path.isdir(self.directory.path) else None
 
     def check_uuid_unique(self, instance: Instance) -> None:
-        """Check that no other instance that is not stopped has the same uuid.
+        """Check that no other instance has the same uuid. Stopped instances do not count.
 
         Raises:
-            ParameterError: one has.
+            ParameterError: another instance has it.
         """
         for handle in self.handles():
             with contextlib.suppress(InstanceNotFound, RuntimeStateError):
@@ -106,19 +106,32 @@ class Instances:
                     raise ParameterError(f"Instance({instance.name}).uuid", str(instance.uuid), problem)
 
     def check_no_internal_paths(self, instance: Instance) -> None:
-        """Check that the extra arguments of an instance name no file of hvkit's own or of another instance.
+        """Check that the extra arguments of an instance do not name a file of hvkit or of another instance.
 
         Raises:
-            ParameterError: they do, or cannot be parsed.
+            ParameterError: an argument names such a file, or they cannot be parsed.
         """
         self.directory.check_no_internal_paths("kvm_extra", parse_extra(str(instance.parameters.get("kvm_extra", ""))))
+
+    def check_reservable(self, instance: Instance, parameters: Mapping[str, Any]) -> None:
+        """Check that `reserving` would succeed now. Call it before anything of a stopped instance is removed.
+
+        Args:
+            instance: the instance.
+            parameters: its parameters, filled and checked.
+
+        Raises:
+            ParameterError, InstanceBusy: as for `reserving`.
+        """
+        with self.reserving(instance, parameters):
+            pass
 
     @contextlib.contextmanager
     def reserving(self, instance: Instance, parameters: Mapping[str, Any]) -> Iterator[Account | None]:
         """Choose the account that an instance will run as, and reserve it and the uuid for the duration of the block.
 
-        By the end of the block, which is short, the persisted state of the instance has to name both, so that other
-        processes see them as taken.
+        The block must persist the state of the instance with both, so that other processes find them in use. It must
+        be short, because it holds a lock of the run directory.
 
         Args:
             instance: the instance.
@@ -140,7 +153,7 @@ class Instances:
                     yield None
 
     def _find_taken_uids(self, name: str) -> set[int]:
-        """Return the uids of instances other than the named one."""
+        """Return the uids that instances other than the named one use."""
         taken = set()
         for handle in self.handles():
             with contextlib.suppress(InstanceNotFound, RuntimeStateError):
@@ -152,8 +165,8 @@ class Instances:
     def query_all(self, source: StatusSource | None = None) -> list[InstanceInfo]:
         """Return the current state of every instance, in the order of their names.
 
-        All are queried before any answer is awaited. An instance that is removed meanwhile is left out. One that
-        appears stopped is queried again on its own, as in `InstanceHandle.query`.
+        All are queried before any reply is awaited. An instance that is removed meanwhile is left out. If an instance
+        appears stopped, its state file is read again, as in `InstanceHandle.query`.
 
         Args:
             source: queries the monitors; None for connections made for this call alone.

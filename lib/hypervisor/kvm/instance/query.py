@@ -33,7 +33,7 @@ _log: Final = logging.getLogger("hvkit.hypervisor.kvm")
 
 #: Seconds for all processes together that have closed their monitors to exit.
 _EXIT_S: Final = 0.5
-#: Seconds for a reply after the deadline of the whole query has passed.
+#: The minimum of the timeout of one command in seconds, also after the deadline of the whole query.
 _LEAST_S: Final = 0.1
 
 _STATUS: Final = QueryStatus()
@@ -72,7 +72,7 @@ class Candidate:
 
 
 class StatusSource(Protocol):
-    """Where the statuses of many instances come from. The source owns the processes that it returns."""
+    """The interface to the processes and monitors of many instances. A source owns the processes that it returns."""
 
     def find_process(self, runtime: Runtime, paths: InstancePaths) -> Process | None:
         """Open the process of an instance, as `hvkit.hypervisor.kvm.instance.state.find_process` does."""
@@ -159,10 +159,10 @@ def _query_monitor(runtime: Runtime, paths: InstancePaths, process: Process, tim
 
 
 def query_transiently(candidates: Mapping[str, Candidate], timeout_s: float) -> dict[str, Answer]:
-    """Query many instances over connections made for that. Those that do not answer are missing in the result.
+    """Query many instances over new connections. Those that do not answer are missing in the result.
 
     The second monitor of an instance is tried if the first one does not answer, as in `connect_monitor`. Replies for an
-    adopted instance count only if they come from its own process.
+    adopted instance are ignored if another process sent them.
     """
     deadline = Deadline(timeout_s)
     answers: dict[str, Answer] = {}

@@ -20,7 +20,7 @@ _BALLOON: Final = QueryBalloon()
 _MEMORY: Final = QueryMemorySizeSummary()
 _VCPUS: Final = QueryCpusFast()
 
-#: The queries, by whether the balloon, the memory and the vCPUs can change. A listing needs them for every instance.
+#: The queries, by whether the balloon, the memory and the vCPUs can change.
 _QUERIES: Final = {
     (balloon, memory, vcpus): (*(_BALLOON,) * balloon, *(_MEMORY,) * memory, *(_VCPUS,) * vcpus)
     for balloon, memory, vcpus in itertools.product((False, True), repeat=3)
@@ -46,9 +46,9 @@ UNKNOWN_RESOURCES: Final = Resources()
 def resource_queries(runtime: Runtime, paths: InstancePaths) -> tuple[Command[Any], ...]:
     """Return the queries for the resources of an instance that may differ from its persisted state.
 
-    `query-balloon` takes longer than all else in a listing: QEMU 7.2 searches its QOM tree for memory devices. It is
-    left out while the balloon cannot have been used; see `InstanceHandle.mark_balloon_used`. A client that connects to
-    the socket of a monitor itself, and changes the balloon, is not noticed.
+    `query-balloon` is the slowest query of a listing: QEMU 7.2 searches its QOM tree for memory devices. It is left out
+    while the balloon cannot have been used; see `InstanceHandle.mark_balloon_used`. A change by a client that connects
+    to the socket of a monitor without hvkit is not detected.
     """
     parameters = runtime.instance.parameters
     can_grow = bool(parameters.get("memory_max_mib"))

@@ -2,7 +2,7 @@
 """The state of an instance, derived from its state file, its process and the status that QEMU reports.
 
 Deriving a state takes no lock and changes nothing, so it is possible during any operation. The first row that applies
-decides:
+determines the state. "Lock held" means that another operation on the instance is running:
 
 ===================  ===========  ==============  ==================================================================
 phase in state file  process      QEMU's status   state
@@ -27,10 +27,10 @@ from uuid import UUID
 import attrs
 
 from hvkit.errors import HypervisorError
-from hvkit.hypervisor.errors import reason_of
+from hvkit.hypervisor.errors import InstanceError, reason_of
 from hvkit.hypervisor.kvm.host.listeners import find_listener, is_listening
 from hvkit.hypervisor.kvm.host.locks import is_lock_held
-from hvkit.hypervisor.kvm.host.log import read_last_words
+from hvkit.hypervisor.kvm.host.log import read_log_summary
 from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.process import (
     Process,
@@ -53,8 +53,8 @@ class Condition:
 
     Attributes:
         state: the state.
-        reason: why the instance is in this state; empty if there is nothing to say.
-        cause: what stopped the instance; None if it runs, or if the cause is unknown.
+        reason: why the instance is in this state; empty if there is no particular reason.
+        cause: what paused or stopped the instance; None if it runs, or if the cause is unknown.
     """
 
     state: InstanceState
@@ -96,7 +96,7 @@ _STOPPED_BY_SIGNAL: Final = Condition(InstanceState.UNRESPONSIVE, "QEMU process 
 _BEING_STOPPED: Final = Condition(InstanceState.RUNNING, "being stopped; the stop uses the monitors")
 _NO_REPLY: Final = Condition(InstanceState.UNRESPONSIVE, "no monitor answers, but the QEMU process is running")
 
-#: The process has ended. Its log tells who asked for that, if anyone did.
+#: The process has ended. Its log has the cause if the end was requested.
 _ENDED_DURING_STOP: Final = Condition(InstanceState.SHUTDOWN, "ended while being stopped", StopCause.REQUEST)
 _NODE_RESTARTED: Final = Condition(InstanceState.CRASHED, "node was restarted", StopCause.NODE)
 _ADOPTED_ENDED: Final = Condition(InstanceState.CRASHED, "QEMU ended; cause unknown, as the instance was adopted")
@@ -197,14 +197,17 @@ def find_process(runtime: Runtime | None, paths: InstancePaths) -> Process | Non
         paths: its files.
 
     Raises:
-        ProcessError: there is a process, and it cannot be identified.
+        InstanceError: there is a process, and it cannot be identified.
     """
-    if runtime is not None and runtime.process is not None:
-        return open_process(runtime.process)
-    if runtime is not None and runtime.phase is not Phase.STARTING:
-        return None
-    identity = find_listener(paths.control_socket, paths.pid_file)
-    return None if identity is None else open_process(identity)
+    try:
+        if runtime is not None and runtime.process is not None:
+            return open_process(runtime.process)
+        if runtime is not None and runtime.phase is not Phase.STARTING:
+            return None
+        identity = find_listener(paths.control_socket, paths.pid_file)
+        return None if identity is None else open_process(identity)
+    except ProcessError as error:
+        raise InstanceError(paths.name, f"cannot identify its process: {error}") from error
 
 
 def _describe(
@@ -245,10 +248,10 @@ def _derive_without_answer(runtime: Runtime, paths: InstancePaths, process: Proc
 
 
 def _derive_without_process(runtime: Runtime, paths: InstancePaths, is_locked: bool) -> Condition:
-    """Tell a clean end of QEMU from a crash.
+    """Distinguish a clean end of QEMU from a crash.
 
-    A QEMU that was told to end has written that to its log, unless it could not or the log was removed; and it has
-    removed its pid file, unless it could not reach it. A QEMU that was killed did neither.
+    A QEMU that ends cleanly has logged the request to end, and removed its pid file. Either may be missing: the log may
+    not be writable, and a confined QEMU cannot access its pid file. A QEMU that was killed did neither.
     """
     if runtime.phase is Phase.STOPPED:
         return Condition(InstanceState.SHUTDOWN, runtime.reason, runtime.stop_cause)
@@ -259,15 +262,15 @@ def _derive_without_process(runtime: Runtime, paths: InstancePaths, is_locked: b
         return _NODE_RESTARTED
     if runtime.adoption is not None:  # its log is not known
         return _ADOPTED_ENDED
-    last_words = read_last_words(paths.log_file)
-    if last_words.cause in _ENDED_BY:
-        return _ENDED_BY[last_words.cause]
+    summary = read_log_summary(paths.log_file)
+    if summary.cause in _ENDED_BY:
+        return _ENDED_BY[summary.cause]
     status = children.exit_status(process) if process is not None else None
     if status == 0 or (status is None and runtime.has_pid_file and not paths.pid_file.exists()):
         return _ENDED_CLEANLY
     reason = describe_exit(process) if process is not None else "QEMU is gone"
-    complaint = last_words.complaint
-    return Condition(InstanceState.CRASHED, f"{reason}: {complaint}" if complaint else reason, StopCause.QEMU)
+    last_message = summary.last_message
+    return Condition(InstanceState.CRASHED, f"{reason}: {last_message}" if last_message else reason, StopCause.QEMU)
 
 
 def _is_exiting(process: Process, paths: InstancePaths, exit_deadline: Deadline) -> bool:

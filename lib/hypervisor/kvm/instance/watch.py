@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The watch over all instances: queries over connections that are kept open between the queries.
 
-Every instance has a monitor for this purpose alone, the watch monitor, so other clients are never blocked. A monitor
-serves one client. One watch at a time therefore holds the watch monitors of a run directory, by a lock that the kernel
-releases when its holder dies. They belong to the process that opened them; a forked child queries without them. The
-state is derived by the same functions as everywhere.
+A monitor serves one client. Every instance therefore has a monitor for watches alone, the watch monitor, so that a
+watch never blocks other clients. One watch at a time holds the watch monitors of a run directory, by a lock that the
+kernel releases when its holder dies. They belong to the process that opened them; a forked child queries without them.
+States are derived as for any other query (`hvkit.hypervisor.kvm.instance.state`).
 
-Each query asks for the status, because QEMU sends no event for some changes, and none if it hangs. The resources are
-queried only if the instance has sent an event recently, and once in a while. An instance that did not answer the last
-query, and has not sent anything since, gets a short timeout. A process that is stopped by a signal is not queried until
-it continues.
+Each query includes the status, because QEMU sends no event for some changes, and none if it hangs. The resources are
+queried only after an event of the instance, and every 30 seconds. An instance that did not answer the last query, and
+has not sent anything since, gets a short timeout, and is not queried while its process is stopped by a signal.
 """
 
 from __future__ import annotations
@@ -41,17 +40,17 @@ from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.fleet import Fleet
 from hvkit.qmp.schema import QueryStatus
 
-#: The share of the timeout for the watch monitors; the rest is for the other monitors.
+#: The share of the timeout for the watch monitors; the rest is for the control and shared monitors.
 _SHARE: Final = 0.5
-#: Seconds for an instance to answer that did not answer the last query.
+#: The timeout in seconds for an instance that did not answer the last query.
 _RETRY_S: Final = 0.1
-#: Seconds after an event in which another event of the same kind may be delayed: QEMU sends one of a kind per second,
-#: and the last one late. Source: QAPI module `balloon`, event `BALLOON_CHANGE`.
+#: Seconds for which QEMU may delay an event: it sends at most one event of a kind per second.
+#: Source: QAPI module `balloon`, event `BALLOON_CHANGE`.
 _EVENT_DELAY_S: Final = 2.0
-#: Seconds after which the resources are queried again, even without any event: there is none for memory that was added
-#: while the guest is paused.
+#: Seconds after which the resources are queried again without an event: QEMU sends none if memory is added while the
+#: guest is paused.
 _RESOURCES_VALID_S: Final = 30.0
-#: The least time between two queries during a wait, in seconds: a failing disk causes an event per request.
+#: The minimum time between two queries during a wait, in seconds: a failing disk causes an event for each request.
 _MIN_INTERVAL_S: Final = 0.05
 #: Seconds between two times that the logs are trimmed.
 _TRIM_INTERVAL_S: Final = 60.0
@@ -158,11 +157,11 @@ class _MonitorPool:
 
     @property
     def is_owned(self) -> bool:
-        """Whether this process has opened the pool, not one that it was forked from."""
+        """Whether this process has opened the pool. A process that was forked from it has not."""
         return os.getpid() == self._owner
 
     def find_process(self, runtime: Runtime, paths: InstancePaths) -> Process | None:
-        """Return the process of an instance; the open one if it is still the same and has not ended."""
+        """Return the process of an instance. An open process is reused if it is still the right one and runs."""
         watched = self._watched.get(paths.name)
         if watched is not None:
             if watched.process.identity == runtime.process and not watched.process.wait(0):
@@ -175,7 +174,7 @@ class _MonitorPool:
         return process
 
     def query(self, candidates: Mapping[str, Candidate], timeout_s: float) -> Mapping[str, Answer]:
-        """Query instances, over other monitors by `query_transiently` if the watch monitor does not answer."""
+        """Query instances. If a watch monitor does not answer, try the other monitors by `query_transiently`."""
         deadline = Deadline(timeout_s)
         for name in self._watched.keys() - candidates.keys():
             self._drop(name)
@@ -186,7 +185,7 @@ class _MonitorPool:
                 watched.mark_changed()
         self._fleet.receive()
         self._note_changed()
-        unanswered = self._fleet.unanswered()  # they get no second command while the last one is unanswered
+        unanswered = self._fleet.unanswered()  # they are sent no second command
         silent = {name for name in unanswered if self._watched[name].is_silent}
         names = self._watched.keys() - {name for name in silent if _is_stopped(self._watched[name].process)}
         answers = self._query_pool(names - unanswered, deadline.timeout_s * _SHARE)
@@ -210,7 +209,7 @@ class _MonitorPool:
         return answers
 
     def _query_round(self, names: Collection[str], current: Collection[str], timeout_s: float) -> dict[str, Answer]:
-        """Query each instance once: those with current resources only for the status."""
+        """Query each instance once. Those with current resources are queried only for the status."""
         now_s = time.monotonic()
         runtimes = {name: runtime for name in names if (runtime := self._watched[name].runtime) is not None}
         queries = {
@@ -226,7 +225,7 @@ class _MonitorPool:
                 continue
             if rest:
                 watched.resources = parse_resources(runtimes[name], queries[name], [value_of(each) for each in rest])
-                # A reply that is missing may only be late: query the resources again then.
+                # If a reply is missing, it may only be late: query the resources again.
                 if all(each.error is None or isinstance(each.error, CommandError) for each in rest):
                     watched.queried_at_s = now_s
             answers[name] = Answer(status.value.status, status.value.running, watched.resources)

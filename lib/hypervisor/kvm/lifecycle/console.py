@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Where the console of an instance is reached: its serial console, its VNC or its SPICE display."""
+"""The console of an instance: its serial console, or its VNC or SPICE display."""
 
 import contextlib
 
@@ -15,10 +15,10 @@ class ConsoleVerbs(KvmSubject):
     """Describes the consoles of instances."""
 
     def get_instance_console(self, name: str) -> Console:
-        """Describe the serial console of an instance; without one, its VNC or SPICE display; else a message.
+        """Return the serial console of an instance; without one, its VNC or SPICE display; else a message.
 
-        The socket of a serial console serves one client at a time. A client must read from it: a guest that writes to a
-        full socket is blocked.
+        The socket of a serial console serves one client at a time. A client must read from it, because a guest that
+        writes to a full socket is blocked.
         """
         handle = self._instances.require(name)
         runtime = handle.load()
@@ -34,7 +34,7 @@ def _describe_serial_console(handle: InstanceHandle) -> Console:
 
 
 def _find_display(handle: InstanceHandle) -> Console:
-    """Query where VNC or SPICE listens: QEMU chooses the port."""
+    """Query the address of VNC or SPICE, whose port QEMU chooses."""
     try:
         with handle.connected() as monitor:
             return _query_display(monitor, handle.name)

@@ -14,13 +14,13 @@ class MonitorVerbs(KvmSubject):
 
     @contextlib.contextmanager
     def monitor(self, name: str) -> Iterator[QmpConnection]:
-        """Open the control monitor of an instance; it is closed at the end of the ``with`` block.
+        """Connect to the control monitor of an instance; the connection is closed at the end of the ``with`` block.
 
-        No other client can use the control monitor during the block. The hypervisor uses the shared monitor meanwhile,
-        which an adopted instance may not have.
+        No other client can use the control monitor during the block. hvkit itself uses the shared monitor meanwhile.
+        An adopted instance may not have one, and is UNRESPONSIVE during the block.
         """
         handle = self._instances.require(name)
         with handle.open_process(handle.load()) as process:
-            handle.mark_balloon_used()  # the caller may change it
+            handle.mark_balloon_used()  # the caller may use it
             with contextlib.closing(open_monitor(handle.paths.control_socket, process)) as connection:
                 yield connection

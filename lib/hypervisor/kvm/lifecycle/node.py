@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Facts about the node, and checks of what the hypervisor needs on it."""
+"""Resources of the node, and checks of the software and devices that the hypervisor needs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from hvkit.hypervisor.node import read_node_info
 
 
 class NodeVerbs(KvmSubject):
-    """Reports facts and problems of the node."""
+    """Reports the resources and the problems of the node."""
 
     def get_node_info(self) -> NodeInfo:
         try:

@@ -20,6 +20,7 @@ from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.planning import plan_machine
 from hvkit.hypervisor.kvm.plan.request import MachineRequest, Placement
 from hvkit.hypervisor.kvm.plan.resources import HostResources
+from hvkit.hypervisor.kvm.qemu.passwords import read_passwords
 from hvkit.hypervisor.model import Instance
 
 
@@ -28,9 +29,9 @@ class Preparation:
     """The result of the checks before a start.
 
     Attributes:
-        request: the input of planning.
-        incoming_socket: for an incoming machine, the unix socket on which it waits for the migration; empty for none.
-        copies_target: for an incoming machine, the address that its disks are copied to; empty for none.
+        request: the input of `plan_machine`.
+        incoming_socket: for an incoming instance, the unix socket on which it waits for the migration; empty for none.
+        copies_target: for an incoming instance, the address to which its disks are copied; empty for none.
     """
 
     request: MachineRequest
@@ -47,14 +48,14 @@ class Preparation:
         block_devices: frozenset[UUID] = frozenset(),
         placement: Placement | None = None,
     ) -> Self:
-        """Assemble the preparation of an instance: choose the accelerator and the firmware of this node.
+        """Make the preparation of an instance: choose the accelerator and the firmware of this node.
 
         Args:
             instance: the instance.
             parameters: its parameters, filled and checked on this node.
             capabilities: of the QEMU program.
             block_devices: uuids of the disks that are block devices.
-            placement: the addresses that an incoming machine has to use; None for a new machine.
+            placement: the device addresses of an incoming instance; None for a new instance.
 
         Raises:
             ParameterError: KVM is required and does not work, or there is no firmware of the kind.
@@ -82,7 +83,7 @@ class Preparation:
         return self.request.parameters
 
     def plan(self, resources: HostResources) -> MachinePlan:
-        """Plan the machine, as `plan_machine` does. If it succeeds with some resources, it succeeds with any."""
+        """Plan the machine with `plan_machine`. Whether it succeeds does not depend on the resources."""
         return plan_machine(self.request, resources)
 
     def plan_with_placeholders(self) -> MachinePlan:
@@ -121,7 +122,8 @@ def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
         cache_dir: where to cache the capabilities of QEMU programs; None: nowhere.
 
     Raises:
-        ParameterError: a parameter or a disk is not usable on this node, or they contradict each other.
+        ParameterError: a parameter, a password file or a disk is not usable on this node, or they contradict each
+            other.
         InstanceStartError: the program is not QEMU, or is too old.
     """
     parameters = NODE_TABLE.validate(instance.parameters)
@@ -131,6 +133,7 @@ def prepare(instance: Instance, *, cache_dir: Path | None) -> Preparation:
     except ProgramError as error:
         raise InstanceStartError(instance.name, error.reason, error.log) from error
     preparation = Preparation.assemble(instance, parameters, capabilities, block_devices=block_devices)
-    # A plan that fails has to fail here, before anything of a previous run of the instance is removed.
+    read_passwords(parameters)
+    # Plan here to detect errors before the files of a previous run of the instance are removed.
     preparation.plan_with_placeholders()
     return preparation

@@ -17,11 +17,11 @@ from hvkit.qmp.schema import Cont, QueryStatus, ResetEvent, SetAction, Stop, Sys
 
 #: Seconds from `system_reset` to the RESET event.
 _RESET_S: Final = 10.0
-#: Seconds without a RESET event after which no further reset follows from the same command.
+#: Seconds without a RESET event after which the command is assumed to cause no further reset.
 _RESET_INTERVAL_S: Final = 1.0
 
-#: The statuses in which the vCPUs stay stopped until `cont`, and `cont` is allowed. In any other one, a migration,
-#: snapshot, dump, debugger or sleeping guest controls them, or the guest cannot continue.
+#: The statuses in which the vCPUs stay stopped until `cont`, and `cont` is allowed. In the other ones, a migration,
+#: snapshot, dump, debugger or suspended guest controls them, or the guest cannot continue.
 #: Source: QAPI module `run-state`, definition `RunState`.
 _RESUMABLE: Final = frozenset({"io-error", "paused", "prelaunch", "watchdog"})
 
@@ -30,10 +30,7 @@ class RunStateVerbs(KvmSubject):
     """Changes the run state of instances."""
 
     def reboot_instance(self, name: str) -> None:
-        """Reset an instance like its reset button, without asking the guest.
-
-        Data that the guest has not written to its disks is lost. The process, its monitors and its taps stay.
-        """
+        """Reset an instance by `system_reset`. The process, its monitors and its taps stay."""
         handle = self._instances.require(name)
         with handle.locked():
             state = handle.query(is_locked=True).state

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Start of an instance: completely, or not at all.
+"""Start of an instance. A failed start is undone completely.
 
-Each step registers how it is undone, and the state file is written before the step. After a crash at any point the next
+Each step registers its undo, and is persisted in the state file before it is done. After a crash at any point the next
 operation finds and terminates the process.
 """
 
@@ -12,23 +12,23 @@ from typing import Any, Final
 
 import attrs
 
-from hvkit.hypervisor.errors import InstanceStartError, InstanceStateError, RuntimeStateError, reason_of
+from hvkit.hypervisor.errors import InstanceError, InstanceStartError, InstanceStateError, RuntimeStateError, reason_of
 from hvkit.hypervisor.kvm.host.accounts import kvm_groups
-from hvkit.hypervisor.kvm.host.listeners import find_listener
 from hvkit.hypervisor.kvm.host.log import read_log_tail
 from hvkit.hypervisor.kvm.host.network import NetworkError
-from hvkit.hypervisor.kvm.host.process import Process, ProcessError, describe_exit, open_process
+from hvkit.hypervisor.kvm.host.process import Process, ProcessError, describe_exit
 from hvkit.hypervisor.kvm.host.resources import allocate
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, DimmRecord, Phase, ProcessorRecord, Runtime
 from hvkit.hypervisor.kvm.host.spawn import spawn
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
+from hvkit.hypervisor.kvm.instance.state import find_process
 from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation, prepare
 from hvkit.hypervisor.kvm.plan.command_line import build_argv
 from hvkit.hypervisor.kvm.plan.confinement import Account, Confinement
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_limits
 from hvkit.hypervisor.kvm.plan.machine import MachinePlan
 from hvkit.hypervisor.kvm.plan.machine_devices import SERIAL_ID
-from hvkit.hypervisor.kvm.qemu.passwords import give_passwords
+from hvkit.hypervisor.kvm.qemu.passwords import set_passwords
 from hvkit.hypervisor.kvm.qemu.pinning import bind_threads
 from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import Instance, InstanceState, check_kind
@@ -39,7 +39,8 @@ from hvkit.qmp.schema import Cont, QueryName, QueryUuid
 _GREETING_S: Final = 60.0
 #: Additional seconds for each GiB of preallocated memory.
 _PREALLOCATION_S_PER_GIB: Final = 2.0
-#: The signals for the QEMU of a failed start, with seconds. It has nothing to flush, as its guest never ran.
+#: The signals for the QEMU of a failed start, each with its timeout in seconds. QEMU has no data to flush, because the
+#: guest never ran.
 _UNDO_SIGNALS: Final = ((signal.SIGTERM, 2.0), (signal.SIGKILL, 10.0))
 #: Seconds for a process to exit after its monitor was closed.
 _EXIT_S: Final = 2.0
@@ -56,10 +57,7 @@ class StartVerbs(KvmSubject):
         """Start an instance.
 
         If the process of the caller is killed during the start, the instance is CRASHED afterwards, even if its QEMU
-        is still there: its guest has not run.
-
-        Raises:
-            ParameterError: another instance that is not stopped has the same uuid.
+        still exists: its guest has not run.
         """
         check_kind(instance, Instance)
         handle = self._instances.handle(instance.name)
@@ -68,7 +66,7 @@ class StartVerbs(KvmSubject):
         self._instances.check_no_internal_paths(instance)
         self._instances.directory.make()
         with handle.locked():
-            self._instances.check_uuid_unique(instance)
+            self._instances.check_reservable(instance, preparation.parameters)
             handle.reap_stopped("cannot be started")
             reserved = self._instances.reserving(instance, preparation.parameters)
             bring_up(preparation, handle, reserved, start_paused=start_paused)
@@ -84,18 +82,18 @@ def bring_up(
 ) -> None:
     """Start the QEMU of an instance, check its identity, and run the guest.
 
-    The caller holds the lock, and the instance has no state. After failure the process and its taps are gone, the
-    network script has taken its interfaces down, and all files of the instance are removed.
+    The caller holds the lock, and the instance has no files. After failure the process has ended, its taps are removed,
+    the network script has taken its interfaces down, and all files of the instance are removed.
 
     Args:
         preparation: the prepared instance.
         handle: its handle.
         reserved: yields the account for QEMU, and reserves it and the uuid until both are persisted.
         start_paused: leave the vCPUs stopped.
-        await_guest: for an incoming migration, makes QEMU wait for it; called instead of running the guest.
+        await_guest: for an incoming migration, makes QEMU wait for the source; called instead of running the guest.
 
     Raises:
-        InstanceStartError: the instance did not start; it carries the end of QEMU's log.
+        InstanceStartError: the instance did not start. Its `log` is the end of QEMU's log.
         InstanceStateError: the instance did not start, and its process cannot be identified or ended. Its state stays
             persisted.
     """
@@ -113,7 +111,7 @@ def bring_up(
             try:
                 _end_process(process, handle)
             except BaseException:
-                undo.pop_all()  # the process may still use these resources; the next operation removes them
+                undo.pop_all()  # the process may still use these; the next operation on the instance removes them
                 raise
             if failure is None:
                 raise
@@ -145,7 +143,7 @@ def _launch(
         preparation: the prepared instance.
         handle: its handle.
         reserved: see `bring_up`.
-        undo: receives what has to be undone after QEMU has ended.
+        undo: the steps to undo after QEMU has ended are added to it.
     """
     with reserved as account:
         confinement = preparation.confine(account, root_dir=str(handle.paths.root_dir))
@@ -205,7 +203,7 @@ def _run(
     start_paused: bool,
     await_guest: Callable[[QmpConnection], None] | None,
 ) -> None:
-    """Check the identity of the started QEMU, configure it and run the guest. Each step is persisted before it."""
+    """Check the identity of the started QEMU, configure it, and run the guest. Each phase is persisted first."""
     runtime = attrs.evolve(launch.runtime, process=launch.process.identity)
     handle.persist(runtime)
     with ExitStack() as stack:
@@ -214,7 +212,7 @@ def _run(
         gib = launch.plan.memory_mib / 1024 if launch.plan.memory.is_preallocated else 0
         monitor.connect(timeout=_GREETING_S + gib * _PREALLOCATION_S_PER_GIB)
         _check_identity(monitor, runtime.instance)
-        give_passwords(monitor, launch.parameters)
+        set_passwords(monitor, launch.parameters)
         bind_threads(monitor, launch.process, launch.plan)
         _limit_disks(monitor, runtime.instance, launch.parameters)
         if await_guest is not None:
@@ -224,7 +222,7 @@ def _run(
         # Extra arguments may add monitors that hvkit does not know.
         if not launch.parameters["kvm_extra"]:
             handle.mark_balloon_unused()
-        # From here on the guest may have run, so that an interrupted start must not be undone.
+        # From here on the guest may have run: an interrupted start must not be undone any more.
         handle.persist(attrs.evolve(runtime, phase=Phase.RUNNING))
         if not start_paused:
             monitor.execute(Cont())
@@ -250,7 +248,7 @@ def _limit_disks(monitor: QmpConnection, instance: Instance, parameters: Mapping
 
 
 def _to_start_error(error: BaseException, process: Process | None, handle: InstanceHandle) -> InstanceStartError | None:
-    """Make an error from a failed start; None for an error that is to be raised as it is."""
+    """Translate the error of a failed start; None for an error that is to be raised unchanged."""
     if not isinstance(error, (ProcessError, NetworkError, QmpError, RuntimeStateError, _IdentityMismatch)):
         return None
     reason = reason_of(error)
@@ -264,23 +262,18 @@ def _end_process(process: Process | None, handle: InstanceHandle) -> None:
     """End the QEMU of a failed start.
 
     Args:
-        process: the QEMU; None if it was not started, or if an interrupted start may have started it.
+        process: the QEMU; None if it was not started, or if an interruption left that unknown.
         handle: the handle of the instance.
 
     Raises:
         InstanceStateError: it cannot be identified or ended.
     """
     try:
-        process = process or _find_process(handle)
+        process = process or find_process(None, handle.paths)
         if process is not None:
             with process:
                 if not process.end(_UNDO_SIGNALS):
                     raise ProcessError(f"process {process.identity.pid} survives SIGKILL: it is blocked in the kernel")
-    except ProcessError as error:
-        problem = f"did not start, and its QEMU may be running: {error}"
+    except (InstanceError, ProcessError) as error:
+        problem = f"did not start, and its QEMU may be running: {reason_of(error)}"
         raise InstanceStateError(handle.name, InstanceState.UNRESPONSIVE.value, problem) from error
-
-
-def _find_process(handle: InstanceHandle) -> Process | None:
-    identity = find_listener(handle.paths.control_socket, handle.paths.pid_file)
-    return None if identity is None else open_process(identity)

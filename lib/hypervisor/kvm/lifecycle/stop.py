@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Stop an instance, and persist how it ended."""
+"""The stop of an instance, whose cause and reason are persisted."""
 
 import logging
 from typing import Final
@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from hvkit.hypervisor.errors import RuntimeStateError
-from hvkit.hypervisor.kvm.host.log import read_last_words
+from hvkit.hypervisor.kvm.host.log import read_log_summary
 from hvkit.hypervisor.kvm.host.nics import take_down_nics, without_scripts
 from hvkit.hypervisor.kvm.host.paths import remove_socket
 from hvkit.hypervisor.kvm.host.process import Process
@@ -31,15 +31,12 @@ class StopVerbs(KvmSubject):
     def stop_instance(
         self, name: str, *, force: bool = False, timeout: float | None = None, retry: bool = False
     ) -> None:
-        """Stop an instance.
+        """Stop an instance. The default timeout is 60 s.
 
         The ACPI power button event is sent again every few seconds, because a guest that is booting misses it. After
         the timeout, or at once with `force`, QEMU is told to quit; if it does not, it is sent SIGTERM and SIGKILL. A
-        guest whose vCPUs are stopped cannot shut down and is not waited for. An instance is also stopped if its state
-        file cannot be read.
-
-        Raises:
-            InstanceStateError: the process survives SIGKILL.
+        guest whose vCPUs are stopped is not shut down gracefully. An instance whose state file cannot be read is
+        stopped as well.
         """
         guest_timeout_s = check_timeout(timeout, default_s=_GUEST_S)
         handle = self._instances.require(name)
@@ -52,19 +49,21 @@ class StopVerbs(KvmSubject):
                 return
             with process:
                 if runtime is None:
-                    stop_process(process, handle.paths, guest_timeout_s=guest_timeout_s, press=not retry)
+                    stop_process(process, handle.paths, guest_timeout_s=guest_timeout_s, sends_powerdown=not retry)
                 else:
-                    _stop_and_persist(handle, runtime, process, guest_timeout_s=guest_timeout_s, press=not retry)
+                    _stop_and_persist(
+                        handle, runtime, process, guest_timeout_s=guest_timeout_s, sends_powerdown=not retry
+                    )
             handle.paths.remove_traces()
 
 
 def _stop_and_persist(
-    handle: InstanceHandle, runtime: Runtime, process: Process, *, guest_timeout_s: float, press: bool
+    handle: InstanceHandle, runtime: Runtime, process: Process, *, guest_timeout_s: float, sends_powerdown: bool
 ) -> None:
-    """End the QEMU of an instance, release what was allocated for it, and persist how it ended.
+    """End the QEMU of an instance, release its host resources, and persist the cause and the reason of the end.
 
-    A state file that cannot be written, for example because the disk is full, does not prevent the stop. The state is
-    derived from the log and the pid file of QEMU then.
+    The stop continues if the state file cannot be written, for example because the disk is full. The state is then
+    derived from the log and the pid file of QEMU.
     """
     if not runtime.has_acpi or runtime.phase is Phase.STARTING:  # no power button, or the guest never ran
         guest_timeout_s = 0.0
@@ -72,7 +71,7 @@ def _stop_and_persist(
     runtime = attrs.evolve(runtime, process=process.identity)
     _persist_if_possible(handle, attrs.evolve(runtime, phase=Phase.STOPPING))
     try:
-        result = stop_process(process, paths, guest_timeout_s=guest_timeout_s, press=press)
+        result = stop_process(process, paths, guest_timeout_s=guest_timeout_s, sends_powerdown=sends_powerdown)
     except BaseException:
         _persist_if_possible(handle, runtime)
         raise
@@ -81,7 +80,7 @@ def _stop_and_persist(
     remove_socket(runtime.incoming_socket)
     remove_socket(runtime.copies_target)
     if result is ENDED_BY_ITSELF:
-        result = attrs.evolve(result, cause=read_last_words(paths.log_file).cause)
+        result = attrs.evolve(result, cause=read_log_summary(paths.log_file).cause)
     stopped = attrs.evolve(without_scripts(runtime), phase=Phase.STOPPED)
     _persist_if_possible(handle, attrs.evolve(stopped, reason=result.reason, stop_cause=result.cause))
 

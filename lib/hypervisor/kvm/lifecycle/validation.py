@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Check of parameters against a QEMU program, without an instance.
+"""Checks of parameters against a QEMU program, without an instance.
 
-Most of what a program lacks is found by planning. So a machine without disks and NICs is planned, and never started.
+Planning checks most parameters against the program. Therefore a machine without disks and NICs is planned, but not
+started.
 """
 
 import math
@@ -14,7 +15,7 @@ from hvkit.hypervisor.kvm.lifecycle.preparation import Preparation
 from hvkit.hypervisor.kvm.plan.capabilities import Capabilities
 from hvkit.hypervisor.kvm.plan.parameters import DISK_DRIVERS, HUGE_PAGES, NIC_DRIVERS, parse_cpu_mask
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import Instance
+from hvkit.hypervisor.model import Instance, check_kind
 
 
 class ValidationVerbs(KvmSubject):
@@ -22,6 +23,7 @@ class ValidationVerbs(KvmSubject):
 
     def validate_parameters(self, parameters: Mapping[str, object]) -> None:
         """Check parameters on this node, and against the capabilities of the QEMU program that they name."""
+        check_kind(parameters, Mapping)
         filled = NODE_TABLE.validate({"kvm_path": self._kvm_path, **parameters})
         binary = filled["kvm_path"]
         try:
@@ -48,7 +50,7 @@ def check_program(parameters: Mapping[str, Any], capabilities: Capabilities) -> 
     least_mib = max(parameters["numa_nodes"], 1) * HUGE_PAGES.get(parameters["hugepages"], 1)
     instance = Instance(
         name="any",
-        # Odd or even like memory_max_mib: the difference has to be a multiple of the 2 MiB blocks of virtio-mem.
+        # Odd or even like memory_max_mib: the difference must be a multiple of 2 MiB, the block size of virtio-mem.
         memory_mib=least_mib * (1 + (parameters["memory_max_mib"] - least_mib) % 2),
         vcpus=1 if parameters["vcpus_max"] else min(_count_vcpus(parameters), machine.cpu_max),
         parameters=parameters,
@@ -57,7 +59,7 @@ def check_program(parameters: Mapping[str, Any], capabilities: Capabilities) -> 
 
 
 def _count_vcpus(parameters: Mapping[str, Any]) -> int:
-    """Return a number of vCPUs that fits the parameters, if there is one."""
+    """Return a number of vCPUs that matches the masks and the topology of the parameters."""
     masks = len(parse_cpu_mask(parameters["cpu_mask"]))
     shape = [parameters[name] for name in ("cpu_sockets", "cpu_cores", "cpu_threads")]
     product = math.prod(number or 1 for number in shape)

@@ -9,12 +9,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hvkit.hypervisor.errors import MigrationError
+from hvkit.hypervisor.model import check_kind
 from hvkit.qmp import QmpConnection
 from hvkit.qmp.descriptors import passed
 
 
 def with_port(target: str | int, parameters: Mapping[str, Any]) -> str | int:
-    """Return a target with the port of the parameter `migration_port` if it is a host without a port."""
+    """Return a target with the port of the parameter `migration_port` if it is a host without a port.
+
+    Raises:
+        ProgrammerError: it is neither text nor a descriptor.
+    """
+    check_kind(target, str, int)
     if isinstance(target, int) or target.startswith("/"):
         return target
     try:
@@ -36,7 +42,9 @@ def check_target(name: str, target: str | int, parameters: Mapping[str, Any]) ->
 
     Raises:
         MigrationError: it is not, or QEMU runs in a root directory that does not contain the path.
+        ProgrammerError: it is neither text nor a descriptor.
     """
+    check_kind(target, str, int)
     if isinstance(target, int):
         _check_descriptor(name, target)
     elif not _to_uri(target):

@@ -64,7 +64,7 @@ class MigrationDestinationVerbs(KvmSubject):
         self._instances.check_no_internal_paths(instance)
         self._instances.directory.make()
         with handle.locked():
-            self._instances.check_uuid_unique(instance)
+            self._instances.check_reservable(instance, preparation.parameters)
             handle.reap_stopped("cannot be accepted")
             self._accept(preparation, handle, target, copies)
 

@@ -13,7 +13,7 @@ from hvkit.qmp.schema import BlockDeviceInfo, QueryFdsets, QueryNamedBlockNodes,
 
 
 class BlockNodeNotFound(HypervisorError):
-    """Raised when an instance has no block node of a name: another client of a monitor has removed it.
+    """Raised when a block node of an instance does not exist: another client of a monitor has removed it.
 
     Attributes:
         node: the name of the block node.

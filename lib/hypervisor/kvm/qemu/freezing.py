@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Filesystems of the guest, frozen by its agent while a snapshot or a backup begins."""
+"""Freezing of the guest's filesystems by the guest agent, while a snapshot or a backup begins."""
 
 import contextlib
 from collections.abc import Iterator

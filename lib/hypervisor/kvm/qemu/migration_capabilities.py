@@ -32,7 +32,7 @@ def set_migration_capabilities(monitor: QmpConnection, wanted: Collection[Migrat
 def reset_migration_capabilities(monitor: QmpConnection) -> None:
     """Switch all capabilities off.
 
-    Internal snapshots obey them too: QEMU 7.2 and 10.0 crash when a snapshot is created or loaded with "multifd" on.
+    They also affect internal snapshots: QEMU 7.2 and 10.0 crash if a snapshot is created or loaded with "multifd" on.
 
     Raises:
         CommandError: QEMU refused, for example because a migration is running.

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Connections to the monitors of a running instance.
 
-An instance has a control monitor, a shared monitor and a watch monitor; the last is for a watch alone. A monitor serves
-one client, and one that is in use looks like one that hangs. A client that needs an answer therefore tries the control
-and the shared monitor in turn, before the instance counts as unresponsive.
+An instance has a control monitor, a shared monitor and a watch monitor; the last one is only used by watches. A monitor
+serves one client. A monitor in use cannot be distinguished from one that hangs: it does not send a greeting. Therefore
+both the control and the shared monitor are tried before the instance counts as unresponsive.
 
-The monitors of an adopted instance are symlinks to sockets elsewhere. Another QEMU may listen there by now, so the
-process behind the connection is checked.
+The monitors of an adopted instance are symlinks to external sockets. Another QEMU may listen there in the meantime, so
+the process at the other end of the connection is checked.
 """
 
 import os
@@ -20,7 +20,7 @@ from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
 from hvkit.qmp import ConnectError, QmpConnection
 from hvkit.qmp.deadlines import Deadline
 
-#: Seconds for one attempt at a monitor, before the other one is tried; doubled each round.
+#: The timeout of one connection attempt in seconds, before the next monitor is tried; doubled each round.
 _FIRST_WAIT_S: Final = 0.5
 
 
@@ -57,7 +57,7 @@ def connect_monitor(
             try:
                 return open_monitor(socket, process, timeout_s=attempt.timeout_s, out_of_band=out_of_band)
             except ConnectError:
-                # A monitor that refused the connection would refuse the next one as well: wait, for the process too.
+                # Wait even if the connection was refused at once, because a retry at once would be refused as well.
                 if process.wait(max(attempt.remaining_s(), 0.0)) or deadline.remaining_s() <= 0:
                     raise
         wait_s *= 2
@@ -87,5 +87,5 @@ def open_monitor(
 
 
 def is_external(socket: Path) -> bool:
-    """Whether a monitor was not created by hvkit, so that any process may listen on it."""
+    """Whether a monitor is that of an adopted instance: a symlink to a socket on which any process may listen."""
     return os.path.islink(socket)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Passwords of displays, set over the monitor: no command line, log or file of hvkit holds them."""
+"""Passwords of displays. They are set over a monitor, and appear in no command line, log or file of hvkit."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PARAMETERS: Final["dict[DisplayProtocol, str]"] = {"vnc": "vnc_bind_address", "spice": "spice_bind"}
 
 
-def give_passwords(monitor: QmpConnection, parameters: Mapping[str, Any]) -> None:
+def set_passwords(monitor: QmpConnection, parameters: Mapping[str, Any]) -> None:
     """Set the passwords of VNC and SPICE. A display with password authentication refuses all clients until then.
 
     Args:
@@ -28,11 +28,25 @@ def give_passwords(monitor: QmpConnection, parameters: Mapping[str, Any]) -> Non
         ParameterError: a password file cannot be read, or its first line is empty.
         QmpError: QEMU refuses a password, or does not answer.
     """
+    for protocol, password in read_passwords(parameters).items():
+        monitor.execute(SetPassword(SetPasswordOptions(protocol=protocol, password=password)))
+
+
+def read_passwords(parameters: Mapping[str, Any]) -> "dict[DisplayProtocol, str]":
+    """Read the passwords of the enabled displays from their files.
+
+    Args:
+        parameters: the parameters of the instance, filled and checked.
+
+    Raises:
+        ParameterError: a password file cannot be read, or its first line is empty.
+    """
+    passwords: dict[DisplayProtocol, str] = {}
     for protocol, parameter in _PARAMETERS.items():
         file = parameters[f"{protocol}_password_file"]
         if parameters[parameter] and file:
-            password = _read_password(f"{protocol}_password_file", file)
-            monitor.execute(SetPassword(SetPasswordOptions(protocol=protocol, password=password)))
+            passwords[protocol] = _read_password(f"{protocol}_password_file", file)
+    return passwords
 
 
 def _read_password(parameter: str, file: str) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Hot-removal of a device, which the guest has to release.
 
-`device_del` only asks the guest. A guest that is booting misses the request, so it is repeated; a guest that refuses
-may report that or not. The device is removed when QEMU reports it: until then the guest may use its backend.
+`device_del` only asks the guest to release the device. A guest that is booting misses the request, so it is repeated. A
+guest that refuses may report that or not. Until QEMU reports that the device is removed, the guest may use its backend.
 """
 
 from collections.abc import Collection
@@ -86,8 +86,8 @@ def await_release(monitor: QmpConnection, nodes: Collection[str]) -> None:
     the block nodes are in use. The event of the destruction may be sent before the subscription, so the block nodes
     are queried, and the event only ends the wait for the next query.
 
-    Returns also if they are still in use after ten seconds, which only a fault in QEMU can cause: `blockdev-del`
-    reports it then.
+    Also returns if they are still in use after ten seconds, which only a fault in QEMU can cause; `blockdev-del` then
+    reports the error.
 
     Raises:
         QmpError: QEMU does not answer.
@@ -104,7 +104,7 @@ def await_release(monitor: QmpConnection, nodes: Collection[str]) -> None:
 def _await_answer(events: Subscription[Event], device: str, timeout_s: float) -> Event | None:
     """Wait for an event about this device, not about a part of it; None if there is none in time.
 
-    QEMU 7.2 to 11.1 send no DEVICE_DELETED for a vCPU, and an _OST event about a device that is gone names no device.
+    QEMU 7.2 to 11.1 send no DEVICE_DELETED for a vCPU, and an _OST event about a removed device has no device id.
     """
     deadline = Deadline(timeout_s)
     while True:

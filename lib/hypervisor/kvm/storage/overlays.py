@@ -24,7 +24,7 @@ from hvkit.hypervisor.kvm.storage.chains import (
 )
 from hvkit.hypervisor.kvm.storage.session import JOB, SnapshotSession, reconcile_overlays, snapshot_session
 from hvkit.hypervisor.kvm.subject import KvmSubject
-from hvkit.hypervisor.model import Disk, check_timeout
+from hvkit.hypervisor.model import Disk, check_kind, check_timeout
 from hvkit.hypervisor.model.reports import BackupProgress
 from hvkit.qmp import NULL
 from hvkit.qmp.jobs import Job, JobError, run_job
@@ -49,6 +49,7 @@ class OverlayVerbs(KvmSubject):
 
     def add_overlays(self, name: str, overlays: Mapping[UUID, str], *, freezes: bool = False) -> tuple[Disk, ...]:
         """Create overlays. QEMU must be able to open the images below by name, so it must not be confined."""
+        check_kind(overlays, Mapping)
         handle = self._instances.require_managed(name)
         with snapshot_session(handle, "cannot create overlays") as session:
             before = session.runtime
@@ -89,6 +90,7 @@ class OverlayVerbs(KvmSubject):
         on_progress: Callable[[BackupProgress], None] | None = None,
         timeout: float | None = None,
     ) -> tuple[Disk, ...]:
+        check_kind(disks, Collection)
         timeout_s = check_timeout(timeout, default_s=math.inf)
         handle = self._instances.require_managed(name)
         with snapshot_session(handle, "cannot commit overlays") as session:

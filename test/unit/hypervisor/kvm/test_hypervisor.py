@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The promises of the base class, held against the plugin: over real QEMU, and over the simulator."""
+"""Conformance of the KVM plugin, on real QEMU and on the simulated QEMU."""
 
 from __future__ import annotations
 

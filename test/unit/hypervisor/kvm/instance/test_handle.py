@@ -100,12 +100,12 @@ def test_query_rereads_state_file_when_instance_appears_stopped(
     def query_late(runtime: Runtime, paths: InstancePaths, **options: Any) -> InstanceInfo:
         info = query_info(runtime, paths, **options)
         queries.append(info)
-        if len(queries) == 1:  # the starter queries as well, and must not start again
+        if len(queries) == 1:  # start_instance queries as well
             other.start_instance(instance)
         return info
 
     monkeypatch.setattr("hvkit.hypervisor.kvm.instance.handle.query_info", query_late)
-    looker = KvmHypervisor(run_dir=kvm.run_dir)
-    info = looker.get_instance_info("web1")
+    observer = KvmHypervisor(run_dir=kvm.run_dir)
+    info = observer.get_instance_info("web1")
     assert queries[0].state is InstanceState.SHUTDOWN
     assert info.state is InstanceState.RUNNING

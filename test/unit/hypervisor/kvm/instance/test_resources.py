@@ -42,7 +42,7 @@ def paths(tmp_path: Path) -> InstancePaths:
         ({"memory_max_mib": 0, "vcpus_max": 0}, ["query-balloon"]),
     ],
 )
-def test_resource_queries_ask_only_for_what_can_change(
+def test_resource_queries_cover_only_resources_that_can_change(
     paths: InstancePaths, parameters: dict[str, object], names: list[str]
 ) -> None:
     assert [query.wire_name for query in resource_queries(runtime_of(**parameters), paths)] == names
