@@ -137,7 +137,7 @@ def test_capabilities_are_computed_from_overridden_methods() -> None:
 def test_method_that_wraps_a_declaration_counts_as_overridden() -> None:
     wrapping = functools.wraps(BaseHypervisor.monitor)(lambda self, name: name)
     monitored: type[FakeHypervisor] = type("Monitored", (FakeHypervisor,), {"monitor": wrapping})
-    assert monitored.CAPABILITIES - FakeHypervisor.CAPABILITIES == {Capability.MONITOR}
+    assert Capability.MONITOR in monitored.CAPABILITIES
 
 
 def test_capability_without_one_of_its_methods_is_rejected() -> None:
