@@ -51,7 +51,7 @@ class OptionalMethods:
             raise ProgrammerError(f"{cls.__name__}.CAPABILITIES is computed from the methods of the class: remove it")
         capabilities = set()
         for capability, methods in optional_methods(cls).items():
-            missing = [method for method in methods if hasattr(getattr(cls, method), _MARK)]
+            missing = [method for method in methods if _declared_capability(getattr(cls, method)) is not None]
             if not missing:
                 capabilities.add(capability)
             elif len(missing) < len(methods):
@@ -64,7 +64,16 @@ def optional_methods(cls: type[OptionalMethods]) -> dict[Capability, list[str]]:
     declared: dict[Capability, list[str]] = {}
     for base in reversed(cls.__mro__):
         for name, method in vars(base).items():
-            capability = getattr(method, _MARK, None)
+            capability = _declared_capability(method)
             if capability is not None:
                 declared.setdefault(capability, []).append(name)
     return declared
+
+
+def _declared_capability(method: object) -> Capability | None:
+    """Return the capability that a method declares; None for an implementation.
+
+    `functools.wraps` copies the mark of a declaration to an implementation that wraps it.
+    """
+    is_implementation = hasattr(getattr(method, "__wrapped__", None), _MARK)
+    return None if is_implementation else getattr(method, _MARK, None)

@@ -122,6 +122,9 @@ _AGENT_HEAVY = (
     "guest-fstrim",
 )
 
+#: The longest timeout of poll(2) and epoll_wait(2) in seconds, about 25 days: they take an int of milliseconds.
+LONGEST_POLL_S: Final = (2**31 - 1) // 1000
+
 #: Timeout classes by wire name, for all commands that are not `QUICK`; includes commands of the guest agent.
 TIMEOUT_CLASSES: Final[dict[str, TimeoutClass]] = {
     **dict.fromkeys(_BLOCK + _AGENT_BLOCK, BLOCK),
@@ -139,12 +142,21 @@ def check_timeout(timeout: Any) -> None:
     """Check that a timeout is a number of seconds: 0 or less for not waiting, `math.inf` for no limit.
 
     Raises:
-        ProgrammerError: it is not an int or a float, or it is NaN.
+        ProgrammerError: it is not an int or a float, it is NaN, or it is an int beyond the range of a float.
     """
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise ProgrammerError(f"timeout must be a number of seconds, not {timeout!r}")
-    if math.isnan(timeout):
+    try:
+        is_nan = math.isnan(timeout)
+    except OverflowError:
+        raise ProgrammerError("timeout is too large; math.inf means no limit") from None
+    if is_nan:
         raise ProgrammerError("timeout must be a number of seconds, not NaN")
+
+
+def to_poll_ms(timeout_s: float) -> int | None:
+    """Return a timeout in milliseconds for `select.poll`; None, for no limit, if it is longer than poll(2) accepts."""
+    return None if timeout_s > LONGEST_POLL_S else max(math.ceil(timeout_s * 1000), 0)
 
 
 class Deadline:

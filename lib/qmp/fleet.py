@@ -18,7 +18,7 @@ from typing import Any, Final, Self, TypeVar, overload
 from hvkit.errors import ProgrammerError
 from hvkit.qmp.base import Command
 from hvkit.qmp.common.transport import Address
-from hvkit.qmp.deadlines import QUICK, Deadline, check_timeout
+from hvkit.qmp.deadlines import LONGEST_POLL_S, QUICK, Deadline, check_timeout
 from hvkit.qmp.errors import ConnectError
 from hvkit.qmp.link import TICK_S, Link, Outcome, Request, problem_of
 
@@ -166,7 +166,7 @@ class Fleet:
             if remaining_s <= 0:
                 return
             wait_s = min(remaining_s, max(tick_at_s - time.monotonic(), 0)) if connecting else remaining_s
-            for fd, events in self._poller.poll(None if wait_s == float("inf") else wait_s, _MAX_EVENTS):
+            for fd, events in self._poller.poll(None if wait_s > LONGEST_POLL_S else wait_s, _MAX_EVENTS):
                 link = by_fd[fd]
                 link.serve(events)
                 self._update(link, by_fd, pending, deadline)

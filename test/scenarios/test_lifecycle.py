@@ -353,7 +353,7 @@ def test_tap_works_for_nic_without_virtio_header(kvm: KvmHypervisor, make_toy: M
 
 def test_guest_agent_has_socket_if_enabled(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(parameters={"use_guest_agent": True, "serial_console": False}), start_paused=True)
-    assert sorted(path.suffix for path in (kvm.run_dir / "sockets").iterdir()) == [".a", ".c", ".m", ".w"]
+    assert sorted(path.suffix for path in (kvm.run_dir / "sockets").iterdir()) == [".a", ".c", ".l", ".w"]
 
 
 @pytest.mark.parametrize(("mask", "bound"), [("0", ["0", "0"]), ("0:all", ["0", "all"]), ("all:0", ["all", "0"])])

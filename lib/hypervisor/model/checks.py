@@ -43,12 +43,13 @@ def check_integer(name: str, value: object, minimum: int, maximum: int) -> int:
     raise ParameterError(name, value, f"expected an integer from {minimum} to {maximum}, got {value!r}")
 
 
-def check_timeout(value: Any, *, default_s: float) -> float:
+def check_timeout(value: Any, *, default_s: float, name: str = "timeout") -> float:
     """Return a timeout in seconds, which may be ``math.inf`` (no limit).
 
     Args:
         value: the timeout that the caller gave; None stands for the default.
         default_s: the default, in seconds.
+        name: the parameter, for errors.
 
     Raises:
         ParameterError: the timeout is negative or NaN.
@@ -57,9 +58,9 @@ def check_timeout(value: Any, *, default_s: float) -> float:
     if value is None:
         return default_s
     if type(value) not in (int, float):
-        raise ProgrammerError(f"timeout: expected a number of seconds or None, got {value!r}")
+        raise ProgrammerError(f"{name}: expected a number of seconds or None, got {value!r}")
     if not value >= 0:
-        raise ParameterError("timeout", value, f"expected a number of seconds >= 0, got {value!r}")
+        raise ParameterError(name, value, f"expected a number of seconds >= 0, got {value!r}")
     try:
         return float(value)
     except OverflowError:  # an int beyond the range of a float

@@ -6,9 +6,8 @@ Such a QEMU has the option ``-chardev socket,path=...,reconnect-ms=1000``, witho
 
 from __future__ import annotations
 
-import threading
-
 from hvkit.qmp.common.listener import BaseListener
+from hvkit.qmp.deadlines import LONGEST_POLL_S
 from hvkit.qmp.sync.connection import QmpConnection
 
 
@@ -39,9 +38,9 @@ class QmpListener(BaseListener):
         """
         timeout_s = self._begin_accept(timeout)
         try:
-            self._socket.settimeout(max(timeout_s, 0.0) if timeout_s <= threading.TIMEOUT_MAX else None)
+            self._socket.settimeout(max(timeout_s, 0.0) if timeout_s <= LONGEST_POLL_S else None)
             connected, _ = self._socket.accept()
-        except TimeoutError as error:
+        except (TimeoutError, BlockingIOError) as error:  # BlockingIOError: the timeout is 0
             raise self._timeout_error(timeout_s) from error
         except OSError as error:
             raise self._accept_error(error) from error

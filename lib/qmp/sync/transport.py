@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import select
 import socket
@@ -27,7 +26,7 @@ from hvkit.qmp.common.transport import (
     connect_problem,
     read_peer_pid,
 )
-from hvkit.qmp.deadlines import Deadline
+from hvkit.qmp.deadlines import Deadline, to_poll_ms
 from hvkit.qmp.errors import ConnectError
 
 #: How long after its deadline a wait still returns received data, in seconds.
@@ -94,7 +93,7 @@ class Transport:
             return False
         poller = select.poll()
         poller.register(self._socket, events)
-        return bool(poller.poll(None if remaining_s == math.inf else math.ceil(remaining_s * 1000)))
+        return bool(poller.poll(to_poll_ms(remaining_s)))
 
     def try_send(self, data: bytes) -> int:
         """Send as many bytes as the kernel takes without waiting, and return their number.
@@ -199,7 +198,7 @@ def _connect_socket(opened: socket.socket, target: Any, deadline: Deadline) -> N
         if error == errno.EINPROGRESS:
             poller = select.poll()
             poller.register(opened, select.POLLOUT)
-            if poller.poll(None if remaining_s == math.inf else max(math.ceil(remaining_s * 1000), 0)):
+            if poller.poll(to_poll_ms(remaining_s)):
                 error = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         elif error == errno.EAGAIN and remaining_s > 0:
             # the backlog of a unix socket is full

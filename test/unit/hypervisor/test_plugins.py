@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -131,6 +132,12 @@ def test_capabilities_are_computed_from_overridden_methods() -> None:
             return name
 
     assert FakeHypervisor.CAPABILITIES | {Capability.MONITOR} == Monitored.CAPABILITIES
+
+
+def test_method_that_wraps_a_declaration_counts_as_overridden() -> None:
+    wrapping = functools.wraps(BaseHypervisor.monitor)(lambda self, name: name)
+    monitored: type[FakeHypervisor] = type("Monitored", (FakeHypervisor,), {"monitor": wrapping})
+    assert Capability.MONITOR in monitored.CAPABILITIES
 
 
 def test_capability_without_one_of_its_methods_is_rejected() -> None:

@@ -32,3 +32,18 @@ def test_check_timeout_accepts_numbers(timeout: float) -> None:
 def test_check_timeout_rejects_anything_else(timeout: Any) -> None:
     with pytest.raises(ProgrammerError, match="timeout must be a number of seconds"):
         deadlines.check_timeout(timeout)
+
+
+def test_check_timeout_rejects_int_beyond_range_of_float() -> None:
+    with pytest.raises(ProgrammerError, match="timeout is too large"):
+        deadlines.check_timeout(10**400)
+
+
+@pytest.mark.parametrize("timeout_s", [2**31 / 1000, 1e9, 2**63, math.inf])
+def test_timeout_longer_than_poll_accepts_becomes_no_limit(timeout_s: float) -> None:
+    assert deadlines.to_poll_ms(timeout_s) is None
+
+
+@pytest.mark.parametrize(("timeout_s", "poll_ms"), [(-1, 0), (0, 0), (0.0001, 1), (2, 2000), (2147483, 2147483000)])
+def test_timeout_is_rounded_up_to_milliseconds(timeout_s: float, poll_ms: int) -> None:
+    assert deadlines.to_poll_ms(timeout_s) == poll_ms

@@ -11,7 +11,7 @@ The layout of the run directory, which has mode 0700 and belongs to the user tha
     instances/NAME/tpm.log        log of swtpm
     state/NAME/variables.fd       UEFI variables; kept until the state of the instance is deleted explicitly
     state/NAME/tpm/               state of the TPM, kept likewise
-    sockets/KEY.c .m .w .s .a     control, shared and watch monitor, serial console, guest agent;
+    sockets/KEY.c .w .l .s .a     control, shared and watch monitor, serial console, guest agent;
                                   for an adopted instance, symlinks to its sockets
     locks/NAME                    locked during an operation on the instance
     locks/.reserving              locked while an instance reserves its uuid and account
@@ -40,7 +40,8 @@ from hvkit.hypervisor.model import check_instance_name, is_instance_name
 #: The longest path of a unix socket: sun_path has 108 bytes, the last one is zero. Source: unix(7).
 MAX_SOCKET_PATH: Final = 107
 
-_SOCKET_SUFFIXES: Final = (".c", ".m", ".w", ".s", ".a")
+#: In the order of the sockets of `InstancePaths`. They never change: an instance that an older hvkit started has them.
+_SOCKET_SUFFIXES: Final = (".c", ".w", ".l", ".s", ".a")
 
 
 @attrs.frozen

@@ -20,7 +20,10 @@ class MonitorVerbs(KvmSubject):
         An adopted instance may not have one, and is UNRESPONSIVE during the block.
         """
         handle = self._instances.require(name)
-        with handle.open_process(handle.load()) as process:
-            handle.mark_balloon_used()  # the caller may use it
-            with contextlib.closing(open_monitor(handle.paths.control_socket, process)) as connection:
-                yield connection
+        with (
+            handle.open_process(handle.load()) as process,
+            contextlib.closing(open_monitor(handle.paths.control_socket, process)) as connection,
+        ):
+            # The caller may change it. Not earlier: a start that marks it as unused holds this monitor until its end.
+            handle.mark_balloon_used()
+            yield connection

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hvkit.hypervisor import BaseHypervisor, Disk, Instance, get_hypervisor
+from hvkit.errors import ProgrammerError
+from hvkit.hypervisor import BaseHypervisor, Disk, Instance, ParameterError, get_hypervisor
 from hvkit.hypervisor.kvm import KvmHypervisor
 from hvkit.hypervisor.kvm.host.locks import instance_lock
 from hvkit.hypervisor.kvm.host.paths import RunDirectory
@@ -46,3 +48,15 @@ class TestConformanceOverSimulator(HypervisorConformance):
     @pytest.fixture
     def subject(self, make_simulated: Callable[..., MakeInstance], tmp_path: Path) -> Subject:
         return subject_of(make_simulated(), tmp_path)
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan])
+def test_constructor_rejects_lock_timeout_that_is_negative_or_nan(tmp_path: Path, timeout: float) -> None:
+    with pytest.raises(ParameterError, match="lock_timeout_s: expected a number of seconds >= 0"):
+        KvmHypervisor(run_dir=tmp_path, lock_timeout_s=timeout)
+
+
+@pytest.mark.parametrize("timeout", ["5", True])
+def test_constructor_rejects_lock_timeout_of_wrong_type(tmp_path: Path, timeout: Any) -> None:
+    with pytest.raises(ProgrammerError, match="lock_timeout_s: expected a number of seconds"):
+        KvmHypervisor(run_dir=tmp_path, lock_timeout_s=timeout)

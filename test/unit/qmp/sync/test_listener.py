@@ -40,12 +40,18 @@ def test_accept_without_monitor_raises_connect_error_at_the_deadline(tmp_path: P
         listener.accept(timeout=0.1)
 
 
-def test_accept_with_infinite_timeout_waits(tmp_path: Path) -> None:
+def test_accept_with_timeout_of_zero_does_not_wait(tmp_path: Path) -> None:
+    with QmpListener(tmp_path / "s") as listener, pytest.raises(ConnectError, match="no monitor connected within 0 s"):
+        listener.accept(timeout=0)
+
+
+@pytest.mark.parametrize("timeout", [2**31, 2**63, math.inf])
+def test_accept_with_long_or_infinite_timeout_waits(tmp_path: Path, timeout: float) -> None:
     path = tmp_path / "s"
     with QmpListener(path) as listener, socket.socket(socket.AF_UNIX) as caller:
         caller.connect(str(path))
         with QmpStub(caller, []):
-            listener.accept(timeout=math.inf).close()
+            listener.accept(timeout=timeout).close()
 
 
 def test_accept_after_close_raises_programmer_error(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hvkit.qmp.schema import (
     ShutdownEvent,
     StopEvent,
 )
-from hvkit.testing import CLOSE, QmpStub
+from hvkit.testing import CLOSE, Delay, QmpStub
 
 OK: dict[str, Any] = {"return": {}}
 
@@ -88,3 +89,11 @@ def test_subscription_with_invalid_event_raises_data_error_once(path: Path) -> N
         with pytest.raises(DataError, match=r"SHUTDOWN\.guest: expected bool, got str"):
             events.get(timeout=1)
         assert events.get(timeout=1).guest
+
+
+@pytest.mark.parametrize("timeout", [2**31, 2**63, math.inf])
+def test_subscription_get_with_long_or_infinite_timeout_waits(path: Path, timeout: float) -> None:
+    script = [(None, [OK, Delay(0.1), STOPPED])]
+    with QmpStub(path, script), QmpConnection(path) as connection, connection.subscribe() as events:
+        connection.execute("go")
+        assert isinstance(events.get(timeout=timeout), StopEvent)

@@ -106,6 +106,13 @@ def test_run_dir_that_is_one_byte_too_long_is_refused() -> None:
     assert "1 bytes shorter" in str(caught.value)
 
 
+def test_sockets_keep_the_names_that_older_versions_gave_them(directory: RunDirectory) -> None:
+    paths = directory.instance("web1")
+    monitors = (paths.control_socket, paths.shared_socket, paths.watch_socket)
+    assert [path.suffix for path in monitors] == [".c", ".w", ".l"]
+    assert [path.suffix for path in (paths.serial_socket, paths.agent_socket)] == [".s", ".a"]
+
+
 def test_instances_share_no_files(directory: RunDirectory) -> None:
     first, second = directory.instance("web1"), directory.instance("web2")
     files = [{*each.sockets, each.dir, each.lock_file, each.runtime_file, each.pid_file} for each in (first, second)]

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -61,6 +63,33 @@ def test_balloon_counts_as_used_after_access_to_monitor(
             pass
         assert kvm.get_all_instances_info() == [info]
     assert info.memory_mib == 32
+
+
+def test_balloon_counts_as_used_after_access_to_monitor_began_during_start(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark_unused, mark_used = InstanceHandle.mark_balloon_unused, InstanceHandle.mark_balloon_used
+    is_marked = threading.Event()
+
+    def access() -> bool:
+        with kvm.monitor("web1"):
+            return has_unused_balloon(kvm)
+
+    def mark_unused_after_access_began(handle: InstanceHandle) -> None:
+        waiting.append(pool.submit(access))
+        is_marked.wait(0.5)  # it must not be: the start still holds the control monitor
+        mark_unused(handle)
+
+    def mark_used_and_tell(handle: InstanceHandle) -> None:
+        mark_used(handle)
+        is_marked.set()
+
+    waiting: list[Future[bool]] = []
+    monkeypatch.setattr(InstanceHandle, "mark_balloon_unused", mark_unused_after_access_began)
+    monkeypatch.setattr(InstanceHandle, "mark_balloon_used", mark_used_and_tell)
+    with ThreadPoolExecutor(1) as pool:
+        kvm.start_instance(make_simulated()(memory_mib=64))
+        assert not waiting[0].result(timeout=10)
 
 
 @pytest.mark.qemu
