@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 EXIT_OK: Final = 0
-EXIT_WORLD: Final = 1
+EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_BUG: Final = 3
 EXIT_INTERRUPTED: Final = 130
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import click  # noqa: F401 - the extra [cli] may not be installed
     except ModuleNotFoundError:
         sys.stderr.write("hvkit: the package click is not installed; run: pip install 'hvkit[cli]'\n")
-        return EXIT_WORLD
+        return EXIT_FAILURE
     try:
         from hvkit.cli.run import run
     except KeyboardInterrupt:  # Ctrl-C during the import

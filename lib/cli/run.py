@@ -14,7 +14,7 @@ from typing import NoReturn, TextIO
 
 import click
 
-from hvkit.cli import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, EXIT_WORLD
+from hvkit.cli import EXIT_BUG, EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from hvkit.cli.commands import hvkit
 from hvkit.errors import HypervisorError
 
@@ -38,12 +38,12 @@ def run(arguments: Sequence[str] | None) -> int:
         return EXIT_INTERRUPTED
     except HypervisorError as error:
         print_error(str(error))
-        return EXIT_WORLD
+        return EXIT_FAILURE
     except Exception as error:  # noqa: BLE001 - the traceback is printed
         if isinstance(error, OSError) and _came_from_echo(error):
             _discard(sys.stdout)
             print_error(f"cannot write the output: {error.strerror}")
-            return EXIT_WORLD
+            return EXIT_FAILURE
         traceback.print_exc()
         print_error("this is a bug in hvkit; please report it with the traceback above")
         return EXIT_BUG

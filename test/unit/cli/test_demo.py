@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from hvkit.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_WORLD, demo
+from hvkit.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, demo
 from hvkit.cli.settings import Settings
 from hvkit.errors import HypervisorError
 
@@ -98,8 +98,8 @@ def test_demo_with_missing_chosen_qemu_fails(
 ) -> None:
     monkeypatch.setenv("HVKIT_QEMU", "/nonexistent/qemu")
     result = run_command("demo")
-    assert result.code == EXIT_WORLD
-    assert result.err == "hvkit: kvm_path: expected a program of this node, got '/nonexistent/qemu'\n"
+    assert result.code == EXIT_FAILURE
+    assert result.err == "hvkit: kvm_path: expected an executable file on this node, got '/nonexistent/qemu'\n"
 
 
 def test_demo_after_failed_step_leaves_nothing(
@@ -110,7 +110,7 @@ def test_demo_after_failed_step_leaves_nothing(
 
     monkeypatch.setattr(demo, "_grow_disk", fail)
     result = run_command("demo", "--simulated")
-    assert (result.code, result.err) == (EXIT_WORLD, "hvkit: step failed\n")
+    assert (result.code, result.err) == (EXIT_FAILURE, "hvkit: step failed\n")
     assert processes_in(scratch) == []
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import pytest
 
-from hvkit.cli import EXIT_OK, EXIT_WORLD, doctor
+from hvkit.cli import EXIT_FAILURE, EXIT_OK, doctor
 from hvkit.cli.doctor import is_healthy, to_text
 from hvkit.cli.settings import Settings
 from hvkit.hypervisor import NodeCheck
@@ -47,7 +47,7 @@ def test_doctor_without_qemu_prints_install_command(
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.delenv("HVKIT_QEMU", raising=False)
     result = run_command("--run-dir", tmp_path / "run", "doctor", "--json")
-    assert result.code == EXIT_WORLD
+    assert result.code == EXIT_FAILURE
     checks = {check["subject"]: check for check in json.loads(result.out)}
     assert (checks["QEMU"]["verdict"], checks["QEMU"]["remedy"]) == ("bad", INSTALL_QEMU)
     assert checks["qemu-img"]["verdict"] == "note"
@@ -124,7 +124,8 @@ def test_doctor_checks_only_chosen_qemu(
 
 def test_doctor_with_missing_chosen_qemu_reports_it(run_command: RunCommand, short_dir: Path) -> None:
     result = run_command("--run-dir", short_dir / "run", "--qemu", "/nonexistent/qemu", "doctor", "--json")
-    assert result.code == EXIT_WORLD
+    assert result.code == EXIT_FAILURE
     checks = {check["subject"]: check for check in json.loads(result.out)}
     assert checks["QEMU"]["verdict"] == "bad"
     assert "/nonexistent/qemu" in checks["QEMU"]["text"]
+    assert checks["run dir"]["verdict"] == "ok"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import hvkit
-from hvkit.cli import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, EXIT_WORLD, commands
+from hvkit.cli import EXIT_BUG, EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, commands
 from hvkit.hypervisor import InstanceInfo, get_hypervisor_class
 from hvkit.hypervisor.fake import FakeHypervisor
 
@@ -36,7 +36,7 @@ RunCommand = Callable[..., Any]
 )
 def test_hypervisor_error_prints_one_line(run_fake: RunCommand, words: tuple[str, ...], text: str) -> None:
     result = run_fake(*words)
-    assert result.code == EXIT_WORLD
+    assert result.code == EXIT_FAILURE
     assert result.has_one_error_line
     assert text in result.err
 
@@ -51,7 +51,7 @@ def test_impossible_run_dir_fails(
     (tmp_path / "loop").symlink_to("loop")
     words = tuple(str(spec) if word == "SPEC" else word for word in words)
     result = run_command("--hypervisor", hypervisor, "--run-dir", tmp_path / way, *words)
-    assert result.code == EXIT_WORLD
+    assert result.code == EXIT_FAILURE
     assert result.has_one_error_line
     assert str(tmp_path / way.partition("/")[0]) in result.err
 
@@ -62,7 +62,7 @@ def test_inaccessible_run_dir_fails(
     run_command: RunCommand, tmp_path: Path, as_nobody: None, hypervisor: str, words: tuple[str, ...]
 ) -> None:
     result = run_command("--hypervisor", hypervisor, "--run-dir", tmp_path / "run", *words)
-    assert result.code == EXIT_WORLD
+    assert result.code == EXIT_FAILURE
     assert result.has_one_error_line
     assert "Permission denied" in result.err
 
@@ -118,7 +118,7 @@ def test_interrupt_during_import_exits_with_130(run_command: RunCommand, monkeyp
 def test_missing_click_prints_install_command(run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "click", None)
     result = run_command("list")
-    assert result.code == EXIT_WORLD
+    assert result.code == EXIT_FAILURE
     assert result.has_one_error_line
     assert "pip install 'hvkit[cli]'" in result.err
 
@@ -174,7 +174,7 @@ def test_closed_stdout_exits_without_traceback(tmp_path: Path) -> None:
     assert process.stderr
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=30) == EXIT_WORLD
+    assert process.wait(timeout=30) == EXIT_FAILURE
 
 
 @pytest.mark.parametrize("words", [("parameters",), ("--help",), ("demo", "--simulated")])
@@ -185,7 +185,7 @@ def test_full_output_device_fails(words: tuple[str, ...]) -> None:
         run = subprocess.run(
             [sys.executable, "-c", program, *words], env=environment, stdout=full, stderr=subprocess.PIPE, text=True
         )
-    assert run.returncode == EXIT_WORLD
+    assert run.returncode == EXIT_FAILURE
     assert run.stderr == "hvkit: cannot write the output: No space left on device\n"
 
 

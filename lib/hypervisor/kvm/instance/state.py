@@ -96,7 +96,7 @@ _BEING_STOPPED: Final = Condition(InstanceState.RUNNING, "being stopped; the sto
 _NO_REPLY: Final = Condition(InstanceState.UNRESPONSIVE, "no monitor answers, but the QEMU process is running")
 
 #: The process has ended. Its log tells who asked for that, if anyone did.
-_ENDED_DURING_STOP: Final = Condition(InstanceState.SHUTDOWN, "ended while being stopped", StopCause.REQUEST)
+_ENDED_DURING_STOP: Final = Condition(InstanceState.SHUTDOWN, "QEMU ended during a stop", StopCause.REQUEST)
 _NODE_RESTARTED: Final = Condition(InstanceState.CRASHED, "node was restarted", StopCause.NODE)
 _ADOPTED_ENDED: Final = Condition(InstanceState.CRASHED, "QEMU ended; cause unknown, as the instance was adopted")
 _ENDED_BY: Final = {
@@ -264,7 +264,7 @@ def _derive_without_process(runtime: Runtime, paths: InstancePaths, is_locked: b
     status = children.exit_status(process) if process is not None else None
     if status == 0 or (status is None and runtime.has_pid_file and not paths.pid_file.exists()):
         return _ENDED_CLEANLY
-    reason = describe_exit(process) if process is not None else "QEMU is gone"
+    reason = describe_exit(process) if process is not None else "QEMU ended unexpectedly"
     complaint = last_words.complaint
     return Condition(InstanceState.CRASHED, f"{reason}: {complaint}" if complaint else reason, StopCause.QEMU)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hvkit.cli import EXIT_OK, EXIT_USAGE, EXIT_WORLD
+from hvkit.cli import EXIT_FAILURE, EXIT_OK, EXIT_USAGE
 from hvkit.qmp import ConnectError, QmpConnection
 
 pytestmark = pytest.mark.qemu
@@ -56,11 +56,11 @@ def test_external_instance_is_examined_adopted_and_captured(
     assert run_kvm("adopt", monitor, "--name", "theirs").code == EXIT_USAGE
     refused = run_kvm("adopt", monitor, "--pid", str(os.getpid()), "--name", "theirs")
     assert (refused.code, refused.err) == (
-        EXIT_WORLD,
+        EXIT_FAILURE,
         f"hvkit: {monitor}: the monitor belongs to process {pid}, not to {os.getpid()}\n",
     )
     nameless = run_kvm("adopt", monitor, "--pid", str(pid))
-    assert (nameless.code, "pass another name" in nameless.err) == (EXIT_WORLD, True)
+    assert (nameless.code, "pass another name" in nameless.err) == (EXIT_FAILURE, True)
     assert run_kvm("adopt", monitor, "--pid", str(pid), "--name", "theirs").out == "theirs: running\n"
 
     assert run_kvm("screenshot", "theirs", short_dir / "a.png").code == EXIT_OK
@@ -69,7 +69,7 @@ def test_external_instance_is_examined_adopted_and_captured(
     assert run_kvm("dump", "theirs", short_dir / "a.elf").code == EXIT_OK
     assert (short_dir / "a.elf").read_bytes().startswith(b"\x7fELF")
     again = run_kvm("dump", "theirs", short_dir / "a.elf", "--format", "kdump-zlib")
-    assert (again.code, "a.elf: File exists" in again.err) == (EXIT_WORLD, True), again.err
+    assert (again.code, "a.elf: File exists" in again.err) == (EXIT_FAILURE, True), again.err
 
     assert json.loads(run_kvm("show", "theirs", "--json").out)["is_adopted"]
     assert run_kvm("stop", "--force", "theirs").out.startswith("theirs: shutdown")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hvkit.cli import EXIT_OK, EXIT_WORLD
+from hvkit.cli import EXIT_FAILURE, EXIT_OK
 from hvkit.hypervisor.fake import FakeHypervisor
 from hvkit.testing.simulator import write_executable
 
@@ -28,6 +28,12 @@ def test_lifecycle_commands_print_states(run_fake: RunCommand, spec: Path) -> No
     assert run_fake("stop", "web1", "--timeout", "5").out == "web1: shutdown (shut down by the guest)\n"
     assert run_fake("cleanup", "web1").out == "web1: cleaned up\n"
     assert run_fake("list").out == "NAME  STATE  PID  MEMORY  VCPUS\n"
+
+
+def test_cleanup_of_unknown_instance_succeeds_and_says_so(run_fake: RunCommand) -> None:
+    result = run_fake("cleanup", "web1")
+    assert (result.code, result.err) == (EXIT_OK, "")
+    assert result.out == "web1: no such instance on this node; nothing to clean up\n"
 
 
 def test_start_paused_prints_paused(run_fake: RunCommand, spec: Path) -> None:
@@ -59,7 +65,7 @@ def test_stop_passes_timeout(
 def test_start_of_running_instance_fails(run_fake: RunCommand, spec: Path) -> None:
     run_fake("start", spec)
     result = run_fake("start", spec)
-    assert (result.code, result.err) == (EXIT_WORLD, "hvkit: web1: cannot be started (it is running)\n")
+    assert (result.code, result.err) == (EXIT_FAILURE, "hvkit: web1: cannot be started (it is running)\n")
 
 
 def test_stop_succeeds_with_unreadable_state_file(run_command: RunCommand, spec: Path, short_dir: Path) -> None:
@@ -74,19 +80,19 @@ def test_stop_succeeds_with_unreadable_state_file(run_command: RunCommand, spec:
 
 def test_start_with_directory_as_spec_fails(run_fake: RunCommand, tmp_path: Path) -> None:
     result = run_fake("start", tmp_path)
-    assert (result.code, result.err) == (EXIT_WORLD, f"hvkit: {tmp_path}: Is a directory\n")
+    assert (result.code, result.err) == (EXIT_FAILURE, f"hvkit: {tmp_path}: Is a directory\n")
 
 
 def test_start_with_missing_disk_names_file_and_key(run_command: RunCommand, spec: Path, short_dir: Path) -> None:
     spec.write_text(spec.read_text() + '[[disk]]\npath = "/nonexistent/disk"\n')
     kvm = ("--run-dir", short_dir / "run", "--qemu", write_executable(short_dir))
     result = run_command(*kvm, "start", spec)
-    assert result.code == EXIT_WORLD
+    assert result.code == EXIT_FAILURE
     assert result.err == f"hvkit: {spec}: disk[0].path: /nonexistent/disk: No such file or directory\n"
 
 
 def test_start_with_unknown_parameter_names_file_and_key(run_fake: RunCommand, spec: Path) -> None:
     spec.write_text(spec.read_text() + "[parameters]\nguets = 'deaf'\n")
     result = run_fake("start", spec)
-    assert result.code == EXIT_WORLD
+    assert result.code == EXIT_FAILURE
     assert result.err == f"hvkit: {spec}: parameters.guets: no such parameter; did you mean guest?\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hvkit.cli import EXIT_OK, EXIT_USAGE, EXIT_WORLD
+from hvkit.cli import EXIT_FAILURE, EXIT_OK, EXIT_USAGE
 from hvkit.cli.settings import Settings
 from hvkit.hypervisor.fake import FakeHypervisor
 from hvkit.qmp import QmpConnection
@@ -76,15 +76,15 @@ def test_qmp_error_reply_fails(run_command: RunCommand, play_monitor: PlayMonito
     error = {"class": "DeviceNotFound", "desc": "Device 'x' not found"}
     play_monitor([({"execute": "device_del", "arguments": {"id": "x"}}, {"error": error})])
     result = run_command("qmp", "web1", "device_del", "id=x")
-    assert (result.code, result.err) == (EXIT_WORLD, "hvkit: web1: device_del: Device 'x' not found\n")
+    assert (result.code, result.err) == (EXIT_FAILURE, "hvkit: web1: device_del: Device 'x' not found\n")
 
 
 @pytest.mark.parametrize(
     ("command", "code", "text"),
     [
         ("query-blok", EXIT_USAGE, "hvkit: query-blok: not found; did you mean query-block"),
-        ("xyzzy", EXIT_WORLD, "hvkit: web1: xyzzy: not found\n"),
-        ("query-status", EXIT_WORLD, "hvkit: web1: query-status: not found\n"),
+        ("xyzzy", EXIT_FAILURE, "hvkit: web1: xyzzy: not found\n"),
+        ("query-status", EXIT_FAILURE, "hvkit: web1: query-status: not found\n"),
     ],
 )
 def test_qmp_command_unknown_to_qemu_fails_with_suggestion(
@@ -106,7 +106,7 @@ def test_qmp_with_invalid_argument_sends_nothing(run_command: RunCommand, play_m
 def test_qmp_with_invalid_reply_fails(run_command: RunCommand, play_monitor: PlayMonitor) -> None:
     play_monitor([({"execute": "query-status"}, {"return": {**STATUS, "running": "yes"}})])
     result = run_command("qmp", "web1", "query-status")
-    assert result.code == EXIT_WORLD
+    assert result.code == EXIT_FAILURE
     assert result.err == "hvkit: web1: query-status.running: expected bool, got str\n"
 
 
@@ -126,4 +126,7 @@ def test_qmp_with_deep_reply_fails(run_command: RunCommand, play_monitor: PlayMo
         reply = {"a": reply}
     play_monitor([({"execute": "x-deep"}, {"return": reply})])
     result = run_command("qmp", "web1", "x-deep", *words)
-    assert (result.code, result.err) == (EXIT_WORLD, "hvkit: x-deep: cannot print the reply: it is nested too deeply\n")
+    assert (result.code, result.err) == (
+        EXIT_FAILURE,
+        "hvkit: x-deep: cannot print the reply: it is nested too deeply\n",
+    )

@@ -76,7 +76,7 @@ PARAMETERS: Final = (
         default="q35",
         doc="Machine type: q35, pc, or a versioned type such as pc-q35-7.2. An instance keeps its version until it is "
         "stopped, also in migrations.",
-        syntax=Check("one word without commas", lambda value: WORD.accepts(value) and "," not in value),
+        syntax=Check("text without spaces or commas", lambda value: WORD.accepts(value) and "," not in value),
     ),
     Parameter(
         name="kvm_flag",
