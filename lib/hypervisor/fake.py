@@ -61,14 +61,14 @@ class FakeHypervisor(BaseHypervisor):
                 name="start_failure",
                 kind=str,
                 default="",
-                doc="The reason with which a start fails; empty: it succeeds.",
+                doc="Reason of the error that a start raises. Empty: the start succeeds.",
                 advice=lambda value: "the instance will not start" if value else None,
             ),
             Parameter(
                 name="guest",
                 kind=str,
                 default="obedient",
-                doc="How the guest responds to a graceful shutdown: it obeys, or ignores it.",
+                doc="Whether the guest shuts down on request (obedient), or ignores the request (deaf).",
                 syntax=one_of("obedient", "deaf"),
             ),
             Parameter(
