@@ -77,8 +77,8 @@ class ConnectionLost(QmpError):
         self.commands = commands
 
     def __str__(self) -> str:
-        fate = f"; fate unknown: {', '.join(self.commands)}" if self.commands else ""
-        return super().__str__() + fate
+        unknown = f"; unknown whether executed: {', '.join(self.commands)}" if self.commands else ""
+        return super().__str__() + unknown
 
 
 class CommandTimeout(QmpError):
@@ -105,7 +105,7 @@ class CommandTimeout(QmpError):
     def reason(self) -> str:
         if not self.was_sent:
             return f"{self.command}: not sent within {self.timeout_s:g} s: the server does not read"
-        text = f"{self.command}: no reply within {self.timeout_s:g} s; its fate is unknown"
+        text = f"{self.command}: no reply within {self.timeout_s:g} s; unknown whether it was executed"
         if self.replies_owed:
             text += f". The server echoes no ids and owes {self.replies_owed} earlier replies: connect again"
         return text

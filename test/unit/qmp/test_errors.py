@@ -100,4 +100,4 @@ def test_set_monitor_when_set_keeps_the_first() -> None:
     error = errors.CommandTimeout("stop", 5.0)
     error.set_monitor("a.sock")
     error.set_monitor("b.sock")
-    assert str(error) == "a.sock: stop: no reply within 5 s; its fate is unknown"
+    assert str(error) == "a.sock: stop: no reply within 5 s; unknown whether it was executed"

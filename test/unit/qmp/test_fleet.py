@@ -73,7 +73,7 @@ def test_execute_with_failing_monitors_returns_their_errors(tmp_path: Path) -> N
     expected = {
         "refusing": (CommandError, "not now"),
         "silent": (CommandTimeout, "no reply within 0.5 s"),
-        "dying": (ConnectionLost, "fate unknown: query-status"),
+        "dying": (ConnectionLost, "unknown whether executed: query-status"),
         "mistyped": (DataError, "query-status.status: expected str, got int"),
         "garbage": (DataError, "not JSON"),
         "mute": (ConnectError, "no greeting within 0.5 s"),

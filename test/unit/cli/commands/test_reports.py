@@ -117,7 +117,7 @@ def test_parameters_prints_default_and_doc(run_command: RunCommand) -> None:
     lines = run_command("parameters", "fake").out.splitlines()
     assert lines[:2] == [
         'start_failure = ""',
-        "    The reason with which a start fails; empty: it succeeds.",
+        "    Reason of the error that a start raises. Empty: the start succeeds.",
     ]
     assert 'guest = "obedient"' in lines
 

@@ -108,7 +108,7 @@ def test_lost_connection_names_the_command_and_can_reconnect(path: Path) -> None
     with agent_stub(path, [SYNC, (PING, CLOSE), SYNC, (PING, OK)]):
         agent = AgentConnection(path)
         agent.connect()
-        with pytest.raises(ConnectionLost, match="fate unknown: guest-ping"):
+        with pytest.raises(ConnectionLost, match="unknown whether executed: guest-ping"):
             agent.execute(GuestPing())
         agent.connect()
         agent.execute(GuestPing())

@@ -523,7 +523,7 @@ async def test_execute_with_partial_reply_names_the_lost_command(path: Path) -> 
     script = [(None, [STOPPED, CloseAfter(12, {"return": STATUS})])]
     with QmpStub(path, script):
         async with AsyncQmpConnection(path) as connection:
-            with pytest.raises(ConnectionLost, match="fate unknown: query-status") as caught:
+            with pytest.raises(ConnectionLost, match="unknown whether executed: query-status") as caught:
                 await connection.execute(QueryStatus())
             assert caught.value.commands == ("query-status",)
             assert connection.take_events() == [StopEvent()]

@@ -321,7 +321,7 @@ def test_execute_with_endless_events_keeps_its_deadline(path: Path) -> None:
 def test_execute_with_partial_reply_names_the_lost_command(path: Path) -> None:
     script = [(None, [STOPPED, CloseAfter(12, {"return": STATUS})])]
     with QmpStub(path, script), QmpConnection(path) as connection:
-        with pytest.raises(ConnectionLost, match="fate unknown: query-status") as caught:
+        with pytest.raises(ConnectionLost, match="unknown whether executed: query-status") as caught:
             connection.execute(QueryStatus())
         assert caught.value.commands == ("query-status",)
         assert connection.take_events() == [StopEvent()]

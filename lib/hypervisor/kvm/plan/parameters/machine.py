@@ -82,7 +82,7 @@ PARAMETERS: Final = (
         name="kvm_flag",
         kind=str,
         default="",
-        doc="Accelerator: enabled requires KVM, disabled uses TCG. Empty: KVM with hardware support, else TCG.",
+        doc="Accelerator: enabled requires KVM, disabled uses TCG. Empty: KVM with hardware virtualization, else TCG.",
         syntax=one_of("", "enabled", "disabled"),
         advice=lambda value: "without KVM the guest is many times slower" if value == "disabled" else None,
     ),

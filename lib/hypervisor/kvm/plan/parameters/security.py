@@ -29,8 +29,8 @@ PARAMETERS: Final = (
         name="sandbox",
         kind=str,
         default="",
-        doc="Whether QEMU runs in a seccomp sandbox, which forbids system calls that it does not need. Empty: if the "
-        "program supports it.",
+        doc="Whether QEMU runs in a seccomp sandbox, which forbids system calls that it does not need. Empty: "
+        "enabled if the program supports it.",
         syntax=one_of("", "enabled", "disabled"),
         advice=lambda value: (
             "a guest that takes over QEMU can start programs on this node" if value == "disabled" else None
