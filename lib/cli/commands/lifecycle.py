@@ -70,7 +70,7 @@ def reboot(settings: Settings, name: str) -> None:
 @click.argument("name")
 @pass_settings
 def cleanup(settings: Settings, name: str) -> None:
-    """Delete the state of the stopped instance NAME. Its disks are kept."""
+    """Delete the state of the stopped instance NAME. Its disks, UEFI variables and TPM state are kept."""
     hypervisor = settings.open()
     exists = name in hypervisor.list_instances()
     hypervisor.cleanup_instance(name)
