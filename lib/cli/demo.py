@@ -81,7 +81,7 @@ def run_demo(qemu: str, *, simulated: bool) -> None:
         narrator.step(f'kvm = get_hypervisor("kvm", run_dir="{hypervisor.run_dir}")')
         with _cleaned_up(hypervisor):
             _run_steps(narrator, hypervisor, instance, has_guest=is_real)
-    click.echo("\nThe instance was removed: its process, sockets and files are gone.")
+    click.echo("\nThe instance was removed, with its process, sockets and files.")
 
 
 def _qemu_remedy() -> str:
@@ -91,10 +91,12 @@ def _qemu_remedy() -> str:
 
 
 def _run_steps(narrator: Narrator, kvm: BaseHypervisor, instance: Instance, *, has_guest: bool) -> None:
+    narrator.step('demo = Instance(name="demo", memory_mib=64, vcpus=2, disks=(disk,))')
     narrator.step("kvm.start_instance(demo, start_paused=True)")
     kvm.start_instance(instance, start_paused=True)
     narrator.step('kvm.get_instance_info("demo")')
     narrator.result(kvm.get_instance_info(NAME))
+    narrator.step('with kvm.monitor("demo") as qmp:  # open until the instance was stopped')
     with kvm.monitor(NAME) as qmp:
         _query(narrator, qmp)
         _resume(narrator, kvm, qmp, has_guest=has_guest)
@@ -118,7 +120,7 @@ def _query(narrator: Narrator, qmp: QmpConnection) -> None:
 
 
 def _resume(narrator: Narrator, kvm: BaseHypervisor, qmp: QmpConnection, *, has_guest: bool) -> None:
-    narrator.comment("Events are typed too. A subscription before the command misses none.")
+    narrator.comment("Events are typed too. Subscribe before the command, so that no event is missed.")
     console = kvm.get_instance_console(NAME)
     with _connected(console.path) as serial, qmp.subscribe(ResumeEvent) as events:
         narrator.step("with qmp.subscribe(ResumeEvent) as events: qmp.execute(Cont()); events.get()")
@@ -151,7 +153,7 @@ def _disk_sizes(qmp: QmpConnection) -> list[int]:
 
 
 def _stop(narrator: Narrator, kvm: BaseHypervisor, qmp: QmpConnection) -> None:
-    narrator.comment("Stop gracefully: the guest shuts down after the power button (ACPI).")
+    narrator.comment("Stop gracefully: hvkit requests a shutdown by ACPI, and the guest shuts down.")
     with qmp.subscribe(ShutdownEvent) as events:
         narrator.step('kvm.stop_instance("demo", timeout=30)')
         kvm.stop_instance(NAME, timeout=_GUEST_S)

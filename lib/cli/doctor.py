@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import click
 
@@ -17,7 +17,8 @@ from hvkit.hypervisor.node import find_obstacle
 
 def run_checks(settings: Settings) -> list[NodeCheck]:
     """Run all checks. Changes nothing on the node; may start QEMU briefly to query it."""
-    return [probe_python(), probe_packages(), *probe_hypervisor(settings), probe_run_dir(settings)]
+    checks = [probe_python(), probe_packages(), *probe_hypervisor(settings)]
+    return [*checks, probe_run_dir(settings, reported={check.text for check in checks})]
 
 
 def is_healthy(checks: Sequence[NodeCheck]) -> bool:
@@ -62,11 +63,16 @@ def probe_hypervisor(settings: Settings) -> list[NodeCheck]:
     return hypervisor.get_node_checks(kvm_path=settings.find_qemu() or None)
 
 
-def probe_run_dir(settings: Settings) -> NodeCheck:
-    """Check the run directory, and the hypervisor's own report of problems."""
+def probe_run_dir(settings: Settings, *, reported: Set[str] = frozenset()) -> NodeCheck:
+    """Check the run directory, and the hypervisor's own report of problems.
+
+    Args:
+        settings: the global options.
+        reported: problems that earlier checks reported; they are not repeated.
+    """
     try:
         hypervisor = settings.open()
-        problems = hypervisor.verify()
+        problems = [problem for problem in hypervisor.verify() if problem not in reported]
     except (HypervisorError, click.UsageError) as error:
         return NodeCheck(subject="run dir", verdict="bad", text=str(error), remedy="use another one with --run-dir")
     obstacle = find_obstacle(hypervisor.run_dir)

@@ -127,10 +127,22 @@ def _typed_members(cls: type[Struct], tree: Mapping[str, Any], path: str) -> dic
         elif rest is not None:
             plain[key] = parse_free({key: value})[key]
         else:
+            _check_tag(cls, tree, path)
             matches = difflib.get_close_matches(key, known, n=2)
             hint = f"did you mean {' or '.join(matches)}?" if matches else f"members: {', '.join(known) or 'none'}"
             raise ArgumentError(where, f"no such member; {hint}")
     return plain
+
+
+def _check_tag(cls: type[Struct], tree: Mapping[str, Any], path: str) -> None:
+    """Reject a tag that selects no branch of a union. Its other members cannot be checked."""
+    if not (issubclass(cls, Union) and cls.tag):
+        return
+    tag = tree.get(cls.tag)
+    if isinstance(tag, str) and tag not in cls.branches:
+        matches = difflib.get_close_matches(tag, cls.branches, n=2)
+        hint = f"did you mean {' or '.join(matches)}?" if matches else f"expected one of {', '.join(cls.branches)}"
+        raise ArgumentError(f"{path}.{cls.tag}" if path else cls.tag, f"no such value {tag!r}; {hint}")
 
 
 def _branch(cls: type[Struct], tree: Mapping[str, Any], path: str) -> type[Struct]:

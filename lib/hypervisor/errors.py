@@ -128,7 +128,8 @@ class InstanceBusy(InstanceError):
     """
 
     def __init__(self, instance: str, holder: int | None = None) -> None:
-        super().__init__(instance, "locked by " + (f"process {holder}" if holder else "another operation"))
+        operation = "another operation" + (f" (process {holder})" if holder else "")
+        super().__init__(instance, f"locked by {operation}; try again later")
         self.args = (instance, holder)
         self.holder = holder
 

@@ -78,7 +78,7 @@ class FakeHypervisor(BaseHypervisor):
                 default="",
                 doc="A file that must exist on the node.",
                 syntax=Check("an absolute path", lambda value: value.startswith("/")),
-                node=Check("a file of this node", os.path.isfile),
+                node=Check("a file on this node", os.path.isfile),
             ),
         )
     )

@@ -57,12 +57,12 @@ ABSOLUTE_PATH: Final = Check("an absolute path", lambda value: value.startswith(
 
 #: Node checks. os.access uses the permissions of this process, which are those of the hypervisor.
 READABLE_FILE: Final = Check(
-    "a file of this node that can be read", lambda value: os.path.isfile(value) and os.access(value, os.R_OK)
+    "a readable file on this node", lambda value: os.path.isfile(value) and os.access(value, os.R_OK)
 )
 EXECUTABLE_FILE: Final = Check(
-    "a program of this node", lambda value: os.path.isfile(value) and os.access(value, os.X_OK)
+    "an executable file on this node", lambda value: os.path.isfile(value) and os.access(value, os.X_OK)
 )
-DIRECTORY: Final = Check("a directory of this node", os.path.isdir)
+DIRECTORY: Final = Check("a directory on this node", os.path.isdir)
 
 
 @attrs.frozen(kw_only=True)

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -34,6 +37,27 @@ def test_readme_example_runs(qemu_binary: str, tmp_path: Path, capsys: pytest.Ca
     exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - the code is from this repository
     assert re.fullmatch(r"\[\d+, \d+\]\n", capsys.readouterr().out)
     assert not list((tmp_path / "run" / "instances").iterdir())
+
+
+@pytest.mark.qemu
+def test_readme_command_line_example_runs(qemu_binary: str, tmp_path: Path) -> None:
+    (spec,) = re.findall(r"```toml\n(.*?)```", README, re.S)
+    (lines,) = re.findall(r"(?:^    (?:qemu-img|hvkit) .*\n)+", README, re.M)
+    (tmp_path / "web1.toml").write_text(spec)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HVKIT_QEMU": qemu_binary,
+        "HVKIT_RUN_DIR": str(tmp_path / "run"),
+    }
+    output = []
+    for line in lines.replace("--timeout 5", "--timeout 1").splitlines():
+        done = subprocess.run(
+            shlex.split(line), cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        output.append(done.stdout)
+    assert output[1] == "web1: running\n"
+    assert "status: running\n" in output[3]
+    assert output[5] == "web1: cleaned up\n"
 
 
 def test_readme_lists_all_commands() -> None:

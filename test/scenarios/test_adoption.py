@@ -359,7 +359,9 @@ def test_adoption_rejects_name_and_uuid_in_use(
     kvm.start_instance(ours, start_paused=True)
     qemu = start_external("-name", "ours", "-uuid", str(ours.uuid))
     external = kvm.inspect_monitor(qemu.monitor)
-    with pytest.raises(AdoptionError, match="instance ours exists: stop it and clean it up first"):
+    with pytest.raises(
+        AdoptionError, match="instance ours exists already: choose another name, or clean up that instance"
+    ):
         kvm.adopt_instance(external)
     with pytest.raises(ParameterError, match="already used by instance ours, which is paused"):
         kvm.adopt_instance(external, name="theirs")

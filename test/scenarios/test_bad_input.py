@@ -202,7 +202,7 @@ def test_start_rejects_program_other_than_qemu(kvm: KvmHypervisor, tmp_path: Pat
 
 
 def test_start_rejects_missing_program(kvm: KvmHypervisor) -> None:
-    assert "a program of this node" in refused(
+    assert "an executable file on this node" in refused(
         kvm, Instance(name="web1", memory_mib=32, parameters={"kvm_path": "/nonexistent/qemu"})
     )
 

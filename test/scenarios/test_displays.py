@@ -150,7 +150,7 @@ def test_spice_password_is_required_and_not_visible(
 
 
 def test_spice_requires_a_port(kvm: KvmHypervisor) -> None:
-    with pytest.raises(ParameterError, match="spice_port: spice_bind requires it"):
+    with pytest.raises(ParameterError, match="spice_port: required by spice_bind"):
         kvm.check_parameter_syntax({"spice_bind": "127.0.0.1"})
 
 
@@ -174,7 +174,7 @@ def test_console_without_a_serial_port_is_the_display(
     kvm.start_instance(make_toy("web2", parameters={**headless, "vnc_bind_address": str(tmp_path)}), start_paused=True)
     assert kvm.get_instance_console("web2").path == str(tmp_path / "web2.vnc")
     kvm.start_instance(make_toy("web3", parameters=headless), start_paused=True)
-    assert "neither VNC nor SPICE" in kvm.get_instance_console("web3").message
+    assert "no VNC and no SPICE" in kvm.get_instance_console("web3").message
     kvm.stop_instance("web3", force=True)
     with pytest.raises(InstanceStateError, match="QEMU is not running"):
         kvm.get_instance_console("web3")

@@ -295,7 +295,7 @@ def test_finalize_as_failed_after_completion_is_rejected(
         kvm.finalize_migration_source("web1", success=False, live=True)
     with pytest.raises(MigrationError, match="the migration has already completed"):
         kvm.abort_migration("web1")
-    with pytest.raises(MigrationError, match="the guest has arrived and may run on this node"):
+    with pytest.raises(MigrationError, match="the migration is complete, so the guest may run on this node"):
         other.finalize_migration_destination(quick_toy, info, success=False)
     assert outcome(kvm, other) == (InstanceState.MIGRATING, InstanceState.RUNNING)
     other.finalize_migration_destination(quick_toy, info, success=True)
@@ -486,7 +486,7 @@ def test_follow_migration_gives_up_stalled_migration(
     info = begin_and_pause(kvm, other, toy, target)
     status = kvm.follow_migration("web1", ConvergencePolicy(stall_s=0.3))
     assert status.status is MigrationState.CANCELLED
-    assert status.reason.startswith("it was given up: nothing was sent for")
+    assert status.reason.startswith("aborted: nothing was sent for")
     kvm.finalize_migration_source("web1", success=False, live=True)
     other.finalize_migration_destination(toy, info, success=False)
     assert outcome(kvm, other) == (InstanceState.RUNNING, None)
@@ -534,7 +534,7 @@ def test_follow_migration_survives_unresponsive_source(
 
     status = kvm.follow_migration("web1", ConvergencePolicy(stall_s=SILENT_S), suspend)
     timers[0].join()
-    assert status.reason.startswith("it was given up: nothing was sent for")
+    assert status.reason.startswith("aborted: nothing was sent for")
     kvm.finalize_migration_source("web1", success=False, live=True)
     other.finalize_migration_destination(toy, info, success=False)
     assert outcome(kvm, other) == (InstanceState.RUNNING, None)

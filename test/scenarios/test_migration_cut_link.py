@@ -136,7 +136,7 @@ def test_follow_migration_gives_up_over_cut_link(
     assert sent > 1 << 20
     assert status.status in (MigrationState.CANCELLED, MigrationState.FAILED)
     # If the rest fits into the socket buffer, QEMU begins the switchover, and blocks in it.
-    assert re.match("it was given up: (nothing was sent for|QEMU did not answer)", status.reason)
+    assert re.match("aborted: (nothing was sent for|QEMU did not answer)", status.reason)
     curve.record("cut link")
     migration.source.finalize_migration_source("web1", success=False, live=True)
     migration.destination.finalize_migration_destination(migration.instance, migration.info, success=False)

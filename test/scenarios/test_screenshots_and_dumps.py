@@ -101,7 +101,7 @@ def test_screenshot_of_confined_instance(kvm: KvmHypervisor, make_toy: MakeInsta
 
 def test_screenshot_without_display_adapter_fails(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
     kvm.start_instance(make_toy(), start_paused=True)
-    with pytest.raises(CaptureError, match="web1: capture: no screen: the machine has no display adapter"):
+    with pytest.raises(CaptureError, match="web1: capture: the instance has no display adapter"):
         kvm.get_instance_screenshot("web1")
 
 

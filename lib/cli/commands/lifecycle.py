@@ -33,10 +33,18 @@ def start(settings: Settings, spec: Path, paused: bool) -> None:
 @hvkit.command()
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Quit without a graceful shutdown; the guest loses unwritten data.")
-@click.option("--timeout", type=parse_seconds, metavar="SECONDS", help="Time for the graceful shutdown.")
+@click.option(
+    "--timeout",
+    type=parse_seconds,
+    metavar="SECONDS",
+    help="Time for the graceful shutdown; inf: no limit. Default for kvm: 60.",
+)
 @pass_settings
 def stop(settings: Settings, name: str, force: bool, timeout: float | None) -> None:
-    """Stop the instance NAME. After the timeout of the graceful shutdown, QEMU quits."""
+    """Stop the instance NAME by a graceful shutdown. After the timeout, QEMU quits.
+
+    Ctrl-C ends the wait for the guest. The guest may still shut down.
+    """
     hypervisor = settings.open()
     hypervisor.stop_instance(name, force=force, timeout=timeout)
     try:
@@ -52,7 +60,7 @@ def stop(settings: Settings, name: str, force: bool, timeout: float | None) -> N
 @click.argument("name")
 @pass_settings
 def reboot(settings: Settings, name: str) -> None:
-    """Reset the running instance NAME."""
+    """Reset the running instance NAME. The guest loses unwritten data."""
     hypervisor = settings.open()
     hypervisor.reboot_instance(name)
     print_state(hypervisor.get_instance_info(name))
@@ -62,6 +70,8 @@ def reboot(settings: Settings, name: str) -> None:
 @click.argument("name")
 @pass_settings
 def cleanup(settings: Settings, name: str) -> None:
-    """Delete the state of the stopped instance NAME. Its disks are kept."""
-    settings.open().cleanup_instance(name)
-    click.echo(f"{name}: cleaned up")
+    """Delete the state of the stopped instance NAME. Its disks, UEFI variables and TPM state are kept."""
+    hypervisor = settings.open()
+    exists = name in hypervisor.list_instances()
+    hypervisor.cleanup_instance(name)
+    click.echo(f"{name}: cleaned up" if exists else f"{name}: no such instance on this node; nothing to clean up")

@@ -26,7 +26,9 @@ _MAX_SHOWN_LEVELS: Final = 100
 @click.argument("name")
 @click.argument("command")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--timeout", type=parse_seconds, metavar="SECONDS", help="Time limit for the reply.")
+@click.option(
+    "--timeout", type=parse_seconds, metavar="SECONDS", help="Time limit for the reply. Default: 5 for most commands."
+)
 @json_option
 @pass_settings
 def qmp(
@@ -35,14 +37,15 @@ def qmp(
     """Execute a QMP COMMAND on the instance NAME. Prints the reply.
 
     The schema determines the type of each VALUE. A dot in a KEY selects a member of a structure, such as
-    file.filename=/srv/disk; a structure can also be given as JSON. Arguments of commands that the schema does not
-    contain are sent as JSON if they are valid JSON, otherwise as strings.
+    file.filename=/srv/disk; a structure can also be given as JSON. For a command that the schema does not contain,
+    each VALUE that is valid JSON is sent as JSON, and any other as a string.
     """
-    with settings.open().monitor(name) as connection:
-        try:
+    hypervisor = settings.open()
+    try:
+        with hypervisor.monitor(name) as connection:
             reply = _execute(connection, command, arguments, timeout)
-        except QmpError as error:
-            raise HypervisorError(f"{name}: {error.reason}") from error
+    except QmpError as error:
+        raise HypervisorError(f"{name}: {error.reason}") from error
     plain = unstructure(reply)
     if is_deeper(plain, _MAX_SHOWN_LEVELS):
         raise HypervisorError(f"{command}: cannot print the reply: it {TOO_DEEP}")

@@ -79,7 +79,10 @@ def _json_line(change: InstanceChange) -> str:
 @click.argument("name")
 @pass_settings
 def console(settings: Settings, name: str) -> None:
-    """Show how to connect to the console of the instance NAME."""
+    """Show how to connect to the console of the instance NAME.
+
+    Prints a command that uses socat, or the address for a VNC or SPICE client.
+    """
     click.echo(describe_console(settings.open().get_instance_console(name)))
 
 

@@ -78,7 +78,8 @@ def check_instance_name(name: object) -> str:
     """
     if is_instance_name(name):
         return str(name)
-    raise ParameterError("Instance.name", name, f"not a valid name for an instance: {name!r}")
+    rule = "use letters, digits, '.', '_' and '-', and start with a letter or digit"
+    raise ParameterError("Instance.name", name, f"not a valid name for an instance: {name!r}; {rule}")
 
 
 def is_instance_name(name: object) -> bool:

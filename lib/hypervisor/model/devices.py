@@ -67,7 +67,7 @@ class DiskRate:
         if self.burst_per_s and self.burst_per_s < self.per_s:
             problem = f"the rate of a burst must be at least the average, {self.per_s}"
         elif not self.burst_per_s and self.burst_s != 1:
-            raise ParameterError("DiskRate.burst_s", self.burst_s, "needs burst_per_s")
+            raise ParameterError("DiskRate.burst_s", self.burst_s, "requires burst_per_s")
         elif max(self.per_s, self.burst_per_s * self.burst_s) > _MAX_RATE:
             problem = f"must not exceed {_MAX_RATE}"
         if problem:

@@ -110,11 +110,11 @@ def connect_problem(error: OSError | ValueError, deadline: Deadline) -> str:
         case FileNotFoundError():
             return "there is no such socket"
         case ConnectionRefusedError():
-            return "no process listens on the socket; it may be left over from a process that was killed"
+            return "no process listens on the socket; it is left over from a process that was killed, or not a socket"
         case BlockingIOError(errno=errno.EINPROGRESS):
             return f"no answer from the network within {deadline.timeout_s:g} s"
         case BlockingIOError():
-            return f"the backlog of the socket stayed full for {deadline.timeout_s:g} s: QEMU is busy or stopped"
+            return f"the backlog of the socket stayed full for {deadline.timeout_s:.3g} s: QEMU is busy or stopped"
         case socket.gaierror():
             return f"unknown host: {error.strerror}"
         case OSError(errno=int() as number):

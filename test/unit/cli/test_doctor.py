@@ -128,3 +128,4 @@ def test_doctor_with_missing_chosen_qemu_reports_it(run_command: RunCommand, sho
     checks = {check["subject"]: check for check in json.loads(result.out)}
     assert checks["QEMU"]["verdict"] == "bad"
     assert "/nonexistent/qemu" in checks["QEMU"]["text"]
+    assert checks["run dir"]["verdict"] == "ok"

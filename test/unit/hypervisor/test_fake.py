@@ -70,7 +70,7 @@ def test_start_failure_has_the_configured_reason(fake: FakeHypervisor) -> None:
 
 
 def test_start_checks_parameters_on_the_node(fake: FakeHypervisor, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="needs_file: expected a file of this node"):
+    with pytest.raises(ParameterError, match="needs_file: expected a file on this node"):
         fake.start_instance(make_instance("web1", parameters={"needs_file": str(tmp_path / "missing")}))
 
 

@@ -118,7 +118,7 @@ def test_only_validate_runs_node_checks(tmp_path: Path) -> None:
     kernel = tmp_path / "vmlinuz"
     given = {"kernel_path": str(kernel)}
     TABLE.check_syntax(given)
-    with pytest.raises(ParameterError, match="kernel_path: expected a file of this node that can be read"):
+    with pytest.raises(ParameterError, match="kernel_path: expected a readable file on this node"):
         TABLE.validate(given)
     kernel.touch()
     assert TABLE.validate(given)["kernel_path"] == str(kernel)

@@ -58,7 +58,8 @@ class AdoptVerbs(KvmSubject):
         self._instances.directory.make()
         with handle.locked():
             if os.path.lexists(handle.paths.runtime_file):
-                raise AdoptionError(external.monitor, f"instance {name} exists: stop it and clean it up first")
+                problem = f"instance {name} exists already: choose another name, or clean up that instance"
+                raise AdoptionError(external.monitor, problem)
             # Remove the files of an interrupted adoption, or of an instance whose state file is missing.
             handle.reap_stopped("its name cannot be used for another QEMU")
             _adopt(self._instances, handle, external, second)

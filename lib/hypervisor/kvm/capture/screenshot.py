@@ -29,7 +29,7 @@ class ScreenshotVerbs(KvmSubject):
             writer = stack.enter_context(open(f"/proc/self/fd/{picture.fileno()}", "wb"))
             monitor = stack.enter_context(handle.connected())
             if not _has_screen(monitor):
-                raise CaptureError(name, "no screen: the machine has no display adapter")
+                raise CaptureError(name, "the instance has no display adapter (parameter vga)")
             with fdset(monitor, writer.fileno()) as filename:
                 monitor.execute(Screendump(filename=filename, format="png"))
             return picture.read()

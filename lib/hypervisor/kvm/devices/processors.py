@@ -98,7 +98,7 @@ def _check_tcg(
         return
     version = ".".join(map(str, runtime.qemu_version))
     if removed and runtime.qemu_version < _TCG_REMOVAL_VERSION:
-        problem = f"QEMU {version} without KVM does not survive the removal of a vCPU: use QEMU 10 or KVM"
+        problem = f"QEMU {version} without KVM crashes when a vCPU is removed: use QEMU 10 or KVM"
         raise session.error(removed[0].device, problem, HotplugCause.UNFIT)
     # QEMU allocates one translation context for each possible vCPU, and does not reuse that of a removed one.
     available = free_places - runtime.processors_gone

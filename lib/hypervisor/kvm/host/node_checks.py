@@ -42,7 +42,7 @@ def probe_kvm() -> NodeCheck:
         text = f"{host.problem}; guests use TCG, which is slow"
         return NodeCheck(subject="KVM", verdict="note", text=text, remedy=remedy)
     if host.is_emulated:
-        text = "emulates instructions on this node; guests use TCG, which is faster"
+        text = "present, but without hardware virtualization; guests use TCG, which is faster"
         return NodeCheck(subject="KVM", verdict="note", text=text)
     return NodeCheck(subject="KVM", verdict="ok", text="available")
 

@@ -48,14 +48,14 @@ def _has_certificates(directory: str) -> bool:
 
 
 _CD_IMAGE: Final = Check(
-    "a URL, or a file of this node that can be read", lambda image: not is_file(image) or READABLE_FILE.accepts(image)
+    "a URL, or a readable file on this node", lambda image: not is_file(image) or READABLE_FILE.accepts(image)
 )
 _FLOPPY_IMAGE: Final = Check(READABLE_FILE.condition, lambda image: image == EMPTY or READABLE_FILE.accepts(image))
 _VNC_ADDRESS: Final = Check(
-    "an address, a network interface of this node with an IPv4 address, or a directory of this node", _has_address
+    "an address, a network interface on this node with an IPv4 address, or a directory on this node", _has_address
 )
-_SPICE_ADDRESS: Final = Check("an address, or a network interface of this node with an IPv4 address", _has_address)
-_CERTIFICATES: Final = Check(f"a directory of this node with {', '.join(_CERTIFICATE_FILES)}", _has_certificates)
+_SPICE_ADDRESS: Final = Check("an address, or a network interface on this node with an IPv4 address", _has_address)
+_CERTIFICATES: Final = Check(f"a directory on this node with {', '.join(_CERTIFICATE_FILES)}", _has_certificates)
 _CPUS: Final = Check("CPUs that are online on this node", _has_cpus)
 
 #: The node check of each parameter that has one.

@@ -255,7 +255,7 @@ def describe_exit(identity: ProcessIdentity) -> str:
     """Describe how a QEMU process ended, as far as that is known: only its parent gets the exit status."""
     status = children.exit_status(identity)
     if status is None:
-        return "QEMU is gone"
+        return "QEMU ended unexpectedly"
     if status >= 0:
         return f"QEMU ended with exit code {status}"
     try:

@@ -268,7 +268,7 @@ def _derive_without_process(runtime: Runtime, paths: InstancePaths, is_locked: b
     status = children.exit_status(process) if process is not None else None
     if status == 0 or (status is None and runtime.has_pid_file and not paths.pid_file.exists()):
         return _ENDED_CLEANLY
-    reason = describe_exit(process) if process is not None else "QEMU is gone"
+    reason = describe_exit(process) if process is not None else "QEMU ended unexpectedly"
     last_message = summary.last_message
     return Condition(InstanceState.CRASHED, f"{reason}: {last_message}" if last_message else reason, StopCause.QEMU)
 

@@ -158,9 +158,9 @@ def _finalize(handle: InstanceHandle, runtime: Runtime, *, success: bool) -> str
             handle.persist(arrived)
             return ""
         if success and not process.wait(0):
-            raise MigrationError(handle.name, _with_log("the guest has not arrived completely", handle))
+            raise MigrationError(handle.name, _with_log("the migration is not complete", handle))
         if has_arrived:
-            raise MigrationError(handle.name, "the guest has arrived and may run on this node")
+            raise MigrationError(handle.name, "the migration is complete, so the guest may run on this node")
         stop_process(process, handle.paths, guest_timeout_s=0)
     return _remove_ended(handle, runtime, success=success)
 

@@ -156,7 +156,7 @@ class _Follower:
             QmpError: QEMU does not execute that either, or still does not answer.
         """
         self.monitor.execute(Yank(instances=[YankInstance(type="migration")]), out_of_band=True, timeout=ANSWER_S)
-        return self._give_up(f"QEMU did not answer for {ANSWER_S:g} s until its link was broken")
+        return self._give_up(f"QEMU did not answer for {ANSWER_S:g} s, and its link was closed")
 
     def _decide(self) -> Decision:
         if self.is_postcopy:
@@ -171,7 +171,7 @@ class _Follower:
             status = cancel_migration(self.monitor, self.handle.load(), self.handle)
         if status.status is MigrationState.COMPLETED:
             return status
-        return attrs.evolve(status, reason=f"it was given up: {reason}")
+        return attrs.evolve(status, reason=f"aborted: {reason}")
 
     def _switch_over(self, status: MigrationStatus) -> MigrationStatus:
         """Complete the copies of the disks while the guest is stopped, and continue; if a copy failed, cancel."""
@@ -180,7 +180,7 @@ class _Follower:
                 complete_copies(self.monitor, self.handle)
             except MigrationError as error:
                 cancelled = cancel_migration(self.monitor, self.handle.load(), self.handle)
-                return attrs.evolve(cancelled, reason=f"it was given up: {error.reason}")
+                return attrs.evolve(cancelled, reason=f"aborted: {error.reason}")
             if query_migration(self.monitor).phase == "pre-switchover":  # another process may have continued it
                 self.monitor.execute(MigrateContinue(state="pre-switchover"))
         return status

@@ -45,7 +45,7 @@ class PostcopyVerbs(KvmSubject):
         with migration_monitor(handle) as monitor:
             with handle.locked():
                 if monitor.execute(QueryStatus()).status == "inmigrate":
-                    raise MigrationError(name, "the guest is still arriving and would be lost")
+                    raise MigrationError(name, "the migration is not complete, so the guest would be lost")
                 _require_status(monitor, handle, MigrationState.POSTCOPY, "there is no postcopy link to break")
                 with contextlib.suppress(CommandError):  # the link broke by itself
                     monitor.execute(MigratePause())

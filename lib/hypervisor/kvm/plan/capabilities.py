@@ -208,11 +208,12 @@ def choose_accelerator(kvm_flag: str, host: KvmHost, capabilities: Capabilities)
             return Accelerator(
                 name="kvm",
                 best_cpu="qemu64",
-                reason="kvm_flag requires KVM; it only emulates on this node: guests are slow and may stop",
+                reason="kvm_flag requires KVM; it has no hardware virtualization here: guests are slow and may stop",
             )
         return Accelerator(name="kvm", best_cpu="host", reason="kvm_flag requires KVM")
     if problem:
         return _tcg(f"no KVM: {problem}")
     if host.is_emulated:
-        return _tcg("no KVM: it only emulates on this node, slower than TCG (neither kvm_intel nor kvm_amd is in use)")
+        problem = "KVM has no hardware virtualization (neither kvm_intel nor kvm_amd is in use) and is slower than TCG"
+        return _tcg(f"no KVM: {problem}")
     return Accelerator(name="kvm", best_cpu="host", reason="/dev/kvm works")

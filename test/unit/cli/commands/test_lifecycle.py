@@ -30,6 +30,12 @@ def test_lifecycle_commands_print_states(run_fake: RunCommand, spec: Path) -> No
     assert run_fake("list").out == "NAME  STATE  PID  MEMORY  VCPUS\n"
 
 
+def test_cleanup_of_unknown_instance_succeeds_and_says_so(run_fake: RunCommand) -> None:
+    result = run_fake("cleanup", "web1")
+    assert (result.code, result.err) == (EXIT_OK, "")
+    assert result.out == "web1: no such instance on this node; nothing to clean up\n"
+
+
 def test_start_paused_prints_paused(run_fake: RunCommand, spec: Path) -> None:
     assert run_fake("start", "--paused", spec).out == "web1: paused\n"
 

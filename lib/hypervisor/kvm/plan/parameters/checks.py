@@ -6,7 +6,7 @@ from typing import Any, Final
 from hvkit.hypervisor.parameters import Check
 
 PRINTABLE: Final = Check("printable text on one line", str.isprintable)
-WORD: Final = Check("one word", lambda value: value.isprintable() and " " not in value)
+WORD: Final = Check("text without spaces", lambda value: value.isprintable() and " " not in value)
 
 
 def passes(parse: Any) -> Any:

@@ -22,7 +22,7 @@ PARAMETERS: Final = (
         name="serial_speed",
         kind=int,
         default=38400,
-        doc="Speed of the serial console in bits per second, for kernel_path.",
+        doc="Speed of the serial console in bits per second, passed to the kernel of kernel_path.",
         syntax=Check(f"one of {', '.join(map(str, sorted(_SERIAL_SPEEDS)))}", _SERIAL_SPEEDS.__contains__),
     ),
     Parameter(

@@ -102,9 +102,9 @@ def _check_spice(parameters: Mapping[str, Any]) -> None:
     if parameters["vnc_bind_address"]:
         raise ParameterError("spice_bind", parameters["spice_bind"], "cannot be combined with vnc_bind_address")
     if not parameters["spice_port"]:
-        raise ParameterError("spice_port", 0, "spice_bind requires it")
+        raise ParameterError("spice_port", 0, "required by spice_bind")
     if parameters["spice_use_tls"] and not parameters["spice_x509_path"]:
-        raise ParameterError("spice_x509_path", "", "spice_use_tls requires it")
+        raise ParameterError("spice_x509_path", "", "required by spice_use_tls")
     version = parameters["spice_ip_version"]
     place = parameters["spice_bind"]
     if version and is_address(place) and ipaddress.ip_address(place).version != version:
@@ -124,7 +124,7 @@ PARAMETERS: Final = (
         kind=str,
         default="",
         doc="Keyboard layout, such as en-us, for VNC and SPICE clients that send no key codes.",
-        syntax=Check("one word without commas", lambda value: WORD.accepts(value) and "," not in value),
+        syntax=Check("text without spaces or commas", lambda value: WORD.accepts(value) and "," not in value),
     ),
     Parameter(
         name="vnc_bind_address",

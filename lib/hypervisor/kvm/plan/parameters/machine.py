@@ -76,13 +76,13 @@ PARAMETERS: Final = (
         default="q35",
         doc="Machine type: q35, pc, or a versioned type such as pc-q35-7.2. An instance keeps its version until it is "
         "stopped, also in migrations.",
-        syntax=Check("one word without commas", lambda value: WORD.accepts(value) and "," not in value),
+        syntax=Check("text without spaces or commas", lambda value: WORD.accepts(value) and "," not in value),
     ),
     Parameter(
         name="kvm_flag",
         kind=str,
         default="",
-        doc="Accelerator: enabled requires KVM, disabled uses TCG. Empty: KVM with hardware support, else TCG.",
+        doc="Accelerator: enabled requires KVM, disabled uses TCG. Empty: KVM with hardware virtualization, else TCG.",
         syntax=one_of("", "enabled", "disabled"),
         advice=lambda value: "without KVM the guest is many times slower" if value == "disabled" else None,
     ),

@@ -32,7 +32,7 @@ def _parse_nodes(part: str, text: str) -> frozenset[int]:
         first, dash, last = item.partition("-")
         ends = [first, last if dash else first]
         if not all(end.isascii() and end.isdigit() and len(end) <= 3 for end in ends) or int(ends[0]) > int(ends[1]):
-            raise ParameterError("numa_host_nodes", text, f"expected something like 0:1 or 0-1, got {text!r}")
+            raise ParameterError("numa_host_nodes", text, f"expected NUMA nodes such as 0:1 or 0-1, got {text!r}")
         nodes.update(range(int(ends[0]), int(ends[1]) + 1))
     return frozenset(nodes)
 

@@ -20,7 +20,7 @@ def _are_capabilities(text: str) -> bool:
 def _check_credentials(parameters: Mapping[str, Any]) -> None:
     kind, directory = parameters["migration_tls"], parameters["migration_tls_dir"]
     if kind and not directory:
-        raise ParameterError("migration_tls_dir", directory, f"migration_tls {kind} requires it")
+        raise ParameterError("migration_tls_dir", directory, f"required by migration_tls {kind}")
     for name in ("migration_tls_dir", "migration_tls_hostname"):
         if parameters[name] and not kind:
             raise ParameterError(name, parameters[name], "requires migration_tls")

@@ -30,7 +30,7 @@ PARAMETERS: Final = (
         name="virtio_net_queues",
         kind=int,
         default=1,
-        doc="Number of queues of each paravirtual NIC, and so of vCPUs that can send and receive at the same time.",
+        doc="Number of queues of each paravirtual NIC: the number of vCPUs that can send and receive at the same time.",
         syntax=between(1, 32),
     ),
     Parameter(

@@ -38,7 +38,7 @@ def _parse_cpu_set(part: str, text: str, name: str) -> CpuSet:
     for item in part.split(","):
         first, dash, last = item.partition("-")
         if not (_is_number(first) and (not dash or (_is_number(last) and int(first) <= int(last)))):
-            raise ParameterError(name, text, f"expected something like 0-2:all:1,3, got {text!r}")
+            raise ParameterError(name, text, f"expected a CPU mask such as 0-2:all:1,3, got {text!r}")
         cpus.update(range(int(first), int(last if dash else first) + 1))
     return frozenset(cpus)
 
@@ -57,7 +57,7 @@ PARAMETERS: Final = (
         name="cpu_type",
         kind=str,
         default="",
-        doc="CPU model with features, as QEMU writes it (Skylake-Server,-hle). Empty and host: the model with all "
+        doc="CPU model with features, in QEMU's syntax (Skylake-Server,-hle). Empty and host: the model with all "
         "features that the accelerator supports.",
         syntax=WORD,
     ),

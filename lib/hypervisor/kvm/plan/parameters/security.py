@@ -18,9 +18,9 @@ from hvkit.hypervisor.parameters import (
 def _check_account_source(parameters: Mapping[str, Any]) -> None:
     for model, source in (("user", "security_domain"), ("pool", "security_pool")):
         if (parameters["security_model"] == model) is not bool(parameters[source]):
-            problem = f"requires security_model {model}, which is {parameters['security_model']}"
+            problem = f"requires security_model {model}, not {parameters['security_model']}"
             if parameters["security_model"] == model:
-                problem = f"security_model {model} requires it"
+                problem = f"required by security_model {model}"
             raise ParameterError(source, parameters[source], problem)
 
 
@@ -29,8 +29,8 @@ PARAMETERS: Final = (
         name="sandbox",
         kind=str,
         default="",
-        doc="Whether QEMU runs in a seccomp sandbox, which forbids system calls that it does not need. Empty: if the "
-        "program supports it.",
+        doc="Whether QEMU runs in a seccomp sandbox, which forbids system calls that it does not need. Empty: "
+        "enabled if the program supports it.",
         syntax=one_of("", "enabled", "disabled"),
         advice=lambda value: (
             "a guest that takes over QEMU can start programs on this node" if value == "disabled" else None

@@ -95,7 +95,7 @@ def test_busy_error_has_the_pid_of_another_process(lock_file: Path) -> None:
         with pytest.raises(InstanceBusy) as caught, instance_lock("web1", lock_file, timeout_s=0.1):
             pass
     assert caught.value.holder == holder.pid
-    assert f"locked by process {holder.pid}" in str(caught.value)
+    assert f"locked by another operation (process {holder.pid})" in str(caught.value)
 
 
 def test_is_lock_held_does_not_block_the_lock(lock_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,10 +24,10 @@ Recorded = Callable[[str], Capabilities]
     ("kvm_flag", "host", "name", "cpu", "reason"),
     [
         ("", REAL, "kvm", "host", "works"),
-        ("", EMULATED, "tcg", "max", "only emulates"),
+        ("", EMULATED, "tcg", "max", "no hardware virtualization"),
         ("", ABSENT, "tcg", "max", "No such file"),
         ("enabled", REAL, "kvm", "host", "requires KVM"),
-        ("enabled", EMULATED, "kvm", "qemu64", "only emulates"),
+        ("enabled", EMULATED, "kvm", "qemu64", "no hardware virtualization"),
         ("disabled", REAL, "tcg", "max", "kvm_flag disables KVM"),
     ],
 )
