@@ -52,6 +52,8 @@ def test_benchmark_without_qemu_measures_all_rows() -> None:
         assert what in printed
 
 
+# It starts a hundred QEMUs, which takes longer than the default timeout if other tests use the processors.
+@pytest.mark.timeout(300)
 @pytest.mark.qemu
 def test_benchmark_with_qemu_measures_all_rows(qemu_binary: str) -> None:
     names = ("rtt-qemu", "blockdev-qemu", "fleet-qemu", "listing-qemu", "hot-add-qemu", "migration-qemu")

@@ -49,7 +49,7 @@ _DEFAULT_FIXTURE: Final = "qemu_names"
 _FENCE: Final = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 #: Reference pages, which may be long.
-REFERENCE: Final = ("parameters",)
+REFERENCE: Final = ("figures", "parameters")
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
