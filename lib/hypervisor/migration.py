@@ -180,6 +180,7 @@ class MigrationMethods(OptionalMethods):
             NotSupported: the hypervisor does not have MIGRATION.
             InstanceNotFound: there is no such instance.
             InstanceStateError: it has no process, or was adopted.
+            InstanceBusy: another operation holds its lock when a step of the policy needs it.
             MigrationError: QEMU does not answer, or refuses a step of the policy.
         """
         raise NotImplementedError
@@ -227,6 +228,7 @@ class MigrationMethods(OptionalMethods):
             NotSupported: the hypervisor does not have MIGRATION.
             InstanceNotFound: there is no such instance.
             InstanceStateError: it has no process, or was adopted.
+            InstanceBusy: another operation holds its lock.
             MigrationError: it is not POSTCOPY, or the switchover is not complete.
         """
         raise NotImplementedError
@@ -281,7 +283,7 @@ class MigrationMethods(OptionalMethods):
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.
             InstanceNotFound: there is no such instance.
-            InstanceStateError: it was adopted.
+            InstanceStateError: it is stopped, or was adopted.
             InstanceBusy: another operation holds its lock.
             MigrationError: it is not certain that exactly one guest runs.
         """
@@ -305,7 +307,7 @@ class MigrationMethods(OptionalMethods):
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.
             InstanceNotFound: there is no such instance.
-            InstanceStateError: it was adopted.
+            InstanceStateError: it is stopped, or was adopted.
             InstanceBusy: another operation holds its lock.
             MigrationError: it is not certain that exactly one guest runs.
         """

@@ -295,7 +295,7 @@ def test_finalize_as_failed_after_completion_is_rejected(
         kvm.finalize_migration_source("web1", success=False, live=True)
     with pytest.raises(MigrationError, match="the migration has already completed"):
         kvm.abort_migration("web1")
-    with pytest.raises(MigrationError, match="the guest has arrived and may run on this node"):
+    with pytest.raises(MigrationError, match="the switchover is complete: the guest may run on this node"):
         other.finalize_migration_destination(quick_toy, info, success=False)
     assert outcome(kvm, other) == (InstanceState.MIGRATING, InstanceState.RUNNING)
     other.finalize_migration_destination(quick_toy, info, success=True)

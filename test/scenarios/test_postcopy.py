@@ -114,7 +114,7 @@ def test_postcopy_migration_cannot_be_taken_back(migration: Migration) -> None:
         migration.source.abort_migration("web1")
     with pytest.raises(MigrationError, match="fetches its memory from this node"):
         migration.source.finalize_migration_source("web1", success=False, live=True)
-    with pytest.raises(MigrationError, match="the guest has arrived and may run on this node"):
+    with pytest.raises(MigrationError, match="the switchover is complete: the guest may run on this node"):
         migration.destination.finalize_migration_destination(migration.instance, migration.info, success=False)
     assert migration.source.get_instance_info("web1").state is InstanceState.MIGRATING
     migration.set_bandwidth(0)
@@ -156,7 +156,7 @@ class StalledPolicy(ConvergencePolicy):
 def test_postcopy_verbs_reject_other_phases(migration: Migration) -> None:
     source, destination = migration.source, migration.destination
     target = str(migration.directory / "again.sock")
-    with pytest.raises(MigrationError, match="the guest is still arriving"):
+    with pytest.raises(MigrationError, match="the switchover is not complete: the guest would be lost"):
         destination.pause_migration("web1")
     with pytest.raises(MigrationError, match="there is no postcopy link to break"):
         source.pause_migration("web1")

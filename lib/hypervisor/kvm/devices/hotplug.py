@@ -197,7 +197,7 @@ def reconcile_devices(session: HotplugSession) -> None:
             else:
                 _delete(session, session.monitor, record)
         except (CommandError, HotplugError) as error:  # a job still uses the block nodes: the next operation retries
-            _log.warning("%s: device %s: not reconciled: %s", session.handle.name, record.device, error)
+            _log.warning("%s: device %s: not reconciled: %s", session.handle.name, record.device, error.reason)
     reconcile_limits(session)
 
 
@@ -325,7 +325,9 @@ def _add_disk(session: HotplugSession, disk: Disk, parameters: dict[str, Any]) -
         try:
             set_limits(session, attrs.evolve(record, pending=None))
         except QmpError as error:
-            problem = f"it was added, but its limits are not set, which the next hotplug operation retries: {error}"
+            problem = (
+                f"it was added, but its limits are not set, which the next hotplug operation retries: {error.reason}"
+            )
             cause = HotplugCause.UNKNOWN if is_outcome_unknown(error) else HotplugCause.REFUSED
             raise session.error(record.device, problem, cause) from error
 

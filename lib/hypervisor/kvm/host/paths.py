@@ -67,7 +67,7 @@ class InstancePaths:
     log_file: Path = attrs.field(init=False)
     balloon_unused_file: Path = attrs.field(init=False)
 
-    # Computed once: listing many instances needs both of each.
+    # Computed once, because listings of many instances use them.
     @runtime_file.default
     def _find_runtime_file(self) -> Path:
         return self.dir / "runtime.json"

@@ -44,8 +44,8 @@ def allocate(
         request: the input of planning.
         confinement: the confinement of its QEMU.
         paths: the files of the instance.
-        inherited: closes our copies of what QEMU inherits; unwound once QEMU was started.
-        cleanup: undoes what outlives QEMU; unwound once QEMU has ended.
+        inherited: closes the copies in this process of what QEMU inherits; unwound once QEMU is started.
+        cleanup: releases what outlives QEMU, such as taps; unwound once QEMU has ended.
 
     Raises:
         ParameterError: a disk, an image or the UEFI variables cannot be opened.

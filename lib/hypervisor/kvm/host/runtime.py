@@ -279,10 +279,20 @@ class Runtime:
     def opens_by_name(self) -> bool:
         """Whether its QEMU can open files of the node by name.
 
-        The same is true of the pid file: a confined QEMU has none.
+        Derived from `has_pid_file`: a confined QEMU has no pid file, for the same reason.
         """
         return self.has_pid_file
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
         """Return the record of a disk or NIC; None if the instance has no such device."""
         return next((device for device in self.devices if device.uuid == uuid), None)
+
+    @property
+    def disk_records(self) -> tuple[DeviceRecord, ...]:
+        """The records of its disks, without those of NICs."""
+        uuids = {disk.uuid for disk in self.instance.disks}
+        return tuple(device for device in self.devices if device.uuid in uuids)
+
+    def disk_record(self, uuid: UUID) -> DeviceRecord | None:
+        """Return the record of a disk; None if the instance has no such disk."""
+        return next((record for record in self.disk_records if record.uuid == uuid), None)

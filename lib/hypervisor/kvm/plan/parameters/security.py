@@ -18,7 +18,7 @@ from hvkit.hypervisor.parameters import (
 def _check_account_source(parameters: Mapping[str, Any]) -> None:
     for model, source in (("user", "security_domain"), ("pool", "security_pool")):
         if (parameters["security_model"] == model) is not bool(parameters[source]):
-            problem = f"requires security_model {model}, which is {parameters['security_model']}"
+            problem = f"requires security_model {model}, not {parameters['security_model']}"
             if parameters["security_model"] == model:
                 problem = f"security_model {model} requires it"
             raise ParameterError(source, parameters[source], problem)

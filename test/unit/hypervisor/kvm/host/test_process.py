@@ -103,11 +103,11 @@ def test_stopped_process_is_reported_and_can_be_killed(start: Spawner) -> None:
 
 
 def test_exit_status_of_another_process_is_unknown() -> None:
-    assert describe_exit(ProcessIdentity(1, 1, "another")) == "QEMU is gone"
+    assert describe_exit(ProcessIdentity(1, 1, "another")) == "QEMU has ended"
 
 
 def test_child_reaped_by_other_code_has_an_unknown_exit_status(start: Spawner) -> None:
     identity = start("/bin/true")
     os.waitpid(identity.pid, 0)
     assert open_process(identity) is None
-    assert describe_exit(identity) == "QEMU is gone"
+    assert describe_exit(identity) == "QEMU has ended"
