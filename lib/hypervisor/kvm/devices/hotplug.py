@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Hot-add, hot-remove and modification of the disks and NICs of running instances.
 
-A device is marked as pending in the state file before QEMU is told, and unmarked afterwards. A crash in between leaves
-the mark; the next operation on the devices of the instance reconciles it with what QEMU has: a device of the machine is
-kept, the backends of a missing device are deleted. A NIC that was being modified is never dropped: the new one is
-added, or the old one is restored.
+A device is marked as pending in the state file before the command is sent to QEMU, and unmarked afterwards. After a
+crash in between, the next operation on the devices of the instance reconciles the mark with the machine: a device that
+the machine has is kept, and the backends of a missing device are deleted. A NIC that was being modified is never
+dropped: the new one is added, or the old one is restored.
 """
 
 import contextlib

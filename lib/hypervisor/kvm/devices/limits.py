@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """I/O limits of disks of running instances.
 
-The new limits are persisted, marked as not yet set, before QEMU is told of them. A crash between the two steps leaves
-the disk with the old or the new limits; the next operation on the devices of the instance sets the new ones.
+The new limits are persisted, marked as not yet set, before the command is sent to QEMU. After a crash between the two
+steps, the disk has the old or the new limits; the next operation on the devices of the instance sets the new ones.
 """
 
 import logging

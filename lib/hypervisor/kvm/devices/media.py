@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The media in the CD and floppy drives of running instances.
 
-The new medium is opened, under a new node name, before the old one is removed. The change is persisted before QEMU is
-told. After a crash in between, the drive contains the old medium, the new one or none. The next change of a medium
-inserts one of them into a drive that lost its medium, and updates the state file to what QEMU has.
+The new medium is opened, under a new node name, before the old one is removed. The change is persisted before the first
+command is sent to QEMU. After a crash in between, the drive contains the old medium, the new one or none. The next
+change of a medium inserts one of them into an empty drive that should have one, and updates the state file.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ class MediaVerbs(KvmSubject):
                 _open_image(session, change, nodes)
                 if change.old_node:
                     _execute_while_open(session, BlockdevRemoveMedium(id=drive_id), drive_id, timeout_s=_OPEN_S)
-                # The drive is empty, so opening it by force costs the guest nothing.
+                # The drive is empty, so forcing it open does not interrupt the guest.
                 insert = BlockdevInsertMedium(id=drive_id, node_name=change.node)
                 _execute_while_open(session, insert, drive_id, force=True, timeout_s=_OPEN_S)
 

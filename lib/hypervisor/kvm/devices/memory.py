@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The memory of running instances: hot-plugged DIMMs, or the size of a virtio-mem device.
 
-A DIMM is marked as pending in the state file before QEMU is told, and unmarked afterwards. A crash in between leaves
-the mark; the next change of the memory reconciles it with what the machine has. Nothing is persisted for a virtio-mem
-device: its size is part of QEMU's own state, also after a migration.
+A DIMM is marked as pending in the state file before the command is sent to QEMU, and unmarked afterwards. After a crash
+in between, the next change of the memory reconciles the mark with the machine. The size of a virtio-mem device is not
+persisted: it is part of QEMU's own state, also after a migration.
 """
 
 import contextlib

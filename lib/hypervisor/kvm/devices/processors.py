@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The vCPUs of running instances.
 
-A vCPU is marked as pending in the state file before QEMU is told, and unmarked afterwards. A crash in between leaves
-the mark; the next change of the vCPUs reconciles it with what the machine has.
+A vCPU is marked as pending in the state file before the command is sent to QEMU, and unmarked afterwards. After a crash
+in between, the next change of the vCPUs reconciles the mark with the machine.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import QueryHotpluggableCpus
 
 _NAME: Final = "vcpus"
-#: The oldest QEMU that survives the removal of a vCPU without KVM. QEMU 7.2 is left with damaged memory and crashes at
-#: the next hot-add or migration; the versions in between were not tested.
+#: The oldest QEMU that survives the removal of a vCPU without KVM. The removal damages the memory of
+#: QEMU 7.2, which crashes at the next hot-add or migration; the versions in between were not tested.
 _TCG_REMOVAL_VERSION: Final = (10, 0, 0)
 
 

@@ -225,12 +225,12 @@ def _run(command: Sequence[str], environment: Mapping[str, str], output: BinaryI
 
 
 def has_interface(name: str) -> bool:
-    """Tell whether this node has a network interface of that name."""
+    """Return whether this node has a network interface of that name."""
     return bool(name) and (_NET / name).exists()
 
 
 def is_bridge(name: str) -> bool:
-    """Tell whether this node has a bridge of that name."""
+    """Return whether this node has a bridge of that name."""
     return bool(name) and (_NET / name / "bridge").is_dir()
 
 

@@ -27,7 +27,7 @@ _CERTIFICATE_FILES: Final = ("ca-cert.pem", "server-cert.pem", "server-key.pem")
 
 
 def _has_cpus(text: str) -> bool:
-    """Tell whether each affinity mask has an online CPU, which is all that the kernel requires."""
+    """Return whether each affinity mask has an online CPU, which is all that the kernel requires."""
     return all(cpus is None or cpus & read_online_cpus() for cpus in parse_cpu_mask(text))
 
 

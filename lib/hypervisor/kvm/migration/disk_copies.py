@@ -192,7 +192,7 @@ def _end_copies(monitor: QmpConnection, handle: InstanceHandle, *, is_cancelled:
         if job.status == "concluded":
             continue
         if is_cancelled:
-            # Over a link that drops all packets, a copy waits for replies that never come.
+            # Over a link that drops all packets, a copy waits for replies indefinitely.
             with contextlib.suppress(CommandError):  # the connection is already closed
                 monitor.execute(Yank(instances=[YankInstanceBlockNode(node_name=job.id)]))
         with contextlib.suppress(CommandError):  # the yank has ended the job

@@ -2,8 +2,8 @@
 """Postcopy: the guest switches over before its memory is transferred, and a broken link can be resumed.
 
 In postcopy the guest needs both nodes: its vCPUs run on the destination, and part of its memory exists only on the
-source. Losing either node loses the guest. So the source persists that postcopy may have started before it tells QEMU,
-and never resumes the guest afterwards.
+source. If either node fails, the guest is lost. So the source persists that postcopy may have started before it sends
+the command, and never resumes the guest afterwards.
 """
 
 import contextlib

@@ -55,7 +55,7 @@ class Drive:
 
 
 def needs_scsi(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether the CD drives need a SCSI controller."""
+    """Return whether the CD drives need a SCSI controller."""
     return bool(parameters["cdrom_image_path"]) and cdrom_type(parameters) == "scsi-cd"
 
 

@@ -142,7 +142,7 @@ def plan_virtio_mem_backend(size_mib: int, parameters: Mapping[str, Any]) -> Obj
 
 
 def is_preallocated(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether the memory of an instance is preallocated.
+    """Return whether the memory of an instance is preallocated.
 
     Files and huge pages always are: a page that cannot be allocated later would kill QEMU.
     """

@@ -137,7 +137,7 @@ def plan_processors(places: ProcessorPlaces, vcpus: int, *, requested: Iterable[
 
 
 def has_memory_device(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether an instance has a virtio-mem device.
+    """Return whether an instance has a virtio-mem device.
 
     Args:
         parameters: of the instance; defaults may be missing.

@@ -115,7 +115,7 @@ def make_advisors(parameters: Iterable[Parameter]) -> tuple[Advisor, ...]:
 
 
 def _is_public(place: str) -> bool:
-    """Tell whether an address to listen on is not a loopback address; False for the name of an interface."""
+    """Return whether an address to listen on is not a loopback address; False for the name of an interface."""
     return is_address(place) and not ipaddress.ip_address(place).is_loopback
 
 
@@ -152,4 +152,4 @@ def _advise_on_hotplug(values: Mapping[str, Any]) -> _Advice:
 
 def _advise_on_confinement(values: Mapping[str, Any]) -> _Advice:
     if values["use_chroot"] and values["security_model"] == "none":
-        yield "use_chroot", "root can leave a changed root directory; set security_model to run QEMU as another user"
+        yield "use_chroot", "root can escape from a root directory; set security_model to run QEMU as another user"

@@ -27,12 +27,12 @@ _URL_SCHEMES: Final = ("http://", "https://")
 
 
 def is_url(image: str) -> bool:
-    """Tell whether an image is a URL."""
+    """Return whether an image is a URL."""
     return image.startswith(_URL_SCHEMES)
 
 
 def is_file(image: str) -> bool:
-    """Tell whether an image is a file: not a URL, not an empty drive, not a missing drive."""
+    """Return whether an image is a file: not a URL, not an empty drive, not a missing drive."""
     return image not in ("", EMPTY) and not is_url(image)
 
 

@@ -42,8 +42,8 @@ def test_memory_without_parameters_has_no_backends() -> None:
 def test_parameters_select_the_memory_backend(parameters: dict[str, Any], kind: str, prealloc: bool) -> None:
     memory = plan(**parameters)
     (backend,) = memory.backends
-    holds = (backend.qom_type, backend.prealloc or False)  # type: ignore[attr-defined]
-    assert (*holds, memory.is_preallocated) == (kind, prealloc, prealloc)
+    found = (backend.qom_type, backend.prealloc or False)  # type: ignore[attr-defined]
+    assert (*found, memory.is_preallocated) == (kind, prealloc, prealloc)
 
 
 @pytest.mark.parametrize(

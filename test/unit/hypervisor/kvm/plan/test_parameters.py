@@ -280,7 +280,7 @@ def test_defaults_get_no_advice() -> None:
         ({"disk_type": "scsi-generic"}, "disk_type", "arbitrary SCSI commands"),
         ({"disk_type": "scsi-hd", "scsi_controller_type": "dc390"}, "scsi_controller_type", "few guests"),
         ({"sandbox": "disabled"}, "sandbox", "can start programs"),
-        ({"use_chroot": True}, "use_chroot", "root can leave a changed root directory"),
+        ({"use_chroot": True}, "use_chroot", "root can escape from a root directory"),
         ({"vnc_bind_address": "192.0.2.7"}, "vnc_bind_address", "set vnc_password_file"),
         ({"vnc_bind_address": "192.0.2.7"}, "vnc_bind_address", "VNC without TLS is not encrypted"),
         ({"vnc_bind_address": "::", "vnc_tls": True}, "vnc_tls", "cannot verify the identity of the server"),
@@ -319,7 +319,7 @@ def test_questionable_values_get_advice(parameters: dict[str, object], about: st
         {"kernel_path": "/boot/vmlinuz", "kernel_args": "ro quiet"},
     ],
 )
-def test_sound_values_get_no_advice(parameters: dict[str, object]) -> None:
+def test_unproblematic_values_get_no_advice(parameters: dict[str, object]) -> None:
     assert TABLE.assess(parameters) == []
 
 
