@@ -410,3 +410,14 @@ def test_invalid_backup_requests_create_nothing(lab: Lab) -> None:
 def test_backup_rejects_inconsistent_members(members: dict[str, object], problem: str) -> None:
     with pytest.raises(ParameterError, match=problem):
         Backup(**members)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.qemu
+def test_abort_backup_keeps_checkpoint_of_disk_outside_backup(lab: Lab) -> None:
+    lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("first")}, checkpoint="base"), timeout=60)
+    for offset in range(0, SIZE, 65536):
+        lab.write(SECOND, offset, 6)
+    _kill_during_backup(lab)
+    lab.kvm.abort_backup("web1")
+    (checkpoint,) = lab.kvm.get_checkpoints("web1")
+    assert (checkpoint.name, set(checkpoint.changed_bytes)) == ("base", {FIRST})

@@ -55,11 +55,13 @@ class BackupRecord:
         uuid: identifies the backup.
         checkpoint: the checkpoint that it creates; empty for none.
         partial_files: the files that it writes, under their temporary names.
+        disks: the uuids of its disks; empty if the file was written by an hvkit that did not persist them.
     """
 
     uuid: UUID
     checkpoint: str
     partial_files: tuple[str, ...]
+    disks: tuple[UUID, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -200,7 +202,7 @@ class Runtime:
     """The persisted state of one instance.
 
     The members of this class and of the classes in it are the format of the state file. A change to them needs a new
-    `VERSION` and has to keep older files readable. Members that version 2 added have defaults that match version 1.
+    `VERSION` and has to keep older files readable. Members that a version added have defaults that match older files.
 
     Attributes:
         instance: the instance, as requested.

@@ -24,8 +24,8 @@ from hvkit.hypervisor.kvm.host.runtime import Runtime
 T = TypeVar("T")
 
 #: The version of the file format. A newer one is refused, an older one is upgraded when it is read. Members added by
-#: version 2 have defaults. Version 3 renamed `adoption.watch_monitor` to `adoption.shared_monitor`.
-VERSION: Final = 3
+#: versions 2 and 4 have defaults. Version 3 renamed `adoption.watch_monitor` to `adoption.shared_monitor`.
+VERSION: Final = 4
 _FORMAT: Final = "hvkit kvm runtime"
 
 

@@ -100,7 +100,12 @@ class BackupVerbs(KvmSubject):
                     raise BackupError(name, problem)
                 _check_checkpoints(monitor, targets, backup, name)
                 partial_files = tuple(target.partial_path for target in targets)
-                record = BackupRecord(uuid=uuid4(), checkpoint=backup.checkpoint, partial_files=partial_files)
+                record = BackupRecord(
+                    uuid=uuid4(),
+                    checkpoint=backup.checkpoint,
+                    partial_files=partial_files,
+                    disks=tuple(backup.files),
+                )
                 rollback = stack.enter_context(_Rollback(handle, monitor, targets, record))
                 handle.persist(attrs.evolve(runtime, backup=record))
                 for target in targets:
@@ -202,9 +207,11 @@ def _clean_up(monitor: QmpConnection, runtime: Runtime) -> None:
         if node.startswith(_PREFIX):
             _delete_node(monitor, node)
     take_back_files(monitor, lambda label: label == _LABEL)
-    if runtime.backup is not None:
-        sources = [record.backends[-1] for record in runtime.disk_records]
-        _remove_checkpoint(monitor, sources, runtime.backup.checkpoint)
+    backup = runtime.backup
+    if backup is not None:
+        # Another disk may have an earlier checkpoint of the same name.
+        disks = [record for record in runtime.disk_records if not backup.disks or record.uuid in backup.disks]
+        _remove_checkpoint(monitor, [record.backends[-1] for record in disks], backup.checkpoint)
 
 
 def _delete_record(handle: InstanceHandle) -> None:
