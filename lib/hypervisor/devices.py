@@ -107,8 +107,8 @@ class DeviceMethods(OptionalMethods):
     def hot_add_device(self, name: str, device: HotplugDevice) -> None:
         """Add a disk or a NIC to an instance.
 
-        After success the instance has the device, also after a reboot. After failure it does not, and nothing made for
-        the device is left.
+        After success the instance has the device, also after a reboot. After failure it does not, unless the error says
+        so, and nothing made for the device is left.
 
         Raises:
             NotSupported: the hypervisor does not have HOTPLUG.

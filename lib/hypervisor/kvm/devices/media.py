@@ -69,10 +69,7 @@ class MediaVerbs(KvmSubject):
     def change_medium(self, name: str, drive: MediaDrive, image: str) -> None:
         """Insert a medium into a drive, in place of the current one.
 
-        Args:
-            name: the name of the instance.
-            drive: the drive.
-            image: an absolute path; for a CD drive also a URL of http or https.
+        `image` is an absolute path, or for a CD drive also a URL of http or https.
         """
         check_kind(drive, MediaDrive)
         handle = self._instances.require_managed(name)

@@ -66,10 +66,6 @@ class MigrationDestinationVerbs(KvmSubject):
             self._accept(preparation, handle, target, copies)
 
     def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> str:
-        """End a migration on its destination.
-
-        The status of QEMU decides whether the guest is here. If it contradicts `success`, nothing is changed.
-        """
         check_kind(instance, Instance)
         check_kind(info, MigrationInfo)
         handle = self._instances.require_managed(instance.name)

@@ -69,10 +69,6 @@ class MigrationSourceVerbs(KvmSubject):
                     raise
 
     def finalize_migration_source(self, name: str, success: bool, live: bool) -> None:
-        """End a migration on its source.
-
-        The status of QEMU decides whether the migration completed. If it contradicts `success`, nothing is changed.
-        """
         check_kind(success, bool)
         check_kind(live, bool)
         handle = self._instances.require_managed(name)
