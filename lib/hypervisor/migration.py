@@ -181,6 +181,7 @@ class MigrationMethods(OptionalMethods):
             NotSupported: the hypervisor does not have MIGRATION.
             InstanceNotFound: there is no such instance.
             InstanceStateError: it has no process, or was adopted.
+            InstanceBusy: another operation holds its lock when a step of the policy needs it.
             MigrationError: QEMU does not answer, or refuses a step of the policy.
         """
         raise NotImplementedError
@@ -229,6 +230,7 @@ class MigrationMethods(OptionalMethods):
             NotSupported: the hypervisor does not have MIGRATION.
             InstanceNotFound: there is no such instance.
             InstanceStateError: it has no process, or was adopted.
+            InstanceBusy: another operation holds its lock.
             MigrationError: it is not POSTCOPY, or the switchover is not complete.
         """
         raise NotImplementedError
@@ -283,7 +285,7 @@ class MigrationMethods(OptionalMethods):
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.
             InstanceNotFound: there is no such instance.
-            InstanceStateError: it was adopted.
+            InstanceStateError: it is stopped, or was adopted.
             InstanceBusy: another operation holds its lock.
             MigrationError: it is not certain that exactly one guest runs.
         """
@@ -307,7 +309,7 @@ class MigrationMethods(OptionalMethods):
         Raises:
             NotSupported: the hypervisor does not have MIGRATION.
             InstanceNotFound: there is no such instance.
-            InstanceStateError: it was adopted.
+            InstanceStateError: it is stopped, or was adopted.
             InstanceBusy: another operation holds its lock.
             MigrationError: it is not certain that exactly one guest runs.
         """

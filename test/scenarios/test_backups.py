@@ -9,13 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 from uuid import UUID
 
 import pytest
+from waiting import wait_for
 
 from faults import crash_at
 from hvkit.hypervisor import (
@@ -183,7 +183,7 @@ def test_checkpoint_after_kill_is_reported_unusable(lab: Lab) -> None:
     lab.kvm.stop_instance("web1", force=True)
     lab.kvm.start_instance(lab.instance)
     os.kill(process_of(lab), signal.SIGKILL)
-    wait_until(lambda: lab.kvm.get_instance_info("web1").state is InstanceState.CRASHED)
+    wait_for(lambda: lab.kvm.get_instance_info("web1").state is InstanceState.CRASHED, timeout_s=10)
     lab.kvm.start_instance(lab.instance)
     (base,) = lab.kvm.get_checkpoints("web1")
     assert not base.is_usable
@@ -195,14 +195,6 @@ def test_checkpoint_after_kill_is_reported_unusable(lab: Lab) -> None:
 def process_of(lab: Lab) -> int:
     text = (lab.kvm.run_dir / "instances" / "web1" / "runtime.json").read_text()
     return int(text.split('"pid":')[1].split(",")[0].split("}")[0])
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(200):
-        if condition():
-            return
-        threading.Event().wait(0.05)
-    pytest.fail("the condition was not met in time")
 
 
 SLOW = 1 << 20
@@ -342,7 +334,7 @@ def test_leftovers_of_crashed_instance_are_removed(lab: Lab, then: str) -> None:
         lab.write(SECOND, offset, 6)
     _kill_during_backup(lab)
     os.kill(process_of(lab), signal.SIGKILL)
-    wait_until(lambda: lab.kvm.get_instance_info("web1").state is InstanceState.CRASHED)
+    wait_for(lambda: lab.kvm.get_instance_info("web1").state is InstanceState.CRASHED, timeout_s=10)
     assert list(lab.directory.iterdir()) != []
     if then == "abort":
         lab.kvm.abort_backup("web1")
@@ -377,7 +369,7 @@ def test_backup_of_stopped_instance_raises_state_error(lab: Lab) -> None:
     stopped = (
         ("cannot back up disks", lambda: lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("1")}))),
         ("QEMU is not running", lambda: lab.kvm.get_checkpoints("web1")),
-        ("QEMU is not running", lambda: lab.kvm.drop_checkpoint("web1", "base")),
+        ("cannot delete a checkpoint", lambda: lab.kvm.drop_checkpoint("web1", "base")),
     )
     for problem, verb in stopped:
         with pytest.raises(InstanceStateError, match=rf"^web1: {problem} \(it is shutdown\)$"):
@@ -418,3 +410,14 @@ def test_invalid_backup_requests_create_nothing(lab: Lab) -> None:
 def test_backup_rejects_inconsistent_members(members: dict[str, object], problem: str) -> None:
     with pytest.raises(ParameterError, match=problem):
         Backup(**members)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.qemu
+def test_abort_backup_keeps_checkpoint_of_disk_outside_backup(lab: Lab) -> None:
+    lab.kvm.backup_disks("web1", Backup(files={FIRST: lab.image("first")}, checkpoint="base"), timeout=60)
+    for offset in range(0, SIZE, 65536):
+        lab.write(SECOND, offset, 6)
+    _kill_during_backup(lab)
+    lab.kvm.abort_backup("web1")
+    (checkpoint,) = lab.kvm.get_checkpoints("web1")
+    assert (checkpoint.name, set(checkpoint.changed_bytes)) == ("base", {FIRST})

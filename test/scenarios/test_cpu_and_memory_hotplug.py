@@ -88,7 +88,7 @@ def test_vcpu_with_failed_binding_is_bound_by_next_change(
     kvm.start_instance(make_toy(parameters={**GROWING, "cpu_mask": f"all:{some}:all:all"}))
     with monkeypatch.context() as patch:
         patch.setattr("hvkit.hypervisor.kvm.devices.processors.bind_processors", refuse)
-        with pytest.raises(HotplugError, match="it was added, but not bound as cpu_mask says"):
+        with pytest.raises(HotplugError, match="it was added, but could not be bound as cpu_mask requires"):
             kvm.set_instance_vcpus("web1", 2)
     assert kvm.get_instance_info("web1").vcpus == 2
     assert kvm.set_instance_vcpus("web1", 2) == 2

@@ -71,7 +71,7 @@ def qemu_has(kvm: KvmHypervisor, disk: Disk) -> DiskLimits | None:
     return DiskLimits(**rates) if any(rates.values()) else None
 
 
-def agreed(kvm: KvmHypervisor, disk: Disk) -> DiskLimits | None:
+def check_agreement(kvm: KvmHypervisor, disk: Disk) -> DiskLimits | None:
     """Compare the limits of a disk in the state file with QEMU, and return them."""
     runtime = read_runtime(kvm.run_dir / "instances/web1/runtime.json", "web1")
     assert runtime is not None
@@ -123,23 +123,23 @@ def test_disk_limits_hold_from_start_until_removed(
         parameters["io_threads"] = io_threads
     toy = limited(make_toy, BUSY, parameters=parameters)
     kvm.start_instance(toy)
-    assert agreed(kvm, toy.disks[0]) == BUSY
+    assert check_agreement(kvm, toy.disks[0]) == BUSY
     kvm.limit_disk("web1", toy.disks[0], SLOW)
-    assert agreed(kvm, toy.disks[0]) == SLOW
+    assert check_agreement(kvm, toy.disks[0]) == SLOW
     kvm.reboot_instance("web1")
-    assert agreed(kvm, toy.disks[0]) == SLOW
+    assert check_agreement(kvm, toy.disks[0]) == SLOW
     kvm.limit_disk("web1", toy.disks[0], None)
-    assert agreed(kvm, toy.disks[0]) is None
+    assert check_agreement(kvm, toy.disks[0]) is None
 
 
 def test_hot_added_disk_has_its_limits(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
     for _ in range(2):
         kvm.hot_add_device("web1", more)
-        assert agreed(kvm, more) == BUSY
+        assert check_agreement(kvm, more) == BUSY
         kvm.limit_disk("web1", more, None)
-        assert agreed(kvm, more) is None
+        assert check_agreement(kvm, more) is None
         kvm.hot_del_device("web1", more)
-    assert agreed(kvm, toy.disks[0]) == SLOW
+    assert check_agreement(kvm, toy.disks[0]) == SLOW
 
 
 def test_disk_limits_survive_migration(
@@ -158,17 +158,17 @@ def test_disk_limits_survive_migration(
     other.finalize_migration_destination(moved, info, True)
     with other.monitor("web1") as monitor:
         assert monitor.execute(QueryStatus()).running
-    assert agreed(other, toy.disks[0]) == BUSY
+    assert check_agreement(other, toy.disks[0]) == BUSY
 
 
 def test_disk_limits_survive_overlays(kvm: KvmHypervisor, toy: Instance, tmp_path: Path) -> None:
     disk = toy.disks[0]
     (above,) = kvm.add_overlays("web1", {disk.uuid: str(tmp_path / "over.qcow2")})
-    assert above.limits == agreed(kvm, disk) == SLOW
+    assert above.limits == check_agreement(kvm, disk) == SLOW
     kvm.limit_disk("web1", disk, BUSY)
-    assert agreed(kvm, disk) == BUSY
+    assert check_agreement(kvm, disk) == BUSY
     (below,) = kvm.merge_overlays("web1", [disk.uuid], timeout=60)
-    assert below.limits == agreed(kvm, disk) == BUSY
+    assert below.limits == check_agreement(kvm, disk) == BUSY
 
 
 def test_limit_and_resize_of_stopped_instance_raise_state_error(kvm: KvmHypervisor, toy: Instance) -> None:
@@ -182,7 +182,7 @@ def test_limit_and_resize_of_stopped_instance_raise_state_error(kvm: KvmHypervis
 def test_limit_disk_rejects_unknown_disk(kvm: KvmHypervisor, toy: Instance, more: Disk) -> None:
     with pytest.raises(ParameterError, match="has no disk with this uuid"):
         kvm.limit_disk("web1", more, BUSY)
-    assert agreed(kvm, toy.disks[0]) == SLOW
+    assert check_agreement(kvm, toy.disks[0]) == SLOW
 
 
 def test_start_rejects_limits_on_passthrough_disk(kvm: KvmHypervisor, make_toy: MakeInstance) -> None:
@@ -198,7 +198,7 @@ def test_limits_refused_by_qemu_leave_old_limits(
     with pytest.raises(HotplugError, match="must be within") as caught:
         kvm.limit_disk("web1", toy.disks[0], unspeakable)
     assert caught.value.cause is HotplugCause.REFUSED
-    assert agreed(kvm, toy.disks[0]) == SLOW
+    assert check_agreement(kvm, toy.disks[0]) == SLOW
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -212,7 +212,7 @@ def test_failed_limit_command_is_reconciled_by_next_change(
         fail_at(monkeypatch, number, lambda: kvm.limit_disk("web1", disk, BUSY), after=after)
         assert qemu_has(kvm, disk) in (SLOW, BUSY)
         kvm.limit_disk("web1", disk, None)
-        assert agreed(kvm, disk) is None
+        assert check_agreement(kvm, disk) is None
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -225,7 +225,7 @@ def test_failed_hot_add_command_leaves_disk_with_its_limits_after_retry(
         fail_at(monkeypatch, number, lambda: kvm.hot_add_device("web1", more), after=after)
         with contextlib.suppress(HotplugError):  # it was already added
             kvm.hot_add_device("web1", more)
-        assert agreed(kvm, more) == BUSY
+        assert check_agreement(kvm, more) == BUSY
 
 
 def test_crash_during_limit_change_is_reconciled_by_next_operation(
@@ -237,7 +237,7 @@ def test_crash_during_limit_change_is_reconciled_by_next_operation(
         number += 1
         kvm.hot_add_device("web1", more)
         kvm.hot_del_device("web1", more)
-        found.add(agreed(kvm, disk))
+        found.add(check_agreement(kvm, disk))
         kvm.limit_disk("web1", disk, SLOW)
     assert number > 1
     assert found == {SLOW, BUSY}
@@ -259,7 +259,7 @@ def test_disk_limits_with_lost_reply_are_set(
     monkeypatch.setattr(QmpConnection, "execute", losing)
     kvm.limit_disk("web1", toy.disks[0], BUSY)
     assert lost
-    assert agreed(kvm, toy.disks[0]) == BUSY
+    assert check_agreement(kvm, toy.disks[0]) == BUSY
 
 
 def test_guest_writes_no_faster_than_limit(

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from hvkit.hypervisor import InstanceStartError, InstanceState, ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
@@ -93,10 +93,8 @@ def test_uefi_variables_outlive_the_instance(
     variables = tmp_path / "state" / "web1" / "variables.fd"
     keeping.start_instance(instance)
     factory = Path(find_firmware("uefi", "x86_64", "pc-q35-7.2").template).read_bytes()
-    end_s = time.monotonic() + 60
-    while variables.read_bytes() == factory:  # the first boot writes variables
-        assert time.monotonic() < end_s
-        time.sleep(0.1)
+    # The first boot writes variables.
+    wait_for(lambda: variables.read_bytes() != factory, timeout_s=60, interval_s=0.1)
     keeping.stop_instance("web1", force=True)
     keeping.cleanup_instance("web1")
     kept = variables.read_bytes()

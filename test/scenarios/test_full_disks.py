@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from waiting import wait_for
 
 from guest.console import GuestConsole
 from guest.fixtures import TinyGuest
@@ -72,13 +72,6 @@ def kvm_on_small_disk(small_disk: SmallDisk) -> Iterator[KvmHypervisor]:
         hypervisor.cleanup_instance(name)
 
 
-def wait_for(claim: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 60
-    while not claim():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
-
-
 def test_guest_with_a_full_disk_is_paused_until_there_is_space(
     small_disk: SmallDisk, kvm: KvmHypervisor, tiny_guest: TinyGuest
 ) -> None:
@@ -93,7 +86,7 @@ def test_guest_with_a_full_disk_is_paused_until_there_is_space(
     with GuestConsole(console) as guest:
         guest.wait_until_ready()
         guest.run("(head -c 8388608 /dev/urandom | dd of=/dev/vda bs=64k conv=fsync; echo all is written) 2>&1 & true")
-        wait_for(lambda: kvm.get_instance_info("web1").state is not InstanceState.RUNNING)
+        wait_for(lambda: kvm.get_instance_info("web1").state is not InstanceState.RUNNING, timeout_s=60)
         info = kvm.get_instance_info("web1")
         assert (info.state, info.cause) == (InstanceState.PAUSED, StopCause.DISK)
         assert info.reason == "disk error or disk full"

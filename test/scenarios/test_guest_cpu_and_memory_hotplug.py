@@ -45,8 +45,8 @@ class Growing:
         self.console.run(f"echo {how} >/sys/devices/system/memory/auto_online_blocks")
 
 
-def wait_for(claim: Callable[[], bool], tries: int = 300) -> bool:
-    return any(claim() for _ in range(tries))
+def wait_for(condition: Callable[[], bool], tries: int = 300) -> bool:
+    return any(condition() for _ in range(tries))
 
 
 def boot(kvm: KvmHypervisor, tiny_guest: TinyGuest, **parameters: Any) -> Growing:
@@ -198,7 +198,7 @@ def test_failed_virtio_mem_command_is_repeated_by_next_change(
     assert by_device.kvm.set_instance_memory("web1", 256) == 256
 
 
-def test_paused_guest_adopts_virtio_mem_size_after_resume(by_device: Growing) -> None:
+def test_paused_guest_reaches_virtio_mem_size_after_resume(by_device: Growing) -> None:
     with by_device.kvm.monitor("web1") as monitor:
         monitor.execute("stop")
     with pytest.raises(HotplugError, match=r"the guest has 256 MiB of 384 after 0\.3 s") as caught:

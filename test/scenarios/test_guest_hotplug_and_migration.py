@@ -73,8 +73,8 @@ def disks_of(moving: Moving) -> set[str]:
     return set(moving.console.run("ls /sys/block").split()) & {"vda", "vdb", "vdc"}
 
 
-def wait_for(claim: Callable[[], bool], tries: int = 100) -> bool:
-    return any(claim() for _ in range(tries))
+def wait_for(condition: Callable[[], bool], tries: int = 100) -> bool:
+    return any(condition() for _ in range(tries))
 
 
 def test_guest_sees_hot_added_and_removed_disk(moving: Moving, tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_guest_sees_hot_added_and_removed_nic(moving: Moving) -> None:
     assert MAC not in moving.console.run("cat /sys/class/net/*/address")
 
 
-@pytest.mark.parametrize("leaves_early", [False, True], ids=["precopy", "postcopy"])
-def test_guest_migrates_with_its_memory(moving: Moving, leaves_early: bool) -> None:
+@pytest.mark.parametrize("is_postcopy", [False, True], ids=["precopy", "postcopy"])
+def test_guest_migrates_with_its_memory(moving: Moving, is_postcopy: bool) -> None:
     moving.console.run(f"head -c {KNOWN_MIB << 20} /dev/urandom >/known")
     known = moving.console.run("md5sum </known")
     # The guest writes during the migration.
@@ -108,7 +108,7 @@ def test_guest_migrates_with_its_memory(moving: Moving, leaves_early: bool) -> N
     info = moving.here.migration_info(moving.name)
     moving.there.accept_instance(moving.instance, info, target)
     moving.here.migrate_instance(moving.name, target)
-    if leaves_early:
+    if is_postcopy:
         moving.here.start_postcopy(moving.name)
     status = moving.here.follow_migration(moving.name)
     assert status.status is MigrationState.COMPLETED, status

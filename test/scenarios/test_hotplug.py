@@ -248,7 +248,7 @@ def test_hot_add_without_free_pci_slot_is_rejected(
     kvm.start_instance(make_toy(parameters={"hotplug_ports": 1}))
     kvm.verify_hotplug_support("web1", DeviceAction.ADD, DeviceKind.DISK)
     kvm.hot_add_device("web1", make_disk("one"))
-    with pytest.raises(HotplugError, match="no free address: all 2 PCI addresses of this q35 are in use"):
+    with pytest.raises(HotplugError, match="no free address: all 2 PCI addresses of this q35 machine are in use"):
         kvm.hot_add_device("web1", make_disk("two"))
     with pytest.raises(HotplugError, match="no free address"):
         kvm.verify_hotplug_support("web1", DeviceAction.ADD, DeviceKind.NIC)
@@ -329,7 +329,7 @@ def test_hot_remove_rejects_disk_used_by_backup(
         assert caught.value.cause is HotplugCause.UNFIT
         kvm.abort_backup("web1")
 
-    with pytest.raises(BackupError, match="another process ended it"):
+    with pytest.raises(BackupError, match="another process ended the backup"):
         kvm.backup_disks(
             "web1", Backup(files={disk.uuid: str(tmp_path / "backup.qcow2")}, bytes_per_s=1 << 16), on_progress=remove
         )

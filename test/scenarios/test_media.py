@@ -62,7 +62,7 @@ def image(tmp_path: Path) -> Callable[[int], str]:
     return make
 
 
-def agreed(kvm: KvmHypervisor) -> dict[MediaDrive, int]:
+def check_agreement(kvm: KvmHypervisor) -> dict[MediaDrive, int]:
     """Compare the media in the state file with QEMU, and return their sizes, 0 for an empty drive."""
     runtime = read_runtime(kvm.run_dir / "instances/web1/runtime.json", "web1")
     assert runtime is not None
@@ -117,7 +117,7 @@ def other(tmp_path: Path) -> Iterator[KvmHypervisor]:
         hypervisor.cleanup_instance(name)
 
 
-def move(kvm: KvmHypervisor, other: KvmHypervisor, instance: Instance, target: str) -> None:
+def migrate(kvm: KvmHypervisor, other: KvmHypervisor, instance: Instance, target: str) -> None:
     info = kvm.migration_info("web1")
     other.accept_instance(instance, info, target)
     kvm.migrate_instance("web1", target)
@@ -142,18 +142,18 @@ def test_medium_change_and_eject_update_drive_and_state_file(
     if confinement and os.geteuid() != 0:
         unavailable("only root can start QEMU as another user, so confinement is NOT tested here")
     kvm.start_instance(make_toy(parameters=drives(image, machine_version=machine, cdrom_disk_type=kind, **confinement)))
-    assert set(agreed(kvm).values()) == {OLD}
+    assert set(check_agreement(kvm).values()) == {OLD}
     for drive in MediaDrive:
         for size in (NEW, OTHER, OTHER, OLD, NEW):
             kvm.change_medium("web1", drive, image(size))
-            assert agreed(kvm)[drive] == size
+            assert check_agreement(kvm)[drive] == size
         kvm.eject_medium("web1", drive)
-        assert agreed(kvm)[drive] == 0
+        assert check_agreement(kvm)[drive] == 0
         kvm.eject_medium("web1", drive)
         kvm.change_medium("web1", drive, image(OTHER))
-        assert agreed(kvm)[drive] == OTHER
+        assert check_agreement(kvm)[drive] == OTHER
     kvm.reboot_instance("web1")
-    assert set(agreed(kvm).values()) == {OTHER}
+    assert set(check_agreement(kvm).values()) == {OTHER}
 
 
 @pytest.mark.parametrize("machine", ["q35", "pc"])
@@ -163,10 +163,10 @@ def test_medium_change_fills_drive_started_empty(
 ) -> None:
     empty = {f"{drive.value}_image_path": "empty" for drive in MediaDrive}
     kvm.start_instance(make_toy(parameters=drives(image, machine_version=machine, cdrom_disk_type=kind, **empty)))
-    assert agreed(kvm) == dict.fromkeys(MediaDrive, 0)
+    assert check_agreement(kvm) == dict.fromkeys(MediaDrive, 0)
     for drive in MediaDrive:
         kvm.change_medium("web1", drive, image(NEW))
-    assert agreed(kvm) == dict.fromkeys(MediaDrive, NEW)
+    assert check_agreement(kvm) == dict.fromkeys(MediaDrive, NEW)
 
 
 def test_medium_change_works_on_controller_with_io_thread(
@@ -176,7 +176,7 @@ def test_medium_change_works_on_controller_with_io_thread(
     kvm.change_medium("web1", MediaDrive.CDROM, image(NEW))
     kvm.eject_medium("web1", MediaDrive.CDROM2)
     kvm.change_medium("web1", MediaDrive.CDROM2, image(OTHER))
-    assert agreed(kvm) == {MediaDrive.CDROM: NEW, MediaDrive.CDROM2: OTHER, MediaDrive.FLOPPY: OLD}
+    assert check_agreement(kvm) == {MediaDrive.CDROM: NEW, MediaDrive.CDROM2: OTHER, MediaDrive.FLOPPY: OLD}
 
 
 def test_migration_keeps_media_of_drives(
@@ -185,20 +185,20 @@ def test_migration_keeps_media_of_drives(
     kvm.change_medium("web1", MediaDrive.CDROM, image(NEW))
     kvm.eject_medium("web1", MediaDrive.CDROM2)
     kvm.eject_medium("web1", MediaDrive.FLOPPY)
-    move(kvm, other, toy, str(tmp_path / "there.sock"))  # the cluster manager does not know of the changes
-    assert agreed(other) == {MediaDrive.CDROM: NEW, MediaDrive.CDROM2: 0, MediaDrive.FLOPPY: 0}
+    migrate(kvm, other, toy, str(tmp_path / "there.sock"))  # with the instance as it was before the changes
+    assert check_agreement(other) == {MediaDrive.CDROM: NEW, MediaDrive.CDROM2: 0, MediaDrive.FLOPPY: 0}
     other.change_medium("web1", MediaDrive.CDROM2, image(OTHER))
     other.eject_medium("web1", MediaDrive.CDROM)
     other.change_medium("web1", MediaDrive.FLOPPY, image(NEW))
-    move(other, kvm, toy, str(tmp_path / "back.sock"))
-    assert agreed(kvm) == {MediaDrive.CDROM: 0, MediaDrive.CDROM2: OTHER, MediaDrive.FLOPPY: NEW}
+    migrate(other, kvm, toy, str(tmp_path / "back.sock"))
+    assert check_agreement(kvm) == {MediaDrive.CDROM: 0, MediaDrive.CDROM2: OTHER, MediaDrive.FLOPPY: NEW}
 
 
 def test_eject_rejects_force_that_is_not_bool(kvm: KvmHypervisor, toy: Instance) -> None:
-    before = agreed(kvm)
+    before = check_agreement(kvm)
     with pytest.raises(ProgrammerError, match="expected bool, got 'yes'"):
         kvm.eject_medium("web1", MediaDrive.CDROM, force="yes")  # type: ignore[arg-type]
-    assert agreed(kvm) == before
+    assert check_agreement(kvm) == before
 
 
 def test_medium_operations_reject_missing_or_paravirtual_drive(
@@ -220,23 +220,23 @@ def test_medium_operations_reject_missing_or_paravirtual_drive(
 
 @pytest.mark.parametrize("bad", ["", "empty", "relative.iso", "ftp://mirror/cd.iso", "/no/such/image", "/", None, 5])
 def test_change_medium_rejects_invalid_image(kvm: KvmHypervisor, toy: Instance, bad: Any) -> None:
-    before = agreed(kvm)
+    before = check_agreement(kvm)
     for drive in MediaDrive:
         with pytest.raises(ParameterError) as caught:
             kvm.change_medium("web1", drive, bad)
         assert caught.value.name == f"{drive.value}_image_path"
-    assert agreed(kvm) == before
+    assert check_agreement(kvm) == before
 
 
 @pytest.mark.parametrize("is_empty", [False, True], ids=["full", "empty"])
 def test_image_refused_by_qemu_leaves_old_medium(kvm: KvmHypervisor, toy: Instance, is_empty: bool) -> None:
     if is_empty:
         kvm.eject_medium("web1", MediaDrive.CDROM)
-    before = agreed(kvm)
+    before = check_agreement(kvm)
     with pytest.raises(HotplugError) as caught:  # nothing listens there, or this QEMU has no http driver
         kvm.change_medium("web1", MediaDrive.CDROM, "http://127.0.0.1:1/cd.iso")
     assert caught.value.cause is HotplugCause.REFUSED
-    assert agreed(kvm) == before
+    assert check_agreement(kvm) == before
 
 
 def test_medium_operations_on_stopped_instance_raise_state_error(
@@ -288,9 +288,9 @@ def test_failed_medium_command_leaves_old_or_new_medium(
         fail_at(monkeypatch, number, act.do, after=after)
         kvm.eject_medium("web1", MediaDrive.CDROM2)  # the next change of a medium reconciles it
         kvm.change_medium("web1", MediaDrive.CDROM2, image(OLD))
-        found.add(agreed(kvm)[MediaDrive.CDROM])
+        found.add(check_agreement(kvm)[MediaDrive.CDROM])
         act.do()
-        assert agreed(kvm)[MediaDrive.CDROM] == act.after
+        assert check_agreement(kvm)[MediaDrive.CDROM] == act.after
     assert found == {act.before, act.after}
 
 
@@ -304,7 +304,7 @@ def test_crash_during_medium_change_leaves_old_or_new_medium(
         described = kvm.migration_info("web1").data["media"]["cdrom_image_path"]
         assert described in ("empty", image(act.before or OTHER), image(act.after or OTHER))
         kvm.eject_medium("web1", MediaDrive.FLOPPY)
-        found.add(agreed(kvm)[MediaDrive.CDROM])
+        found.add(check_agreement(kvm)[MediaDrive.CDROM])
         act.prepare(kvm, image)
     assert found == {act.before, act.after}
 
@@ -324,7 +324,7 @@ def test_medium_that_cannot_be_inserted_leaves_old_medium(
         with pytest.raises(HotplugError, match="for a test") as caught:
             kvm.change_medium("web1", MediaDrive.CDROM, image(NEW))
     assert caught.value.cause is HotplugCause.REFUSED
-    assert agreed(kvm)[MediaDrive.CDROM] == OLD
+    assert check_agreement(kvm)[MediaDrive.CDROM] == OLD
 
 
 def test_drive_closed_by_guest_is_opened_again(
@@ -342,7 +342,7 @@ def test_drive_closed_by_guest_is_opened_again(
     monkeypatch.setattr(QmpConnection, "execute", closing)
     kvm.change_medium("web1", MediaDrive.CDROM, image(NEW))
     assert closed == {BlockdevRemoveMedium, BlockdevInsertMedium}
-    assert agreed(kvm)[MediaDrive.CDROM] == NEW
+    assert check_agreement(kvm)[MediaDrive.CDROM] == NEW
 
 
 @pytest.mark.parametrize("is_executed", [False, True], ids=["command", "reply"])
@@ -366,7 +366,7 @@ def test_connection_lost_during_medium_removal_inserts_old_or_new_medium(
         else:
             with pytest.raises(HotplugError, match="for a test"):
                 kvm.change_medium("web1", MediaDrive.CDROM, image(NEW))
-    assert agreed(kvm)[MediaDrive.CDROM] == (NEW if is_executed else OLD)
+    assert check_agreement(kvm)[MediaDrive.CDROM] == (NEW if is_executed else OLD)
 
 
 def test_guest_with_locked_drive_is_asked_to_open_it(
@@ -393,7 +393,7 @@ def test_guest_with_locked_drive_is_asked_to_open_it(
         assert caught.value.cause is HotplugCause.GUEST_REFUSED
         with pytest.raises(HotplugError, match="the guest has locked the drive"):
             kvm.eject_medium("web1", MediaDrive.CDROM)
-        assert agreed(kvm) == {MediaDrive.CDROM: OTHER}
+        assert check_agreement(kvm) == {MediaDrive.CDROM: OTHER}
         with kvm.monitor("web1") as monitor:
             monitor.execute(Stop())
         with pytest.raises(HotplugError, match="is paused") as caught:
@@ -405,15 +405,15 @@ def test_guest_with_locked_drive_is_asked_to_open_it(
         # A guest that handles eject requests, and kills the process that uses the medium.
         monkeypatch.setattr("hvkit.hypervisor.kvm.devices.media._OPEN_S", ANSWER_TIMEOUT_S)
         console.run("exec 3<&-; (sleep 1000 </dev/sr0 >/dev/null 2>&1 & echo $! >/run/user)")
-        obey = '[ "$DISK_EJECT_REQUEST" ] && kill $(cat /run/user)'
-        console.run(f"printf '%s\\n' '#!/bin/sh' '{obey}' >/run/obey; chmod 755 /run/obey")
-        console.run("(uevent /run/obey >/dev/null 2>&1 &); echo 200 >/sys/block/sr0/events_poll_msecs")
+        handler = '[ "$DISK_EJECT_REQUEST" ] && kill $(cat /run/user)'
+        console.run(f"printf '%s\\n' '#!/bin/sh' '{handler}' >/run/eject; chmod 755 /run/eject")
+        console.run("(uevent /run/eject >/dev/null 2>&1 &); echo 200 >/sys/block/sr0/events_poll_msecs")
         change(NEW)
-        assert agreed(kvm) == {MediaDrive.CDROM: NEW}
+        assert check_agreement(kvm) == {MediaDrive.CDROM: NEW}
         assert console.run(f"head -c 1 /dev/sr0 >/dev/null; {sectors}") == str(NEW // 512)
 
         console.run("exec 3</dev/sr0")
         with kvm.monitor("web1") as monitor, monitor.subscribe(DeviceTrayMovedEvent) as moves:
             kvm.eject_medium("web1", MediaDrive.CDROM, force=True)
             assert moves.get(timeout=ANSWER_TIMEOUT_S).tray_open
-        assert agreed(kvm) == {MediaDrive.CDROM: 0}
+        assert check_agreement(kvm) == {MediaDrive.CDROM: 0}

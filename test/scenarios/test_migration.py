@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from uuid import uuid4
 
 import attrs
 import pytest
+from waiting import wait_for
 
 from hvkit.hypervisor import (
     Disk,
@@ -75,12 +75,8 @@ def outcome(source: KvmHypervisor, other: KvmHypervisor) -> tuple[InstanceState 
     return state_of(source), state_of(other)
 
 
-def wait_until_over(source: KvmHypervisor, timeout_s: float = 30.0) -> MigrationStatus:
-    deadline_s = time.monotonic() + timeout_s
-    while not (status := source.get_migration_status("web1")).status.is_over:
-        assert time.monotonic() < deadline_s, status
-        time.sleep(0.02)
-    return status
+def wait_until_over(source: KvmHypervisor) -> MigrationStatus:
+    return wait_for(lambda: source.get_migration_status("web1"), lambda status: status.status.is_over)
 
 
 def kill(hypervisor: KvmHypervisor) -> None:
@@ -107,10 +103,7 @@ def begin(source: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: st
 def begin_and_pause(source: KvmHypervisor, other: KvmHypervisor, toy: Instance, target: str) -> MigrationInfo:
     """Begin a migration, and wait until it is paused before the switchover."""
     info = begin(source, other, toy, target)
-    deadline_s = time.monotonic() + 30
-    while (status := source.get_migration_status("web1")).phase != "pre-switchover":
-        assert time.monotonic() < deadline_s, status
-        time.sleep(0.02)
+    status = wait_for(lambda: source.get_migration_status("web1"), lambda status: status.phase == "pre-switchover")
     assert status.status is MigrationState.ACTIVE
     assert state_of(source) is InstanceState.MIGRATING
     return info
@@ -219,7 +212,7 @@ def test_migration_sets_capabilities_of_parameters_on_both_ends(
 ) -> None:
     toy = make_toy(parameters={"migration_bandwidth": 0, "migration_caps": "multifd:auto-converge"})
     kvm.start_instance(toy)
-    with kvm.monitor("web1") as monitor:  # left by an attempt with other parameters
+    with kvm.monitor("web1") as monitor:  # as an attempt with other parameters leaves them
         monitor.execute(
             MigrateSetCapabilities(capabilities=[MigrationCapabilityStatus(capability="xbzrle", state=True)])
         )
@@ -295,7 +288,7 @@ def test_finalize_as_failed_after_completion_is_rejected(
         kvm.finalize_migration_source("web1", success=False, live=True)
     with pytest.raises(MigrationError, match="the migration has already completed"):
         kvm.abort_migration("web1")
-    with pytest.raises(MigrationError, match="the migration is complete, so the guest may run on this node"):
+    with pytest.raises(MigrationError, match="the switchover is complete: the guest may run on this node"):
         other.finalize_migration_destination(quick_toy, info, success=False)
     assert outcome(kvm, other) == (InstanceState.MIGRATING, InstanceState.RUNNING)
     other.finalize_migration_destination(quick_toy, info, success=True)
@@ -452,6 +445,7 @@ def test_migrating_instance_rejects_other_operations(
     acts: tuple[Callable[[], None], ...] = (
         lambda: kvm.migrate_instance("web1", target),
         lambda: kvm.hot_add_device("web1", Nic(mac="52:54:00:12:34:56", mode="user")),
+        lambda: kvm.drop_checkpoint("web1", "base"),
         lambda: other.accept_instance(toy, info, target),
         lambda: kvm.start_instance(toy),
     )
@@ -498,7 +492,7 @@ def test_follow_migration_reports_completion_during_give_up(
     info = begin_and_pause(kvm, other, toy, target)
 
     class TooLate:
-        """A policy that gives up while the guest arrives."""
+        """A policy that gives up when the migration has completed."""
 
         def decide(
             self, samples: Sequence[Sample], downtime_ms: int, changed_at_s: float = 0.0, *, can_postcopy: bool = False

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +13,7 @@ from uuid import uuid4
 
 import attrs
 import pytest
+from waiting import wait_for
 
 from cables import FAR, Cable, connected_namespace
 from curves import Curve
@@ -57,10 +57,7 @@ class Migration:
     info: MigrationInfo
 
     def wait_for(self, node: KvmHypervisor, state: MigrationState) -> None:
-        deadline_s = time.monotonic() + 30
-        while (status := node.get_migration_status("web1")).status is not state:
-            assert time.monotonic() < deadline_s, status
-            time.sleep(0.02)
+        wait_for(lambda: node.get_migration_status("web1"), lambda status: status.status is state)
 
     def states(self) -> list[InstanceState | None]:
         found: list[InstanceState | None] = []
@@ -123,7 +120,7 @@ def test_follow_migration_gives_up_over_cut_link(
     sent = 0
     curve = Curve()
 
-    def cut_when_moving(status: MigrationStatus) -> None:
+    def cut_when_active(status: MigrationStatus) -> None:
         nonlocal sent
         curve.add_sample(status)
         sent = status.transferred_bytes or 0
@@ -131,7 +128,7 @@ def test_follow_migration_gives_up_over_cut_link(
             cable.drop_packets()
 
     status = migration.source.follow_migration(
-        "web1", ConvergencePolicy(stall_s=STALL_S, patience_s=60), cut_when_moving
+        "web1", ConvergencePolicy(stall_s=STALL_S, patience_s=60), cut_when_active
     )
     assert sent > 1 << 20
     assert status.status in (MigrationState.CANCELLED, MigrationState.FAILED)
@@ -149,21 +146,18 @@ def test_postcopy_over_cut_link_resumes_over_another_link(migration: Migration, 
         monitor.execute(MigrateSetParameters(max_postcopy_bandwidth=64 << 10))
     source.start_postcopy("web1")
     migration.wait_for(source, MigrationState.POSTCOPY)
-    deadline_s = time.monotonic() + 30
-    while (
-        migration.states()[1] is not InstanceState.RUNNING
-        or source.get_migration_status("web1").phase != "postcopy-active"
-    ):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
+    wait_for(
+        lambda: (migration.states()[1], source.get_migration_status("web1").phase),
+        lambda found: found == (InstanceState.RUNNING, "postcopy-active"),
+    )
     cable.set_down()
     status = source.follow_migration("web1", ConvergencePolicy(stall_s=STALL_S))
-    # Whether QEMU notices the cut immediately depends on what it was sending.
+    # QEMU may detect the cut immediately, depending on what it was sending.
     if status.status is MigrationState.POSTCOPY:
         assert status.reason.startswith("nothing was sent for")
     destination.pause_migration("web1")
     if source.get_migration_status("web1").status is MigrationState.POSTCOPY:
-        with contextlib.suppress(MigrationError):  # it noticed the cut in the meantime
+        with contextlib.suppress(MigrationError):  # it has detected the cut in the meantime
             source.pause_migration("web1")
     migration.wait_for(destination, MigrationState.PAUSED)
     if source.get_migration_status("web1").status is MigrationState.FAILED:

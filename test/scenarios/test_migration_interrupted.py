@@ -10,13 +10,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import attrs
 import pytest
+from waiting import wait_for
 
 from faults import crash_at
 from hvkit.errors import HypervisorError
@@ -58,7 +58,7 @@ def runs_guest(hypervisor: KvmHypervisor) -> bool:
 
 
 @attrs.define
-class Move:
+class Migration:
     """A migration that is driven up to a given phase."""
 
     source: KvmHypervisor
@@ -87,23 +87,17 @@ class Move:
             monitor.execute(MigrateContinue(state="pre-switchover"))
         if phase == "postcopy":
             self.wait_for("postcopy-active")
-            self.wait_until(lambda: runs_guest(self.destination))
+            wait_for(lambda: runs_guest(self.destination))
             return
         self.wait_for("completed")
         if phase == "half finalized":
             self.destination.finalize_migration_destination(self.instance, self.info, success=True)
 
     def wait_for(self, phase: str) -> None:
-        self.wait_until(lambda: self.source.get_migration_status("web1").phase == phase)
-
-    def wait_until(self, claim: Callable[[], bool]) -> None:
-        deadline_s = time.monotonic() + 30
-        while not claim():
-            assert time.monotonic() < deadline_s
-            time.sleep(0.02)
+        wait_for(lambda: self.source.get_migration_status("web1"), lambda status: status.phase == phase)
 
     def recover(self) -> None:
-        """Finalize whatever can be finalized, as a cluster manager does with a migration that it finds."""
+        """Finalize both ends as far as possible, as a cluster manager does after a crash of the driving process."""
         self.check()
         info = self.info or MigrationInfo(instance="web1", hypervisor="kvm")
         success = runs_guest(self.destination)
@@ -112,7 +106,7 @@ class Move:
                 success = self.source.follow_migration("web1", IMPATIENT).status is MigrationState.COMPLETED
         self.check()
         with contextlib.suppress(HypervisorError):
-            # The destination first: if it does not have the guest, the source may have the only copy.
+            # The destination first: if the guest does not run there, the source may have its only copy.
             with contextlib.suppress(InstanceNotFound):
                 self.destination.finalize_migration_destination(self.instance, info, success)
             self.check()
@@ -120,26 +114,26 @@ class Move:
         self.check()
 
     def check(self) -> None:
-        # The destination first: a guest that runs there has left the source, and never returns.
+        # The destination first: a guest that runs there never runs on the source again.
         assert not (runs_guest(self.destination) and runs_guest(self.source))
 
 
 @pytest.fixture
-def make_move(
+def make_migration(
     kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], Move]]:
+) -> Iterator[Callable[[str], Migration]]:
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
-    monkeypatch.setattr("hvkit.hypervisor.kvm.migration.destination.SETTLE_S", 1.0)
+    monkeypatch.setattr("hvkit.hypervisor.kvm.migration.destination.CHANGE_S", 1.0)
 
-    def make(phase: str) -> Move:
+    def make(phase: str) -> Migration:
         """Start an instance whose migration does not converge, or pauses before the switchover."""
-        is_restless = phase in ("active", "postcopy")
+        is_busy = phase in ("active", "postcopy")
         caps = {"active": "", "postcopy": "pause-before-switchover:postcopy-ram"}.get(phase, "pause-before-switchover")
-        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=is_restless)))
-        parameters = {"migration_bandwidth": int(is_restless), "migration_caps": caps}
+        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=is_busy)))
+        parameters = {"migration_bandwidth": int(is_busy), "migration_caps": caps}
         toy = make_toy(disks=(disk,), parameters=parameters)
         kvm.start_instance(toy)
-        return Move(kvm, destination, toy, str(tmp_path / "migration.sock"))
+        return Migration(kvm, destination, toy, str(tmp_path / "migration.sock"))
 
     yield make
     for name in destination.list_instances():
@@ -168,7 +162,7 @@ KILLS = [
     ("active", "destination", RUNNING, NOWHERE),
     ("pre-switchover", "source", CRASHED, NOWHERE),
     ("pre-switchover", "destination", RUNNING, NOWHERE),
-    # The guest needed both nodes, and is lost. Its remains are neither resumed nor removed.
+    # The guest needed both nodes, and is lost. The surviving QEMU is neither resumed nor removed.
     ("postcopy", "source", CRASHED, RUNNING),
     ("postcopy", "destination", MIGRATING, NOWHERE),
     ("completed", "source", NOWHERE, RUNNING),
@@ -181,51 +175,53 @@ KILLS = [
 
 @pytest.mark.parametrize(("phase", "victim", "here", "there"), KILLS, ids=lambda value: str(value).replace(" ", "-"))
 def test_killed_end_leaves_at_most_one_guest(
-    make_move: Callable[[str], Move],
+    make_migration: Callable[[str], Migration],
     phase: str,
     victim: str,
     here: InstanceState | None,
     there: InstanceState | None,
 ) -> None:
-    move = make_move(phase)
-    move.reach(phase)
-    kill(move.source if victim == "source" else move.destination)
-    move.recover()
+    migration = make_migration(phase)
+    migration.reach(phase)
+    kill(migration.source if victim == "source" else migration.destination)
+    migration.recover()
     if (phase, victim) == ("accepted", "destination"):
-        # The migration was not begun, so it need not be ended.
-        assert runs_guest(move.source)
-    assert (state_of(move.source), state_of(move.destination)) == (here, there)
-    assert runs_guest(move.source) is (here is RUNNING)
+        # The migration was not started, so it needs no finalization on the source.
+        assert runs_guest(migration.source)
+    assert (state_of(migration.source), state_of(migration.destination)) == (here, there)
+    assert runs_guest(migration.source) is (here is RUNNING)
     if phase == "postcopy":
         with pytest.raises(MigrationError):
-            move.source.finalize_migration_source("web1", success=False, live=True)
+            migration.source.finalize_migration_source("web1", success=False, live=True)
 
 
 @pytest.mark.parametrize("phase", ["accepted", "active", "pre-switchover"])
-def test_abort_before_switchover_leaves_guest_on_source(make_move: Callable[[str], Move], phase: str) -> None:
-    move = make_move(phase)
-    move.reach(phase)
-    assert move.info is not None
-    move.source.abort_migration("web1")
-    move.source.abort_migration("web1")
+def test_abort_before_switchover_leaves_guest_on_source(make_migration: Callable[[str], Migration], phase: str) -> None:
+    migration = make_migration(phase)
+    migration.reach(phase)
+    assert migration.info is not None
+    migration.source.abort_migration("web1")
+    migration.source.abort_migration("web1")
     if phase != "accepted":
-        assert move.source.get_migration_status("web1").status is MigrationState.CANCELLED
-        move.source.finalize_migration_source("web1", success=False, live=True)
-    move.destination.finalize_migration_destination(move.instance, move.info, success=False)
-    assert (state_of(move.source), state_of(move.destination)) == (RUNNING, NOWHERE)
-    assert runs_guest(move.source)
+        assert migration.source.get_migration_status("web1").status is MigrationState.CANCELLED
+        migration.source.finalize_migration_source("web1", success=False, live=True)
+    migration.destination.finalize_migration_destination(migration.instance, migration.info, success=False)
+    assert (state_of(migration.source), state_of(migration.destination)) == (RUNNING, NOWHERE)
+    assert runs_guest(migration.source)
 
 
 @pytest.mark.parametrize(
     ("phase", "problem"), [("postcopy", "fetches its memory"), ("completed", "has already completed")]
 )
-def test_abort_after_switchover_is_rejected(make_move: Callable[[str], Move], phase: str, problem: str) -> None:
-    move = make_move(phase)
-    move.reach(phase)
+def test_abort_after_switchover_is_rejected(
+    make_migration: Callable[[str], Migration], phase: str, problem: str
+) -> None:
+    migration = make_migration(phase)
+    migration.reach(phase)
     with pytest.raises(MigrationError, match=problem):
-        move.source.abort_migration("web1")
-    assert runs_guest(move.destination)
-    assert not runs_guest(move.source)
+        migration.source.abort_migration("web1")
+    assert runs_guest(migration.destination)
+    assert not runs_guest(migration.source)
 
 
 #: The command before or after which the driving process is killed, and where the guest is then.
@@ -274,20 +270,20 @@ source.finalize_migration_source(instance.name, True, True)
 
 @pytest.mark.parametrize(("command", "moment", "place"), INTERRUPTIONS)
 def test_killed_driver_process_leaves_one_guest(
-    make_move: Callable[[str], Move], command: str, moment: str, place: str | None
+    make_migration: Callable[[str], Migration], command: str, moment: str, place: str | None
 ) -> None:
-    move = make_move("plain")
-    plain = attrs.evolve(move.instance, parameters={**move.instance.parameters, "migration_caps": ""})
-    move.source.stop_instance("web1", force=True)
-    move.source.start_instance(plain)
-    move.instance = plain
+    migration = make_migration("plain")
+    plain = attrs.evolve(migration.instance, parameters={**migration.instance.parameters, "migration_caps": ""})
+    migration.source.stop_instance("web1", force=True)
+    migration.source.start_instance(plain)
+    migration.instance = plain
     settings = {
         "command": command,
         "moment": moment,
-        "source": str(move.source.run_dir),
-        "destination": str(move.destination.run_dir),
+        "source": str(migration.source.run_dir),
+        "destination": str(migration.destination.run_dir),
         "instance": to_plain(plain),
-        "target": move.target,
+        "target": migration.target,
     }
     ended = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(settings)],
@@ -296,35 +292,35 @@ def test_killed_driver_process_leaves_one_guest(
         check=False,
     )
     assert ended.returncode == -signal.SIGKILL
-    move.recover()
-    # A destination that was never ready is left as after any interrupted start.
-    if state_of(move.destination) is CRASHED:
-        move.destination.cleanup_instance("web1")
-    states = (state_of(move.source), state_of(move.destination))
+    migration.recover()
+    # An interrupted start of the destination needs a cleanup.
+    if state_of(migration.destination) is CRASHED:
+        migration.destination.cleanup_instance("web1")
+    states = (state_of(migration.source), state_of(migration.destination))
     assert states in ((RUNNING, NOWHERE), (NOWHERE, RUNNING))
     if place is not None:
         assert states[0 if place == "source" else 1] is RUNNING
-    assert runs_guest(move.source) is not runs_guest(move.destination)
+    assert runs_guest(migration.source) is not runs_guest(migration.destination)
     if states[0] is RUNNING:  # the migration can be repeated
-        move.info = move.source.migration_info("web1")
-        move.destination.accept_instance(plain, move.info, move.target)
-        move.source.migrate_instance("web1", move.target)
-        assert move.source.follow_migration("web1").status is MigrationState.COMPLETED
-        move.recover()
-    assert (state_of(move.source), state_of(move.destination)) == (NOWHERE, RUNNING)
+        migration.info = migration.source.migration_info("web1")
+        migration.destination.accept_instance(plain, migration.info, migration.target)
+        migration.source.migrate_instance("web1", migration.target)
+        assert migration.source.follow_migration("web1").status is MigrationState.COMPLETED
+        migration.recover()
+    assert (state_of(migration.source), state_of(migration.destination)) == (NOWHERE, RUNNING)
 
 
 #: The steps of a migration, in order.
 STEPS = ["accept", "migrate", "follow", "finalize destination", "finalize source"]
 
 
-def step_of(move: Move, name: str) -> Callable[[], object]:
+def step_of(migration: Migration, name: str) -> Callable[[], object]:
     """Return one step of a migration, which requires the steps before it."""
-    source, destination, instance, info = move.source, move.destination, move.instance, move.info
+    source, destination, instance, info = migration.source, migration.destination, migration.instance, migration.info
     assert info is not None
     steps: dict[str, Callable[[], object]] = {
-        "accept": lambda: destination.accept_instance(instance, info, move.target),
-        "migrate": lambda: source.migrate_instance("web1", move.target),
+        "accept": lambda: destination.accept_instance(instance, info, migration.target),
+        "migrate": lambda: source.migrate_instance("web1", migration.target),
         "follow": lambda: source.follow_migration("web1"),
         "finalize destination": lambda: destination.finalize_migration_destination(instance, info, success=True),
         "finalize source": lambda: source.finalize_migration_source("web1", success=True, live=True),
@@ -333,27 +329,29 @@ def step_of(move: Move, name: str) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_crash_at_every_step_leaves_one_guest(make_move: Callable[[str], Move], step: str) -> None:
-    move = make_move("plain")
-    move.instance = attrs.evolve(move.instance, parameters={**move.instance.parameters, "migration_caps": ""})
+def test_crash_at_every_step_leaves_one_guest(make_migration: Callable[[str], Migration], step: str) -> None:
+    migration = make_migration("plain")
+    migration.instance = attrs.evolve(
+        migration.instance, parameters={**migration.instance.parameters, "migration_caps": ""}
+    )
     outcomes = set()
     for number in itertools.count(1):
-        for node in (move.source, move.destination):
+        for node in (migration.source, migration.destination):
             for name in node.list_instances():
                 node.stop_instance(name, force=True)
                 node.cleanup_instance(name)
-        move.source.start_instance(move.instance)
-        move.info = move.source.migration_info("web1")
+        migration.source.start_instance(migration.instance)
+        migration.info = migration.source.migration_info("web1")
         for earlier in STEPS[: STEPS.index(step)]:
-            step_of(move, earlier)()
-        has_crashed = crash_at(number, step_of(move, step))
-        move.recover()
-        if state_of(move.destination) is CRASHED:  # as after any interrupted start
-            move.destination.cleanup_instance("web1")
-        states = (state_of(move.source), state_of(move.destination))
+            step_of(migration, earlier)()
+        has_crashed = crash_at(number, step_of(migration, step))
+        migration.recover()
+        if state_of(migration.destination) is CRASHED:  # its start was interrupted
+            migration.destination.cleanup_instance("web1")
+        states = (state_of(migration.source), state_of(migration.destination))
         assert states in ((RUNNING, NOWHERE), (NOWHERE, RUNNING)), number
-        assert runs_guest(move.source) is not runs_guest(move.destination)
-        assert not Path(move.target).exists()
+        assert runs_guest(migration.source) is not runs_guest(migration.destination)
+        assert not Path(migration.target).exists()
         outcomes.add(states)
         if not has_crashed:
             break

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +13,7 @@ from uuid import uuid4
 
 import attrs
 import pytest
+from waiting import wait_for
 
 from curves import Curve
 from guest.console import GuestConsole
@@ -56,26 +56,22 @@ class Migration:
         with self.source.monitor("web1") as monitor:
             return monitor.execute(QueryMigrate())
 
-    def wait_for(self, claim: Callable[[Progress], bool]) -> Progress:
-        deadline_s = time.monotonic() + 60
-        while not claim(progress := self.progress()):
-            assert time.monotonic() < deadline_s, progress
-            time.sleep(0.05)
-        return progress
+    def wait_for(self, condition: Callable[[Progress], bool]) -> Progress:
+        return wait_for(self.progress, condition, timeout_s=60, interval_s=0.05)
 
-    def take_back(self) -> None:
+    def abort(self) -> None:
         self.source.abort_migration("web1")
         self.source.finalize_migration_source("web1", success=False, live=True)
         self.destination.finalize_migration_destination(self.instance, self.info, success=False)
         assert self.source.get_instance_info("web1").state is InstanceState.RUNNING
 
-    def arrive(self) -> None:
+    def finalize(self) -> None:
         self.destination.finalize_migration_destination(self.instance, self.info, success=True)
         self.source.finalize_migration_source("web1", success=True, live=True)
         assert self.destination.get_instance_info("web1").state is InstanceState.RUNNING
 
 
-def switched_on(hypervisor: KvmHypervisor) -> set[str]:
+def enabled_capabilities(hypervisor: KvmHypervisor) -> set[str]:
     with hypervisor.monitor("web1") as monitor:
         return {each.capability for each in monitor.execute(QueryMigrateCapabilities()) if each.state}
 
@@ -87,13 +83,11 @@ def qemu_img(unavailable: Callable[[str], NoReturn]) -> str:
 
 @pytest.fixture
 def begin(kvm: KvmHypervisor, make_toy: MakeInstance, tmp_path: Path) -> Iterator[Callable[..., Migration]]:
-    """Return a function that begins a migration. A restless guest writes faster than a slow link transfers."""
+    """Return a function that begins a migration. A busy guest writes faster than a slow link transfers."""
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
 
-    def begin(
-        *, is_restless: bool = False, live: bool = True, is_paused_there: bool = False, **more: object
-    ) -> Migration:
-        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=is_restless)))
+    def begin(*, is_busy: bool = False, live: bool = True, is_paused_there: bool = False, **more: object) -> Migration:
+        disk = Disk(path=str(write_disk(tmp_path / f"{uuid4()}.img", dirties_memory=is_busy)))
         toy = make_toy(disks=(disk,), parameters=more)
         kvm.start_instance(toy, start_paused=True)
         console = kvm.get_instance_console("web1").path
@@ -123,7 +117,7 @@ def test_multifd_transfers_memory(begin: Callable[..., Migration]) -> None:
     ram = migration.progress().ram
     assert ram is not None
     assert ram.multifd_bytes > 0
-    migration.arrive()
+    migration.finalize()
 
 
 @pytest.fixture
@@ -135,14 +129,14 @@ def tracks_writes(qemu_binary: str) -> None:
 
 @pytest.mark.usefixtures("tracks_writes")
 def test_auto_converge_throttles_guest(begin: Callable[..., Migration]) -> None:
-    migration = begin(is_restless=True, migration_bandwidth=1, migration_downtime=1, migration_caps="auto-converge")
+    migration = begin(is_busy=True, migration_bandwidth=1, migration_downtime=1, migration_caps="auto-converge")
     migration.wait_for(lambda progress: bool(progress.cpu_throttle_percentage))
-    migration.take_back()
+    migration.abort()
 
 
 @pytest.mark.usefixtures("tracks_writes")
 def test_migration_bandwidth_is_not_exceeded(begin: Callable[..., Migration]) -> None:
-    migration = begin(is_restless=True, migration_bandwidth=2, migration_downtime=1)
+    migration = begin(is_busy=True, migration_bandwidth=2, migration_downtime=1)
     curve = Curve()
 
     def has_sent_enough(progress: Progress) -> bool:
@@ -150,17 +144,17 @@ def test_migration_bandwidth_is_not_exceeded(begin: Callable[..., Migration]) ->
         return progress.ram is not None and progress.ram.transferred > 6 * MIB
 
     progress = migration.wait_for(has_sent_enough)
-    curve.record("restless")
+    curve.record("busy")
     assert progress.ram is not None
     assert progress.total_time is not None
-    # QEMU limits the bytes of each tenth of a second, and exceeds the limit in each.
+    # QEMU limits the bytes of each tenth of a second, and exceeds each limit a little.
     assert progress.ram.transferred <= 2 * (2 * MIB * progress.total_time / 1000)
-    migration.take_back()
+    migration.abort()
 
 
 @pytest.mark.usefixtures("tracks_writes")
 def test_migration_waits_for_allowed_downtime(begin: Callable[..., Migration]) -> None:
-    migration = begin(is_restless=True, migration_bandwidth=2, migration_downtime=1)
+    migration = begin(is_busy=True, migration_bandwidth=2, migration_downtime=1)
     progress = migration.wait_for(lambda progress: progress.ram is not None and progress.ram.dirty_sync_count > 5)
     assert progress.status == "active"
     # More than the limit: the migration continues until the limit is raised.
@@ -169,10 +163,10 @@ def test_migration_waits_for_allowed_downtime(begin: Callable[..., Migration]) -
     status = migration.source.follow_migration("web1", ConvergencePolicy(patience_s=0.1, max_downtime_ms=60_000))
     assert status.status is MigrationState.COMPLETED
     assert status.downtime_ms is not None
-    migration.arrive()
+    migration.finalize()
 
 
-#: The addresses that a restless guest writes to.
+#: The addresses that a busy guest writes to.
 WRITTEN = range(0x10000, 0x90000, 0x1000)
 
 
@@ -191,11 +185,11 @@ def differing_pages(migration: Migration, directory: Path) -> int:
 
 @pytest.mark.parametrize("caps", ["", "multifd", "xbzrle"])
 @pytest.mark.parametrize("live", [True, False], ids=["live", "non-live"])
-def test_memory_arrives_unchanged(
+def test_migration_transfers_memory_unchanged(
     begin: Callable[..., Migration], tmp_path: Path, caplog: pytest.LogCaptureFixture, live: bool, caps: str
 ) -> None:
     migration = begin(
-        is_restless=True,
+        is_busy=True,
         live=live,
         is_paused_there=True,
         migration_bandwidth=0,
@@ -217,16 +211,16 @@ def test_lost_writes_warning_is_logged_only_for_old_tcg(
     assert migration.source.follow_migration("web1").status is MigrationState.COMPLETED
     is_lost = probe_capabilities(qemu_binary).version < TCG_TRACKING_VERSION
     assert ("may lose guest writes" in caplog.text) is is_lost
-    migration.arrive()
+    migration.finalize()
 
 
 @pytest.mark.parametrize("caps", ["multifd", "postcopy-ram:xbzrle"])
 def test_finalized_migration_resets_capabilities(begin: Callable[..., Migration], caps: str) -> None:
     migration = begin(migration_bandwidth=0, migration_caps=caps)
     assert migration.source.follow_migration("web1").status is MigrationState.COMPLETED
-    assert switched_on(migration.source) >= {*caps.split(":")}
-    migration.arrive()
-    assert switched_on(migration.destination) == set()
+    assert enabled_capabilities(migration.source) >= {*caps.split(":")}
+    migration.finalize()
+    assert enabled_capabilities(migration.destination) == set()
 
 
 def test_snapshot_after_failed_multifd_migration_succeeds(
@@ -239,7 +233,7 @@ def test_snapshot_after_failed_multifd_migration_succeeds(
     kvm.migrate_instance("web1", str(tmp_path / "missing.sock"))
     assert kvm.follow_migration("web1").status is MigrationState.FAILED
     kvm.finalize_migration_source("web1", success=False, live=True)
-    assert switched_on(kvm) == set()
+    assert enabled_capabilities(kvm) == set()
     with kvm.monitor("web1") as monitor:  # as an interrupted migration leaves it
         multifd = MigrationCapabilityStatus(capability="multifd", state=True)
         monitor.execute(MigrateSetCapabilities(capabilities=[multifd]))

@@ -7,13 +7,13 @@ import os
 import secrets
 import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import attrs
 import pytest
+from waiting import wait_for
 
 from certificates import make_certificates
 from hvkit.hypervisor import Instance, InstanceState, MigrationState, MigrationStatus, ParameterError
@@ -39,14 +39,10 @@ def free_address() -> str:
 
 
 def wait_until_over(source: KvmHypervisor) -> MigrationStatus:
-    deadline_s = time.monotonic() + 30
-    while not (status := source.get_migration_status("web1")).status.is_over:
-        assert time.monotonic() < deadline_s, status
-        time.sleep(0.02)
-    return status
+    return wait_for(lambda: source.get_migration_status("web1"), lambda status: status.status.is_over)
 
 
-def move(
+def migrate(
     source: KvmHypervisor, destination: KvmHypervisor, there: Instance, to: str | int, at: str | int
 ) -> MigrationStatus:
     """Migrate an instance, and finalize both halves.
@@ -65,9 +61,9 @@ def move(
     success = status.status is MigrationState.COMPLETED
     destination.finalize_migration_destination(there, info, success)
     source.finalize_migration_source("web1", success, live=True)
-    stayed, left = (source, destination) if not success else (destination, source)
+    stayed, other = (source, destination) if not success else (destination, source)
     assert stayed.get_instance_info("web1").state is InstanceState.RUNNING
-    assert left.list_instances() == []
+    assert other.list_instances() == []
     return status
 
 
@@ -103,12 +99,12 @@ def test_migration_with_certificates_completes(
     toy = with_parameters(toy, tls("x509", certificates))
     kvm.start_instance(toy)
     address = free_address()
-    assert move(kvm, other, toy, address, address).status is MigrationState.COMPLETED
+    assert migrate(kvm, other, toy, address, address).status is MigrationState.COMPLETED
     # Back over a unix socket, whose path matches no name in a certificate, and with new certificates.
     shutil.rmtree(certificates)
     make_certificates(certificates, openssl)
     path = str(tmp_path / "link.sock")
-    status = move(other, kvm, toy, path, path)
+    status = migrate(other, kvm, toy, path, path)
     assert status.status is MigrationState.FAILED
     assert "hostname" in status.reason.lower()
 
@@ -120,7 +116,7 @@ def test_migration_with_tls_hostname_accepts_certificate_of_other_name(
     toy = with_parameters(toy, tls("x509", make_certificates(tmp_path / "certificates", openssl), "localhost"))
     kvm.start_instance(toy)
     path = str(tmp_path / "link.sock")
-    assert move(kvm, other, toy, path, path).status is MigrationState.COMPLETED
+    assert migrate(kvm, other, toy, path, path).status is MigrationState.COMPLETED
 
 
 @pytest.mark.qemu
@@ -130,7 +126,7 @@ def test_migration_with_certificate_of_other_authority_fails(
     kvm.start_instance(with_parameters(toy, tls("x509", make_certificates(tmp_path / "ours", openssl))))
     there = with_parameters(toy, tls("x509", make_certificates(tmp_path / "theirs", openssl)))
     address = free_address()
-    assert move(kvm, other, there, address, address).status is MigrationState.FAILED
+    assert migrate(kvm, other, there, address, address).status is MigrationState.FAILED
 
 
 @pytest.mark.qemu
@@ -141,9 +137,9 @@ def test_migration_with_psk_requires_same_key(
     kvm.start_instance(toy)
     address = free_address()
     wrong_key = with_parameters(toy, tls("psk", make_key(tmp_path / "other key")))
-    assert move(kvm, other, wrong_key, address, address).status is MigrationState.FAILED
+    assert migrate(kvm, other, wrong_key, address, address).status is MigrationState.FAILED
     address = free_address()
-    assert move(kvm, other, toy, address, address).status is MigrationState.COMPLETED
+    assert migrate(kvm, other, toy, address, address).status is MigrationState.COMPLETED
 
 
 @pytest.mark.qemu
@@ -176,7 +172,7 @@ def test_migration_over_connected_socket_completes(kvm: KvmHypervisor, other: Kv
     kvm.start_instance(toy)
     one, two = socket.socketpair()
     with one, two:
-        assert move(kvm, other, toy, one.fileno(), two.fileno()).status is MigrationState.COMPLETED
+        assert migrate(kvm, other, toy, one.fileno(), two.fileno()).status is MigrationState.COMPLETED
         # The sockets are still open.
         assert {os.fstat(each.fileno()).st_nlink for each in (one, two)} == {1}
 

@@ -7,13 +7,13 @@ import itertools
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 from uuid import UUID
 
 import pytest
+from waiting import wait_for
 
 from faults import crash_at
 from hvkit.hypervisor import Instance, InstanceStartError, InstanceState, Nic
@@ -46,8 +46,8 @@ class Script:
         self._log = directory / "calls"
         self.path.write_text(
             "#!/bin/sh\n"
-            "[ -e /sys/class/net/$INTERFACE ] && there=there || there=gone\n"
-            f'echo "$1 $there $(env | sort | tr "\\n" " ")" >> {self._log}\n'
+            "[ -e /sys/class/net/$INTERFACE ] && tap=present || tap=absent\n"
+            f'echo "$1 $tap $(env | sort | tr "\\n" " ")" >> {self._log}\n'
             f'[ "$1" = "{fails}" ] && {{ echo no such luck; exit 3; }}\nexit 0\n'
         )
         self.path.chmod(0o755)
@@ -67,15 +67,15 @@ def test_script_runs_with_up_and_down(kvm: KvmHypervisor, make_toy: MakeInstance
     nic = Nic(mac=MAC, uuid=NIC_UUID, mtu=1400)
     toy = make_toy(nics=(nic,), parameters={"network_script": str(script.path)})
     kvm.start_instance(toy)
-    assert script.calls == ["up there"]
+    assert script.calls == ["up present"]
     for each in (f"INTERFACE={INTERFACE}", f"MAC={MAC}", "MODE=tap", "MTU=1400", "INSTANCE=web1", "LINK= "):
         assert each in script.lines[0]
     assert f"INSTANCE_UUID={toy.uuid}" in script.lines[0]
     assert f"INTERFACE_UUID={NIC_UUID}" in script.lines[0]
     kvm.stop_instance("web1", force=True)
-    assert script.calls == ["up there", "down gone"]
+    assert script.calls == ["up present", "down absent"]
     kvm.cleanup_instance("web1")
-    assert script.calls == ["up there", "down gone"]
+    assert script.calls == ["up present", "down absent"]
 
 
 @pytest.mark.usefixtures("may_make_taps")
@@ -89,9 +89,9 @@ def test_script_runs_with_down_after_a_crash(kvm: KvmHypervisor, make_toy: MakeI
     with process:
         process.send_signal(signal.SIGKILL)
         assert process.wait(10)
-    assert script.calls == ["up there"]
+    assert script.calls == ["up present"]
     kvm.cleanup_instance("web1")
-    assert script.calls == ["up there", "down gone"]
+    assert script.calls == ["up present", "down absent"]
 
 
 @pytest.mark.usefixtures("may_make_taps")
@@ -100,7 +100,7 @@ def test_failed_script_prevents_the_start(kvm: KvmHypervisor, make_toy: MakeInst
     nics = (Nic(mac=MAC, uuid=NIC_UUID),)
     with pytest.raises(InstanceStartError, match=r"network-scriptup failed with exit code 3: no such luck"):
         kvm.start_instance(make_toy(nics=nics, parameters={"network_script": str(script.path)}))
-    assert script.calls == ["up there", "down gone"]
+    assert script.calls == ["up present", "down absent"]
     assert kvm.list_instances() == []
 
 
@@ -110,7 +110,7 @@ def test_failed_start_runs_the_script_with_down(kvm: KvmHypervisor, make_toy: Ma
     parameters = {"network_script": str(script.path), "kvm_extra": "-no-such-option"}
     with pytest.raises(InstanceStartError, match="no-such-option"):
         kvm.start_instance(make_toy(nics=(Nic(mac=MAC), Nic(mac="52:54:00:12:34:57")), parameters=parameters))
-    assert sorted(script.calls) == ["down gone", "down gone", "up there", "up there"]
+    assert sorted(script.calls) == ["down absent", "down absent", "up present", "up present"]
     assert kvm.list_instances() == []
 
 
@@ -130,14 +130,17 @@ def test_script_runs_with_down_after_a_guest_powered_off(
 ) -> None:
     script = Script(tmp_path)
     kvm.start_instance(make_toy(nics=(Nic(mac=MAC),), parameters={"network_script": str(script.path)}))
-    deadline_s = time.monotonic() + 30
-    while kvm.get_instance_info("web1").state is not InstanceState.SHUTDOWN:
-        assert time.monotonic() < deadline_s
+
+    def powers_off() -> bool:
+        if kvm.get_instance_info("web1").state is InstanceState.SHUTDOWN:
+            return True
         with kvm.monitor("web1") as monitor:
             monitor.execute(SystemPowerdown())
-        time.sleep(0.1)
+        return False
+
+    wait_for(powers_off, interval_s=0.1)
     kvm.cleanup_instance("web1")
-    assert script.calls == ["up there", "down gone"]
+    assert script.calls == ["up present", "down absent"]
 
 
 @pytest.mark.usefixtures("may_make_taps")
@@ -151,7 +154,7 @@ def test_script_runs_with_down_after_a_crash_at_any_step_of_a_start(
     for number in itertools.count(1):
         has_died = crash_at(number, lambda: kvm.start_instance(toy))
         if kvm.list_instances():
-            came_up = came_up or (has_died and "up there" in script.calls)
+            came_up = came_up or (has_died and "up present" in script.calls)
             if not kvm.get_instance_info("web1").state.is_over:
                 kvm.stop_instance("web1", force=True)
             kvm.cleanup_instance("web1")

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
 import attrs
 import pytest
+from waiting import wait_for
 
 from hvkit.hypervisor import Disk, Instance, InstanceState, MigrationInfo, MigrationState, MigrationStatus
 from hvkit.hypervisor.convergence import ConvergencePolicy, Decision, Sample
@@ -37,11 +37,8 @@ class Migration:
     directory: Path
 
     def wait_for(self, *states: MigrationState, node: KvmHypervisor | None = None) -> MigrationStatus:
-        deadline_s = time.monotonic() + 30
-        while (status := (node or self.source).get_migration_status("web1")).status not in states:
-            assert time.monotonic() < deadline_s, status
-            time.sleep(0.02)
-        return status
+        end = node or self.source
+        return wait_for(lambda: end.get_migration_status("web1"), lambda status: status.status in states)
 
     def set_bandwidth(self, bytes_per_s: int) -> None:
         with self.source.monitor("web1") as monitor:
@@ -54,12 +51,9 @@ class Migration:
         self.wait_for(MigrationState.POSTCOPY)
 
     def pause(self) -> None:
-        """Break the link as soon as the guest survives that."""
+        """Break the link as soon as the switchover is complete."""
         self.wait_for(MigrationState.POSTCOPY, node=self.destination)
-        deadline_s = time.monotonic() + 30
-        while self.destination.get_instance_info("web1").state is not InstanceState.RUNNING:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.02)
+        wait_for(lambda: self.destination.get_instance_info("web1").state is InstanceState.RUNNING)
         self.destination.pause_migration("web1")
         self.wait_for(MigrationState.PAUSED)
 
@@ -108,13 +102,13 @@ def test_start_postcopy_completes_migration(migration: Migration) -> None:
     migration.finish()
 
 
-def test_postcopy_migration_cannot_be_taken_back(migration: Migration) -> None:
+def test_postcopy_migration_cannot_be_cancelled(migration: Migration) -> None:
     migration.start_postcopy()
     with pytest.raises(MigrationError, match="fetches its memory from this node"):
         migration.source.abort_migration("web1")
     with pytest.raises(MigrationError, match="fetches its memory from this node"):
         migration.source.finalize_migration_source("web1", success=False, live=True)
-    with pytest.raises(MigrationError, match="the migration is complete, so the guest may run on this node"):
+    with pytest.raises(MigrationError, match="the switchover is complete: the guest may run on this node"):
         migration.destination.finalize_migration_destination(migration.instance, migration.info, success=False)
     assert migration.source.get_instance_info("web1").state is InstanceState.MIGRATING
     migration.set_bandwidth(0)
@@ -156,7 +150,7 @@ class StalledPolicy(ConvergencePolicy):
 def test_postcopy_verbs_reject_other_phases(migration: Migration) -> None:
     source, destination = migration.source, migration.destination
     target = str(migration.directory / "again.sock")
-    with pytest.raises(MigrationError, match="the migration is not complete, so the guest would be lost"):
+    with pytest.raises(MigrationError, match="the switchover is not complete: the guest would be lost"):
         destination.pause_migration("web1")
     with pytest.raises(MigrationError, match="there is no postcopy link to break"):
         source.pause_migration("web1")

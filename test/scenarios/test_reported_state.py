@@ -109,7 +109,7 @@ def test_states_and_reasons_are_reported_to_another_process(kvm: KvmHypervisor, 
     reported = {info.name: (info.state, info.reason, info.cause) for info in infos}
     state, reason, cause = reported.pop("killed")
     assert (state, cause) == (InstanceState.CRASHED, StopCause.QEMU)
-    assert reason in ("QEMU ended unexpectedly", "QEMU was ended by SIGKILL")
+    assert reason in ("QEMU has ended", "QEMU was ended by SIGKILL")
     assert reported == {
         "new": (InstanceState.PAUSED, "guest has not run yet", None),
         "paused": (InstanceState.PAUSED, "paused by request", StopCause.REQUEST),

@@ -261,7 +261,7 @@ def test_crash_during_add_overlays_leaves_all_or_none(
     for number in itertools.count(1):
         has_crashed = crash_at(number, lambda: kvm.add_overlays("web1", overlays))
         qemu_io(kvm, FIRST, f"write -P {number} {number} 1")
-        # After a crash, the overlays can be created again, whatever the interrupted call left.
+        # After a crash at any step, the overlays can be created again.
         if has_crashed:
             assert [disk.path for disk in kvm.add_overlays("web1", overlays)] == list(overlays.values())
         qemu_io(kvm, FIRST, f"write -P {number} {number + 100} 1")

@@ -23,7 +23,7 @@ def assert_agreement(hypervisor: KvmHypervisor) -> tuple[int, int]:
     """Check that the state file and the reported state agree with QEMU. Return the vCPUs and the memory in MiB."""
     runtime = read_state(hypervisor)
     with hypervisor.monitor("web1") as monitor:
-        places = ProcessorPlaces.from_answer(monitor.execute(QueryHotpluggableCpus()))
+        places = ProcessorPlaces.from_reply(monitor.execute(QueryHotpluggableCpus()))
         processors = len(monitor.execute(QueryCpusFast()))
         dimms = read_dimms(monitor.execute(QueryMemoryDevices()))
         memory_mib = read_memory_mib(monitor)

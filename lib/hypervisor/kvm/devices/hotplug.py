@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Hot-add, hot-remove and modification of the disks and NICs of running instances.
 
-A device is marked as pending in the state file before QEMU is told, and unmarked afterwards. A crash in between leaves
-the mark; the next operation on the devices of the instance reconciles it with what QEMU has: a device of the machine is
-kept, the backends of a missing device are deleted. A NIC that was being modified is never dropped: the new one is
-added, or the old one is restored.
+A device is marked as pending in the state file before the command is sent to QEMU, and unmarked afterwards. After a
+crash in between, the next operation on the devices of the instance reconciles the mark with the machine: a device that
+the machine has is kept, and the backends of a missing device are deleted. A NIC that was being modified is never
+dropped: the new one is added, or the old one is restored.
 """
 
 import contextlib
@@ -197,7 +197,7 @@ def reconcile_devices(session: HotplugSession) -> None:
             else:
                 _delete(session, session.monitor, record)
         except (CommandError, HotplugError) as error:  # a job still uses the block nodes: the next operation retries
-            _log.warning("%s: device %s: not reconciled: %s", session.handle.name, record.device, error)
+            _log.warning("%s: device %s: not reconciled: %s", session.handle.name, record.device, error.reason)
     reconcile_limits(session)
 
 
@@ -325,7 +325,9 @@ def _add_disk(session: HotplugSession, disk: Disk, parameters: dict[str, Any]) -
         try:
             set_limits(session, attrs.evolve(record, pending=None))
         except QmpError as error:
-            problem = f"it was added, but its limits are not set, which the next hotplug operation retries: {error}"
+            problem = (
+                f"it was added, but its limits are not set, which the next hotplug operation retries: {error.reason}"
+            )
             cause = HotplugCause.UNKNOWN if is_outcome_unknown(error) else HotplugCause.REFUSED
             raise session.error(record.device, problem, cause) from error
 

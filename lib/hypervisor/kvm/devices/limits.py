@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """I/O limits of disks of running instances.
 
-The new limits are persisted, marked as not yet set, before QEMU is told of them. A crash between the two steps leaves
-the disk with the old or the new limits; the next operation on the devices of the instance sets the new ones.
+The new limits are persisted, marked as not yet set, before the command is sent to QEMU. After a crash between the two
+steps, the disk has the old or the new limits; the next operation on the devices of the instance sets the new ones.
 """
 
 import logging
@@ -12,7 +12,7 @@ from uuid import UUID
 import attrs
 
 from hvkit.hypervisor.errors import HotplugCause, HotplugError
-from hvkit.hypervisor.kvm.devices.session import HotplugSession, hotplug_session, require_disk, with_record
+from hvkit.hypervisor.kvm.devices.session import HotplugSession, hotplug_session, require_disk_record, with_record
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime
 from hvkit.hypervisor.kvm.plan.devices import DiskSettings, build_limits, check_can_be_limited
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
@@ -32,7 +32,7 @@ class DiskLimitVerbs(KvmSubject):
         handle = self._instances.require_managed(name)
         with hotplug_session(handle, "cannot change the limits of a disk", reconcile_limits) as session:
             before = session.runtime
-            record = attrs.evolve(require_disk(before, disk), awaits_limits=True)
+            record = attrs.evolve(require_disk_record(before, disk), awaits_limits=True)
             check_can_be_limited(attrs.evolve(disk, limits=limits), _settings(before))
             session.persist(with_record(_with_limits(before, disk.uuid, limits), record))
             try:
@@ -54,8 +54,9 @@ def reconcile_limits(session: HotplugSession) -> None:
         if record.awaits_limits:
             try:
                 set_limits(session, record)
-            except CommandError as error:  # the disk is gone, which the reconciliation of devices handles
-                _log.warning("%s: device %s: its limits are not set: %s", session.handle.name, record.device, error)
+            except CommandError as error:  # QEMU does not have the disk, which `reconcile_devices` handles
+                name = session.handle.name
+                _log.warning("%s: device %s: its limits are not set: %s", name, record.device, error.reason)
 
 
 def set_limits(session: HotplugSession, record: DeviceRecord) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The media in the CD and floppy drives of running instances.
 
-The new medium is opened, under a new node name, before the old one is removed. The change is persisted before QEMU is
-told; from then on, the contents of the drive in QEMU decide. A crash in between leaves the drive with the old medium,
-which stays, or with the new one or none; the next change of a medium reconciles the state file.
+The new medium is opened, under a new node name, before the old one is removed. The change is persisted before the first
+command is sent to QEMU. After a crash in between, the drive contains the old medium, the new one or none. The next
+change of a medium inserts one of them into an empty drive that should have one, and updates the state file.
 """
 
 import contextlib
@@ -69,10 +69,7 @@ class MediaVerbs(KvmSubject):
     def change_medium(self, name: str, drive: MediaDrive, image: str) -> None:
         """Insert a medium into a drive, in place of the current one.
 
-        Args:
-            name: the name of the instance.
-            drive: the drive.
-            image: an absolute path; for a CD drive also a URL of http or https.
+        `image` is an absolute path, or for a CD drive also a URL of http or https.
         """
         check_kind(drive, MediaDrive)
         handle = self._instances.require_managed(name)
@@ -91,7 +88,7 @@ class MediaVerbs(KvmSubject):
                 _open_image(session, change, nodes)
                 if change.old_node:
                     _execute_while_open(session, BlockdevRemoveMedium(id=drive_id), drive_id, timeout_s=_OPEN_S)
-                # The drive is empty, so opening it by force costs the guest nothing.
+                # The drive is empty, so forcing it open does not interrupt the guest.
                 insert = BlockdevInsertMedium(id=drive_id, node_name=change.node)
                 _execute_while_open(session, insert, drive_id, force=True, timeout_s=_OPEN_S)
 
@@ -220,7 +217,7 @@ def _pending_change(session: HotplugSession, change: MediumChange) -> Iterator[N
 
 
 def _complete(session: HotplugSession, change: MediumChange) -> bool:
-    """Complete a change of a medium: fill a drive that is not meant to be empty, persist its contents, delete the rest.
+    """Complete a change of a medium: insert a missing medium, persist the contents of the drive, delete unused nodes.
 
     May be repeated.
 
@@ -258,7 +255,7 @@ def _fill_and_close(session: HotplugSession, monitor: QmpConnection, change: Med
 
 
 def _insert_either(session: HotplugSession, monitor: QmpConnection, change: MediumChange) -> str:
-    """Insert the new medium, or else the old one, and return its node; empty if the drive is meant to be empty."""
+    """Insert the new medium, or else the old one, and return its node; empty if neither could or should be inserted."""
     existing = read_nodes(monitor)
     for node in (change.node, change.old_node) if change.node else ():
         if node in existing:
@@ -267,21 +264,22 @@ def _insert_either(session: HotplugSession, monitor: QmpConnection, change: Medi
                 _execute_while_open(session, insert, change.drive, force=True, timeout_s=_INSERT_S)
             except CommandError as error:
                 name = session.handle.name
-                _log.warning("%s: drive %s: cannot insert medium %s: %s", name, change.drive, node, error)
+                _log.warning("%s: drive %s: cannot insert medium %s: %s", name, change.drive, node, error.reason)
             else:
                 return node
     return ""
 
 
 def _delete_unused(session: HotplugSession, monitor: QmpConnection, drive_id: str, inserted: str) -> None:
-    """Delete the nodes of media that are not in the drive, and the fd sets that were passed for any of its media."""
+    """Delete the nodes of media that are not in the drive, and the fd sets that were passed for its media."""
     kept = {inserted, inserted.replace("-medium", "-file")}
     unused = {name for name in read_nodes(monitor) if name.startswith(f"{drive_id}-")} - kept
     for name in sorted(unused, reverse=True):  # each medium before the file below it
         try:
             monitor.execute(BlockdevDel(node_name=name))
         except CommandError as error:  # a job uses it: the next change retries
-            _log.warning("%s: drive %s: cannot delete block node %s: %s", session.handle.name, drive_id, name, error)
+            instance = session.handle.name
+            _log.warning("%s: drive %s: cannot delete block node %s: %s", instance, drive_id, name, error.reason)
     take_back_files(monitor, lambda label: label == drive_id or label.startswith(f"{drive_id}-"))
 
 
@@ -307,7 +305,7 @@ def _execute_while_open(
 
 
 def _open_drive(session: HotplugSession, drive_id: str, *, force: bool, timeout_s: float) -> None:
-    """Open a drive, or have the guest open it if it has locked it.
+    """Open a drive. If the guest has locked it, ask the guest to open it.
 
     Raises:
         HotplugError: the guest does not open it.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The memory of running instances: hot-plugged DIMMs, or the size of a virtio-mem device.
 
-A DIMM is marked as pending in the state file before QEMU is told, and unmarked afterwards. A crash in between leaves
-the mark; the next change of the memory reconciles it with what the machine has. Nothing is persisted for a virtio-mem
-device: its size is part of QEMU's own state, also after a migration.
+A DIMM is marked as pending in the state file before the command is sent to QEMU, and unmarked afterwards. After a crash
+in between, the next change of the memory reconciles the mark with the machine. The size of a virtio-mem device is not
+persisted: it is part of QEMU's own state, also after a migration.
 """
 
 import contextlib
@@ -123,14 +123,16 @@ def _read_dimms(monitor: QmpConnection) -> tuple[Dimm, ...]:
 
 
 def _change_dimms(session: HotplugSession, memory_mib: int, deadline: Deadline) -> None:
-    asked = [each.dimm.device for each in session.runtime.dimms if each.pending is Pending.REMOVE]
+    requested = [each.dimm.device for each in session.runtime.dimms if each.pending is Pending.REMOVE]
     try:
-        change = plan_dimms(_read_dimms(session.monitor), session.runtime.instance.memory_mib, memory_mib, asked=asked)
+        change = plan_dimms(
+            _read_dimms(session.monitor), session.runtime.instance.memory_mib, memory_mib, requested=requested
+        )
     except ParameterError as error:
         raise session.error(_NAME, error.problem, HotplugCause.UNFIT) from error
-    for dimm in change.coming:
+    for dimm in change.added:
         _add_dimm(session, dimm)
-    for dimm in change.going:
+    for dimm in change.removed:
         _remove_dimm(session, dimm, deadline)
 
 
@@ -168,7 +170,7 @@ def _with_dimm(runtime: Runtime, record: DimmRecord) -> Runtime:
 
 
 def _resize_virtio_mem(session: HotplugSession, memory_mib: int, deadline: Deadline) -> None:
-    """Set the requested size of the virtio-mem device, and wait until the guest has adopted it.
+    """Set the requested size of the virtio-mem device, and wait until the guest has reached it.
 
     Raises:
         HotplugError: the guest has another amount at the deadline. The device keeps requesting the new size.
@@ -185,12 +187,14 @@ def _resize_virtio_mem(session: HotplugSession, memory_mib: int, deadline: Deadl
     reached = session.retry_once(lambda monitor: _request_size(monitor, wanted, deadline))
     if reached != wanted:
         reached_mib = session.runtime.instance.memory_mib + reached // _MIB
-        problem = f"the guest has {reached_mib} MiB of {memory_mib} after {deadline.timeout_s:g} s, and may continue"
+        problem = (
+            f"the guest has {reached_mib} MiB of {memory_mib} after {deadline.timeout_s:g} s, and may reach it later"
+        )
         raise session.error(MEMORY_DEVICE_ID, problem, HotplugCause.GUEST_SILENT)
 
 
 def _find_virtio_mem(monitor: QmpConnection) -> VirtioMEMDeviceInfo | None:
-    """Return the state of the virtio-mem device; None if it is gone: with machine type pc, a guest can eject it."""
+    """Return the state of the virtio-mem device; None without one: with machine type pc, a guest can eject it."""
     for info in monitor.execute(QueryMemoryDevices()):
         if isinstance(info, VirtioMEMDeviceInfoWrapper) and info.data.id == MEMORY_DEVICE_ID:
             return info.data

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The vCPUs of running instances.
 
-A vCPU is marked as pending in the state file before QEMU is told, and unmarked afterwards. A crash in between leaves
-the mark; the next change of the vCPUs reconciles it with what the machine has.
+A vCPU is marked as pending in the state file before the command is sent to QEMU, and unmarked afterwards. After a crash
+in between, the next change of the vCPUs reconciles the mark with the machine.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from hvkit.qmp.deadlines import Deadline
 from hvkit.qmp.schema import QueryHotpluggableCpus
 
 _NAME: Final = "vcpus"
-#: The oldest QEMU that survives the removal of a vCPU without KVM. QEMU 7.2 is left with damaged memory and crashes at
-#: the next hot-add or migration; the versions in between were not tested.
+#: The oldest QEMU that survives the removal of a vCPU without KVM. The removal damages the memory of
+#: QEMU 7.2, which crashes at the next hot-add or migration; the versions in between were not tested.
 _TCG_REMOVAL_VERSION: Final = (10, 0, 0)
 
 
@@ -50,13 +50,15 @@ class VcpuVerbs(KvmSubject):
             check_integer(_NAME, vcpus, instance.vcpus, vcpus_max)
             with session.translate_errors(_NAME):
                 places = _read_places(session.monitor)
-                asked = [each.processor.device for each in session.runtime.processors if each.pending is Pending.REMOVE]
-                change = plan_processors(places, vcpus, asked=asked)
-                _check_tcg(session, change.coming, change.going, vcpus_max - places.count)
-                for processor in change.coming:
+                requested = [
+                    each.processor.device for each in session.runtime.processors if each.pending is Pending.REMOVE
+                ]
+                change = plan_processors(places, vcpus, requested=requested)
+                _check_tcg(session, change.added, change.removed, vcpus_max - places.count)
+                for processor in change.added:
                     _add(session, processor)
                 deadline = Deadline(timeout_s)
-                for processor in change.going:
+                for processor in change.removed:
                     _remove(session, processor, deadline)
                 # A vCPU of an earlier request may have been released since the session began.
                 session.retry_once(lambda _: reconcile_vcpus(session))
@@ -82,16 +84,16 @@ def reconcile_vcpus(session: HotplugSession) -> None:
 
 
 def _read_places(monitor: QmpConnection) -> ProcessorPlaces:
-    return ProcessorPlaces.from_answer(monitor.execute(QueryHotpluggableCpus()))
+    return ProcessorPlaces.from_reply(monitor.execute(QueryHotpluggableCpus()))
 
 
 def _check_tcg(
     session: HotplugSession, added: tuple[Processor, ...], removed: tuple[Processor, ...], free_places: int
 ) -> None:
-    """Check that a QEMU that emulates the vCPUs (TCG) survives a change.
+    """Check that QEMU survives a change of the vCPUs if it emulates them (TCG).
 
     Raises:
-        HotplugError: it would not.
+        HotplugError: it does not.
     """
     runtime = session.runtime
     if runtime.accelerator != "tcg":
@@ -119,12 +121,14 @@ def _add(session: HotplugSession, processor: Processor) -> None:
         session.retry_once(lambda _: _bind(session))
     except ProcessError as error:
         # The vCPU stays marked as pending: the next change binds it.
-        raise session.error(processor.device, f"it was added, but not bound as cpu_mask says: {error}") from error
+        raise session.error(
+            processor.device, f"it was added, but could not be bound as cpu_mask requires: {error}"
+        ) from error
     session.persist(_with(session.runtime, ProcessorRecord(processor=processor)))
 
 
 def _bind(session: HotplugSession) -> None:
-    """Bind each vCPU to the host CPUs that `cpu_mask` gives it. May be repeated.
+    """Bind each vCPU to the CPUs of the node that `cpu_mask` lists for it. May be repeated.
 
     A mask for the whole instance needs no action: new threads of QEMU inherit it.
 

@@ -4,7 +4,7 @@
 from typing import Final
 
 from hvkit.hypervisor.errors import ParameterError
-from hvkit.hypervisor.kvm.devices.session import require_disk, translate_hotplug_errors
+from hvkit.hypervisor.kvm.devices.session import require_disk_record, translate_hotplug_errors
 from hvkit.hypervisor.kvm.qemu.block_nodes import read_nodes
 from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import Disk, check_integer, check_kind
@@ -30,7 +30,7 @@ class ResizeVerbs(KvmSubject):
         handle = self._instances.require_managed(name)
         with handle.locked():
             handle.require_alive("cannot resize a disk")
-            record = require_disk(handle.load(), disk)
+            record = require_disk_record(handle.load(), disk)
             node_name = record.backends[-1]
             with translate_hotplug_errors(name, record.device), handle.connected() as monitor:
                 nodes = read_nodes(monitor)

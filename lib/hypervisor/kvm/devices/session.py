@@ -113,7 +113,7 @@ class HotplugSession:
 
 
 def is_outcome_unknown(error: BaseException) -> bool:
-    """Return whether an error leaves open if QEMU executed the command: its reply was lost."""
+    """Return whether it is unknown if QEMU executed a command, because its reply was lost."""
     return isinstance(error, QmpError) and not isinstance(error, CommandError)
 
 
@@ -159,21 +159,22 @@ def hotplug_session(
             session = HotplugSession(handle, handle.load(), monitor, connections)
             reconcile(session)
         except QmpError as error:
-            raise InstanceStateError(handle.name, InstanceState.UNRESPONSIVE.value, f"{problem}: {error}") from error
+            reason = f"{problem}: {reason_of(error)}"
+            raise InstanceStateError(handle.name, InstanceState.UNRESPONSIVE.value, reason) from error
         yield session
 
 
 @contextlib.contextmanager
 def rollback_on_failure(session: HotplugSession, device: str, undo: Callable[[QmpConnection], None]) -> Iterator[None]:
-    """Remove what was made for a device if the block that adds it fails.
+    """Undo the addition of a device if the block that adds it fails.
 
     If the block fails because a reply was lost, QEMU is queried over a new connection; if it has the device, the block
-    counts as successful. If QEMU does not answer the query either, the device stays marked as pending addition.
+    has succeeded. If QEMU does not answer the query either, the device stays marked as pending addition.
 
     Args:
         session: the session of the instance.
         device: the id of the device, which is already marked as pending addition.
-        undo: removes the leftovers of a device that the machine does not have, and its record. It may be repeated.
+        undo: deletes the backends and the record of a device that the machine does not have. It may be repeated.
 
     Raises:
         HotplugError: the device was not added; with the cause UNKNOWN if QEMU does not answer.
@@ -219,14 +220,14 @@ def wait_for_event(events: Subscription[Any]) -> Callable[[float], None]:
     return wait
 
 
-def require_disk(runtime: Runtime, disk: Disk) -> DeviceRecord:
+def require_disk_record(runtime: Runtime, disk: Disk) -> DeviceRecord:
     """Return the record of a disk, which is identified by its uuid.
 
     Raises:
         ParameterError: the instance has no such disk.
     """
-    record = runtime.device(disk.uuid)
-    if record is None or disk.uuid not in {each.uuid for each in runtime.instance.disks}:
+    record = runtime.disk_record(disk.uuid)
+    if record is None:
         raise ParameterError("Disk.uuid", str(disk.uuid), f"{runtime.instance.name} has no disk with this uuid")
     return record
 

@@ -47,7 +47,7 @@ def choose_account(pool: range, taken: Collection[int]) -> Account:
 
 
 def can_change_account() -> bool:
-    """Tell whether this process may start processes as another user."""
+    """Return whether this process may start processes as another user."""
     return os.geteuid() == 0
 
 

@@ -52,7 +52,7 @@ def listen(path: Path) -> socket.socket:
 
 
 def is_listening(path: Path) -> bool:
-    """Tell whether a program listens on a unix socket, even a stopped or busy one.
+    """Return whether a program listens on a unix socket, even a stopped or busy one.
 
     Raises:
         ProcessError: the kernel refuses a socket, for example because too many files are open.
@@ -121,7 +121,7 @@ def _find_leader(sockets: Collection[str]) -> ProcessIdentity | None:
 
 
 def holds_listener(pid: int, path: Path) -> bool:
-    """Tell whether a process holds a socket that listens at a path.
+    """Return whether a process holds a socket that listens at a path.
 
     Raises:
         ProcessError: the kernel does not permit access to the descriptors of the process.

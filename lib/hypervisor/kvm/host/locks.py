@@ -73,7 +73,7 @@ def instance_lock(name: str, lock_file: Path, *, timeout_s: float) -> Iterator[N
 
 
 def is_lock_held(name: str, lock_file: Path) -> bool:
-    """Tell whether an operation, in this process or another one, holds the lock of an instance.
+    """Return whether an operation, in this process or another one, holds the lock of an instance.
 
     The query neither acquires the lock nor delays others.
 
@@ -152,7 +152,7 @@ def _release(descriptor: int, holder: int) -> None:
 
 
 def _is_current(descriptor: int, lock_file: Path) -> bool:
-    """Tell whether the locked file is still the one at the path: the previous lock holder may have removed it."""
+    """Return whether the locked file is still the one at the path: the previous lock holder may have removed it."""
     try:
         there = os.stat(lock_file, follow_symlinks=False)
     except FileNotFoundError:

@@ -24,7 +24,7 @@ KEPT_BYTES: Final = 64 << 10
 
 _CAUSES: Final = get_args(ShutdownCause)
 #: The cause of a stop for each `ShutdownCause` that stops QEMU. The other causes reset the machine.
-_ASKED_BY: Final = {
+_STOP_CAUSES: Final = {
     "host-error": StopCause.QEMU,
     "host-qmp-quit": StopCause.REQUEST,
     "host-signal": StopCause.REQUEST,
@@ -38,42 +38,42 @@ _SIGNALLED: Final = "terminating on signal "
 
 
 @attrs.frozen
-class LogSummary:
+class LogEnd:
     """The end of a log.
 
     Attributes:
-        cause: what requested the stop; the guest, if it powered off before another request. None for no request.
-        last_message: the last line that is not about a stop; empty for none.
+        cause: the cause of the stop; the guest, if it powered off before another request. None if no stop was logged.
+        message: the last line that is not about a stop; empty for none.
     """
 
     cause: StopCause | None = None
-    last_message: str = ""
+    message: str = ""
 
 
-def read_log_summary(log_file: Path) -> LogSummary:
-    """Read what the end of a log says about the end of QEMU."""
-    return parse_log_summary(read_log_tail(log_file))
+def read_log_end(log_file: Path) -> LogEnd:
+    """Read the end of a log for the cause of the end of QEMU."""
+    return parse_log_end(read_log_tail(log_file))
 
 
-def parse_log_summary(text: str) -> LogSummary:
-    """Parse lines of a log for the end of QEMU."""
+def parse_log_end(text: str) -> LogEnd:
+    """Parse lines of a log for the cause of the end of QEMU."""
     cause = None
-    last_message = ""
+    message = ""
     for line in text.splitlines():
         traced = _TRACED.search(line)
         if traced is None and _SIGNALLED not in line:
-            last_message = line
+            message = line
             continue
         # A newer QEMU may have causes that the schema does not list.
         number = int(traced[1]) if traced else _CAUSES.index("host-signal")
-        asked_by = _ASKED_BY.get(_CAUSES[number]) if number < len(_CAUSES) else StopCause.QEMU
-        if asked_by is not None and not (asked_by is StopCause.REQUEST and cause in (StopCause.GUEST, StopCause.PANIC)):
-            cause = asked_by
-    return LogSummary(cause, last_message)
+        found = _STOP_CAUSES.get(_CAUSES[number]) if number < len(_CAUSES) else StopCause.QEMU
+        if found is not None and not (found is StopCause.REQUEST and cause in (StopCause.GUEST, StopCause.PANIC)):
+            cause = found
+    return LogEnd(cause, message)
 
 
 def trim_log(log_file: Path) -> bool:
-    """Trim a log that has grown too long to its last lines, and tell whether that was done.
+    """Trim a log that has grown too long to its last lines, and return whether that was done.
 
     QEMU has the file open for appending and continues after the kept lines. Output that it writes during the call may
     be lost. A log that cannot be trimmed, because it is missing or another process is trimming it, is left unchanged.

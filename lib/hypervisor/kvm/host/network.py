@@ -170,7 +170,7 @@ def route_to(name: str, address: str, *, table: str = "") -> None:
     """
     for setting in ("ipv4/conf/{}/proxy_arp", "ipv4/conf/{}/forwarding", "ipv6/conf/{}/forwarding"):
         path = _SYSCTL / setting.format(name)
-        with _failing(name, f"cannot enable forwarding ({path})"), contextlib.suppress(FileNotFoundError):
+        with _translate_errors(name, f"cannot enable forwarding ({path})"), contextlib.suppress(FileNotFoundError):
             path.write_text("1", encoding="ascii")
     if not address:
         return
@@ -225,12 +225,12 @@ def _run(command: Sequence[str], environment: Mapping[str, str], output: BinaryI
 
 
 def has_interface(name: str) -> bool:
-    """Tell whether this node has a network interface of that name."""
+    """Return whether this node has a network interface of that name."""
     return bool(name) and (_NET / name).exists()
 
 
 def is_bridge(name: str) -> bool:
-    """Tell whether this node has a bridge of that name."""
+    """Return whether this node has a bridge of that name."""
     return bool(name) and (_NET / name / "bridge").is_dir()
 
 
@@ -248,7 +248,7 @@ def _open_tap(name: str, options: TapOptions, exclusively: int) -> Tap:
         for number in range(options.queues):
             # TUN_EXCL is for the first queue only: the others attach to the interface that it creates.
             wanted = flags if number == 0 else flags & ~_IFF_TUN_EXCL
-            queues.append(_open_queue(name, wanted, taken=not exclusively or number > 0))
+            queues.append(_open_queue(name, wanted, is_existing=not exclusively or number > 0))
         if options.vhost:
             vhosts = _open_vhosts(name, options.queues)
     except BaseException:
@@ -258,12 +258,19 @@ def _open_tap(name: str, options: TapOptions, exclusively: int) -> Tap:
     return Tap(name=name, queues=tuple(queues), vhosts=tuple(vhosts))
 
 
-def _open_queue(name: str, flags: int, *, taken: bool) -> int:
-    with _failing(name, f"cannot open {_TUN}"):
+def _open_queue(name: str, flags: int, *, is_existing: bool) -> int:
+    """Open one queue of a tap.
+
+    Args:
+        name: the name of the interface.
+        flags: of TUNSETIFF.
+        is_existing: whether the interface exists, and is not created by this call.
+    """
+    with _translate_errors(name, f"cannot open {_TUN}"):
         descriptor = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        problem = "another process has it open" if taken else "an interface of that name exists"
-        with _failing(name, "cannot be opened" if taken else "cannot be created", taken=problem):
+        reason = "another process has it open" if is_existing else "an interface of that name exists"
+        with _translate_errors(name, "cannot be opened" if is_existing else "cannot be created", busy_reason=reason):
             fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack(_IFREQ_FLAGS, os.fsencode(name), flags))
     except BaseException:
         os.close(descriptor)
@@ -276,7 +283,7 @@ def _open_vhosts(name: str, count: int) -> list[int]:
     opened: list[int] = []
     try:
         for _ in range(count):
-            with _failing(name, f"cannot open {_VHOST}"):
+            with _translate_errors(name, f"cannot open {_VHOST}"):
                 opened.append(os.open(_VHOST, os.O_RDWR | os.O_CLOEXEC))
     except NetworkError as error:
         for descriptor in opened:
@@ -295,7 +302,7 @@ def _read_mtu(name: str) -> int:
 
 
 def _set_mtu(name: str, mtu: int) -> None:
-    with _failing(name, f"cannot set MTU to {mtu}"), _control_socket() as control:
+    with _translate_errors(name, f"cannot set MTU to {mtu}"), _control_socket() as control:
         fcntl.ioctl(control, _SIOCSIFMTU, struct.pack(_IFREQ_INDEX, os.fsencode(name), mtu))
 
 
@@ -315,13 +322,13 @@ def check_bridge(name: str, bridge: str) -> None:
 
 
 def _join_bridge(name: str, bridge: str) -> None:
-    with _failing(name, f"cannot join bridge {bridge}"), _control_socket() as control:
+    with _translate_errors(name, f"cannot join bridge {bridge}"), _control_socket() as control:
         index = socket.if_nametoindex(name)
         fcntl.ioctl(control, _SIOCBRADDIF, struct.pack(_IFREQ_INDEX, os.fsencode(bridge), index))
 
 
 def _set_up(name: str) -> None:
-    with _failing(name, "cannot be brought up"), _control_socket() as control:
+    with _translate_errors(name, "cannot be brought up"), _control_socket() as control:
         request = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack(_IFREQ_FLAGS, os.fsencode(name), 0))
         (_, flags) = struct.unpack(_IFREQ_FLAGS, request)
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack(_IFREQ_FLAGS, os.fsencode(name), flags | _IFF_UP))
@@ -333,10 +340,10 @@ def _control_socket() -> socket.socket:
 
 
 @contextlib.contextmanager
-def _failing(name: str, what: str, *, taken: str = "") -> Iterator[None]:
-    """Translate an OSError inside the block; `taken` is the reason for EBUSY."""
+def _translate_errors(name: str, what: str, *, busy_reason: str = "") -> Iterator[None]:
+    """Translate an OSError inside the block into a NetworkError; `busy_reason` is the reason for EBUSY."""
     try:
         yield
     except OSError as error:
-        why = taken if taken and error.errno == errno.EBUSY else error.strerror
-        raise NetworkError(name, f"{what}: {why}") from error
+        reason = busy_reason if busy_reason and error.errno == errno.EBUSY else error.strerror
+        raise NetworkError(name, f"{what}: {reason}") from error

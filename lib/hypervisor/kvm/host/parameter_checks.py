@@ -20,14 +20,15 @@ from hvkit.hypervisor.kvm.plan.parameters.checks import passes
 from hvkit.hypervisor.node import find_interface_address, read_numa_nodes, read_online_cpus
 from hvkit.hypervisor.parameters import DIRECTORY, EXECUTABLE_FILE, READABLE_FILE, Check, ParameterTable
 
-_VSOCK_DEVICE: Final = "/dev/vhost-vsock"
+#: The device through which the kernel provides vsock to guests.
+VSOCK_DEVICE: Final = "/dev/vhost-vsock"
 #: One directory for each size of huge pages that the kernel supports.
 _HUGE_PAGES_DIR: Final = Path("/sys/kernel/mm/hugepages")
 _CERTIFICATE_FILES: Final = ("ca-cert.pem", "server-cert.pem", "server-key.pem")
 
 
 def _has_cpus(text: str) -> bool:
-    """Tell whether each affinity mask has an online CPU, which is all that the kernel requires."""
+    """Return whether each affinity mask has an online CPU, which is all that the kernel requires."""
     return all(cpus is None or cpus & read_online_cpus() for cpus in parse_cpu_mask(text))
 
 
@@ -67,9 +68,9 @@ NODE_CHECKS: Final[Mapping[str, Check]] = {
         problem="swtpm is not installed",
     ),
     "vsock_cid": Check(
-        f"other than 0 only if {_VSOCK_DEVICE} exists",
-        lambda value: not value or os.path.exists(_VSOCK_DEVICE),
-        problem=f"{_VSOCK_DEVICE} does not exist; load the kernel module vhost_vsock",
+        f"other than 0 only if {VSOCK_DEVICE} exists",
+        lambda value: not value or os.path.exists(VSOCK_DEVICE),
+        problem=f"{VSOCK_DEVICE} does not exist; load the kernel module vhost_vsock",
     ),
     "cpu_mask": _CPUS,
     "io_thread_mask": _CPUS,

@@ -68,7 +68,7 @@ class InstancePaths:
     log_file: Path = attrs.field(init=False)
     balloon_unused_file: Path = attrs.field(init=False)
 
-    # Computed once: listing many instances needs both of each.
+    # Computed once, because listings of many instances use them.
     @runtime_file.default
     def _find_runtime_file(self) -> Path:
         return self.dir / "runtime.json"
@@ -184,8 +184,8 @@ class InstancePaths:
 def remove_socket(path: str) -> None:
     """Remove a stale unix socket outside the run directory.
 
-    A path that is not absolute, or not a socket, is ignored. So is a failure: a stale socket does no harm and is
-    replaced by the next program that listens there.
+    A path that is not absolute, or not a socket, is ignored. Errors are ignored, too: the next program that listens
+    there replaces a stale socket.
     """
     with suppress(OSError):
         if path.startswith("/") and stat.S_ISSOCK(os.lstat(path).st_mode):
@@ -193,7 +193,7 @@ def remove_socket(path: str) -> None:
 
 
 def remove_partial_files(paths: Iterable[str]) -> None:
-    """Remove incomplete files of an interrupted operation. Files that cannot be removed are left; they do no harm."""
+    """Remove incomplete files of an interrupted operation. Errors are ignored: the files are not used."""
     for path in paths:
         with suppress(OSError):
             os.unlink(path)

@@ -45,7 +45,7 @@ _EMULATED_KVM_MODULE: Final = "kvm_pvm"
 
 
 #: By path, so that an upgraded program replaces the entry of the old one.
-_known: dict[str, tuple[ProgramIdentity, Capabilities]] = {}
+_cache: dict[str, tuple[ProgramIdentity, Capabilities]] = {}
 
 
 def probe_capabilities(
@@ -70,16 +70,16 @@ def probe_capabilities(
     except ConnectError as error:
         raise ProgramError(binary, str(error)) from error
     path = identity.path
-    known = _known.get(path)
-    if known is not None and known[0] == identity:
-        return known[1]
+    entry = _cache.get(path)
+    if entry is not None and entry[0] == identity:
+        return entry[1]
     cache = None if cache_dir is None else ProgramCache(cache_dir, "capabilities", _CACHE_FORMAT)
     capabilities = None if cache is None else _read_cached(cache, identity)
     if capabilities is None:
         capabilities = _probe(path, timeout_s)
         if keeps and cache is not None and read_identity(path) == identity:
             cache.write(identity, json.dumps(capabilities.to_plain(), separators=(",", ":")).encode())
-    _known[path] = (identity, capabilities)
+    _cache[path] = (identity, capabilities)
     return capabilities
 
 
@@ -149,7 +149,7 @@ def _query(binary: str, connection: QmpConnection, deadline: Deadline) -> Capabi
         ProgramError: it is too old.
     """
 
-    def ask(command: Command[R]) -> R:
+    def execute(command: Command[R]) -> R:
         return connection.execute(command, timeout=max(deadline.remaining_s(), 0.0))
 
     connection.connect(timeout=max(deadline.remaining_s(), 0.0))
@@ -160,15 +160,15 @@ def _query(binary: str, connection: QmpConnection, deadline: Deadline) -> Capabi
         found = ".".join(map(str, numbers))
         raise ProgramError(binary, f"{binary} is QEMU {found}; the oldest supported version is {oldest}")
     try:
-        cpu_models = frozenset(model.name for model in ask(QueryCpuDefinitions()))
+        cpu_models = frozenset(model.name for model in execute(QueryCpuDefinitions()))
     except CommandError:  # not implemented for every architecture
         cpu_models = frozenset()
     return Capabilities(
         binary=binary,
         version=numbers,
         package=version.package,
-        target=ask(QueryTarget()).arch,
-        has_kvm=ask(QueryKvm()).present,
+        target=execute(QueryTarget()).arch,
+        has_kvm=execute(QueryKvm()).present,
         machines=tuple(
             MachineType(
                 name=machine.name,
@@ -176,15 +176,15 @@ def _query(binary: str, connection: QmpConnection, deadline: Deadline) -> Capabi
                 cpu_max=machine.cpu_max,
                 is_deprecated=machine.deprecated,
             )
-            for machine in ask(QueryMachines())
+            for machine in execute(QueryMachines())
         ),
-        devices=frozenset(each.name for each in ask(QomListTypes(implements="device", abstract=False))),
-        objects=frozenset(each.name for each in ask(QomListTypes(implements="user-creatable", abstract=False))),
-        commands=frozenset(command.name for command in ask(QueryCommands())),
+        devices=frozenset(each.name for each in execute(QomListTypes(implements="device", abstract=False))),
+        objects=frozenset(each.name for each in execute(QomListTypes(implements="user-creatable", abstract=False))),
+        commands=frozenset(command.name for command in execute(QueryCommands())),
         cpu_models=cpu_models,
         options=frozenset(
             f"{option.option}.{member.name}"
-            for option in ask(QueryCommandLineOptions())
+            for option in execute(QueryCommandLineOptions())
             for member in option.parameters
         ),
     )

@@ -251,17 +251,22 @@ class _Children:
 children: Final = _Children()
 
 
-def describe_exit(identity: ProcessIdentity) -> str:
-    """Describe how a QEMU process ended, as far as that is known: only its parent gets the exit status."""
+def describe_exit(identity: ProcessIdentity, program: str = "QEMU") -> str:
+    """Describe how a process ended, as far as that is known: only its parent gets the exit status.
+
+    Args:
+        identity: the process.
+        program: the name of its program, for the text.
+    """
     status = children.exit_status(identity)
     if status is None:
-        return "QEMU ended unexpectedly"
+        return f"{program} has ended"
     if status >= 0:
-        return f"QEMU ended with exit code {status}"
+        return f"{program} ended with exit code {status}"
     try:
-        return f"QEMU was ended by {signal.Signals(-status).name}"
+        return f"{program} was ended by {signal.Signals(-status).name}"
     except ValueError:  # real-time signals have no names
-        return f"QEMU was ended by signal {-status}"
+        return f"{program} was ended by signal {-status}"
 
 
 def hold_child(pid: int) -> Process:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
 from uuid import UUID
 
 import attrs
@@ -16,6 +15,7 @@ from hvkit.hypervisor.kvm.host.firmware import make_variables
 from hvkit.hypervisor.kvm.host.listeners import listen
 from hvkit.hypervisor.kvm.host.network import Tap
 from hvkit.hypervisor.kvm.host.nics import open_nic, plan_tap_options, take_down_nic, tap_files
+from hvkit.hypervisor.kvm.host.parameter_checks import VSOCK_DEVICE
 from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.tpm import end_tpm, start_tpm
 from hvkit.hypervisor.kvm.plan.confinement import Confinement
@@ -24,8 +24,6 @@ from hvkit.hypervisor.kvm.plan.drives import IMAGE_PARAMETERS
 from hvkit.hypervisor.kvm.plan.parameters import is_file
 from hvkit.hypervisor.kvm.plan.request import MachineRequest
 from hvkit.hypervisor.kvm.plan.resources import VARIABLES, FileSet, HostResources, MachineSockets
-
-_VSOCK_DEVICE: Final = "/dev/vhost-vsock"
 
 
 def allocate(
@@ -44,8 +42,8 @@ def allocate(
         request: the input of planning.
         confinement: the confinement of its QEMU.
         paths: the files of the instance.
-        inherited: closes our copies of what QEMU inherits; unwound once QEMU was started.
-        cleanup: undoes what outlives QEMU; unwound once QEMU has ended.
+        inherited: closes the copies in this process of what QEMU inherits; unwound once QEMU is started.
+        cleanup: releases what outlives QEMU, such as taps; unwound once QEMU has ended.
 
     Raises:
         ParameterError: a disk, an image or the UEFI variables cannot be opened.
@@ -105,9 +103,9 @@ class _Allocation:
 
     def _open_vsock(self) -> int:
         try:
-            descriptor = os.open(_VSOCK_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(VSOCK_DEVICE, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
-            raise ParameterError("vsock_cid", _VSOCK_DEVICE, f"{_VSOCK_DEVICE}: {error.strerror}") from error
+            raise ParameterError("vsock_cid", VSOCK_DEVICE, f"{VSOCK_DEVICE}: {error.strerror}") from error
         self.inherited.callback(os.close, descriptor)
         return descriptor
 

@@ -55,11 +55,13 @@ class BackupRecord:
         uuid: identifies the backup.
         checkpoint: the checkpoint that it creates; empty for none.
         partial_files: the files that it writes, under their temporary names.
+        disks: the uuids of its disks; empty if the file was written by an hvkit that did not persist them.
     """
 
     uuid: UUID
     checkpoint: str
     partial_files: tuple[str, ...]
+    disks: tuple[UUID, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -200,7 +202,7 @@ class Runtime:
     """The persisted state of one instance.
 
     The members of this class and of the classes in it are the format of the state file. A change to them needs a new
-    `VERSION` and has to keep older files readable. Members that version 2 added have defaults that match version 1.
+    `VERSION` and has to keep older files readable. Members that a version added have defaults that match older files.
 
     Attributes:
         instance: the instance, as requested.
@@ -279,10 +281,20 @@ class Runtime:
     def opens_by_name(self) -> bool:
         """Whether its QEMU can open files of the node by name.
 
-        The same is true of the pid file: a confined QEMU has none.
+        Derived from `has_pid_file`: a confined QEMU has no pid file, for the same reason.
         """
         return self.has_pid_file
 
     def device(self, uuid: UUID) -> DeviceRecord | None:
         """Return the record of a disk or NIC; None if the instance has no such device."""
         return next((device for device in self.devices if device.uuid == uuid), None)
+
+    @property
+    def disk_records(self) -> tuple[DeviceRecord, ...]:
+        """The records of its disks, without those of NICs."""
+        uuids = {disk.uuid for disk in self.instance.disks}
+        return tuple(device for device in self.devices if device.uuid in uuids)
+
+    def disk_record(self, uuid: UUID) -> DeviceRecord | None:
+        """Return the record of a disk; None if the instance has no such disk."""
+        return next((record for record in self.disk_records if record.uuid == uuid), None)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The state file of an instance: versioned JSON, read strictly and replaced atomically.
 
-The new file is synced before it replaces the old one, so a crash leaves one or the other, complete. The file describes
-the machine and contains no command line, because QEMU versions differ in their options.
+The new file is synced before it replaces the old one, so after a crash one of the two exists, complete. The file
+describes the machine and contains no command line, because QEMU versions differ in their options.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from hvkit.hypervisor.kvm.host.runtime import Runtime
 T = TypeVar("T")
 
 #: The version of the file format. A newer one is refused, an older one is upgraded when it is read. Members added by
-#: version 2 have defaults. Version 3 renamed `adoption.watch_monitor` to `adoption.shared_monitor`.
-VERSION: Final = 3
+#: versions 2 and 4 have defaults. Version 3 renamed `adoption.watch_monitor` to `adoption.shared_monitor`.
+VERSION: Final = 4
 _FORMAT: Final = "hvkit kvm runtime"
 
 
@@ -97,7 +97,7 @@ class RuntimeCache:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[tuple[int, ...], Runtime]] = {}
+        self._entries: dict[str, tuple[tuple[int, ...], Runtime]] = {}
 
     def read(self, path: Path, name: str) -> Runtime | None:
         """Return the persisted state of an instance, as `read_runtime` does.
@@ -111,19 +111,19 @@ class RuntimeCache:
             return read_runtime(path, name)
         # The file is replaced, never modified: a new file differs in its inode, or in the time if it reuses an inode.
         stamp = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-        known = self._known.get(name)
-        if known is not None and known[0] == stamp:
-            return known[1]
+        entry = self._entries.get(name)
+        if entry is not None and entry[0] == stamp:
+            return entry[1]
         # If the file is replaced between stat and read, its stamp differs at the next call.
         runtime = read_runtime(path, name)
         if runtime is not None:
-            self._known[name] = (stamp, runtime)
+            self._entries[name] = (stamp, runtime)
         return runtime
 
     def keep(self, names: Collection[str]) -> None:
         """Drop all instances from the cache except these."""
-        for name in self._known.keys() - set(names):
-            self._known.pop(name, None)  # another thread may have dropped it
+        for name in self._entries.keys() - set(names):
+            self._entries.pop(name, None)  # another thread may have dropped it
 
 
 def to_plain(value: Any) -> Any:

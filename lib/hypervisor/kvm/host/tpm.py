@@ -91,8 +91,8 @@ def start_tpm(state_dir: Path, log_file: Path, *, account: Account | None = None
         with process:
             if not _answers(ours):
                 process.wait(_ANSWER_S)
-                reason = f"{describe_exit(process.identity)}: {read_log_tail(log_file).strip() or 'no output'}"
-                raise TpmError(f"{_PROGRAM} did not start: {reason}")
+                reason = describe_exit(process.identity, _PROGRAM)
+                raise TpmError(f"{_PROGRAM} did not start: {reason}: {read_log_tail(log_file) or 'no output'}")
     except BaseException:
         ours.close()
         end_tpm(state_dir)

@@ -30,7 +30,7 @@ from hvkit.errors import HypervisorError
 from hvkit.hypervisor.errors import InstanceError, reason_of
 from hvkit.hypervisor.kvm.host.listeners import find_listener, is_listening
 from hvkit.hypervisor.kvm.host.locks import is_lock_held
-from hvkit.hypervisor.kvm.host.log import read_log_summary
+from hvkit.hypervisor.kvm.host.log import read_log_end
 from hvkit.hypervisor.kvm.host.paths import InstancePaths
 from hvkit.hypervisor.kvm.host.process import (
     Process,
@@ -262,15 +262,15 @@ def _derive_without_process(runtime: Runtime, paths: InstancePaths, is_locked: b
         return _NODE_RESTARTED
     if runtime.adoption is not None:  # its log is not known
         return _ADOPTED_ENDED
-    summary = read_log_summary(paths.log_file)
-    if summary.cause in _ENDED_BY:
-        return _ENDED_BY[summary.cause]
+    log_end = read_log_end(paths.log_file)
+    if log_end.cause in _ENDED_BY:
+        return _ENDED_BY[log_end.cause]
     status = children.exit_status(process) if process is not None else None
     if status == 0 or (status is None and runtime.has_pid_file and not paths.pid_file.exists()):
         return _ENDED_CLEANLY
-    reason = describe_exit(process) if process is not None else "QEMU ended unexpectedly"
-    last_message = summary.last_message
-    return Condition(InstanceState.CRASHED, f"{reason}: {last_message}" if last_message else reason, StopCause.QEMU)
+    reason = describe_exit(process) if process is not None else "QEMU has ended"
+    text = f"{reason}: {log_end.message}" if log_end.message else reason
+    return Condition(InstanceState.CRASHED, text, StopCause.QEMU)
 
 
 def _is_exiting(process: Process, paths: InstancePaths, exit_deadline: Deadline) -> bool:

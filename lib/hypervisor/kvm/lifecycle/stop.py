@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from hvkit.hypervisor.errors import RuntimeStateError
-from hvkit.hypervisor.kvm.host.log import read_log_summary
+from hvkit.hypervisor.kvm.host.log import read_log_end
 from hvkit.hypervisor.kvm.host.nics import take_down_nics, without_scripts
 from hvkit.hypervisor.kvm.host.paths import remove_socket
 from hvkit.hypervisor.kvm.host.process import Process
@@ -80,7 +80,7 @@ def _stop_and_persist(
     remove_socket(runtime.incoming_socket)
     remove_socket(runtime.copies_target)
     if result is ENDED_BY_ITSELF:
-        result = attrs.evolve(result, cause=read_log_summary(paths.log_file).cause)
+        result = attrs.evolve(result, cause=read_log_end(paths.log_file).cause)
     stopped = attrs.evolve(without_scripts(runtime), phase=Phase.STOPPED)
     _persist_if_possible(handle, attrs.evolve(stopped, reason=result.reason, stop_cause=result.cause))
 

@@ -6,7 +6,7 @@ from hvkit.hypervisor.kvm.host.polling import poll_until
 from hvkit.hypervisor.kvm.host.runtime import Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.migration.disk_copies import cancel_copies
-from hvkit.hypervisor.kvm.migration.session import ANSWER_S, POLL_S, SETTLE_S, unknown_outcome
+from hvkit.hypervisor.kvm.migration.session import ANSWER_S, CHANGE_S, POLL_S, unknown_outcome
 from hvkit.hypervisor.kvm.migration.status import POSTCOPY_STATES, query_migration
 from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import MigrationState
@@ -50,7 +50,7 @@ def cancel_migration(monitor: QmpConnection, runtime: Runtime, handle: InstanceH
         status = query_migration(monitor)
         return None if status.status is MigrationState.ACTIVE else status
 
-    final = poll_until(ended, Deadline(SETTLE_S), interval_s=POLL_S)
+    final = poll_until(ended, Deadline(CHANGE_S), interval_s=POLL_S)
     if final is None:
-        raise MigrationError(handle.name, f"it was cancelled but did not end within {SETTLE_S:g} s")
+        raise MigrationError(handle.name, f"it was cancelled but did not end within {CHANGE_S:g} s")
     return final

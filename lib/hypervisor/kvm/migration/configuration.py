@@ -13,9 +13,10 @@ _MIB: Final = 1 << 20
 
 
 def wanted_capabilities(parameters: Mapping[str, Any]) -> set[MigrationCapability]:
-    """Return the capabilities that both ends switch on. All others are off.
+    """Return the capabilities that both ends enable. All others are disabled.
 
-    Without "return-path", a source considers a migration complete when everything was sent, even if nobody received it.
+    Without "return-path", a source reports completion when everything was sent, even if the destination did not receive
+    it.
     """
     # The syntax of the parameter admits only names of capabilities.
     return {"events", "return-path", *filter(None, parameters["migration_caps"].split(":"))}

@@ -34,10 +34,10 @@ SAME_PARAMETERS: Final = (
     *("acpi", "firmware", "kvm_extra", "migration_caps", "migration_tls"),
     *("virtio_net_queues", "vsock_cid", "vcpus_max", "memory_max_mib", "memory_hotplug"),
 )
-#: Parameters whose values may differ, but not all of their consequences.
+#: Parameters whose values may differ as long as some of their effects are the same, which the destination compares.
 CONSEQUENTIAL_PARAMETERS: Final = ("boot_order", "hugepages", "kernel_path")
 
-#: CPU models that stand for the CPU of the node.
+#: CPU models with the features of the CPUs of the node.
 _NODE_MODELS: Final = ("host", "max")
 
 
@@ -50,7 +50,7 @@ class MachineDescription:
         uuid: the uuid of the instance.
         qemu_version: the version of its QEMU.
         machine_type: the machine type, with its version.
-        accelerator: what runs the guest's instructions; a guest cannot change that during a migration.
+        accelerator: the accelerator, which cannot change in a migration.
         cpu_model: the CPU model with features, in QEMU's syntax; empty if it is not known.
         node_flags: the CPU flags of the node, if the guest may use all of them; otherwise empty.
         memory_mib: the initial memory.
@@ -142,7 +142,7 @@ def describe_machine(runtime: Runtime, monitor: QmpConnection, media: Mapping[st
 
 
 def _read_processors(monitor: QmpConnection) -> tuple[Processor, ...]:
-    return ProcessorPlaces.from_answer(monitor.execute(QueryHotpluggableCpus())).plugged
+    return ProcessorPlaces.from_reply(monitor.execute(QueryHotpluggableCpus())).plugged
 
 
 def read_node_flags(accelerator: str, cpu_model: str) -> tuple[str, ...]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The destination of a migration: a QEMU that waits for its guest, and its end on this node."""
+"""The destination of a migration: the start of a QEMU that waits for its guest, and the end of the migration."""
 
 import contextlib
 from functools import partial
@@ -28,8 +28,8 @@ from hvkit.hypervisor.kvm.migration.disk_copies import offer_disks
 from hvkit.hypervisor.kvm.migration.preflight import prepare_destination
 from hvkit.hypervisor.kvm.migration.session import (
     ANSWER_S,
+    CHANGE_S,
     POLL_S,
-    SETTLE_S,
     remove_instance,
     require_phase,
     unknown_outcome,
@@ -53,7 +53,7 @@ class MigrationDestinationVerbs(KvmSubject):
     def accept_instance(
         self, instance: Instance, info: MigrationInfo, target: str | int, copies: DiskCopies | None = None
     ) -> None:
-        """Start a QEMU that waits for its guest. The machine is that of the source, with every device in its slot."""
+        """Start a QEMU that waits for its guest, with the machine of the source and every device in the same slot."""
         check_kind(instance, Instance)
         check_kind(info, MigrationInfo)
         handle = self._instances.handle(instance.name)
@@ -69,10 +69,6 @@ class MigrationDestinationVerbs(KvmSubject):
             self._accept(preparation, handle, target, copies)
 
     def finalize_migration_destination(self, instance: Instance, info: MigrationInfo, success: bool) -> str:
-        """End a migration on its destination.
-
-        QEMU tells whether the guest has arrived. If that contradicts `success`, nothing is changed.
-        """
         check_kind(instance, Instance)
         check_kind(info, MigrationInfo)
         handle = self._instances.require_managed(instance.name)
@@ -91,7 +87,7 @@ class MigrationDestinationVerbs(KvmSubject):
 
         Raises:
             MigrationError: it did not start, or cannot listen on the target.
-            InstanceStateError: it did not start, and its process cannot be killed.
+            InstanceStateError: it did not start, and its process could not be killed.
         """
         instance, parameters = preparation.instance, preparation.parameters
         name = instance.name
@@ -115,7 +111,7 @@ class MigrationDestinationVerbs(KvmSubject):
         try:
             bring_up(preparation, handle, reserved, start_paused=False, await_guest=await_guest)
         except InstanceStateError:
-            raise  # the process is still there, and with it its sockets
+            raise  # the process still exists and uses its sockets
         except HypervisorError as error:
             remove_socket(socket_path)
             remove_socket(copies_target)
@@ -130,7 +126,7 @@ def _check_unused(name: str, *sockets: str) -> None:
     """Check that no process listens on these unix sockets, because QEMU would replace them.
 
     Raises:
-        MigrationError: a process does, or that cannot be found out.
+        MigrationError: a process does, or the kernel refuses the check.
     """
     with translate_errors(partial(MigrationError, name)):
         for path in filter(None, sockets):
@@ -145,39 +141,39 @@ def _finalize(handle: InstanceHandle, runtime: Runtime, *, success: bool) -> str
         return _remove_ended(handle, runtime, success=success)
     with process, translate_errors(unknown_outcome(handle.name)):
         try:
-            has_arrived = _complete_arrival(handle, runtime) if success else _has_arrived(handle)
+            has_guest = _complete(handle, runtime) if success else _has_guest(handle)
         except (QmpError, InstanceStateError):
             # A destination that loses its source ends by itself.
             if not process.wait(_END_S):
                 raise
-            has_arrived = False
-        if success and has_arrived:
+            has_guest = False
+        if success and has_guest:
             remove_socket(runtime.incoming_socket)
             remove_socket(runtime.copies_target)
-            arrived = attrs.evolve(runtime, phase=Phase.RUNNING, incoming_socket="", copies_target="", has_arrived=True)
-            handle.persist(arrived)
+            runtime = attrs.evolve(runtime, phase=Phase.RUNNING, incoming_socket="", copies_target="", has_arrived=True)
+            handle.persist(runtime)
             return ""
         if success and not process.wait(0):
-            raise MigrationError(handle.name, _with_log("the migration is not complete", handle))
-        if has_arrived:
-            raise MigrationError(handle.name, "the migration is complete, so the guest may run on this node")
+            raise MigrationError(handle.name, _with_log("it has not completed on this node", handle))
+        if has_guest:
+            raise MigrationError(handle.name, "the switchover is complete: the guest may run on this node")
         stop_process(process, handle.paths, guest_timeout_s=0)
     return _remove_ended(handle, runtime, success=success)
 
 
-def _has_arrived(handle: InstanceHandle) -> bool:
-    """Return whether the guest has arrived, even if part of its memory is still on the source."""
+def _has_guest(handle: InstanceHandle) -> bool:
+    """Return whether the switchover is complete, even if part of the memory is still on the source (postcopy)."""
     with handle.connected(timeout_s=ANSWER_S) as monitor:
         return monitor.execute(QueryStatus()).status != "inmigrate"
 
 
-def _complete_arrival(handle: InstanceHandle, runtime: Runtime) -> bool:
-    """Wait until the guest has arrived with all of its memory, and resume it if it ran on the source.
+def _complete(handle: InstanceHandle, runtime: Runtime) -> bool:
+    """Wait until the migration is complete with all of the memory, and resume the guest if it ran on the source.
 
-    The source may learn of the end of a migration before the destination.
+    The source may detect the end of a migration before the destination.
 
     Returns:
-        Whether it has arrived.
+        Whether it is complete.
     """
     with handle.connected(timeout_s=ANSWER_S) as monitor:
 
@@ -186,12 +182,12 @@ def _complete_arrival(handle: InstanceHandle, runtime: Runtime) -> bool:
                 return False
             return query_migration(monitor).status not in POSTCOPY_STATES
 
-        if not poll_until(is_complete, Deadline(SETTLE_S), interval_s=POLL_S):
+        if not poll_until(is_complete, Deadline(CHANGE_S), interval_s=POLL_S):
             return False
         if runtime.copies_target:
-            with contextlib.suppress(CommandError):  # an interrupted call has done so before
+            with contextlib.suppress(CommandError):  # an earlier, interrupted call stopped it
                 monitor.execute(NbdServerStop())
-        with contextlib.suppress(CommandError):  # the guest can run with them on
+        with contextlib.suppress(CommandError):  # the guest can run with capabilities set
             reset_migration_capabilities(monitor)
         # A guest that was stopped for a non-live migration stays paused unless it is resumed.
         if runtime.was_running and monitor.execute(QueryStatus()).status == "paused":

@@ -2,8 +2,8 @@
 """Copies of disks to the destination of a migration, for nodes without shared storage.
 
 The destination exports its disks over NBD, and the source mirrors its own disks to them while the guest keeps writing.
-The mirrors are ended at the switchover, while the guest is stopped: from then on both disks are identical. The jobs in
-QEMU are the only record of the copies.
+The mirrors are ended at the switchover, while the guest is stopped, so that the disks on both nodes are identical.
+Nothing is persisted about the copies: their jobs are found in QEMU by their ids.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from hvkit.hypervisor.kvm.host.polling import poll_until
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.migration.addresses import check_target
-from hvkit.hypervisor.kvm.migration.session import POLL_S, SETTLE_S, migration_monitor
+from hvkit.hypervisor.kvm.migration.session import CHANGE_S, POLL_S, migration_monitor
 from hvkit.hypervisor.kvm.migration.tls import CREDENTIALS_ID, set_credentials
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.qemu.block_nodes import read_nodes
@@ -106,8 +106,8 @@ def offer_disks(monitor: QmpConnection, runtime: Runtime, copies: DiskCopies) ->
     if copies.target.startswith("/"):
         address: SocketAddressLegacy = UnixSocketAddressWrapper(data=UnixSocketAddress(path=copies.target))
     else:
-        host, _, port = copies.target.rpartition(":")
-        address = InetSocketAddressWrapper(data=InetSocketAddress(host=host.strip("[]"), port=port))
+        host, port = _split_address(copies.target)
+        address = InetSocketAddressWrapper(data=InetSocketAddress(host=host, port=port))
     parameters = TABLE.fill(runtime.instance.parameters)
     disks = _choose_disks(runtime, copies)
     monitor.execute(NbdServerStart(addr=address, tls_creds=CREDENTIALS_ID if parameters["migration_tls"] else None))
@@ -118,13 +118,19 @@ def offer_disks(monitor: QmpConnection, runtime: Runtime, copies: DiskCopies) ->
         monitor.execute(BlockExportAdd(options))
 
 
+def _split_address(target: str) -> tuple[str, str]:
+    """Return host and port of ``host:port``, the host without the brackets of an IPv6 address."""
+    host, _, port = target.rpartition(":")
+    return host.strip("[]"), port
+
+
 def _begin_copy(monitor: QmpConnection, disk: DeviceRecord, target: str, parameters: Mapping[str, Any]) -> None:
     name = _PREFIX + disk.device
     if target.startswith("/"):
         server: SocketAddress = SocketAddressUnix(path=target)
     else:
-        host, _, port = target.rpartition(":")
-        server = SocketAddressInet(host=host.strip("[]"), port=port)
+        host, port = _split_address(target)
+        server = SocketAddressInet(host=host, port=port)
     node = BlockdevOptionsNbd(
         node_name=name,
         server=server,
@@ -140,7 +146,7 @@ def _begin_copy(monitor: QmpConnection, disk: DeviceRecord, target: str, paramet
             target=name,
             sync="full",
             speed=parameters["migration_bandwidth"] * _MIB,
-            # A failed job is kept until its error was read.
+            # A failed job remains, so that its error can be read.
             auto_dismiss=False,
         )
     )
@@ -172,7 +178,7 @@ def complete_copies(monitor: QmpConnection, handle: InstanceHandle) -> None:
 
 
 def cancel_copies(monitor: QmpConnection, handle: InstanceHandle) -> None:
-    """Cancel all copies, which are then of no use. Does nothing if there are none.
+    """Cancel all copies. Does nothing if there are none. The copied data is then inconsistent.
 
     Raises:
         MigrationError: a copy does not end.
@@ -186,7 +192,7 @@ def _end_copies(monitor: QmpConnection, handle: InstanceHandle, *, is_cancelled:
         if job.status == "concluded":
             continue
         if is_cancelled:
-            # Over a link that drops all packets, a copy waits for replies that never come.
+            # Over a link that drops all packets, a copy waits for replies indefinitely.
             with contextlib.suppress(CommandError):  # the connection is already closed
                 monitor.execute(Yank(instances=[YankInstanceBlockNode(node_name=job.id)]))
         with contextlib.suppress(CommandError):  # the yank has ended the job
@@ -214,9 +220,9 @@ def _await_end(monitor: QmpConnection, handle: InstanceHandle) -> list[JobInfo]:
         jobs = find_jobs(monitor, _PREFIX)
         return jobs if all(job.status == "concluded" for job in jobs) else None
 
-    jobs = poll_until(ended_jobs, Deadline(SETTLE_S), interval_s=POLL_S)
+    jobs = poll_until(ended_jobs, Deadline(CHANGE_S), interval_s=POLL_S)
     if jobs is None:
-        raise MigrationError(handle.name, f"the copies of its disks did not end within {SETTLE_S:g} s")
+        raise MigrationError(handle.name, f"the copies of its disks did not end within {CHANGE_S:g} s")
     return jobs
 
 
@@ -226,12 +232,11 @@ def _choose_disks(runtime: Runtime, copies: DiskCopies) -> list[DeviceRecord]:
     Raises:
         MigrationError: the instance has no such disk.
     """
-    disks = {disk.uuid: disk for disk in runtime.instance.disks}
-    wanted: Iterable[UUID] = copies.disks or (uuid for uuid, disk in disks.items() if not disk.read_only)
+    wanted: Iterable[UUID] = copies.disks or (disk.uuid for disk in runtime.instance.disks if not disk.read_only)
     found = []
     for uuid in wanted:
-        record = runtime.device(uuid)
-        if record is None or uuid not in disks:
+        record = runtime.disk_record(uuid)
+        if record is None:
             raise MigrationError(runtime.instance.name, f"the instance has no disk {uuid}")
         found.append(record)
     return found

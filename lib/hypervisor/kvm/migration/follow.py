@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Following an outgoing migration until it ends, and carrying out what a policy decides.
+"""The loop that follows an outgoing migration until it ends, and carries out the decisions of a policy.
 
-This takes one connection for the whole time. If the link is cut while the guest is stopped for the switchover, QEMU is
-blocked in sending, and does not answer until the kernel gives the link up, after about 15 minutes. Over a connection
-that was opened before, it still executes commands out of band, and so can be told to break the link.
+It uses one monitor connection throughout. If the network is cut while the guest is stopped for the switchover, QEMU
+blocks in sending, and does not answer until the TCP connection times out, after about 15 minutes. Over a connection
+that was opened before, it still executes out-of-band commands, among them the one that breaks the link.
 """
 
 import contextlib
@@ -94,7 +94,7 @@ class _Follower:
     Attributes:
         handle: the instance.
         monitor: its monitor.
-        policy: decides what to do.
+        policy: the policy.
         can_postcopy: whether both ends have enabled postcopy.
         is_postcopy: whether postcopy has started.
         downtime_ms: the current downtime limit in milliseconds.
@@ -120,7 +120,7 @@ class _Follower:
         return min(max(self.samples[-1].at_s * _INTERVAL_SHARE, least_s), most_s)
 
     def advance(self, status: MigrationStatus) -> MigrationStatus | None:
-        """Carry out what the policy decides about a status.
+        """Carry out the decision of the policy for a status.
 
         Returns:
             The final status; None if the migration continues.

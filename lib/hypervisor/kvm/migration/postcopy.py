@@ -2,8 +2,8 @@
 """Postcopy: the guest switches over before its memory is transferred, and a broken link can be resumed.
 
 In postcopy the guest needs both nodes: its vCPUs run on the destination, and part of its memory exists only on the
-source. Losing either node loses the guest. So the source persists that postcopy may have started before it tells QEMU,
-and never resumes the guest afterwards.
+source. If either node fails, the guest is lost. So the source persists that postcopy may have started before it sends
+the command, and never resumes the guest afterwards.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from hvkit.hypervisor.kvm.host.polling import poll_until
 from hvkit.hypervisor.kvm.host.runtime import Phase
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.migration.addresses import check_target, listening_path, migration_uri
-from hvkit.hypervisor.kvm.migration.session import POLL_S, SETTLE_S, migration_monitor, require_phase
+from hvkit.hypervisor.kvm.migration.session import CHANGE_S, POLL_S, migration_monitor, require_phase
 from hvkit.hypervisor.kvm.migration.status import query_migration
 from hvkit.hypervisor.kvm.plan.parameters import TABLE
 from hvkit.hypervisor.kvm.subject import KvmSubject
@@ -38,23 +38,23 @@ class PostcopyVerbs(KvmSubject):
     def pause_migration(self, name: str) -> None:
         """Break the link of a migration in postcopy.
 
-        A destination that loses its source before it has the state of all devices gives up, and the guest is lost. Only
-        the destination knows when that is over.
+        If the link breaks before the destination has the state of all devices, the guest is lost. Only the destination
+        knows whether it has that state.
         """
         handle = self._instances.require_managed(name)
         with migration_monitor(handle) as monitor:
             with handle.locked():
                 if monitor.execute(QueryStatus()).status == "inmigrate":
-                    raise MigrationError(name, "the migration is not complete, so the guest would be lost")
+                    raise MigrationError(name, "the switchover is not complete: the guest would be lost")
                 _require_status(monitor, handle, MigrationState.POSTCOPY, "there is no postcopy link to break")
-                with contextlib.suppress(CommandError):  # the link broke by itself
+                with contextlib.suppress(CommandError):  # the link is already broken
                     monitor.execute(MigratePause())
 
             def has_ended() -> bool:
                 return query_migration(monitor).status is not MigrationState.POSTCOPY
 
-            if not poll_until(has_ended, Deadline(SETTLE_S), interval_s=POLL_S):
-                raise MigrationError(name, f"its link did not break within {SETTLE_S:g} s")
+            if not poll_until(has_ended, Deadline(CHANGE_S), interval_s=POLL_S):
+                raise MigrationError(name, f"its link did not break within {CHANGE_S:g} s")
 
     def resume_migration_destination(self, name: str, target: str | int) -> None:
         handle = self._instances.require_managed(name)
@@ -80,12 +80,12 @@ class PostcopyVerbs(KvmSubject):
             with migration_uri(monitor, target) as uri:
                 monitor.execute(Migrate(uri=uri, resume=True))
 
-            # The migration resumes once the destination is reached; QEMU does not report a failure to reach it.
+            # QEMU replies before it has reached the destination, and does not report a failure to reach it.
             def is_resumed() -> bool:
                 return query_migration(monitor).status is not MigrationState.PAUSED
 
-            if not poll_until(is_resumed, Deadline(SETTLE_S), interval_s=POLL_S):
-                raise MigrationError(name, f"the destination {target} was not reached within {SETTLE_S:g} s")
+            if not poll_until(is_resumed, Deadline(CHANGE_S), interval_s=POLL_S):
+                raise MigrationError(name, f"the destination {target} was not reached within {CHANGE_S:g} s")
 
 
 def switch_to_postcopy(handle: InstanceHandle, monitor: QmpConnection) -> None:

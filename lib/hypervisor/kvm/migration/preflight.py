@@ -32,7 +32,7 @@ from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import Instance, check_kind
 from hvkit.hypervisor.model.reports import MigrationInfo
 
-#: The kind of obstacle that a parameter is about if this node cannot use it.
+#: The kind of obstacle for a parameter whose value this node cannot provide; PARAMETER for all others.
 _KINDS: Final = {
     "cpu_type": ObstacleKind.CPU,
     "kvm_flag": ObstacleKind.ACCELERATOR,
@@ -104,7 +104,7 @@ def _examine(instance: Instance, info: MigrationInfo, hypervisor: str, probe: Pr
         processors=sent.processors,
         dimms=sent.dimms,
     )
-    # Media may have changed since the cluster manager described the instance; the guest knows those of the source.
+    # The media that the guest has on the source, which may differ from those that the cluster manager knows.
     same = {**sent.media, "machine_version": sent.machine_type}
     instance = attrs.evolve(instance, parameters={**instance.parameters, **same})
     obstacles = [*_compare_instance(sent, instance)]

@@ -13,11 +13,11 @@ from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.qmp import QmpConnection
 
-#: Seconds that QEMU has to answer during a migration. It is slower then, and giving up too early costs a migration.
+#: Seconds that QEMU has to answer during a migration. It is slower then, and a premature timeout fails the migration.
 ANSWER_S: Final = 20.0
-#: Seconds for a migration to end after it was cancelled, or for both ends to learn that it is complete.
-SETTLE_S: Final = 10.0
-#: Seconds between two queries while an expected change is awaited.
+#: Seconds for an expected change of a migration, such as its end after a cancellation.
+CHANGE_S: Final = 10.0
+#: Seconds between two queries while such a change is awaited.
 POLL_S: Final = 0.05
 
 

@@ -2,8 +2,8 @@
 """The source of a migration: its start, and its end on this node.
 
 Only QEMU knows whether a migration has ended, and only the cluster manager knows whether both nodes may finalize it.
-Neither half trusts the caller against its own QEMU: a guest that has left is never resumed here, and one that has
-arrived is never stopped.
+Both halves compare the caller's statement with the status of their own QEMU. A guest that may run on the destination is
+never resumed on the source, and never stopped on the destination.
 """
 
 import contextlib
@@ -64,15 +64,11 @@ class MigrationSourceVerbs(KvmSubject):
                 try:
                     _begin(monitor, outgoing, target, is_live=is_live)
                 except CommandError:
-                    # If QEMU does not answer, the migration may be running: `finalize_migration_source` finds out.
+                    # After other errors the migration may be running, which `finalize_migration_source` queries.
                     _resume(monitor, outgoing, handle)
                     raise
 
     def finalize_migration_source(self, name: str, success: bool, live: bool) -> None:
-        """End a migration on its source.
-
-        QEMU tells whether the guest has left. If that contradicts `success`, nothing is changed.
-        """
         check_kind(success, bool)
         check_kind(live, bool)
         handle = self._instances.require_managed(name)
@@ -88,7 +84,7 @@ class MigrationSourceVerbs(KvmSubject):
             with process, translate_errors(unknown_outcome(name)):
                 with handle.connected(timeout_s=ANSWER_S) as monitor:
                     if not success:
-                        _take_back(monitor, runtime, handle)
+                        _cancel(monitor, runtime, handle)
                         return
                     status = query_migration(monitor)
                     if status.status is not MigrationState.COMPLETED:
@@ -113,8 +109,8 @@ def _begin(monitor: QmpConnection, runtime: Runtime, target: str | int, *, is_li
         monitor.execute(Migrate(uri=uri))
 
 
-def _take_back(monitor: QmpConnection, runtime: Runtime, handle: InstanceHandle) -> None:
-    """Cancel a migration, and resume a guest that has not left.
+def _cancel(monitor: QmpConnection, runtime: Runtime, handle: InstanceHandle) -> None:
+    """Cancel a migration, and resume the guest on this node.
 
     Raises:
         MigrationError: the guest may run on the destination.
@@ -123,14 +119,14 @@ def _take_back(monitor: QmpConnection, runtime: Runtime, handle: InstanceHandle)
     if cancel_migration(monitor, runtime, handle).status is MigrationState.COMPLETED:
         raise MigrationError(handle.name, "QEMU reports that it completed: the guest may run on the destination")
     if runtime.is_postcopy and not monitor.execute(QueryStatus()).running:
-        # QEMU 11 reports a failed migration if the link was broken after the guest had left.
+        # QEMU 11 reports a failed migration if the link was broken after the switchover.
         raise MigrationError(handle.name, "postcopy was started: the guest may run on the destination")
     _resume(monitor, runtime, handle)
 
 
 def _resume(monitor: QmpConnection, runtime: Runtime, handle: InstanceHandle) -> None:
-    """Resume a guest that has not left, and delete the copies of its disks."""
-    with contextlib.suppress(CommandError):  # the guest can run with them on
+    """Resume the guest on this node, and cancel the copies of its disks."""
+    with contextlib.suppress(CommandError):  # the guest can run with capabilities set
         reset_migration_capabilities(monitor)
     if runtime.was_running and not monitor.execute(QueryStatus()).running:
         monitor.execute(Cont())

@@ -25,7 +25,7 @@ _KINDS: Final[Mapping[str, type[TlsCredsX509Properties | TlsCredsPskProperties]]
 
 
 def set_credentials(monitor: QmpConnection, parameters: Mapping[str, Any], endpoint: QCryptoTLSCredsEndpoint) -> None:
-    """Set the credentials that the parameters name, read anew, or none.
+    """Replace the TLS credentials by those of the parameters, read again from their files, or by none.
 
     Args:
         monitor: the monitor.

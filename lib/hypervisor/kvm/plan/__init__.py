@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Pure planning of a machine: instance, parameters and QEMU capabilities to a `MachinePlan`, and to its command line.
+"""Pure planning: from an instance, its parameters and the capabilities of QEMU to a `MachinePlan` and a command line.
 
 No module here accesses the node: an import contract forbids it.
 """

@@ -23,8 +23,8 @@ SHUTDOWN_TRACE: Final = "qemu_system_shutdown_request"
 def build_argv(plan: MachinePlan) -> list[str]:
     """Return the command line of a machine.
 
-    The machine starts paused, or waiting for an incoming migration. It opens no display window, and has nothing beside
-    the plan: no default devices, no configuration files.
+    The machine starts paused, or waiting for an incoming migration. It opens no display window. Default devices and
+    configuration files are disabled, so that it has only the devices of the plan.
     """
     return [
         plan.binary,

@@ -19,6 +19,7 @@ from hvkit.qmp.schema import (
     AudiodevGenericOptions,
     DeviceAdd,
     ObjectOptions,
+    QuerySpice,
     TlsCredsAnonProperties,
     TlsCredsX509Properties,
 )
@@ -27,7 +28,7 @@ from hvkit.qmp.schema import (
 VNC_BASE_PORT: Final = 5900
 _VNC_PORTS: Final = 100
 #: A command that only a QEMU with SPICE has. Its SPICE module may still be missing if it is packaged separately.
-_SPICE_COMMAND: Final = "query-spice"
+_SPICE_COMMAND: Final = QuerySpice.wire_name
 
 _TLS_ID: Final = "display-tls"
 _AUDIO_ID: Final = "audio"

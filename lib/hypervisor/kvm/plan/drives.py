@@ -42,7 +42,7 @@ class Drive:
         id: of the drive.
         address: its bus address; None for a floppy drive.
         nodes: the block nodes of the medium, each before the nodes that use it; none for an empty drive.
-        devices: the drive, after a controller that it needs.
+        devices: the device of the drive, preceded by its controller if the machine has none.
         floppy_boot_index: the boot index of a floppy drive, which is a property of its controller. None for a CD drive,
             and for a floppy drive that is not bootable.
     """
@@ -55,7 +55,7 @@ class Drive:
 
 
 def needs_scsi(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether the CD drives need a SCSI controller."""
+    """Return whether the CD drives need a SCSI controller."""
     return bool(parameters["cdrom_image_path"]) and cdrom_type(parameters) == "scsi-cd"
 
 
@@ -127,7 +127,7 @@ def plan_drive_places(parameters: Mapping[str, Any], topology: Topology) -> dict
 
 
 def _floppy(topology: Topology, nodes: tuple[BlockdevOptions, ...], *, boot_index: int | None) -> Drive:
-    # By default QEMU gives an empty drive another type than one with a medium of the common size.
+    # Without a type, QEMU derives it from the medium, and an empty drive gets another one than a drive for 1.44 MB.
     own: dict[str, Any] = {"drive": nodes[-1].node_name} if nodes else {"drive-type": _FLOPPY_TYPE}
     drive = DeviceAdd(driver="floppy", id=FLOPPY_ID, properties=own)
     devices = [drive]

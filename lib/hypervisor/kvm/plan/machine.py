@@ -117,8 +117,8 @@ class MachinePlan:
         dimm_backends: the memory backend of each of them, in the same order.
         has_acpi: whether the guest has ACPI.
         has_local_time: whether the clock of the guest starts with local time, not UTC.
-        on_reboot: the action of QEMU when the guest reboots. When the guest powers off, QEMU always stays, paused, so
-            that a power-off can be told from a crash later.
+        on_reboot: the action of QEMU when the guest reboots. When the guest powers off, QEMU always pauses instead
+            of ending, so that a power-off can be distinguished from a crash later.
         linux: the kernel to boot; None for the guest's own boot loader.
         topology: the buses.
         monitors: the QMP monitors.

@@ -66,8 +66,8 @@ def backend_ids(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     count = parameters["numa_nodes"]
     if count:
         return tuple(f"{_MEMORY_ID}{number}" for number in range(count))
-    asks = ("mem_path", "hugepages", "mem_prealloc", "numa_host_nodes")
-    return (_MEMORY_ID,) if any(parameters[name] for name in asks) else ()
+    needing_backend = ("mem_path", "hugepages", "mem_prealloc", "numa_host_nodes")
+    return (_MEMORY_ID,) if any(parameters[name] for name in needing_backend) else ()
 
 
 def plan_memory(memory_mib: int, processors: int, parameters: Mapping[str, Any]) -> Memory:
@@ -113,15 +113,15 @@ def plan_dimm_backend(dimm: Dimm, parameters: Mapping[str, Any]) -> ObjectOption
         dimm: the DIMM.
         parameters: of the instance, filled and checked.
     """
-    taken = {"prealloc": True} if is_preallocated(parameters) else {}
-    return _backend(parameters, id=dimm.backend, size=dimm.size_mib << 20, **taken, **_first_place(parameters))
+    members = {"prealloc": True} if is_preallocated(parameters) else {}
+    return _backend(parameters, id=dimm.backend, size=dimm.size_mib << 20, **members, **_first_place(parameters))
 
 
-def plan_reserve(size_mib: int, parameters: Mapping[str, Any]) -> ObjectOptions:
+def plan_virtio_mem_backend(size_mib: int, parameters: Mapping[str, Any]) -> ObjectOptions:
     """Plan the memory backend of a virtio-mem device.
 
     The backend reserves no memory for blocks that the guest does not have. With preallocation, the device allocates
-    each block when it plugs it.
+    each block when the guest gets it.
 
     Args:
         size_mib: the largest amount of memory that the device provides, in MiB.
@@ -142,7 +142,7 @@ def plan_reserve(size_mib: int, parameters: Mapping[str, Any]) -> ObjectOptions:
 
 
 def is_preallocated(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether the memory of an instance is preallocated.
+    """Return whether the memory of an instance is preallocated.
 
     Files and huge pages always are: a page that cannot be allocated later would kill QEMU.
     """
@@ -157,7 +157,7 @@ def _divide(name: str, amount: int, unit: str, parameters: Mapping[str, Any], no
 
 
 def _places(parameters: Mapping[str, Any], count: int) -> Iterator[dict[str, Any]]:
-    """Yield for each backend the members for its host nodes; none for any host node."""
+    """Yield the members that select the host nodes of each backend; none if the kernel selects them."""
     if not parameters["numa_host_nodes"]:
         yield from ({} for _ in range(count))
         return

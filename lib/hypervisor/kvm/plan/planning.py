@@ -28,7 +28,7 @@ from hvkit.hypervisor.kvm.plan.machine import (
     SocketChardev,
 )
 from hvkit.hypervisor.kvm.plan.machine_devices import AGENT_ID, SERIAL_ID, TPM_ID, plan_machine_devices
-from hvkit.hypervisor.kvm.plan.memory import plan_dimm_backend, plan_memory, plan_reserve
+from hvkit.hypervisor.kvm.plan.memory import plan_dimm_backend, plan_memory, plan_virtio_mem_backend
 from hvkit.hypervisor.kvm.plan.parameters import (
     DISK_DRIVERS,
     NIC_DRIVERS,
@@ -110,7 +110,7 @@ def _plan_objects(instance: Instance, parameters: Mapping[str, Any]) -> tuple[Ob
     ]
     if has_memory_device(parameters):
         size_mib = plan_memory_max(instance, parameters) - instance.memory_mib
-        objects.append(plan_reserve(size_mib, parameters))
+        objects.append(plan_virtio_mem_backend(size_mib, parameters))
     return tuple(objects)
 
 

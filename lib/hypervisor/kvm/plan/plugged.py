@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Hot-added vCPUs and memory, and which to add or remove to reach a number of vCPUs or an amount of memory.
+"""Hot-added vCPUs and DIMMs, and the changes that reach a number of vCPUs or an amount of memory.
 
-One description of a vCPU or DIMM serves hot-add, boot of the destination of a migration, and the state file.
+The same description of a vCPU or DIMM is used for hot-add, for the boot of a migration's destination, and in the state
+file.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,11 +41,11 @@ _LEVELS: Final = (
 P = TypeVar("P", bound="Processor | Dimm")
 
 
-def _by_turn(there: Sequence[P], asked: Iterable[str]) -> tuple[P, ...]:
-    """Return the devices in the order of their removal: first those already requested, each group from its end."""
-    names = set(asked)
-    first = [each for each in reversed(there) if each.device in names]
-    return (*first, *(each for each in reversed(there) if each.device not in names))
+def _removal_order(devices: Sequence[P], requested: Iterable[str]) -> tuple[P, ...]:
+    """Return the devices in the order of their removal, last device first; those already requested precede the rest."""
+    names = set(requested)
+    first = [each for each in reversed(devices) if each.device in names]
+    return (*first, *(each for each in reversed(devices) if each.device not in names))
 
 
 @attrs.frozen(kw_only=True)
@@ -86,7 +87,7 @@ class ProcessorPlaces:
         return self.fixed + len(self.plugged)
 
     @classmethod
-    def from_answer(cls, places: Iterable[HotpluggableCPU]) -> Self:
+    def from_reply(cls, places: Iterable[HotpluggableCPU]) -> Self:
         """Read the places from the reply to `query-hotpluggable-cpus`."""
         fixed = 0
         plugged: list[Processor] = []
@@ -113,13 +114,13 @@ def _properties(place: CpuInstanceProperties) -> dict[str, int]:
 
 @attrs.frozen
 class ProcessorChange:
-    """The vCPUs to add and to remove, in this order."""
+    """The vCPUs to add and to remove, each in the order of the operations."""
 
-    coming: tuple[Processor, ...] = ()
-    going: tuple[Processor, ...] = ()
+    added: tuple[Processor, ...] = ()
+    removed: tuple[Processor, ...] = ()
 
 
-def plan_processors(places: ProcessorPlaces, vcpus: int, *, asked: Iterable[str] = ()) -> ProcessorChange:
+def plan_processors(places: ProcessorPlaces, vcpus: int, *, requested: Iterable[str] = ()) -> ProcessorChange:
     """Plan which vCPUs to add or remove to reach a number of vCPUs.
 
     The first free places are filled. Removal starts with the vCPUs that the guest was already asked to release, because
@@ -128,15 +129,19 @@ def plan_processors(places: ProcessorPlaces, vcpus: int, *, asked: Iterable[str]
     Args:
         places: of the machine.
         vcpus: the target: at least the number at boot, at most the number of places.
-        asked: the device ids of vCPUs that the guest was asked to release and has not released.
+        requested: the device ids of vCPUs that the guest was asked to release and has not released.
     """
     if vcpus >= places.count:
-        return ProcessorChange(coming=places.free[: vcpus - places.count])
-    return ProcessorChange(going=_by_turn(places.plugged, asked)[: places.count - vcpus])
+        return ProcessorChange(added=places.free[: vcpus - places.count])
+    return ProcessorChange(removed=_removal_order(places.plugged, requested)[: places.count - vcpus])
 
 
 def has_memory_device(parameters: Mapping[str, Any]) -> bool:
-    """Tell whether an instance has a virtio-mem device. Its parameters need not be filled."""
+    """Return whether an instance has a virtio-mem device.
+
+    Args:
+        parameters: of the instance; defaults may be missing.
+    """
     default = TABLE["memory_hotplug"].default
     return bool(parameters.get("memory_max_mib")) and parameters.get("memory_hotplug", default) == "virtio-mem"
 
@@ -170,11 +175,11 @@ class Dimm:
         return DeviceAdd(driver="pc-dimm", id=self.device, properties=properties)
 
 
-def read_dimms(answer: Iterable[MemoryDeviceInfo]) -> tuple[Dimm, ...]:
+def read_dimms(reply: Iterable[MemoryDeviceInfo]) -> tuple[Dimm, ...]:
     """Read the DIMMs from the reply to `query-memory-devices`, sorted by device id."""
     dimms = [
         Dimm(device=info.data.id, size_mib=info.data.size // _MIB, slot=info.data.slot, address=info.data.addr)
-        for info in answer
+        for info in reply
         if isinstance(info, PCDIMMDeviceInfoWrapper) and info.data.id is not None
     ]
     return tuple(sorted(dimms, key=lambda dimm: dimm.device))
@@ -184,11 +189,11 @@ def read_dimms(answer: Iterable[MemoryDeviceInfo]) -> tuple[Dimm, ...]:
 class MemoryChange:
     """The DIMMs to add and to remove."""
 
-    coming: tuple[Dimm, ...] = ()
-    going: tuple[Dimm, ...] = ()
+    added: tuple[Dimm, ...] = ()
+    removed: tuple[Dimm, ...] = ()
 
 
-def plan_dimms(dimms: Sequence[Dimm], base_mib: int, memory_mib: int, *, asked: Iterable[str] = ()) -> MemoryChange:
+def plan_dimms(dimms: Sequence[Dimm], base_mib: int, memory_mib: int, *, requested: Iterable[str] = ()) -> MemoryChange:
     """Plan which DIMMs to add or remove to reach an amount of memory.
 
     Memory grows by one DIMM. It shrinks by as few DIMMs as possible, preferably those that the guest was already asked
@@ -198,7 +203,7 @@ def plan_dimms(dimms: Sequence[Dimm], base_mib: int, memory_mib: int, *, asked: 
         dimms: the DIMMs of the machine.
         base_mib: the memory at boot, in MiB.
         memory_mib: the target, in MiB, not less than the memory at boot.
-        asked: the device ids of DIMMs that the guest was asked to release and has not released.
+        requested: the device ids of DIMMs that the guest was asked to release and has not released.
 
     Raises:
         ParameterError: no set of DIMMs has the size of the difference, or all slots are in use.
@@ -216,12 +221,12 @@ def plan_dimms(dimms: Sequence[Dimm], base_mib: int, memory_mib: int, *, asked: 
         free = [name for name in (f"dimm-{number}" for number in range(DIMM_SLOTS)) if name not in names]
         if not free:
             raise ParameterError("memory_mib", memory_mib, f"all {DIMM_SLOTS} DIMM slots are in use")
-        return MemoryChange(coming=(Dimm(device=free[0], size_mib=change_mib),))
-    by_turn = _by_turn(dimms, asked)
-    for number in range(1, len(by_turn) + 1):
-        for going in combinations(by_turn, number):
-            if sum(dimm.size_mib for dimm in going) == -change_mib:
-                return MemoryChange(going=going)
+        return MemoryChange(added=(Dimm(device=free[0], size_mib=change_mib),))
+    candidates = _removal_order(dimms, requested)
+    for number in range(1, len(candidates) + 1):
+        for removed in combinations(candidates, number):
+            if sum(dimm.size_mib for dimm in removed) == -change_mib:
+                return MemoryChange(removed=removed)
     sizes = " + ".join(str(dimm.size_mib) for dimm in dimms)
     problem = f"no hot-added DIMMs have this difference in size: {base_mib} MiB at boot, {sizes} MiB hot-added"
     raise ParameterError("memory_mib", memory_mib, problem)

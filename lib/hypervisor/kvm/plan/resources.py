@@ -64,7 +64,7 @@ class FileSet:
     Attributes:
         number: of the set; unique in a machine.
         descriptors: one for each access mode that QEMU may open the file with.
-        label: a description for people.
+        label: a description for operators.
     """
 
     number: int
@@ -79,7 +79,7 @@ class FileSet:
 
 @attrs.frozen(kw_only=True)
 class HostResources:
-    """Everything of the node that a machine uses.
+    """The resources of the node that a machine uses.
 
     Attributes:
         sockets: its monitors, consoles and other connections.
@@ -100,7 +100,7 @@ class HostResources:
 
     @property
     def filenames(self) -> dict[str, str]:
-        """For each of `files` the name that QEMU opens."""
+        """The name that QEMU opens, for each entry of `files`."""
         return {key: file.filename if isinstance(file, FileSet) else file for key, file in self.files.items()}
 
     @property

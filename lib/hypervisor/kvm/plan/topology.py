@@ -193,5 +193,5 @@ class Topology:
         raise ParameterError(
             "device",
             kind.value,
-            f"no free address: all {total} {kind.name} addresses of this {self.chipset.value} are in use{hint}",
+            f"no free address: all {total} {kind.name} addresses of this {self.chipset.value} machine are in use{hint}",
         )

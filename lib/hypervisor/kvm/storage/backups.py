@@ -54,13 +54,13 @@ from hvkit.qmp.schema import (
     TransactionAction,
 )
 
-ReportProgress = Callable[[BackupProgress], None]
+OnProgress = Callable[[BackupProgress], None]
 
 #: Prefix of the ids of jobs and block nodes, followed by the id of the device.
 _PREFIX: Final = "backup-"
 #: Prefix of the names of bitmaps, followed by the name of the checkpoint.
 _CHECKPOINT_PREFIX: Final = "hvkit-"
-#: Suffix of a file that is not complete.
+#: Suffix of an incomplete file.
 _PARTIAL: Final = ".partial"
 #: Label of the fd sets of a backup.
 _LABEL: Final = "hvkit-backup"
@@ -78,7 +78,7 @@ class BackupVerbs(KvmSubject):
         name: str,
         backup: Backup,
         *,
-        on_progress: ReportProgress | None = None,
+        on_progress: OnProgress | None = None,
         timeout: float | None = None,
     ) -> None:
         """Back up disks into files that are passed to QEMU as open descriptors.
@@ -100,7 +100,12 @@ class BackupVerbs(KvmSubject):
                     raise BackupError(name, problem)
                 _check_checkpoints(monitor, targets, backup, name)
                 partial_files = tuple(target.partial_path for target in targets)
-                record = BackupRecord(uuid=uuid4(), checkpoint=backup.checkpoint, partial_files=partial_files)
+                record = BackupRecord(
+                    uuid=uuid4(),
+                    checkpoint=backup.checkpoint,
+                    partial_files=partial_files,
+                    disks=tuple(backup.files),
+                )
                 rollback = stack.enter_context(_Rollback(handle, monitor, targets, record))
                 handle.persist(attrs.evolve(runtime, backup=record))
                 for target in targets:
@@ -136,7 +141,7 @@ class BackupVerbs(KvmSubject):
                 nodes = read_nodes(monitor)
         found: dict[str, dict[UUID, int]] = {}
         damaged: set[str] = set()
-        for record in _disk_records(runtime):
+        for record in runtime.disk_records:
             node = nodes.get(record.backends[-1])
             for bitmap in (node.dirty_bitmaps or []) if node is not None else []:
                 bitmap_name = bitmap.name or ""
@@ -154,9 +159,10 @@ class BackupVerbs(KvmSubject):
         handle = self._instances.require_managed(name)
         with translate_errors(partial(BackupError, name)), handle.locked():
             runtime = handle.load()
+            handle.require_alive("cannot delete a checkpoint")
             with handle.connected() as monitor:
                 nodes = read_nodes(monitor)
-                for record in _disk_records(runtime):
+                for record in runtime.disk_records:
                     node = nodes.get(record.backends[-1])
                     if node is not None and _has_bitmap(node, checkpoint):
                         bitmap = _CHECKPOINT_PREFIX + checkpoint
@@ -201,9 +207,11 @@ def _clean_up(monitor: QmpConnection, runtime: Runtime) -> None:
         if node.startswith(_PREFIX):
             _delete_node(monitor, node)
     take_back_files(monitor, lambda label: label == _LABEL)
-    if runtime.backup is not None:
-        sources = [record.backends[-1] for record in _disk_records(runtime)]
-        _remove_checkpoint(monitor, sources, runtime.backup.checkpoint)
+    backup = runtime.backup
+    if backup is not None:
+        # Another disk may have an earlier checkpoint of the same name.
+        disks = [record for record in runtime.disk_records if not backup.disks or record.uuid in backup.disks]
+        _remove_checkpoint(monitor, [record.backends[-1] for record in disks], backup.checkpoint)
 
 
 def _delete_record(handle: InstanceHandle) -> None:
@@ -215,7 +223,7 @@ def _delete_record(handle: InstanceHandle) -> None:
 
 def _choose_targets(runtime: Runtime, backup: Backup) -> list[_Target]:
     name = runtime.instance.name
-    records = {record.uuid: record for record in _disk_records(runtime)}
+    records = {record.uuid: record for record in runtime.disk_records}
     formats = {disk.uuid: disk.format for disk in runtime.instance.disks}
     targets = []
     for uuid, path in backup.files.items():
@@ -295,7 +303,7 @@ def _follow(
     monitor: QmpConnection,
     targets: Sequence[_Target],
     deadline: Deadline,
-    on_progress: ReportProgress | None,
+    on_progress: OnProgress | None,
     name: str,
 ) -> None:
     """Wait until all jobs have succeeded, and report their progress.
@@ -307,7 +315,7 @@ def _follow(
     def is_complete() -> bool:
         jobs = find_jobs(monitor, _PREFIX)
         if len(jobs) < len(targets):
-            raise BackupError(name, "another process ended it")
+            raise BackupError(name, "another process ended the backup")
         if on_progress is not None:
             done = sum(job.current_progress for job in jobs)
             on_progress(BackupProgress(done_bytes=done, total_bytes=sum(job.total_progress for job in jobs)))
@@ -321,7 +329,7 @@ def _follow(
 
 
 def _close_files(monitor: QmpConnection, targets: Sequence[_Target]) -> None:
-    """Close complete files in QEMU."""
+    """Close the complete files of a backup in QEMU."""
     for target in targets:
         monitor.execute(JobDismiss(id=target.job))
         for node in (target.job, target.file_node):
@@ -329,7 +337,7 @@ def _close_files(monitor: QmpConnection, targets: Sequence[_Target]) -> None:
 
 
 class _Rollback(AbstractContextManager["_Rollback"]):
-    """Removes everything that a backup has created if the block fails.
+    """A context manager that removes everything that a backup has created if the block fails.
 
     Attributes:
         created: the files created so far.
@@ -379,11 +387,6 @@ def _remove_checkpoint(monitor: QmpConnection, nodes: Sequence[str], checkpoint:
         for node in nodes:
             with contextlib.suppress(CommandError):
                 monitor.execute(BlockDirtyBitmapRemove(node=node, name=_CHECKPOINT_PREFIX + checkpoint))
-
-
-def _disk_records(runtime: Runtime) -> list[DeviceRecord]:
-    uuids = {disk.uuid for disk in runtime.instance.disks}
-    return [record for record in runtime.devices if record.uuid in uuids]
 
 
 def _has_bitmap(node: BlockDeviceInfo, checkpoint: str) -> bool:

@@ -30,8 +30,8 @@ def require_record(runtime: Runtime, uuid: UUID) -> DeviceRecord:
     Raises:
         SnapshotError: the instance has no such disk.
     """
-    record = runtime.device(uuid)
-    if record is None or uuid not in {disk.uuid for disk in runtime.instance.disks}:
+    record = runtime.disk_record(uuid)
+    if record is None:
         raise SnapshotError(runtime.instance.name, f"the instance has no disk {uuid}")
     return record
 

@@ -2,8 +2,8 @@
 """Snapshot sessions: a locked instance whose overlays are reconciled, and its monitor.
 
 The file that a disk is written to is part of the instance. The state file names a new overlay before QEMU switches to
-it, and names the image below only after QEMU has switched back. After a crash in between, the instance starts with all
-its data, or the start fails and names the missing file; it never starts from an outdated image. The next session
+it, and names the image below again only after QEMU has switched back. After a crash in between, the next start either
+uses images with all data, or fails and names the missing file; it never uses an outdated image. The next session
 reconciles the state file with the nodes that QEMU uses.
 """
 
@@ -126,7 +126,7 @@ def _reconcile_disk(session: SnapshotSession, disk: Disk, backends: tuple[str, .
     committing = disk.path + COMMITTING
     if backends == record.backends:
         if os.path.lexists(committing) and not os.path.lexists(disk.path):
-            os.rename(committing, disk.path)  # the commit was interrupted before QEMU switched
+            os.rename(committing, disk.path)  # the commit was interrupted before QEMU switched to the image below
         for name in unused_nodes:  # overlays that were committed
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(files[name] + COMMITTING)

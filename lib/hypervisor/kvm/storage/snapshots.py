@@ -38,7 +38,7 @@ class SnapshotVerbs(KvmSubject):
             monitor, nodes = session.monitor, _writable_nodes(session.runtime)
             _require_snapshot(session, nodes, tag)
             reset_migration_capabilities(monitor)
-            handle.mark_balloon_used()  # the snapshot contains its size
+            handle.mark_balloon_used()  # the snapshot contains the size of the balloon
             run_job(monitor, SnapshotLoad(job_id=JOB, tag=tag, vmstate=nodes[0], devices=nodes), timeout=timeout_s)
 
     def delete_snapshot(self, name: str, tag: str, *, timeout: float | None = None) -> None:

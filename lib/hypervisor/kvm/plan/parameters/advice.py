@@ -14,7 +14,7 @@ from hvkit.hypervisor.kvm.plan.parameters.disks import SCSI_TYPES
 from hvkit.hypervisor.kvm.plan.parameters.display import is_address
 from hvkit.hypervisor.parameters import Advisor, Parameter
 
-_Claim = Callable[[Mapping[str, Any]], bool]
+_Condition = Callable[[Mapping[str, Any]], bool]
 _Advice = Iterator[tuple[str, str]]
 
 #: CPU models that depend on the CPUs of the node.
@@ -22,21 +22,21 @@ _NODE_MODELS: Final = ("", "host", "max")
 
 
 @attrs.frozen
-class _Idle:
+class _Dependent:
     """Parameters that have no effect unless a condition is met.
 
     Attributes:
         names: the parameters.
-        needs: the condition.
+        condition: the condition.
         problem: the advice if it is not met.
     """
 
     names: tuple[str, ...]
-    needs: _Claim
+    condition: _Condition
     problem: str
 
 
-def _given(name: str) -> _Claim:
+def _is_given(name: str) -> _Condition:
     return lambda parameters: bool(parameters[name])
 
 
@@ -50,43 +50,43 @@ _SPICE: Final = (
     *("spice_zlib_glz_wan_compression", "spice_streaming_video", "spice_playback_compression", "spice_use_tls"),
     *("spice_x509_path", "spice_tls_ciphers", "spice_use_vdagent"),
 )
-_IDLE: Final = (
-    _Idle(
+_DEPENDENT: Final = (
+    _Dependent(
         ("root_path", "kernel_args", "serial_speed"),
-        _given("kernel_path"),
+        _is_given("kernel_path"),
         "has no effect without kernel_path: the boot loader of the guest decides it",
     ),
-    _Idle(
+    _Dependent(
         ("memory_hotplug",),
-        _given("memory_max_mib"),
+        _is_given("memory_max_mib"),
         "has no effect without memory_max_mib: the memory of the instance is fixed",
     ),
-    _Idle(
+    _Dependent(
         ("boot_order",),
         lambda parameters: not parameters["kernel_path"],
         "has no effect with kernel_path, which is booted",
     ),
-    _Idle(("numa_policy",), _given("numa_host_nodes"), "has no effect without numa_host_nodes"),
-    _Idle(("cdrom_disk_type",), _given("cdrom_image_path"), "has no effect without cdrom_image_path"),
-    _Idle(("scsi_controller_type",), _has_scsi, "has no effect: neither disks nor CD drives are on SCSI"),
-    _Idle(
+    _Dependent(("numa_policy",), _is_given("numa_host_nodes"), "has no effect without numa_host_nodes"),
+    _Dependent(("cdrom_disk_type",), _is_given("cdrom_image_path"), "has no effect without cdrom_image_path"),
+    _Dependent(("scsi_controller_type",), _has_scsi, "has no effect: neither disks nor CD drives are on SCSI"),
+    _Dependent(
         ("virtio_net_queues", "vhost_net"),
         lambda parameters: parameters["nic_type"] == "paravirtual",
         "has no effect: only paravirtual NICs support it",
     ),
-    _Idle(
+    _Dependent(
         ("vnc_port", "vnc_tls", "vnc_password_file"),
-        _given("vnc_bind_address"),
+        _is_given("vnc_bind_address"),
         "has no effect without vnc_bind_address",
     ),
-    _Idle(_SPICE, _given("spice_bind"), "has no effect without spice_bind"),
-    _Idle(
+    _Dependent(_SPICE, _is_given("spice_bind"), "has no effect without spice_bind"),
+    _Dependent(
         ("keymap",),
         lambda parameters: bool(parameters["vnc_bind_address"] or parameters["spice_bind"]),
         "has no effect without VNC or SPICE",
     ),
-    _Idle(
-        ("soundhw",), _given("spice_bind"), "the sound is not audible without spice_bind: only SPICE transmits sound"
+    _Dependent(
+        ("soundhw",), _is_given("spice_bind"), "the sound is not audible without spice_bind: only SPICE transmits sound"
     ),
 )
 
@@ -99,13 +99,13 @@ def make_advisors(parameters: Iterable[Parameter]) -> tuple[Advisor, ...]:
     """
     defaults = {parameter.name: parameter.default for parameter in parameters}
 
-    def name_idle(values: Mapping[str, Any]) -> _Advice:
-        for idle in _IDLE:
-            if not idle.needs(values):
-                yield from ((name, idle.problem) for name in idle.names if values[name] != defaults[name])
+    def advise_on_effect(values: Mapping[str, Any]) -> _Advice:
+        for dependent in _DEPENDENT:
+            if not dependent.condition(values):
+                yield from ((name, dependent.problem) for name in dependent.names if values[name] != defaults[name])
 
     return (
-        name_idle,
+        advise_on_effect,
         _advise_on_listeners,
         _advise_on_migration,
         _advise_on_shutdown,
@@ -115,7 +115,7 @@ def make_advisors(parameters: Iterable[Parameter]) -> tuple[Advisor, ...]:
 
 
 def _is_public(place: str) -> bool:
-    """Tell whether an address to listen on is not a loopback address; False for the name of an interface."""
+    """Return whether an address to listen on is not a loopback address; False for the name of an interface."""
     return is_address(place) and not ipaddress.ip_address(place).is_loopback
 
 
@@ -133,7 +133,7 @@ def _advise_on_listeners(values: Mapping[str, Any]) -> _Advice:
 
 def _advise_on_migration(values: Mapping[str, Any]) -> _Advice:
     model = values["cpu_type"].partition(",")[0]
-    # The default alone draws no advice: only an explicit model, or parameters for migration.
+    # The default gets no advice by itself, only together with parameters for migration.
     if model in _NODE_MODELS and (values["cpu_type"] or values["migration_tls"] or values["migration_caps"]):
         yield "cpu_type", "the instance can only migrate to nodes whose CPUs have all features of this node's CPUs"
     if any(item.startswith("host:") for item in values["usb_devices"].split(",")):
@@ -152,4 +152,4 @@ def _advise_on_hotplug(values: Mapping[str, Any]) -> _Advice:
 
 def _advise_on_confinement(values: Mapping[str, Any]) -> _Advice:
     if values["use_chroot"] and values["security_model"] == "none":
-        yield "use_chroot", "root can leave a changed root directory; set security_model to run QEMU as another user"
+        yield "use_chroot", "root can escape from a root directory; set security_model to run QEMU as another user"

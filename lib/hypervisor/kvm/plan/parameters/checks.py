@@ -10,7 +10,7 @@ WORD: Final = Check("text without spaces", lambda value: value.isprintable() and
 
 
 def passes(parse: Any) -> Any:
-    """Make a check of a parser: a value passes if the parser accepts it."""
+    """Return a check function that accepts the values that a parser accepts."""
 
     def accepts(value: str) -> bool:
         parse(value)

@@ -42,7 +42,7 @@ USB_DRIVERS: Final[dict[str, str]] = {
 
 
 def is_address(text: str) -> bool:
-    """Tell whether a text is an IPv4 or IPv6 address."""
+    """Return whether a text is an IPv4 or IPv6 address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

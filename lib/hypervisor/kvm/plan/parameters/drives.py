@@ -12,7 +12,7 @@ from hvkit.hypervisor.parameters import ABSOLUTE_PATH, Check, Parameter, Rule, o
 CDROM_DRIVERS: Final[dict[str, str]] = {"paravirtual": "virtio-blk-pci", "ide": "ide-cd", "scsi-cd": "scsi-cd"}
 
 #: The type of CD drive for each type of disk.
-_LIKE_DISKS: Final = {
+_CDROM_TYPES: Final = {
     "paravirtual": "paravirtual",
     "ide": "ide",
     "scsi-hd": "scsi-cd",
@@ -27,12 +27,12 @@ _URL_SCHEMES: Final = ("http://", "https://")
 
 
 def is_url(image: str) -> bool:
-    """Tell whether an image is a URL."""
+    """Return whether an image is a URL."""
     return image.startswith(_URL_SCHEMES)
 
 
 def is_file(image: str) -> bool:
-    """Tell whether an image is a file: not a URL, not an empty drive, not a missing drive."""
+    """Return whether an image is a file: not a URL, not an empty drive, not a missing drive."""
     return image not in ("", EMPTY) and not is_url(image)
 
 
@@ -50,7 +50,7 @@ def _check_first_cdrom_exists(parameters: Mapping[str, Any]) -> None:
 
 def cdrom_type(parameters: Mapping[str, Any]) -> str:
     """Return the type of the CD drives, one of `CDROM_DRIVERS`."""
-    return _LIKE_DISKS[parameters["cdrom_disk_type"] or parameters["disk_type"]]
+    return _CDROM_TYPES[parameters["cdrom_disk_type"] or parameters["disk_type"]]
 
 
 def _check_empty_drive_is_removable(parameters: Mapping[str, Any]) -> None:

@@ -11,8 +11,8 @@ from hvkit.hypervisor import StopCause
 from hvkit.hypervisor.kvm.host.log import (
     KEPT_BYTES,
     MAX_BYTES,
-    LogSummary,
-    parse_log_summary,
+    LogEnd,
+    parse_log_end,
     read_log_tail,
     trim_log,
 )
@@ -29,7 +29,7 @@ def test_read_log_tail_returns_whole_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "cause", "last_message"),
+    ("text", "cause", "message"),
     [
         ("", None, ""),
         ("qemu: could not\n", None, "qemu: could not"),
@@ -41,8 +41,8 @@ def test_read_log_tail_returns_whole_lines(tmp_path: Path) -> None:
         ("qemu_system_shutdown_request reason=99\n", StopCause.QEMU, ""),
     ],
 )
-def test_log_summary_has_cause_and_last_message(text: str, cause: StopCause | None, last_message: str) -> None:
-    assert parse_log_summary(text) == LogSummary(cause, last_message)
+def test_parse_log_end_returns_cause_and_message(text: str, cause: StopCause | None, message: str) -> None:
+    assert parse_log_end(text) == LogEnd(cause, message)
 
 
 def test_trim_log_keeps_whole_lines_and_open_file(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_poll_until_calls_the_predicate_once_after_the_deadline() -> None:
     assert poll_until(returning("found"), Deadline(-1), interval_s=1, wait=waits.append) == "found"
 
 
-def test_poll_until_waits_no_longer_than_the_deadline_and_looks_once_more() -> None:
+def test_poll_until_waits_until_the_deadline_and_calls_the_predicate_once_more() -> None:
     waits: list[float] = []
 
     def wait(seconds: float) -> None:

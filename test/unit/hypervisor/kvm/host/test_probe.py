@@ -8,12 +8,12 @@ import os
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from hvkit.hypervisor.errors import ProgramError
 from hvkit.hypervisor.kvm.host import probe
@@ -56,7 +56,7 @@ ANSWERS: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test an empty cache in memory."""
-    monkeypatch.setattr(probe, "_known", {})
+    monkeypatch.setattr(probe, "_cache", {})
 
 
 def is_running(pid: int) -> bool:
@@ -98,10 +98,8 @@ class Program:
 def program(tmp_path: Path) -> Iterator[Program]:
     made = Program(tmp_path)
     yield made
-    deadline = time.monotonic() + 5  # a killed process ends when it is scheduled
-    while any(is_running(pid) for pid in made.pids):
-        assert time.monotonic() < deadline, "the program still runs"
-        time.sleep(0.01)
+    # A killed process ends when it is scheduled.
+    wait_for(lambda: [pid for pid in made.pids if is_running(pid)], lambda running: not running, timeout_s=5)
 
 
 @pytest.mark.qemu
@@ -120,7 +118,7 @@ def test_capabilities_of_a_real_program_match_the_recorded_ones(
 @pytest.mark.qemu
 def test_capabilities_of_a_real_program_survive_the_cache(qemu_binary: str, tmp_path: Path) -> None:
     asked = probe_capabilities(qemu_binary, cache_dir=tmp_path / "cache")
-    probe._known.clear()
+    probe._cache.clear()
     assert probe_capabilities(qemu_binary, cache_dir=tmp_path / "cache") == asked
     assert asked.target == "x86_64"
     assert asked.find_machine("q35").name.startswith("pc-q35-")
@@ -135,7 +133,7 @@ def test_program_is_probed_once(program: Program) -> None:
 def test_cache_serves_another_process(program: Program, tmp_path: Path) -> None:
     path = program.write_answering()
     asked = probe_capabilities(path, cache_dir=tmp_path / "cache")
-    probe._known.clear()
+    probe._cache.clear()
     assert probe_capabilities(path, cache_dir=tmp_path / "cache") == asked
     assert len(program.pids) == 1
 
@@ -166,7 +164,7 @@ def test_damaged_cache_is_rewritten(program: Program, tmp_path: Path, damage: Ca
     (file,) = cache.iterdir()
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
-    probe._known.clear()
+    probe._cache.clear()
     assert probe_capabilities(path, cache_dir=cache) == asked
     assert len(program.pids) == 2
     assert file.read_bytes() == whole
@@ -191,7 +189,7 @@ def test_concurrent_probes_agree(program: Program, tmp_path: Path) -> None:
         thread.join()
     assert len(answers) == 6
     assert all(answer == answers[0] for answer in answers)
-    probe._known.clear()
+    probe._cache.clear()
     asked_before = len(program.pids)
     assert probe_capabilities(path, cache_dir=cache) == answers[0]
     assert len(program.pids) == asked_before

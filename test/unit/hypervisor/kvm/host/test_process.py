@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import attrs
 from spawner import KILL, Spawner, python
+from waiting import wait_for
 
 from hvkit.hypervisor.kvm.host.process import ProcessIdentity, children, describe_exit, open_process, read_identity
 
@@ -76,10 +76,7 @@ def test_end_sends_the_next_signal_if_one_is_ignored(start: Spawner) -> None:
     identity = start(
         *python("import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)")
     )
-    deadline = time.monotonic() + 10
-    while start.log_file.read_text() != "1\n":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(start.log_file.read_text, lambda text: text == "1\n", timeout_s=10)
     process = open_process(identity)
     assert process is not None
     with process:
@@ -94,20 +91,17 @@ def test_stopped_process_is_reported_and_can_be_killed(start: Spawner) -> None:
     with process:
         assert not process.is_stopped
         process.send_signal(signal.SIGSTOP)
-        deadline = time.monotonic() + 10
-        while not process.is_stopped:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: process.is_stopped, timeout_s=10)
         assert process.end(KILL)
         assert not process.is_stopped
 
 
 def test_exit_status_of_another_process_is_unknown() -> None:
-    assert describe_exit(ProcessIdentity(1, 1, "another")) == "QEMU ended unexpectedly"
+    assert describe_exit(ProcessIdentity(1, 1, "another")) == "QEMU has ended"
 
 
 def test_child_reaped_by_other_code_has_an_unknown_exit_status(start: Spawner) -> None:
     identity = start("/bin/true")
     os.waitpid(identity.pid, 0)
     assert open_process(identity) is None
-    assert describe_exit(identity) == "QEMU ended unexpectedly"
+    assert describe_exit(identity) == "QEMU has ended"

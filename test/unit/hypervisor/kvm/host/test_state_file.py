@@ -9,14 +9,14 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import attrs
 import pytest
 
 from hvkit.hypervisor.errors import RuntimeStateError
 from hvkit.hypervisor.kvm.host.process import ProcessIdentity
-from hvkit.hypervisor.kvm.host.runtime import Adoption, DeviceRecord, Phase, Runtime
+from hvkit.hypervisor.kvm.host.runtime import Adoption, BackupRecord, DeviceRecord, Phase, Runtime
 from hvkit.hypervisor.kvm.host.state_file import RuntimeCache, read_runtime, write_runtime
 from hvkit.hypervisor.kvm.plan.topology import Address, BusKind, Chipset, Topology
 from hvkit.hypervisor.model import Disk, Instance, Nic
@@ -116,9 +116,18 @@ def test_file_of_version_1_is_read(path: Path) -> None:
 def test_file_of_version_2_gets_the_shared_monitor(path: Path, runtime: Runtime) -> None:
     adopted = attrs.evolve(runtime, adoption=Adoption(monitor="/run/a", shared_monitor="/run/b"))
     write_runtime(path, adopted)
-    text = path.read_text().replace('"version": 3', '"version": 2').replace("shared_monitor", "watch_monitor")
+    text = path.read_text().replace('"version": 4', '"version": 2').replace("shared_monitor", "watch_monitor")
     path.write_text(text)
     assert read_runtime(path, "web1") == adopted
+
+
+def test_file_of_version_3_with_a_backup_is_read(path: Path, runtime: Runtime) -> None:
+    backup = BackupRecord(uuid=uuid4(), checkpoint="base", partial_files=("/srv/a.partial",))
+    write_runtime(path, attrs.evolve(runtime, backup=backup))
+    data = json.loads(path.read_text())
+    del data["backup"]["disks"]
+    path.write_text(json.dumps({**data, "version": 3}))
+    assert read_runtime(path, "web1") == attrs.evolve(runtime, backup=backup)
 
 
 def test_state_without_a_process_is_read_back(path: Path, runtime: Runtime) -> None:
@@ -204,7 +213,7 @@ def _set(value: Any, *steps: str | int) -> Callable[[dict[str, Any]], object]:
     ("change", "problem"),
     [
         (_remove("format"), "is damaged: it is not a state file of hvkit"),
-        (_set(4, "version"), "has version 4 and was written by a newer hvkit; this hvkit reads up to version 3"),
+        (_set(5, "version"), "has version 5 and was written by a newer hvkit; this hvkit reads up to version 4"),
         (_set(True, "version"), "is damaged: version: True"),
         (_remove("machine_type"), "is damaged: machine_type"),
         (_set("4711", "process", "pid"), "is damaged: process.pid: expected int, got str"),

@@ -85,7 +85,7 @@ def _argv(plan: Planner, program: Capabilities, board: str, feature: Feature) ->
     )
     made = plan_feature(plan, program, board, feature, node)
     version = ".".join(map(str, program.version[:2]))
-    # The version of the machine type is that of the program, and no difference worth reading.
+    # The version of the machine type is that of the program, and would differ in every section.
     return [word.replace(made.machine.name, made.machine.name.replace(version, "VERSION")) for word in build_argv(made)]
 
 

@@ -11,7 +11,7 @@ import pytest
 from hvkit.hypervisor import Instance
 from hvkit.hypervisor.errors import ParameterError
 from hvkit.hypervisor.kvm import KvmHypervisor
-from hvkit.hypervisor.kvm.plan.memory import Memory, backend_ids, plan_memory, plan_reserve
+from hvkit.hypervisor.kvm.plan.memory import Memory, backend_ids, plan_memory, plan_virtio_mem_backend
 from hvkit.hypervisor.kvm.plan.parameters import TABLE, parse_host_nodes
 from hvkit.qmp.schema import QueryHotpluggableCpus, QueryMemdev
 
@@ -42,8 +42,8 @@ def test_memory_without_parameters_has_no_backends() -> None:
 def test_parameters_select_the_memory_backend(parameters: dict[str, Any], kind: str, prealloc: bool) -> None:
     memory = plan(**parameters)
     (backend,) = memory.backends
-    holds = (backend.qom_type, backend.prealloc or False)  # type: ignore[attr-defined]
-    assert (*holds, memory.is_preallocated) == (kind, prealloc, prealloc)
+    found = (backend.qom_type, backend.prealloc or False)  # type: ignore[attr-defined]
+    assert (*found, memory.is_preallocated) == (kind, prealloc, prealloc)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_dimms_that_can_never_be_added_are_refused(
 def test_size_of_virtio_mem_is_a_multiple_of_its_block_size(size_mib: int, hugepages: str, block: int) -> None:
     filled = TABLE.check_syntax({"memory_max_mib": 4096, "hugepages": hugepages})
     with pytest.raises(ParameterError, match=f"{size_mib} MiB above .* not a multiple of the block size, {block} MiB"):
-        plan_reserve(size_mib, filled)
-    plan_reserve(size_mib // block * block, filled)
+        plan_virtio_mem_backend(size_mib, filled)
+    plan_virtio_mem_backend(size_mib // block * block, filled)
 
 
 def test_numa_nodes_have_equal_shares() -> None:

@@ -12,7 +12,7 @@ from hvkit.hypervisor.kvm.plan.parameters import TABLE, parse_cpu_mask, parse_ex
 from tools.docs.parameters import PAGE, render
 
 #: All parameters of Ganeti's KVM hypervisor, by topic. An adapter passes them on unchanged.
-GANETIS: Final = {
+GANETI_PARAMETERS: Final = {
     "boot": "kvm_path kernel_path initrd_path root_path kernel_args boot_order acpi mem_path use_localtime"
     " reboot_behavior",
     "machine": "machine_version kvm_flag cpu_type cpu_cores cpu_threads cpu_sockets cpu_mask",
@@ -64,11 +64,11 @@ DEFAULTS: Final = {
 
 
 def test_table_has_all_parameters_of_ganeti_with_their_defaults() -> None:
-    names = " ".join(GANETIS.values()).split()
+    names = " ".join(GANETI_PARAMETERS.values()).split()
     assert len(names) == len(set(names)) == 65
-    ours = {name: TABLE[name].default for name in names}
-    assert ours == dict.fromkeys(names, "") | DEFAULTS | OTHER_DEFAULTS
-    assert all(type(ours[name]) is TABLE[name].kind for name in names)
+    defaults = {name: TABLE[name].default for name in names}
+    assert defaults == dict.fromkeys(names, "") | DEFAULTS | OTHER_DEFAULTS
+    assert all(type(defaults[name]) is TABLE[name].kind for name in names)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -106,17 +106,17 @@ def test_documentation_of_a_parameter_is_sentences(name: str) -> None:
     }.items(),
 )
 def test_values_that_ganeti_accepts_are_accepted(name: str, values: tuple[object, ...]) -> None:
-    beside = {
+    others = {
         "disk_cache": "none",
         "floppy_image_path": "/srv/floppy.img",
         "cdrom_image_path": "/srv/cd.iso",
     }
     for value in values:
-        assert TABLE.check_syntax({**beside, name: value})[name] == value
+        assert TABLE.check_syntax({**others, name: value})[name] == value
 
 
 def test_table_has_these_parameters_beside_those_of_ganeti() -> None:
-    assert set(TABLE) - set(" ".join(GANETIS.values()).split()) == {
+    assert set(TABLE) - set(" ".join(GANETI_PARAMETERS.values()).split()) == {
         *("hotplug_ports", "network_script", "sandbox", "security_pool"),
         *("migration_tls", "migration_tls_dir", "migration_tls_hostname"),
         *("hugepages", "mem_prealloc", "numa_nodes", "numa_host_nodes", "numa_policy"),
@@ -280,7 +280,7 @@ def test_defaults_get_no_advice() -> None:
         ({"disk_type": "scsi-generic"}, "disk_type", "arbitrary SCSI commands"),
         ({"disk_type": "scsi-hd", "scsi_controller_type": "dc390"}, "scsi_controller_type", "few guests"),
         ({"sandbox": "disabled"}, "sandbox", "can start programs"),
-        ({"use_chroot": True}, "use_chroot", "root can leave a changed root directory"),
+        ({"use_chroot": True}, "use_chroot", "root can escape from a root directory"),
         ({"vnc_bind_address": "192.0.2.7"}, "vnc_bind_address", "set vnc_password_file"),
         ({"vnc_bind_address": "192.0.2.7"}, "vnc_bind_address", "VNC without TLS is not encrypted"),
         ({"vnc_bind_address": "::", "vnc_tls": True}, "vnc_tls", "cannot verify the identity of the server"),
@@ -319,7 +319,7 @@ def test_questionable_values_get_advice(parameters: dict[str, object], about: st
         {"kernel_path": "/boot/vmlinuz", "kernel_args": "ro quiet"},
     ],
 )
-def test_sound_values_get_no_advice(parameters: dict[str, object]) -> None:
+def test_unproblematic_values_get_no_advice(parameters: dict[str, object]) -> None:
     assert TABLE.assess(parameters) == []
 
 

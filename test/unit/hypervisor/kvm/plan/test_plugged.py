@@ -41,7 +41,7 @@ def dimms(*sizes: int) -> tuple[Dimm, ...]:
 
 
 def test_places_are_numbered_in_the_order_of_the_topology() -> None:
-    found = ProcessorPlaces.from_answer(
+    found = ProcessorPlaces.from_reply(
         [
             place(1, 1),
             place(1, 0, "/machine/peripheral/cpu-2"),
@@ -55,7 +55,7 @@ def test_places_are_numbered_in_the_order_of_the_topology() -> None:
 
 
 def test_processor_is_described_with_its_topology_address() -> None:
-    (free,) = ProcessorPlaces.from_answer([place(1, 2)]).free
+    (free,) = ProcessorPlaces.from_reply([place(1, 2)]).free
     assert unstructure(free.build()) == {
         "driver": "max-x86_64-cpu",
         "id": "cpu-0",
@@ -67,47 +67,47 @@ def test_processor_is_described_with_its_topology_address() -> None:
 
 def test_plan_processors_fills_the_first_free_places() -> None:
     change = plan_processors(places(1, [2], [1, 3, 4]), 4)
-    assert names(change.coming) == ["cpu-1", "cpu-3"]
-    assert not change.going
+    assert names(change.added) == ["cpu-1", "cpu-3"]
+    assert not change.removed
 
 
 def test_plan_processors_removes_from_the_last_place() -> None:
     change = plan_processors(places(1, [1, 2, 3], []), 2)
-    assert names(change.going) == ["cpu-3", "cpu-2"]
-    assert not change.coming
+    assert names(change.removed) == ["cpu-3", "cpu-2"]
+    assert not change.added
 
 
 def test_plan_processors_prefers_those_already_requested() -> None:
-    assert names(plan_processors(places(1, [1, 2, 3], []), 2, asked=["cpu-1"]).going) == ["cpu-1", "cpu-3"]
+    assert names(plan_processors(places(1, [1, 2, 3], []), 2, requested=["cpu-1"]).removed) == ["cpu-1", "cpu-3"]
 
 
 def test_plan_processors_for_the_current_number_changes_nothing() -> None:
     change = plan_processors(places(1, [2], [1, 3]), 2)
-    assert (change.coming, change.going) == ((), ())
+    assert (change.added, change.removed) == ((), ())
 
 
 def test_plan_dimms_adds_one_dimm() -> None:
     change = plan_dimms(dimms(128), 256, 1024)
-    assert change.coming == (Dimm(device="dimm-1", size_mib=640),)
-    assert not change.going
+    assert change.added == (Dimm(device="dimm-1", size_mib=640),)
+    assert not change.removed
 
 
 def test_plan_dimms_reuses_the_id_of_a_removed_dimm() -> None:
-    assert names(plan_dimms(dimms(128, 128)[1:], 256, 512).coming) == ["dimm-0"]
+    assert names(plan_dimms(dimms(128, 128)[1:], 256, 512).added) == ["dimm-0"]
 
 
 def test_plan_dimms_removes_as_few_dimms_as_possible() -> None:
-    assert names(plan_dimms(dimms(128, 128, 256), 256, 512).going) == ["dimm-2"]
-    assert names(plan_dimms(dimms(128, 256, 128), 256, 384).going) == ["dimm-2", "dimm-1"]
+    assert names(plan_dimms(dimms(128, 128, 256), 256, 512).removed) == ["dimm-2"]
+    assert names(plan_dimms(dimms(128, 256, 128), 256, 384).removed) == ["dimm-2", "dimm-1"]
 
 
 def test_plan_dimms_prefers_those_already_requested() -> None:
-    assert names(plan_dimms(dimms(128, 128), 256, 384, asked=["dimm-0"]).going) == ["dimm-0"]
+    assert names(plan_dimms(dimms(128, 128), 256, 384, requested=["dimm-0"]).removed) == ["dimm-0"]
 
 
 def test_plan_dimms_for_the_current_amount_changes_nothing() -> None:
     change = plan_dimms(dimms(128), 256, 384)
-    assert (change.coming, change.going) == ((), ())
+    assert (change.added, change.removed) == ((), ())
 
 
 def test_plan_dimms_rejects_a_difference_that_no_dimms_have() -> None:
