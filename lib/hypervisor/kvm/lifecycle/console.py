@@ -54,5 +54,5 @@ def _query_display(monitor: QmpConnection, name: str) -> Console:
         port = spice.tls_port or spice.port
         if spice.enabled and port is not None:
             return Console(instance=name, kind=ConsoleKind.SPICE, host=spice.host, port=port)
-    message = "no console: the instance has no serial console on a unix socket, no VNC and no SPICE"
+    message = "no console: the instance has no serial console (serial_console), no VNC and no SPICE"
     return Console(instance=name, kind=ConsoleKind.MESSAGE, message=message)

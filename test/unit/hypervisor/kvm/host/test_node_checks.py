@@ -38,7 +38,7 @@ def test_qemu_img_check_without_program_is_note(monkeypatch: pytest.MonkeyPatch)
     ("host", "verdict", "text"),
     [
         (KvmHost(), "ok", "available"),
-        (KvmHost(is_emulated=True), "note", "emulates instructions"),
+        (KvmHost(is_emulated=True), "note", "without hardware virtualization"),
         (KvmHost(problem="/dev/kvm: No such file"), "note", "/dev/kvm: No such file"),
     ],
 )
