@@ -154,7 +154,7 @@ def test_migration_with_missing_credentials_changes_nothing(kvm: KvmHypervisor, 
 @pytest.mark.parametrize(
     ("parameters", "problem"),
     [
-        ({"migration_tls": "x509"}, "migration_tls_dir: migration_tls x509 requires it"),
+        ({"migration_tls": "x509"}, "migration_tls_dir: required by migration_tls x509"),
         ({"migration_tls_dir": "/tmp"}, "requires migration_tls"),
         ({"migration_tls_hostname": "node2"}, "requires migration_tls"),
         ({"migration_tls": "anon"}, "expected one of 'x509', 'psk'"),
