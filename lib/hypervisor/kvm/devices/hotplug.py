@@ -16,7 +16,7 @@ from uuid import UUID
 
 import attrs
 
-from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError, ParameterError
+from hvkit.hypervisor.errors import HotplugCause, HotplugError, InstanceStateError, ParameterError, reason_of
 from hvkit.hypervisor.kvm.devices.limits import reconcile_limits, set_limits
 from hvkit.hypervisor.kvm.devices.session import (
     RELEASE_S,
@@ -325,7 +325,8 @@ def _add_disk(session: HotplugSession, disk: Disk, parameters: dict[str, Any]) -
         try:
             set_limits(session, attrs.evolve(record, pending=None))
         except QmpError as error:
-            problem = f"it was added, but its limits are not set, which the next hotplug operation retries: {error}"
+            reason = reason_of(error)
+            problem = f"it was added, but its limits are not set, which the next hotplug operation retries: {reason}"
             cause = HotplugCause.UNKNOWN if is_outcome_unknown(error) else HotplugCause.REFUSED
             raise session.error(record.device, problem, cause) from error
 

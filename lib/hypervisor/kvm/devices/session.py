@@ -159,7 +159,8 @@ def hotplug_session(
             session = HotplugSession(handle, handle.load(), monitor, connections)
             reconcile(session)
         except QmpError as error:
-            raise InstanceStateError(handle.name, InstanceState.UNRESPONSIVE.value, f"{problem}: {error}") from error
+            state = InstanceState.UNRESPONSIVE.value
+            raise InstanceStateError(handle.name, state, f"{problem}: {reason_of(error)}") from error
         yield session
 
 
