@@ -151,7 +151,8 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
     def pause_instance(self, name: str) -> None:
         """Stop the vCPUs of an instance. It must be RUNNING or PAUSED.
 
-        After success it is PAUSED; it keeps its memory and its connections. After failure its state is unchanged.
+        After success it is PAUSED; it keeps its memory and its connections. After failure it is in the state that
+        `get_instance_info` returns: a QEMU that did not answer in time may still execute the command.
 
         Raises:
             NotSupported: the hypervisor does not have PAUSE.
@@ -168,7 +169,8 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
         """Start the vCPUs of a PAUSED instance. Does nothing if it is RUNNING.
 
         After success it is RUNNING. It is paused again if the cause of the pause, such as a full disk, persists. After
-        failure its state is unchanged.
+        failure it is in the state that `get_instance_info` returns: a QEMU that did not answer in time may still execute
+        the command.
 
         Raises:
             NotSupported: the hypervisor does not have PAUSE.

@@ -139,7 +139,9 @@ class Job(JobTracker):
 
         Raises:
             QmpError: as for `QmpConnection.execute`.
+            ProgrammerError: the interval is not a number.
         """
+        check_timeout(interval_s)
         yield (latest := self._run(self._progress_steps(interval_s)))
         while latest.status != "concluded":
             yield (latest := self._run(self._progress_steps(interval_s)))
@@ -329,6 +331,7 @@ class AsyncJob(JobTracker):
 
     async def progress(self, *, interval_s: float = 0.5) -> AsyncIterator[JobProgress]:
         """Yield the job's progress; see `Job.progress`."""
+        check_timeout(interval_s)
         yield (latest := await self._run(self._progress_steps(interval_s)))
         while latest.status != "concluded":
             yield (latest := await self._run(self._progress_steps(interval_s)))

@@ -72,6 +72,16 @@ def test_wait_uses_an_event_newer_than_the_query_reply(tmp_path: Path, kind: Any
         qemu.close()
 
 
+def test_progress_with_interval_that_is_not_a_number_raises_programmer_error(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "qmp.sock"
+    with QmpStub(path, [(None, [change("created"), {"return": {}}])]):
+        qemu = kind(path)
+        job = qemu.start(BACKUP)
+        with pytest.raises(ProgrammerError, match="timeout must be a number of seconds"):
+            next(iter(job.progress(interval_s="5")))
+        qemu.close()
+
+
 def test_start_ignores_events_of_an_earlier_job_with_the_same_id(tmp_path: Path, kind: Any) -> None:
     path = tmp_path / "qmp.sock"
     failed = {"type": "backup", "device": "b", "len": 1, "offset": 0, "speed": 0, "error": "old"}

@@ -3,6 +3,7 @@
 
 import contextlib
 
+from hvkit.hypervisor.errors import reason_of
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.subject import KvmSubject
 from hvkit.hypervisor.model import ConsoleKind
@@ -39,7 +40,8 @@ def _find_display(handle: InstanceHandle) -> Console:
         with handle.connected() as monitor:
             return _query_display(monitor, handle.name)
     except QmpError as error:
-        return Console(instance=handle.name, kind=ConsoleKind.MESSAGE, message=f"cannot query the display: {error}")
+        message = f"cannot query the display: {reason_of(error)}"
+        return Console(instance=handle.name, kind=ConsoleKind.MESSAGE, message=message)
 
 
 def _query_display(monitor: QmpConnection, name: str) -> Console:

@@ -3,12 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from hvkit.hypervisor import HotplugCause, HotplugError, InstanceStateError, ParameterError
-from hvkit.hypervisor.kvm.devices.session import is_outcome_unknown, translate_hotplug_errors
+from hvkit.hypervisor import HotplugCause, HotplugError, Instance, InstanceStateError, ParameterError
+from hvkit.hypervisor.kvm import KvmHypervisor
+from hvkit.hypervisor.kvm.devices.session import (
+    HotplugSession,
+    hotplug_session,
+    is_outcome_unknown,
+    translate_hotplug_errors,
+)
 from hvkit.hypervisor.kvm.host.network import NetworkError
+from hvkit.hypervisor.kvm.host.paths import RunDirectory
+from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.qmp import CommandError, CommandTimeout, ConnectError, ConnectionLost
+
+MakeInstance = Callable[..., Instance]
 
 REFUSALS = [
     CommandError("device_add", "GenericError", "no such bus"),
@@ -51,3 +63,17 @@ def test_errors_about_the_instance_pass_unchanged(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, translate_hotplug_errors("web1", "disk-1"):
         raise error
     assert caught.value is error
+
+
+def test_failed_reconciliation_names_the_instance_and_not_its_monitor(
+    kvm: KvmHypervisor, make_simulated: Callable[..., MakeInstance]
+) -> None:
+    kvm.start_instance(make_simulated()())
+    handle = InstanceHandle(RunDirectory(kvm.run_dir).instance("web1"), 5.0)
+
+    def reconcile(session: HotplugSession) -> None:
+        raise ConnectionLost(str(handle.paths.shared_socket), "closed")
+
+    with pytest.raises(InstanceStateError) as caught, hotplug_session(handle, "cannot hot-add a device", reconcile):
+        pass
+    assert str(caught.value) == "web1: cannot hot-add a device: closed (it is unresponsive)"

@@ -52,3 +52,4 @@ def test_console_of_unresponsive_instance_without_serial_port_is_message(
     console = kvm.get_instance_console("web1")
     assert (console.kind, console.path) == (ConsoleKind.MESSAGE, None)
     assert console.message.startswith("cannot query the display: ")
+    assert str(kvm.run_dir) not in console.message
