@@ -169,8 +169,8 @@ class BaseHypervisor(AdoptionMethods, CaptureMethods, DeviceMethods, MigrationMe
         """Start the vCPUs of a PAUSED instance. Does nothing if it is RUNNING.
 
         After success it is RUNNING. It is paused again if the cause of the pause, such as a full disk, persists. After
-        failure it is in the state that `get_instance_info` returns: a QEMU that did not answer in time may still execute
-        the command.
+        failure it is in the state that `get_instance_info` returns: a QEMU that did not answer in time may still
+        execute the command.
 
         Raises:
             NotSupported: the hypervisor does not have PAUSE.
