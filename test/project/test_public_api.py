@@ -26,7 +26,7 @@ ELSEWHERE = {
         *("AgentCommandDisabled", "AgentFreezeExpired", "AgentNotResponding", "AgentProgramTimeout"),
     },
     "aio": {"AsyncQmpConnection", "AsyncQmpListener", "AsyncSubscription"},
-    "deadlines": {"Deadline", "TimeoutClass", "check_timeout", "timeout_class_of"},
+    "deadlines": {"Deadline", "TimeoutClass", "check_timeout", "timeout_class_of", "to_poll_ms"},
     "descriptors": {"fdset", "passed"},
     "fleet": {"Fleet", "Outcome", "ask"},
     "introspection": {"Introspection", "Member", "Missing", "introspect", "introspect_program"},

@@ -152,7 +152,7 @@ def test_queries_write_nothing_to_run_dir(
     kvm.get_node_info()
     kvm.verify()
     assert list(kvm.run_dir.iterdir()) == []
-    monkeypatch.setattr(probe, "_known", {})
+    monkeypatch.setattr(probe, "_cache", {})
     kvm.start_instance(make())
     assert (kvm.run_dir / "cache").is_dir()
 

@@ -67,7 +67,7 @@ def test_query_of_running_and_stopped_instance_changes_no_file(
         file.write("x" * (MAX_BYTES + 1))
     shutil.rmtree(kvm.run_dir / "cache", ignore_errors=True)
     for _ in ("running", "stopped"):
-        monkeypatch.setattr(probe, "_known", {})
+        monkeypatch.setattr(probe, "_cache", {})
         before = snapshot(kvm.run_dir)
         with contextlib.suppress(HypervisorError):  # not every query is possible on every instance
             QUERIES[query](kvm, instance)

@@ -99,7 +99,7 @@ def test_demo_with_missing_chosen_qemu_fails(
     monkeypatch.setenv("HVKIT_QEMU", "/nonexistent/qemu")
     result = run_command("demo")
     assert result.code == EXIT_FAILED
-    assert result.err == "hvkit: kvm_path: expected a program of this node, got '/nonexistent/qemu'\n"
+    assert result.err == "hvkit: kvm_path: expected an executable file on this node, got '/nonexistent/qemu'\n"
 
 
 def test_demo_after_failed_step_leaves_nothing(
