@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from cables import FAR, NEAR, Cable, connected_namespace
+from cables import Cable, connected_namespace
 from curves import Curve
 from guest.console import GuestConsole
 from guest.fixtures import TinyGuest
@@ -50,11 +50,11 @@ def test_linux_guest_migrates_over_tcp_and_back(
         console.wait_until_ready()
         console.run(f"head -c {KNOWN_MIB << 20} /dev/urandom >/known")
         known = console.run("md5sum </known")
-        for source, destination, address, live in ((kvm, far, FAR, True), (far, kvm, NEAR, False)):
+        for source, destination, address, live in ((kvm, far, cable.far, True), (far, kvm, cable.near, False)):
             target = f"{address}:4444"
             info = source.migration_info("web1")
             accept = partial(destination.accept_instance, instance, info, target)
-            if address == FAR:
+            if address == cable.far:
                 cable.run_inside(accept)
             else:
                 accept()

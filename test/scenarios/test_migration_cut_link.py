@@ -15,7 +15,7 @@ import attrs
 import pytest
 from waiting import wait_for
 
-from cables import FAR, Cable, connected_namespace
+from cables import Cable, connected_namespace
 from curves import Curve
 from hvkit.hypervisor import (
     Disk,
@@ -77,8 +77,8 @@ def migration(kvm: KvmHypervisor, make_toy: MakeInstance, cable: Cable, tmp_path
     kvm.start_instance(toy)
     info = kvm.migration_info("web1")
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
-    cable.run_inside(lambda: destination.accept_instance(toy, info, f"{FAR}:4444"))
-    kvm.migrate_instance("web1", f"{FAR}:4444")
+    cable.run_inside(lambda: destination.accept_instance(toy, info, f"{cable.far}:4444"))
+    kvm.migrate_instance("web1", f"{cable.far}:4444")
     yield Migration(kvm, destination, toy, info)
     for name in destination.list_instances():
         destination.stop_instance(name, force=True)
@@ -99,8 +99,8 @@ def test_abort_ends_disk_copy_over_cut_link(
     kvm.start_instance(toy)
     info = kvm.migration_info("web1")
     destination = KvmHypervisor(run_dir=tmp_path / "other", lock_timeout_s=5.0)
-    copies = DiskCopies(target=f"{FAR}:4446")
-    cable.run_inside(lambda: destination.accept_instance(there, info, f"{FAR}:4444", copies))
+    copies = DiskCopies(target=f"{cable.far}:4446")
+    cable.run_inside(lambda: destination.accept_instance(there, info, f"{cable.far}:4444", copies))
     try:
         kvm.copy_disks("web1", copies)
         cable.drop_packets()
@@ -170,8 +170,8 @@ def test_postcopy_over_cut_link_resumes_over_another_link(migration: Migration, 
     cable.set_up()
     with source.monitor("web1") as monitor:
         monitor.execute(MigrateSetParameters(max_postcopy_bandwidth=0))
-    cable.run_inside(lambda: destination.resume_migration_destination("web1", f"{FAR}:4445"))
-    source.resume_migration_source("web1", f"{FAR}:4445")
+    cable.run_inside(lambda: destination.resume_migration_destination("web1", f"{cable.far}:4445"))
+    source.resume_migration_source("web1", f"{cable.far}:4445")
     assert source.follow_migration("web1").status is MigrationState.COMPLETED
     destination.finalize_migration_destination(migration.instance, migration.info, success=True)
     source.finalize_migration_source("web1", success=True, live=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import os
+import random
 import shutil
 import subprocess
 import threading
@@ -17,22 +19,33 @@ import attrs
 
 #: The setns(2) flag for a network namespace.
 CLONE_NEWNET = 0x40000000
-#: IP addresses of both ends of the cable.
-NEAR, FAR = "198.51.100.1", "198.51.100.2"
+#: The addresses of cables: a network for tests between hosts, which is not routed (RFC 2544).
+_NETWORK = ipaddress.ip_network("198.18.0.0/15")
 #: A MAC address that no interface has.
 UNUSED_MAC = "02:00:00:00:00:01"
 
 
 @attrs.frozen
 class Cable:
-    """A veth pair whose far end is in a network namespace."""
+    """A veth pair whose far end is in a network namespace.
+
+    Each cable has a subnet of its own, because tests with cables run at the same time.
+
+    Attributes:
+        namespace: the network namespace.
+        interface: the near end of the veth pair.
+        near: the IP address of the near end.
+        far: the IP address of the far end.
+    """
 
     namespace: str
     interface: str
+    near: str
+    far: str
 
     def drop_packets(self) -> None:
         """Drop packets to the far end without an error, as behind a failed switch."""
-        self._ip("neighbor", "replace", FAR, "lladdr", UNUSED_MAC, "dev", self.interface, "nud", "permanent")
+        self._ip("neighbor", "replace", self.far, "lladdr", UNUSED_MAC, "dev", self.interface, "nud", "permanent")
 
     def set_down(self) -> None:
         self._ip("link", "set", self.interface, "down")
@@ -67,9 +80,9 @@ class Cable:
         far = f"{self.interface}f"
         self._ip("netns", "add", self.namespace)
         self._ip("link", "add", self.interface, "type", "veth", "peer", "name", far, "netns", self.namespace)
-        self._ip("address", "add", f"{NEAR}/30", "dev", self.interface)
+        self._ip("address", "add", f"{self.near}/30", "dev", self.interface)
         self.set_up()
-        self._ip("-n", self.namespace, "address", "add", f"{FAR}/30", "dev", far)
+        self._ip("-n", self.namespace, "address", "add", f"{self.far}/30", "dev", far)
         self._ip("-n", self.namespace, "link", "set", far, "up")
 
     def remove(self) -> None:
@@ -85,7 +98,9 @@ def connected_namespace(unavailable: Callable[[str], NoReturn]) -> Iterator[Cabl
     """Create a namespace with a cable to it, and remove both after the block."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         unavailable("network namespaces need root and the program ip")
-    cable = Cable(f"hvkit-{uuid4().hex[:8]}", f"hv{uuid4().hex[:8]}")
+    subnet = _NETWORK[random.randrange(0, _NETWORK.num_addresses, 4)]
+    name = uuid4().hex[:8]
+    cable = Cable(f"hvkit-{name}", f"hv{name}", near=str(subnet + 1), far=str(subnet + 2))
     try:
         cable.make()
     except subprocess.CalledProcessError as error:
