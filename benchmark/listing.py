@@ -75,8 +75,8 @@ def listing(servers: Servers, clients: Sequence[Client], effort: Effort) -> Figu
                 watch.wait(timeout=_SETTLED_S)
                 return compare(
                     f"Listing {count} instances, QEMU",
-                    "All guests are paused. The watch is measured after its first queries, as in a daemon. The QEMUs are "
-                    "distributed over all processors.",
+                    "All guests are paused. The watch is measured after its first queries, as in a daemon. The QEMUs "
+                    "are distributed over all processors.",
                     {
                         _ONE_BY_ONE: repeat(lambda: _query_all(paths, _STATUS)),
                         _GANETI: repeat(lambda: _query_all(paths, _GANETI_COMMANDS)),
