@@ -26,6 +26,7 @@ from hvkit.hypervisor.errors import (
 from hvkit.hypervisor.kvm.host.network import NetworkError
 from hvkit.hypervisor.kvm.host.runtime import DeviceRecord, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
+from hvkit.hypervisor.kvm.instance.session import InstanceSession
 from hvkit.hypervisor.kvm.qemu.unplug import is_plugged_in, unplug
 from hvkit.hypervisor.model import Disk, HotplugDevice, InstanceState, Nic
 from hvkit.qmp import CommandError, EventTimeout, QmpConnection, QmpError, Subscription
@@ -38,28 +39,10 @@ RELEASE_S: Final = 30.0
 
 
 @attrs.define
-class HotplugSession:
-    """A locked instance whose devices are being changed.
+class HotplugSession(InstanceSession):
+    """A locked instance whose devices are being changed; `reconnect` replaces its monitor."""
 
-    Attributes:
-        handle: the instance.
-        runtime: its current persisted state.
-        monitor: its monitor; replaced by `reconnect`.
-    """
-
-    handle: InstanceHandle
-    runtime: Runtime
-    monitor: QmpConnection
     _connections: ExitStack
-
-    def persist(self, runtime: Runtime) -> None:
-        """Replace the persisted state.
-
-        Raises:
-            RuntimeStateError: it cannot be written. The old state is still there.
-        """
-        self.handle.persist(runtime)
-        self.runtime = runtime
 
     def reconnect(self) -> None:
         """Replace the monitor connection by a new one.
@@ -99,7 +82,7 @@ class HotplugSession:
             HotplugError: the guest refused, or did not release the device before the deadline.
             QmpError: QEMU refused, or does not answer.
         """
-        cause = self.retry_once(lambda monitor: unplug(monitor, device, timeout_s=max(deadline.remaining_s(), 0.0)))
+        cause = self.retry_once(lambda monitor: unplug(monitor, device, timeout_s=deadline.remaining_s()))
         if cause is HotplugCause.GUEST_REFUSED:
             raise self.error(device, "the guest refused to release it", cause)
         if cause is not None:

@@ -13,7 +13,7 @@ import attrs
 from hvkit.hypervisor.errors import MigrationError
 from hvkit.hypervisor.kvm.host.paths import remove_socket
 from hvkit.hypervisor.kvm.host.polling import poll_until
-from hvkit.hypervisor.kvm.host.runtime import Phase
+from hvkit.hypervisor.kvm.host.runtime import Phase, Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
 from hvkit.hypervisor.kvm.migration.addresses import check_target, listening_path, migration_uri
 from hvkit.hypervisor.kvm.migration.session import CHANGE_S, POLL_S, migration_monitor, require_phase
@@ -59,10 +59,7 @@ class PostcopyVerbs(KvmSubject):
     def resume_migration_destination(self, name: str, target: str | int) -> None:
         handle = self._instances.require_managed(name)
         with handle.locked(), migration_monitor(handle) as monitor:
-            runtime = handle.load()
-            check_target(name, target, TABLE.fill(runtime.instance.parameters))
-            require_phase(handle, runtime, Phase.INCOMING, "cannot resume a migration")
-            _require_status(monitor, handle, MigrationState.PAUSED, "there is no broken link to resume")
+            runtime = _require_broken_link(handle, monitor, target, Phase.INCOMING)
             socket = listening_path(target)
             if runtime.incoming_socket != socket:
                 remove_socket(runtime.incoming_socket)
@@ -73,10 +70,7 @@ class PostcopyVerbs(KvmSubject):
     def resume_migration_source(self, name: str, target: str | int) -> None:
         handle = self._instances.require_managed(name)
         with handle.locked(), migration_monitor(handle) as monitor:
-            runtime = handle.load()
-            check_target(name, target, TABLE.fill(runtime.instance.parameters))
-            require_phase(handle, runtime, Phase.OUTGOING, "cannot resume a migration")
-            _require_status(monitor, handle, MigrationState.PAUSED, "there is no broken link to resume")
+            _require_broken_link(handle, monitor, target, Phase.OUTGOING)
             with migration_uri(monitor, target) as uri:
                 monitor.execute(Migrate(uri=uri, resume=True))
 
@@ -106,6 +100,19 @@ def switch_to_postcopy(handle: InstanceHandle, monitor: QmpConnection) -> None:
         except CommandError:
             handle.persist(runtime)
             raise
+
+
+def _require_broken_link(handle: InstanceHandle, monitor: QmpConnection, target: str | int, phase: Phase) -> Runtime:
+    """Check that a migration can be resumed over an address, and return the persisted state of the instance.
+
+    Raises:
+        MigrationError: the address is not valid, or the migration is not PAUSED in this phase.
+    """
+    runtime = handle.load()
+    check_target(handle.name, target, TABLE.fill(runtime.instance.parameters))
+    require_phase(handle, runtime, phase, "cannot resume a migration")
+    _require_status(monitor, handle, MigrationState.PAUSED, "there is no broken link to resume")
+    return runtime
 
 
 def _require_status(monitor: QmpConnection, handle: InstanceHandle, state: MigrationState, problem: str) -> None:

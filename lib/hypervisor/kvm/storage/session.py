@@ -16,8 +16,8 @@ from typing import Final
 import attrs
 
 from hvkit.hypervisor.errors import SnapshotError, translate_errors
-from hvkit.hypervisor.kvm.host.runtime import Runtime
 from hvkit.hypervisor.kvm.instance.handle import InstanceHandle
+from hvkit.hypervisor.kvm.instance.session import InstanceSession
 from hvkit.hypervisor.kvm.qemu.block_nodes import read_nodes
 from hvkit.hypervisor.kvm.qemu.jobs import end_jobs
 from hvkit.hypervisor.kvm.storage.chains import (
@@ -30,7 +30,6 @@ from hvkit.hypervisor.kvm.storage.chains import (
     require_record,
 )
 from hvkit.hypervisor.model import Disk
-from hvkit.qmp import QmpConnection
 from hvkit.qmp.schema import QueryBlock
 
 #: The id of every job of a snapshot session; at most one runs at a time.
@@ -38,27 +37,8 @@ JOB: Final = "snapshot"
 
 
 @attrs.define
-class SnapshotSession:
-    """A locked instance whose snapshots or overlays are being changed.
-
-    Attributes:
-        handle: the instance.
-        runtime: its current persisted state.
-        monitor: its monitor.
-    """
-
-    handle: InstanceHandle
-    runtime: Runtime
-    monitor: QmpConnection
-
-    def persist(self, runtime: Runtime) -> None:
-        """Replace the persisted state.
-
-        Raises:
-            RuntimeStateError: it cannot be written. The old state is still there.
-        """
-        self.handle.persist(runtime)
-        self.runtime = runtime
+class SnapshotSession(InstanceSession):
+    """A locked instance whose snapshots or overlays are being changed."""
 
     def error(self, reason: str) -> SnapshotError:
         """Return an error about this instance."""
