@@ -181,5 +181,6 @@ class Deadline:
         return time.monotonic() - self._start_s
 
     def remaining_s(self) -> float:
-        """Return the seconds that are left; 0 or less after the deadline."""
-        return self.timeout_s - (time.monotonic() - self._start_s)
+        """Return the seconds that are left; 0 after the deadline."""
+        left_s = self.timeout_s - (time.monotonic() - self._start_s)
+        return left_s if left_s > 0.0 else 0.0  # faster than max()

@@ -391,7 +391,7 @@ def _query_program(binary: str, timeout_s: float) -> Introspection:
             try:
                 with run_program(binary, stderr) as connection:
                     connection.connect(timeout=timeout_s)
-                    return introspect(connection, timeout=max(deadline.remaining_s(), 0.0))
+                    return introspect(connection, timeout=deadline.remaining_s())
             except QmpError as error:
                 output = read_output_tail(stderr)
                 reason = f"cannot query its schema: {error.reason}" + (f"; stderr: {output}" if output else "")

@@ -73,7 +73,7 @@ class Freeze:
         return self._has_expired
 
     def remaining_s(self) -> float:
-        """Return the seconds until the limit; 0 or less once it has passed."""
+        """Return the seconds until the limit; 0 once it has passed."""
         return self._deadline.remaining_s()
 
     def start(self, mountpoints: Sequence[str] | None) -> None:
@@ -88,7 +88,7 @@ class Freeze:
 
     def _watch(self) -> None:
         try:
-            if not self._is_over.wait(min(max(self.remaining_s(), 0.0), threading.TIMEOUT_MAX)):
+            if not self._is_over.wait(min(self.remaining_s(), threading.TIMEOUT_MAX)):
                 self._has_expired = True
                 log.warning(self._agent.address, "thawing filesystems after the limit of %g s", self.limit_s)
             self._thaw()
@@ -146,7 +146,7 @@ def thaw(agent: ReconnectingExecutor) -> int | None:
         attempt = deadline.sooner(_THAW_ATTEMPT_S)
         try:
             agent.reconnect(timeout=attempt.timeout_s)
-            thawed = agent.execute(GuestFsfreezeThaw(), timeout=max(attempt.remaining_s(), 0.0))
+            thawed = agent.execute(GuestFsfreezeThaw(), timeout=attempt.remaining_s())
         except _TRANSIENT_ERRORS as error:
             if deadline.remaining_s() <= _RETRY_INTERVAL_S:
                 raise

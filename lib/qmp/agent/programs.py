@@ -69,7 +69,7 @@ def run_program(
             )
         if deadline.remaining_s() <= 0:
             raise AgentProgramTimeout(command.wire_name, timeout, pid)
-        time.sleep(min(interval_s, max(deadline.remaining_s(), 0.0)))
+        time.sleep(min(interval_s, deadline.remaining_s()))
         interval_s = min(interval_s * 1.5, _MAX_INTERVAL_S)
 
 
@@ -77,6 +77,6 @@ def _query_status(agent: Executor, pid: int, deadline: Deadline) -> GuestExecSta
     # The agent reports an exit only once. A query that timed out may lose that report, so each query may take all of
     # the remaining time.
     try:
-        return agent.execute(GuestExecStatus(pid=pid), timeout=max(deadline.remaining_s(), 0.0))
+        return agent.execute(GuestExecStatus(pid=pid), timeout=deadline.remaining_s())
     except CommandTimeout as error:
         raise AgentProgramTimeout(GuestExec.wire_name, deadline.timeout_s, pid) from error

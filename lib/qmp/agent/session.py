@@ -74,7 +74,7 @@ class AgentSession(Session):
             CommandError: the agent refused a command that has no reply on success.
             ProgrammerError: the command cannot be sent.
         """
-        wait_s = min(max(deadline.remaining_s(), 0.0), threading.TIMEOUT_MAX)
+        wait_s = min(deadline.remaining_s(), threading.TIMEOUT_MAX)
         has_turn = False
         try:  # includes acquire(): an interrupt right after it must release the lock
             has_turn = self._turn.acquire(timeout=wait_s)

@@ -55,7 +55,7 @@ class AsyncQmpListener(BaseListener):
         waiter = loop.create_future()
         timer = None
         if deadline.timeout_s != math.inf:
-            timer = loop.call_later(max(deadline.remaining_s(), 0.0), wake, waiter)
+            timer = loop.call_later(deadline.remaining_s(), wake, waiter)
         self._waiters.add(waiter)
         loop.add_reader(self._socket, self._wake_all)
         try:

@@ -108,7 +108,7 @@ class AsyncSession(BaseSession):
         """Wait until the waiter is woken, the session changes its state, or the deadline has passed."""
         timer = None
         if deadline.timeout_s != math.inf:
-            timer = self._loop.call_later(max(deadline.remaining_s(), 0.0), wake, waiter)
+            timer = self._loop.call_later(deadline.remaining_s(), wake, waiter)
         self._waiters.add(waiter)
         try:
             await waiter

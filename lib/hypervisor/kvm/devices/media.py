@@ -294,7 +294,7 @@ def _execute_while_open(
     """
     deadline = Deadline(timeout_s)
     while True:
-        _open_drive(session, drive_id, force=force, timeout_s=max(deadline.remaining_s(), 0.0))
+        _open_drive(session, drive_id, force=force, timeout_s=deadline.remaining_s())
         try:
             session.monitor.execute(command)
         except CommandError:

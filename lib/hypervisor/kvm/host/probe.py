@@ -150,9 +150,9 @@ def _query(binary: str, connection: QmpConnection, deadline: Deadline) -> Capabi
     """
 
     def execute(command: Command[R]) -> R:
-        return connection.execute(command, timeout=max(deadline.remaining_s(), 0.0))
+        return connection.execute(command, timeout=deadline.remaining_s())
 
-    connection.connect(timeout=max(deadline.remaining_s(), 0.0))
+    connection.connect(timeout=deadline.remaining_s())
     version = connection.version
     numbers = (version.major, version.minor, version.micro)
     if numbers < OLDEST_VERSION:

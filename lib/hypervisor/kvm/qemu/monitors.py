@@ -53,12 +53,12 @@ def connect_monitor(
     wait_s = _FIRST_WAIT_S
     while True:
         for socket in sockets:
-            attempt = Deadline(min(wait_s, max(deadline.remaining_s(), 0.0)))
+            attempt = Deadline(min(wait_s, deadline.remaining_s()))
             try:
                 return open_monitor(socket, process, timeout_s=attempt.timeout_s, out_of_band=out_of_band)
             except ConnectError:
                 # Wait even if the connection was refused at once, because a retry at once would be refused as well.
-                if process.wait(max(attempt.remaining_s(), 0.0)) or deadline.remaining_s() <= 0:
+                if process.wait(attempt.remaining_s()) or deadline.remaining_s() <= 0:
                     raise
         wait_s *= 2
 

@@ -70,7 +70,7 @@ def unplug(monitor: QmpConnection, device: str, *, timeout_s: float) -> HotplugC
                 # An unplug is in progress already; QEMU has no error class of its own for that.
                 if not is_plugged_in(monitor, device):
                     return None
-            answer = _await_answer(events, device, min(_REQUEST_INTERVAL_S, max(deadline.remaining_s(), 0.0)))
+            answer = _await_answer(events, device, min(_REQUEST_INTERVAL_S, deadline.remaining_s()))
             if isinstance(answer, DeviceDeletedEvent) or not is_plugged_in(monitor, device):
                 return None
             if answer is not None and _is_refusal(answer):
@@ -96,7 +96,7 @@ def await_release(monitor: QmpConnection, nodes: Collection[str]) -> None:
     with monitor.subscribe(DeviceDeletedEvent) as events:
         while any(each.inserted and each.inserted.node_name in nodes for each in monitor.execute(QueryBlock())):
             try:
-                events.get(timeout=max(deadline.remaining_s(), 0.0))
+                events.get(timeout=deadline.remaining_s())
             except EventTimeout:
                 return
 
@@ -109,7 +109,7 @@ def _await_answer(events: Subscription[Event], device: str, timeout_s: float) ->
     deadline = Deadline(timeout_s)
     while True:
         try:
-            event = events.get(timeout=max(deadline.remaining_s(), 0.0))
+            event = events.get(timeout=deadline.remaining_s())
         except EventTimeout:
             return None
         match event:
